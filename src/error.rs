@@ -1,4 +1,4 @@
-//! Every way in which a call can fail: one enum of codes, and one error that carries a code with what the caller may know of it.
+//! Every failure of a call: one enum of codes, and one error that carries a code with the details for the caller.
 //!
 //! A `tonic::Status` made from an [`Error`] holds all of it as `google.rpc` details, so that gRPC callers, and the gateway, which makes
 //! problem documents (RFC 9457) of nothing else, read one and the same thing. The cause stays here: it is logged, and never sent.
@@ -10,6 +10,7 @@ mod fault;
 mod form;
 mod left;
 mod nearest;
+mod panic;
 mod together;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +28,7 @@ pub use fault::{FAULT_COUNT, Violation, Violations, filter_fault};
 pub use form::Form;
 pub use left::{LEFT, Left};
 pub use nearest::{nearest, nearest_of};
+pub use panic::panic_text;
 pub use together::{together, with_others};
 
 /// The `domain` of every `google.rpc.ErrorInfo` (AIP-193).
@@ -51,7 +53,7 @@ struct Inner {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A failure with a message for the caller: a whole sentence, that tells nothing of causes.
+    /// A failure with a message for the caller: a whole sentence, which reveals no causes.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Error(Box::new(Inner {
             code,
@@ -74,7 +76,7 @@ impl Error {
         Error::new(Code::Unavailable, message).retry_after(Duration::from_secs(1))
     }
 
-    /// There is no such thing, or none that the caller may see. `kind` is what it is called in the API: `entity`, `portfolio`, ...
+    /// The resource does not exist, or the caller may not see it. `kind` is its name in the API: `entity`, `portfolio`, ...
     pub fn not_found(kind: &'static str, id: &str) -> Self {
         let id = cut(id);
         let mut error = Error::new(Code::NotFound, format!("No {} with id `{id}` is visible to this token.", kind.replace('_', " ")))
@@ -111,6 +113,14 @@ impl Error {
         self
     }
 
+    /// The first of several failures of one request, with the faults of all of them; none where there are none.
+    pub fn of_all(failures: impl IntoIterator<Item = Error>) -> Option<Error> {
+        let mut failures = failures.into_iter();
+        let mut first = failures.next()?;
+        failures.for_each(|failure| first.0.violations.append(&failure));
+        Some(first)
+    }
+
     /// Adds a value to the metadata: an extension member of the code, or a value that the message holds. One that is long is [`cut`].
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.0.metadata.insert(name, cut(&value.to_string()).into_owned());
@@ -123,7 +133,7 @@ impl Error {
         self
     }
 
-    /// Adds a list of values to the metadata, as many of them as fit, each of which is [`cut`] where it is long; nothing where there are none.
+    /// Adds a list of values to the metadata, as many as fit, each [`cut`] if it is long; adds nothing for an empty list.
     pub fn with_list<T: ToString>(self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
         let mut values = values.into_iter().peekable();
         if values.peek().is_some() { self.with_choices(name, values) } else { self }
@@ -155,7 +165,7 @@ impl Error {
         self
     }
 
-    /// The same for another caller, without its cause: that is told once.
+    /// The same failure for another caller, without its cause: that is logged once.
     pub fn without_cause(&self) -> Self {
         let Inner { code, message, metadata, violations, resource, retry_after, source: _ } = &*self.0;
         Error(Box::new(Inner {
@@ -288,8 +298,8 @@ mod tests {
             faults
         };
         let both = faults().check_with::<()>(Err(filter())).expect_err("two faults");
-        let told: Vec<_> = both.violations().iter().map(|fault| (fault.field.as_str(), fault.code.as_ref())).collect();
-        assert_eq!((both.code(), told), (Code::ValidationFailed, vec![("page_size", "out_of_range"), ("filter", "invalid_filter")]));
+        let reported: Vec<_> = both.violations().iter().map(|fault| (fault.field.as_str(), fault.code.as_ref())).collect();
+        assert_eq!((both.code(), reported), (Code::ValidationFailed, vec![("page_size", "out_of_range"), ("filter", "invalid_filter")]));
         assert_eq!(faults().check_with::<()>(Err(Error::internal("x"))).expect_err("a failure").code(), Code::Internal);
         let of_database = || Error::new(Code::InvalidFilter, "It is too long.").with("field", "filter");
         let both = faults().check_with::<()>(Err(of_database())).expect_err("two faults");
@@ -326,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_of_faults_stays_small_and_says_how_many_there_were() {
+    fn what_is_reported_of_faults_stays_small_and_says_how_many_there_were() {
         let mut violations = Violations::new();
         for n in 0..100_000 {
             violations.add(format!("{n}{}", "ä".repeat(100_000)), "invalid", "é".repeat(100_000));
@@ -341,9 +351,9 @@ mod tests {
         others.append(&error);
         let status = tonic::Status::from(Error::validation(others));
         assert!(status.details().len() < 2 * MAX_FAULT_BYTES, "{}", status.details().len());
-        let told = status.get_details_bad_request().expect("a bad request").field_violations;
-        let last = told.last().expect("one");
-        assert_eq!(last.description, format!("there are {} more faults, which do not fit into the answer", 100_002 - told.len()));
+        let reported = status.get_details_bad_request().expect("a bad request").field_violations;
+        let last = reported.last().expect("one");
+        assert_eq!(last.description, format!("there are {} more faults, which do not fit into the answer", 100_002 - reported.len()));
     }
 
     #[test]
@@ -362,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_faults_are_reported_at_once() {
         let mut violations = Violations::new();
         violations.add("name", "required", "must be given");
         violations.add("metadata", "too_long", "must be at most 64 KiB");

@@ -1,11 +1,11 @@
 //! `offboard` takes entities out of a multi-tenant portfolio safely: it detaches, offboards and bulk-deletes them over gRPC and REST.
 //!
-//! Each module is one room of the house; `docs/architecture.md` tells what lives where and who may call whom, and a test holds the code to it.
+//! Each module is one room; `docs/architecture.md` says what is where and which room may call which, and a test checks the code against it.
 
 pub mod access;
 pub mod bulk_delete;
 pub mod cli;
-pub mod config;
+mod config;
 pub mod consistency;
 pub mod db;
 pub mod entity;
@@ -15,11 +15,11 @@ pub mod filter;
 pub mod gateway;
 pub mod jobs;
 pub mod limits;
-pub mod mail;
+mod mail;
 pub mod offboarding;
 pub mod portfolio;
 pub mod proto;
 pub mod server;
-pub mod shares;
+mod shares;
 pub mod task;
 pub mod telemetry;

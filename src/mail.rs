@@ -1,4 +1,4 @@
-//! Letters by SMTP: what one holds, and how it is given to a server.
+//! Mails by SMTP: their content, and how they are sent to a server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest address (RFC 5321, section 4.5.3.1.3, without the angle brackets).
 const MAX_ADDRESS: usize = 254;
 
-/// Where letters are given to, and whom they are from.
+/// The server that sends mails, and their sender.
 #[derive(Clone, Debug)]
 pub struct MailSettings {
     /// `smtp://` (plain), `smtp://…?tls=required` (STARTTLS) or `smtps://` (TLS from the start), with credentials where the server wants any.
@@ -28,20 +28,20 @@ pub struct MailSettings {
     pub ca_file: Option<PathBuf>,
 }
 
-/// A letter of plain text to one person.
+/// A mail of plain text to one person.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct Mail {
     /// The address.
     pub to: String,
     /// One line.
     pub subject: String,
     /// The text.
     pub text: String,
-    /// What no other letter has. One that is sent twice has it twice, so that receivers can tell.
+    /// The message id. A mail that is sent twice has the same one, so that receivers can recognise it.
     pub id: String,
 }
 
-/// Why a letter was not taken. The text is the server's, or of the way to it; credentials are in none.
+/// Why a mail was refused. The text is from the server or the connection; it contains no credentials.
 #[derive(Debug)]
 pub enum Refusal {
     /// It may be taken later.
@@ -50,7 +50,7 @@ pub enum Refusal {
     ForGood(String),
 }
 
-/// Gives letters to a server. Each goes over a connection of its own.
+/// Sends mails to a server. Each uses a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -70,9 +70,9 @@ impl Mailer {
         Ok(Mailer { transport, from })
     }
 
-    /// Gives a letter to the server.
-    pub async fn send(&self, letter: &Letter) -> Result<(), Refusal> {
-        let message = self.message(letter)?;
+    /// Sends a mail to the server.
+    pub async fn send(&self, mail: &Mail) -> Result<(), Refusal> {
+        let message = self.message(mail)?;
         match tokio::time::timeout(TIMEOUT * 2, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.is_permanent() && !is_about_us(&error) => Err(Refusal::ForGood(one_line(&error.to_string()))),
@@ -81,18 +81,18 @@ impl Mailer {
         }
     }
 
-    fn message(&self, letter: &Letter) -> Result<Message, Refusal> {
-        let unfit = |error: &dyn std::fmt::Display| Refusal::ForGood(format!("the letter cannot be written: {error}"));
-        let to: Address = letter.to.parse().map_err(|error| unfit(&error))?;
+    fn message(&self, mail: &Mail) -> Result<Message, Refusal> {
+        let unfit = |error: &dyn std::fmt::Display| Refusal::ForGood(format!("the mail cannot be written: {error}"));
+        let to: Address = mail.to.parse().map_err(|error| unfit(&error))?;
         let builder: MessageBuilder = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
-            .subject(one_line(&letter.subject))
-            .message_id(Some(format!("<{}@{}>", letter.id, self.from.email.domain())))
+            .subject(one_line(&mail.subject))
+            .message_id(Some(format!("<{}@{}>", mail.id, self.from.email.domain())))
             .date_now()
             .raw_header(automatic())
             .header(ContentType::TEXT_PLAIN);
-        builder.body(letter.text.clone()).map_err(|error| unfit(&error))
+        builder.body(mail.text.clone()).map_err(|error| unfit(&error))
     }
 }
 
@@ -121,7 +121,7 @@ fn transport(settings: &MailSettings) -> Result<AsyncSmtpTransport<Tokio1Executo
 
 const FORMS: &str = "must be `smtp://HOST:PORT`, `smtp://USER:PASSWORD@HOST:PORT?tls=required` or `smtps://USER:PASSWORD@HOST:PORT`";
 
-/// Whether mail can be addressed so.
+/// Returns whether mail can be sent to this address.
 pub fn is_address(text: &str) -> bool {
     text.len() <= MAX_ADDRESS && text.parse::<Address>().is_ok()
 }
@@ -131,7 +131,7 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
-/// Tells robots not to answer (RFC 3834).
+/// Asks robots not to answer (RFC 3834).
 fn automatic() -> lettre::message::header::HeaderValue {
     use lettre::message::header::{HeaderName, HeaderValue};
     HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned())
@@ -163,7 +163,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether the server complains of who we are rather than of the letter: 530, 534, 535, 538. That is mended by whoever runs the service.
+/// Returns whether the server refuses the sender rather than the mail: 530, 534, 535, 538. The operator must fix that.
 fn is_about_us(error: &lettre::transport::smtp::Error) -> bool {
     error.status().is_some_and(|status| status.to_string().starts_with("53"))
 }
@@ -202,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_tells_who_sent_it_and_cannot_be_given_more_headers() {
+    fn a_letter_reports_who_sent_it_and_cannot_be_given_more_headers() {
         let mailer = Mailer::new(&settings("smtp://mail")).unwrap();
         let (subject, text) = ("Done\r\nBcc: other@example.com".to_owned(), "Grüße\n".to_owned());
-        let letter = Letter { to: "jo@example.com".to_owned(), subject, text, id: "1-2".to_owned() };
-        let written = String::from_utf8(mailer.message(&letter).unwrap().formatted()).unwrap();
+        let mail = Mail { to: "jo@example.com".to_owned(), subject, text, id: "1-2".to_owned() };
+        let written = String::from_utf8(mailer.message(&mail).unwrap().formatted()).unwrap();
         for line in [
             "To: jo@example.com",
             "Message-ID: <1-2@example.com>",

@@ -1,4 +1,4 @@
-//! The rules of the house that the compiler does not know: who may call whom, and where a realm may be made.
+//! The rules of the project that the compiler does not know: who may call whom, and where a realm may be made.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 

@@ -74,7 +74,7 @@ impl Drop for Running {
     }
 }
 
-/// Whether any process has the folder in its command line, as a postmaster has.
+/// Returns whether any process has the folder in its command line, as a postmaster has.
 fn is_in_use(folder: &Path) -> bool {
     let folder = folder.to_str().unwrap();
     let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -84,7 +84,7 @@ fn is_in_use(folder: &Path) -> bool {
 }
 
 #[test]
-fn every_act_is_shown_and_holds_also_in_a_folder_that_was_used_before() {
+fn every_act_is_shown_and_works_in_a_folder_that_was_used_before() {
     let folder = folder();
     let data_dir = folder.path().join("data");
     for _ in 0..2 {
@@ -103,7 +103,7 @@ fn every_act_is_shown_and_holds_also_in_a_folder_that_was_used_before() {
 }
 
 #[test]
-fn a_surprise_is_told_and_nothing_is_left() {
+fn a_surprise_is_reported_and_nothing_is_left() {
     let folder = folder();
     let entities = folder.path().join("entities.ndjson");
     let file = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/entities.ndjson")).unwrap();

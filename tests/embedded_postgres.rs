@@ -17,7 +17,7 @@ use nix::unistd::{Pid, Uid};
 use offboard::db::embedded::{EmbeddedPostgres, Search};
 use tempfile::TempDir;
 
-/// The variable that makes [`helper`] act, and holds the data folder.
+/// The variable that makes [`helper`] run, with the data folder as its value.
 const HELPER: &str = "OFFBOARD_TEST_EMBEDDED_HELPER";
 
 #[derive(QueryableByName)]
@@ -207,7 +207,7 @@ async fn a_killed_postmaster_does_not_block_the_next_start() {
     kill(pid, Signal::SIGKILL).unwrap();
     until("the postmaster is dead", || !lives(pid)).await;
 
-    // While the other use goes on, as another process would.
+    // While the other use continues, as another process would.
     let next = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap();
     assert!(!next.is_owner());
     assert_eq!(number(&mut connect(&next), "SELECT value FROM kept"), 7);
@@ -222,16 +222,18 @@ async fn a_cluster_in_use_that_is_killed_comes_up_again_by_itself() {
     let folder = TempDir::new().unwrap();
     let postgres = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap();
     connect(&postgres).batch_execute("CREATE TABLE kept AS SELECT 7 AS value").unwrap();
+    let mut supervised = Box::pin(postgres.supervise());
     for _ in 0..2 {
         let killed = postmaster(folder.path()).unwrap();
         kill(killed, Signal::SIGKILL).unwrap();
         let back = || PgConnection::establish(postgres.database_url()).is_ok() && postmaster(folder.path()) != Some(killed);
         tokio::select! {
-            () = postgres.supervise() => {}
+            () = &mut supervised => {}
             () = until("it is back", back) => {}
         }
         assert_eq!(number(&mut connect(&postgres), "SELECT value FROM kept"), 7);
     }
+    drop(supervised);
     postgres.stop().await.unwrap();
     assert_eq!(postmaster(folder.path()), None);
 }
@@ -333,7 +335,7 @@ async fn without_binaries_one_sentence_says_what_to_install() {
 }
 
 #[tokio::test]
-async fn a_cluster_of_another_major_version_is_told_by_name() {
+async fn a_cluster_of_another_major_version_is_reported_by_name() {
     let folder = TempDir::new().unwrap();
     EmbeddedPostgres::start_or_join(folder.path()).await.unwrap().stop().await.unwrap();
     fs::write(folder.path().join("postgres/PG_VERSION"), "12\n").unwrap();
@@ -342,7 +344,7 @@ async fn a_cluster_of_another_major_version_is_told_by_name() {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_tells_what_postgres_said() {
+async fn a_start_that_fails_reports_what_postgres_said() {
     let folder = TempDir::new().unwrap();
     EmbeddedPostgres::start_or_join(folder.path()).await.unwrap().stop().await.unwrap();
     let conf = folder.path().join("postgres/postgresql.conf");

@@ -25,7 +25,7 @@ impl Together for Call {
     const IS_SMALL: bool = true;
 
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<usize>>> {
-        assert!(calls[0].first != PANIC, "as it was told to");
+        assert!(calls[0].first != PANIC, "as it was asked to");
         if !calls[0].first.is_empty() {
             sql_query(calls[0].first).execute(connection)?;
         }
@@ -40,7 +40,7 @@ const PANIC: &str = "panic";
 
 const SLEEP: Call = Call { first: "SELECT 1 AS n FROM pg_sleep(50)", beside: "" };
 
-/// A pool, and calls of it of which the first was held up until the others were there.
+/// A pool, and calls of it of which the first was delayed until the others were there.
 async fn piled_up(database: &Database, beside: &'static str, others: usize) -> Vec<offboard::error::Result<Option<usize>>> {
     let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
     let group = Group::<Call>::new(&db);
@@ -104,7 +104,7 @@ async fn after_one_that_panics_the_next_are_done() {
 }
 
 #[tokio::test]
-async fn a_statement_of_callers_who_have_all_gone_is_cancelled_and_one_who_waits_leaves() {
+async fn a_statement_is_cancelled_when_all_its_callers_have_left() {
     let database = database().await;
     let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
     let group = Group::<Call>::new(&db);

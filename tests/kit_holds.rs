@@ -7,7 +7,7 @@ mod kit;
 use std::collections::BTreeSet;
 
 use kit::rest::{Credential, Prepared, ROUTES, prepare};
-use kit::spelling::{POOL, from_door, method, snake_case, to_grpc};
+use kit::spelling::{POOL, from_protocol, method, snake_case, to_grpc};
 use kit::stream::{Frame, Frames};
 use kit::{Addresses, Reply, Value, curl, database, http, json};
 
@@ -74,26 +74,26 @@ fn an_offboarding_is_asked_for_in_camel_case() {
 }
 
 #[test]
-fn the_two_doors_tell_an_offboarding_request_alike() {
+fn both_protocols_show_an_offboarding_request_alike() {
     let by_grpc = json!({"id": "o", "principal_id": "p", "status": "OFFBOARDING_STATUS_PENDING", "data": {"id": "e", "components": []},
         "created": "2026-04-25T00:00:00.250Z"});
     let by_rest = json!({"id": "o", "principalId": "p", "status": "Pending", "data": {"id": "e", "components": null},
         "created": "2026-04-25T00:00:00.250123Z", "executeAfter": null, "started": null, "finished": null, "error": null});
-    let one = from_door(&by_grpc, &message("OffboardingRequest"));
-    assert_eq!(one, from_door(&by_rest, &message("OffboardingRequest")));
+    let one = from_protocol(&by_grpc, &message("OffboardingRequest"));
+    assert_eq!(one, from_protocol(&by_rest, &message("OffboardingRequest")));
     assert_eq!(one["status"], "pending");
     assert_eq!(one["created"], 1_777_075_200_250_i64);
     assert_eq!(one["data"], json!({"id": "e", "components": []}));
 }
 
 #[test]
-fn the_two_doors_tell_a_task_alike() {
+fn both_protocols_show_a_task_alike() {
     let by_grpc = json!({"id": "t", "status": "TASK_STATUS_COMPLETED_WITH_ERRORS", "parameters": {"entityType": "HCP"},
         "current_state": {"number_of_processed_objects": 126, "last_hour_throughput": 0.0}, "started": "1970-01-01T00:00:01Z", "throughput": 2.0});
     let by_rest = json!({"id": "t", "status": "COMPLETED_WITH_ERRORS", "parameters": {"entityType": "HCP"},
         "currentState": {"numberOfProcessedObjects": 126, "lastHourThroughput": 0}, "started": 1000, "throughput": 2});
-    let one = from_door(&by_grpc, &message("Task"));
-    assert_eq!(one, from_door(&by_rest, &message("Task")));
+    let one = from_protocol(&by_grpc, &message("Task"));
+    assert_eq!(one, from_protocol(&by_rest, &message("Task")));
     assert_eq!(one["status"], "completed_with_errors");
     assert_eq!(one["parameters"]["entityType"], "HCP", "the keys of a map are data");
 }
@@ -101,7 +101,7 @@ fn the_two_doors_tell_a_task_alike() {
 #[test]
 fn attributes_are_data_and_keep_their_names() {
     let entity = json!({"id": "e", "state": "active", "attributes": {"LastName": "Ind", "someThing": [1, {"innerThing": null}]}});
-    let one = from_door(&entity, &message("Entity"));
+    let one = from_protocol(&entity, &message("Entity"));
     assert_eq!(one["attributes"], entity["attributes"]);
     assert_eq!(one["portfolio_id"], Value::Null);
     assert_eq!(one["version"], 0);
@@ -110,13 +110,13 @@ fn attributes_are_data_and_keep_their_names() {
 #[test]
 #[should_panic(expected = "`entityCount2` is no member of Portfolio")]
 fn a_member_that_the_protos_do_not_know_is_a_defect() {
-    from_door(&json!({"id": "p", "entityCount2": 1}), &message("Portfolio"));
+    from_protocol(&json!({"id": "p", "entityCount2": 1}), &message("Portfolio"));
 }
 
 #[test]
 #[should_panic(expected = "`Waiting` is no value of OffboardingStatus")]
 fn a_value_that_the_protos_do_not_know_is_a_defect() {
-    from_door(&json!({"status": "Waiting"}), &message("OffboardingRequest"));
+    from_protocol(&json!({"status": "Waiting"}), &message("OffboardingRequest"));
 }
 
 #[test]
@@ -134,14 +134,15 @@ fn paths_of_both_spellings_are_one() {
 }
 
 #[test]
-fn the_line_that_tells_that_the_server_is_ready_is_found_among_others() {
-    let fields = r#""message":"ready","grpc_addr":"127.0.0.1:1","http_addr":"127.0.0.1:2","admin_addr":"127.0.0.1:3""#;
+fn the_lines_that_say_where_the_server_listens_are_found_among_others() {
+    let fields = r#""message":"listening","grpc_addr":"127.0.0.1:1","http_addr":"127.0.0.1:2","admin_addr":"127.0.0.1:3""#;
     let expected =
         Addresses { grpc: "127.0.0.1:1".parse().unwrap(), http: "127.0.0.1:2".parse().unwrap(), admin: "127.0.0.1:3".parse().unwrap() };
-    assert_eq!(Addresses::of_ready_line(&format!(r#"{{"level":"INFO","fields":{{{fields}}}}}"#)), Some(expected));
-    assert_eq!(Addresses::of_ready_line(&format!(r#"{{"level":"INFO",{fields}}}"#)), Some(expected));
-    assert_eq!(Addresses::of_ready_line(r#"{"message":"almost ready"}"#), None);
-    assert_eq!(Addresses::of_ready_line("ready"), None);
+    assert_eq!(Addresses::of_line(&format!(r#"{{"level":"INFO","fields":{{{fields}}}}}"#)), Some(expected));
+    assert_eq!(Addresses::of_line(&format!(r#"{{"level":"INFO",{fields}}}"#)), Some(expected));
+    assert_eq!(Addresses::of_line(&format!("{{{}}}", fields.replace("listening", "ready"))), Some(expected));
+    assert_eq!(Addresses::of_line(r#"{"message":"almost ready"}"#), None);
+    assert_eq!(Addresses::of_line("ready"), None);
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
-//! What a migration may do while the service runs: it takes no lock for longer than a moment, however large a table is.
+//! The rules for migrations while the service runs: none takes a lock for longer than a moment, however large a table is.
 //!
 //! Each migration is applied to the schema of those before it, and the catalogue is compared before and after: a table with another file was
 //! rewritten; an index that is new in a transaction was not built concurrently; a constraint that is new and valid was checked under the lock
 //! of the statement that added it. Postgres' manual says which lock each statement takes:
 //! <https://www.postgresql.org/docs/current/sql-altertable.html>.
 //!
-//! That a statement waits for a lock for a moment only is up to `offboard migrate`, which sets `lock_timeout` for all of them and tries again;
+//! `offboard migrate` limits the wait of statements for locks: it sets `lock_timeout` for all of them and tries again;
 //! `tests/functional/database_unfit.rs` has the test.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
@@ -27,8 +27,8 @@ use regex::Regex;
 const SMALL: &[&str] =
     &["api_key", "bulk_delete_turn", "event_history", "event_sequencer", "publisher", "realm", "removal_policy", "service_secret"];
 
-/// What migrations do that landed before this rule, by their numbers. They are left so because no version was released before them: the tables that
-/// they change had no rows anywhere that must not be held up, and a migration that databases have already is not edited.
+/// The migrations from before this rule, by their numbers. They are exempt because no version was released before them: the tables that
+/// they change had no rows anywhere that must not be delayed, and a migration that databases have already is not edited.
 const EARLIER: &[(&str, &[&str])] = &[
     (
         "00000000000005",
@@ -89,6 +89,7 @@ const EARLIER: &[(&str, &[&str])] = &[
 struct Migration {
     number: String,
     text: String,
+    down: String,
     in_transaction: bool,
 }
 
@@ -103,6 +104,7 @@ fn migrations() -> Vec<Migration> {
             Migration {
                 number: name.split('_').next().unwrap().to_owned(),
                 text: fs::read_to_string(path.join("up.sql")).unwrap(),
+                down: fs::read_to_string(path.join("down.sql")).unwrap(),
                 in_transaction: !metadata.contains("run_in_transaction = false"),
             }
         })
@@ -111,12 +113,12 @@ fn migrations() -> Vec<Migration> {
     all
 }
 
-/// What the catalogue has of the tables; a partition goes by the name of its table.
+/// The tables in the catalogue; a partition goes by the name of its table.
 struct Catalogue {
     /// The files of each.
     files: BTreeMap<String, BTreeSet<String>>,
     indexes: BTreeSet<(String, String)>,
-    /// The constraints, and what those say that are known to hold for every row.
+    /// The constraints, and the validated ones among them.
     constraints: BTreeSet<(String, String)>,
     valid: BTreeSet<(String, String)>,
     says: BTreeSet<(String, String)>,
@@ -173,7 +175,7 @@ impl Catalogue {
         }
     }
 
-    /// Whether what is done to a table is felt: it was there, and may be large.
+    /// Returns whether what is done to a table is felt: it was there, and may be large.
     fn minds(&self, table: &str) -> bool {
         self.files.contains_key(table) && !SMALL.contains(&table)
     }
@@ -205,7 +207,7 @@ fn faults(connection: &mut PgConnection, migration: &Migration) -> BTreeSet<Stri
         faults.insert(format!("checks the constraint {constraint} on every row of {table}"));
     }
     for (table, column) in after.not_null.difference(&before.not_null).filter(|(table, _)| minds(table)) {
-        // A valid constraint spares Postgres the look.
+        // A valid constraint excludes Postgres the look.
         let proved = before.says.contains(&(table.clone(), format!("CHECK (({column} IS NOT NULL))")));
         if !proved && before.columns.contains(&(table.clone(), column.clone())) {
             faults.insert(format!("looks for NULL in {column} of every row of {table}"));
@@ -241,7 +243,7 @@ fn connection(database: &Database) -> PgConnection {
 }
 
 #[tokio::test]
-async fn a_migration_holds_up_nobody() {
+async fn a_migration_blocks_nobody() {
     let database = empty_database("").await;
     let mut connection = connection(&database);
     let earlier: BTreeMap<_, BTreeSet<String>> =
@@ -249,6 +251,14 @@ async fn a_migration_holds_up_nobody() {
     let mut found = BTreeMap::new();
     let migrations = migrations();
     for migration in &migrations {
+        // A migration that fails halfway is not rolled back there, and is undone before it is tried again, however far it came.
+        for again in 0..if migration.in_transaction { 0 } else { 3 } {
+            let undone = connection.batch_execute(&migration.down);
+            undone.unwrap_or_else(|error| panic!("{} is not undone where there is nothing of it: {error}", migration.number));
+            if again == 1 {
+                connection.batch_execute(&migration.text).unwrap();
+            }
+        }
         let faults = faults(&mut connection, migration);
         if !faults.is_empty() {
             found.insert(migration.number.as_str(), faults);
@@ -262,7 +272,7 @@ async fn a_migration_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn what_holds_others_up_is_found() {
+async fn a_blocking_migration_is_found() {
     let database = empty_database("").await;
     let mut connection = connection(&database);
     let start = "CREATE TABLE entity (id int4, note text);
@@ -272,7 +282,7 @@ async fn what_holds_others_up_is_found() {
                  CREATE INDEX entity_note ON entity (note);
                  ALTER TABLE entity ADD CHECK (id > 0)";
     let mut apply = |text: &str, in_transaction| {
-        let migration = Migration { number: "1".to_owned(), text: text.to_owned(), in_transaction };
+        let migration = Migration { number: "1".to_owned(), text: text.to_owned(), down: String::new(), in_transaction };
         faults(&mut connection, &migration).into_iter().collect::<Vec<_>>()
     };
     let none: [&str; 0] = [];

@@ -74,7 +74,7 @@ async fn raised(db: &Db, number: &'static str) -> offboard::error::Error {
 }
 
 #[tokio::test]
-async fn errors_are_told_by_their_number_in_any_language() {
+async fn errors_are_recognised_by_their_number_in_any_language() {
     let database = database().await;
     let db = Db::new(Options { pool_size: 1, ..Options::new(&database.url) });
     for (number, code) in [

@@ -102,7 +102,7 @@ fn every_metric_is_scraped(telemetry: &Telemetry) {
     }
 }
 
-/// An OTLP collector that takes everything and tells what it got: the path and the bytes of each export.
+/// An OTLP collector that takes everything and reports what it got: the path and the bytes of each export.
 async fn collector() -> (SocketAddr, mpsc::UnboundedReceiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

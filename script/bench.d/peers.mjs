@@ -2,7 +2,7 @@
 //
 //   node peers.mjs graphile-worker|pg-boss JOBS AT_ONCE fetch-one|fetch-many
 //
-// `fetch-one` is how each of them works unless told otherwise: a job is fetched, done and completed by itself, AT_ONCE of them side by side.
+// `fetch-one` is how each of them works unless set otherwise: a job is fetched, done and completed by itself, AT_ONCE of them side by side.
 // `fetch-many` is the best that each offers: jobs fetched into a local queue and completed in batches (graphile-worker), or fetched and
 // completed a hundred at a time (pg-boss). Neither logs or waits for a polling interval, and pg-boss is spared its background tasks.
 // The jobs are there, and the tables analysed, before the clock starts; it stops when the last job is completed.

@@ -1,4 +1,4 @@
-//! What is kept of the answer to a call that changes something, what it shows, and to whom.
+//! The recorded response to a call that changes something, the subjects that it shows, and the callers that may read it.
 
 use diesel::pg::PgConnection;
 use prost::Message;
@@ -11,10 +11,10 @@ use crate::db::{Realm, Work};
 use crate::error::{Code, Error, Result};
 use crate::limits::kept::{WHOLE, WHOLE_ANSWER};
 
-/// The metadata that tells that an answer is the first one over again.
+/// The metadata that reports that an answer is the first one over again.
 pub const REPLAYED: &str = "idempotent-replayed";
 
-/// What an answer shows: whoever removes it takes the answers out that show it.
+/// A subject that a response shows: its removal erases the responses that show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// An entity, by its id.
@@ -25,24 +25,25 @@ pub enum Subject {
     Portfolio(String),
 }
 
-/// An answer to a call that changes something. Each says what it shows, so that it goes with that, and what of it only some may see.
+/// A response to a call that changes something. Each declares its subjects, so that it is erased with them, and the parts of it that only
+/// some callers may read.
 pub trait Answer: Message + Default + 'static {
-    /// The things whose content it shows. Ids alone are no content: they outlive what they name.
+    /// The resources whose content it shows. Ids alone are not content: they outlive their resources.
     fn shows(&self) -> Vec<Subject>;
 
     /// Takes out what the caller's key may not read: a call that changes a thing shows no more of it than a call that reads it. Answers of status
     /// 201 that show [what the caller has said](Answer::CREATED_IS_SAID) are left as they are.
     fn withhold(&mut self, caller: &Caller);
 
-    /// Whether an answer of status 201 shows what the caller has said, and nothing that was there before.
+    /// True if an answer of status 201 shows what the caller has said, and nothing that was there before.
     const CREATED_IS_SAID: bool = true;
 
-    /// The answer made again of what is there now; none if it cannot be. Only for answers that may be large.
+    /// The response made again from the present state; none if it cannot be. Only for responses that may be large.
     fn again(_connection: &mut PgConnection, _realm: &Realm, _shown: &[Subject]) -> Work<Option<Self>> {
         Ok(None)
     }
 
-    /// Whether [`Answer::again`] can make it.
+    /// True if [`Answer::again`] can make it.
     const CAN_BE_READ_AGAIN: bool = false;
 }
 
@@ -75,7 +76,7 @@ pub(super) struct Record {
     details: Vec<u8>,
     #[prost(message, repeated, tag = "5")]
     metadata: Vec<Pair>,
-    /// In place of a large message: what it showed, and its digest, by which it is known when it is read again.
+    /// Replaces a large message: its subject, and its digest, by which it is recognised when it is read again.
     #[prost(message, optional, tag = "6")]
     reference: Option<Reference>,
 }
@@ -132,7 +133,7 @@ impl Record {
         Record { code, text, details, metadata: pairs(status.metadata()), ..Record::default() }
     }
 
-    /// What takes the place of an answer when something that it shows is removed.
+    /// The form of a response after something that it shows was removed.
     pub(super) fn erased() -> Vec<u8> {
         let error = Error::new(Code::AnswerGone, "The call took effect; what its answer showed was removed since, and the answer with it.");
         Record::of_status(&Status::from(error)).encode_to_vec()
@@ -169,7 +170,7 @@ impl Record {
 }
 
 impl Reference {
-    /// The very message that is referred to; none if what it showed has changed.
+    /// The very message that is referred to; none if its subject has changed.
     fn read<A: Answer>(self, connection: &mut PgConnection, realm: &Realm) -> Work<Option<A>> {
         let shown: Vec<Subject> = self.shown.into_iter().map(Subject::from).collect();
         let message = A::again(connection, realm, &shown)?;
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_the_place_of_an_erased_answer_tells_so_to_versions_that_know_nothing_of_it() {
+    fn what_takes_the_place_of_an_erased_answer_reports_so_to_versions_that_know_nothing_of_it() {
         let record = Record::decode(Record::erased().as_slice()).unwrap();
         assert_eq!((record.code, record.message.len()), (tonic::Code::FailedPrecondition.into(), 0));
     }

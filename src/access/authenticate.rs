@@ -17,10 +17,10 @@ use crate::db::listen::WakeUps;
 use crate::db::{Db, Work, clock};
 use crate::error::{Code, Error, Result};
 
-/// A key is looked up again after this time even if nobody tells of its end.
+/// A key is looked up again after this time even if nobody reports its end.
 const REMEMBER: Duration = Duration::from_secs(5);
 const REMEMBER_AT_MOST: usize = 10_000;
-/// How often the key of a call that lasts is looked at again.
+/// How often the key of a long call is checked again.
 pub const CHECK_KEY: Duration = Duration::from_secs(3);
 
 /// For how long a key that was found good for one call that lasts is taken to be so for others: those of one key may be many.
@@ -28,15 +28,15 @@ const GOOD: Duration = Duration::from_secs(1);
 
 /// Keys by the hash of their secret.
 #[derive(Default)]
-struct Known {
+struct KeyCache {
     keys: HashMap<[u8; 32], (Instant, Arc<Key>)>,
     /// Keys by their ids, and when they were last found good.
     good: HashMap<Uuid, Instant>,
-    /// What was found before is looked up again.
+    /// Keys found before this are looked up again.
     forgotten: Option<Instant>,
 }
 
-impl Known {
+impl KeyCache {
     fn is_fresh(&self, found: Instant) -> bool {
         self.is_younger(found, REMEMBER)
     }
@@ -70,13 +70,13 @@ pub fn check(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
 
 /// Authenticates callers by their keys. Cheap to clone.
 ///
-/// A key that was found is remembered for a few seconds, so that a busy caller costs no query a call; a revocation is told to every replica
-/// by `NOTIFY` and has them all looked up again. Keys that open nothing are not remembered, so guesses cannot fill the memory, and have few
-/// connections of the pool to be looked up by ([`Lookups`]). A key that was known is looked up again beside them.
+/// A key that was found is remembered for a few seconds, so that a busy caller costs no query a call; a revocation is announced to every
+/// replica by `NOTIFY` and makes all keys be looked up again. Invalid keys are not remembered, so guesses cannot fill the memory, and their
+/// lookups have few connections of the pool ([`Lookups`]). A remembered key is looked up again beside them.
 #[derive(Clone)]
 pub struct Authenticator {
     db: Db,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KeyCache>>,
     lookups: Lookups,
 }
 
@@ -87,7 +87,7 @@ impl Authenticator {
         Authenticator { db, known: Arc::default(), lookups }
     }
 
-    /// The caller who presents this secret from this address.
+    /// The caller with this secret, from this address.
     pub async fn authenticate(&self, secret: &str, address: Option<IpAddr>) -> Result<Caller> {
         let secret = Secret::parse(secret).ok_or_else(invalid_credentials)?;
         let key = self.key(secret.sha256()).await?;
@@ -95,7 +95,7 @@ impl Authenticator {
         key.admit(address, clock::now())
     }
 
-    /// The caller who presents this secret, if its key is remembered: the database is not asked.
+    /// The caller with this secret, if its key is remembered: the database is not asked.
     pub fn remembered(&self, secret: &str, address: Option<IpAddr>) -> Option<Caller> {
         let sha256 = Secret::parse(secret)?.sha256();
         let key = {
@@ -117,7 +117,7 @@ impl Authenticator {
         self.lookups.find(sha256, is_known, || self.look_up(sha256)).await?.ok_or_else(invalid_credentials)
     }
 
-    /// What the database has for a secret; remembered, if it is a key.
+    /// The database's entry for a secret; remembered, if it is a key.
     async fn look_up(&self, sha256: [u8; 32]) -> Result<Option<Arc<Key>>> {
         let found = Instant::now();
         let key = self.db.run(move |connection| queries::find_key(connection, &sha256)).await?.map(Arc::new);
@@ -136,8 +136,8 @@ impl Authenticator {
         Ok(key)
     }
 
-    /// Whether a caller who was admitted earlier still would be: fails once the key has expired or was revoked. For calls that last, of which all of
-    /// one key share what one of them has found.
+    /// Returns whether a caller that was admitted earlier still would be: fails once the key has expired or was revoked. For long calls, of
+    /// which all of one key share each result.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
         let (caller, key, found) = (caller.clone(), caller.key_id, Instant::now());
         if self.known().is_good(key) {
@@ -148,7 +148,8 @@ impl Authenticator {
         Ok(())
     }
 
-    /// Returns once a caller who was admitted earlier would not be any more, with what to tell them. A database that is away expels nobody.
+    /// Returns once a caller that was admitted earlier would not be any more, with the error for them. An unreachable database expels
+    /// nobody.
     pub async fn expelled(self, caller: Caller) -> Error {
         loop {
             tokio::time::sleep(CHECK_KEY).await;
@@ -181,12 +182,12 @@ impl Authenticator {
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, KeyCache> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tells the span of the call whose key was presented, also if it is refused: the lines of the log carry it.
+/// Adds the caller to the span of the call, also if it is refused: the lines of the log carry it.
 fn note(key: &Key) {
     let span = tracing::Span::current();
     span.record("key_id", tracing::field::display(key.id));

@@ -1,7 +1,7 @@
-//! The SQL that takes answers out of idempotency records when what they show is removed.
+//! The SQL that erases responses in idempotency records when something they show is removed.
 //!
-//! It is part of the transaction of the removal. Whoever records an answer that shows an entity holds the entity's row until then, so a statement
-//! that begins when the rows are gone sees every such record, and none comes later.
+//! It is part of the transaction of the removal. A transaction that records a response which shows an entity locks the entity's row until
+//! its end, so a statement that begins when the rows are deleted sees every such record, and none comes later.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::access::answer::{Record, Subject};
 use crate::db::{Realm, Work, statement};
 
-/// What answers show, as columns.
+/// The subjects of responses, as columns.
 pub(super) struct Columns<'a> {
     pub kinds: Vec<&'static str>,
     pub subjects: Vec<&'a str>,
@@ -36,13 +36,13 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// What takes the place of an answer that is taken out.
+/// The replacement of a response that is erased.
 pub fn erased_answer() -> Vec<u8> {
     Record::erased()
 }
 
-/// The end of a statement that has taken rows of `idempotency_subject` away as `unshown`, with the parameter `erased`: the records that showed
-/// them, locked in the order of their keys, as by all who blank several, and blanked.
+/// The end of a statement that has deleted rows of `idempotency_subject` as `unshown`, with the parameter `erased`: the records that showed
+/// them, locked in the order of their keys, as by all that blank several, and blanked.
 macro_rules! blanked {
     () => {
         "due AS (
@@ -63,7 +63,7 @@ macro_rules! blanked {
 }
 pub(crate) use blanked;
 
-/// Takes out the answers that show one of these. Call it when they are gone, in the same transaction.
+/// Erases the responses that show one of these. Call it when they are deleted, in the same transaction.
 pub fn erase(connection: &mut PgConnection, realm: &Realm, gone: &[Subject]) -> Work<()> {
     let Columns { kinds, subjects, dependents } = Columns::of(gone);
     Erase { realm: realm.id(), kinds, subjects, dependents, erased: erased_answer() }.execute(connection)?;
@@ -71,7 +71,7 @@ pub fn erase(connection: &mut PgConnection, realm: &Realm, gone: &[Subject]) -> 
 }
 
 statement! {
-    /// The records of what is gone. With an entity goes all that hangs on it.
+    /// The records of removed subjects. With an entity go all of its dependents.
     struct Erase<'a> {
         realm: i32 as Integer,
         kinds: Vec<&'static str> as Array<Text>,
@@ -101,8 +101,8 @@ pub struct Walked<'a> {
     pub cursor: &'a str,
 }
 
-/// Takes out the answers that show entities which are gone from the part of a slice that a chunk has just walked, in the chunk's transaction. It
-/// goes by what records show and not by what was deleted, so that a task of millions pays for the few records that there are, once.
+/// Erases the responses that show removed entities from the part of a slice that a chunk has just walked, in the chunk's transaction. It
+/// goes by the subjects of records and not by the deleted entities, so that a task of millions pays for the few records that exist, once.
 pub fn erase_walked(connection: &mut PgConnection, realm: &Realm, walked: Walked<'_>) -> Work<()> {
     let Walked { task, slice, cursor } = walked;
     EraseWalked { realm: realm.id(), task, slice, cursor, erased: erased_answer() }.execute(connection)?;
@@ -110,7 +110,7 @@ pub fn erase_walked(connection: &mut PgConnection, realm: &Realm, walked: Walked
 }
 
 statement! {
-    /// The records of what is gone between two keys.
+    /// The records of removed entities between two keys.
     struct EraseWalked<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

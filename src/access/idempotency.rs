@@ -1,8 +1,8 @@
 //! Calls that take effect once, however often they are sent.
 //!
-//! A caller who does not know whether a call took effect sends it again with the same `Idempotency-Key`. The record of a call is written in
-//! the transaction of its effect, so there is never one without the other: a crash before the commit leaves neither, and after it the answer
-//! is there to be given again.
+//! A caller that does not know whether a call took effect sends it again with the same `Idempotency-Key`. The record of a call is written
+//! in the transaction of its effect, so there is never one without the other: a crash before the commit leaves neither, and after it the
+//! response can be given again.
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
@@ -50,12 +50,12 @@ impl Once {
         Once { caller: self.caller.clone(), record }
     }
 
-    /// Whether the call has an idempotency key.
+    /// Returns whether the call has an idempotency key.
     pub fn has_key(&self) -> bool {
         self.record.is_some()
     }
 
-    /// Who calls.
+    /// The caller.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -104,7 +104,7 @@ fn seen_by<A: Answer>(caller: &Caller, mut response: Response<A>) -> Response<A>
     response
 }
 
-/// How often a key is looked at again whose record has had its time.
+/// How often a key with an expired record is read again.
 const ROUNDS: usize = 3;
 
 fn answer<A: Answer>(
@@ -116,29 +116,29 @@ fn answer<A: Answer>(
     for _ in 0..ROUNDS {
         let attempt = connection.transaction(|connection| {
             let kept = known(connection, caller, record)?;
-            if !matches!(kept, Known::Nothing) {
+            if !matches!(kept, Recorded::Nothing) {
                 return Ok(kept);
             }
             let response = work(connection)?;
             let shown = response.get_ref().shows();
             queries::record(connection, caller, record, &Record::of_response(&response, &shown).encode_to_vec(), &shown)?;
-            Ok(Known::Answer(Ok(response)))
+            Ok(Recorded::Answer(Ok(response)))
         });
         let outcome = match attempt {
             Err(crate::db::Fail::Answer(error)) if is_answer(&error) => keep(connection, caller, record, Status::from(error))?,
             outcome => outcome?,
         };
         match outcome {
-            Known::Answer(answer) => return Ok(answer),
-            // In a transaction of its own: whoever takes records off the count waits for nobody who waits for entities.
-            Known::Nothing | Known::Expired => queries::forget(connection, caller, record)?,
+            Recorded::Answer(answer) => return Ok(answer),
+            // In a transaction of its own: removing records from the count must not wait for transactions that wait for entities.
+            Recorded::Nothing | Recorded::Expired => queries::forget(connection, caller, record)?,
         }
     }
     Err(Error::unavailable("Others are at work on the same thing; try again.").into())
 }
 
-/// Refusals that say nothing of what the call met, but of how it was said, of who said it or of the moment. They leave the key free, wherever they
-/// come to light: the caller mends the request, or the key, and sends it again.
+/// Refusals that depend on the form of the call, on the caller or on the moment, and not on the data. They leave the key free, wherever
+/// they come to light: the caller fixes the request, or the key, and sends it again.
 const NO_ANSWER: [Code; 11] = [
     Code::ValidationFailed,
     Code::InvalidFilter,
@@ -153,25 +153,25 @@ const NO_ANSWER: [Code; 11] = [
     Code::IdempotencyKeyReused,
 ];
 
-/// What the service refused for what it found is an answer too; it is kept without the effects of the attempt. A failure of ours is not.
+/// A refusal that depends on the data is a response too; it is recorded without the effects of the attempt. A failure of ours is not.
 fn is_answer(error: &Error) -> bool {
     error.code().http() < 500 && !NO_ANSWER.contains(&error.code())
 }
 
 /// Keeps a refusal, unless the call has an answer meanwhile.
-fn keep<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId, refusal: Status) -> Work<Known<A>> {
+fn keep<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId, refusal: Status) -> Work<Recorded<A>> {
     connection.transaction(|connection| {
         let kept = known(connection, caller, record)?;
-        if !matches!(kept, Known::Nothing) {
+        if !matches!(kept, Recorded::Nothing) {
             return Ok(kept);
         }
         queries::record(connection, caller, record, &Record::of_status(&refusal).encode_to_vec(), &[])?;
-        Ok(Known::Answer(Err(refusal)))
+        Ok(Recorded::Answer(Err(refusal)))
     })
 }
 
-/// What there is of a call that was sent before.
-enum Known<A> {
+/// The record of a call that was sent before.
+enum Recorded<A> {
     /// Nothing: the record is ours to write.
     Nothing,
     /// The answer that was given.
@@ -180,15 +180,15 @@ enum Known<A> {
     Expired,
 }
 
-fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<Known<A>> {
+fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<Recorded<A>> {
     match queries::claim(connection, caller, record)? {
-        Claim::Ours => Ok(Known::Nothing),
-        Claim::Expired => Ok(Known::Expired),
+        Claim::Ours => Ok(Recorded::Nothing),
+        Claim::Expired => Ok(Recorded::Expired),
         Claim::Reused => Err(reused().into()),
         Claim::Full { records } => Err(record.quota().full(records).into()),
         Claim::Known(answer) => {
             let record = Record::decode(answer.as_slice()).map_err(Error::internal)?;
-            Ok(Known::Answer(record.replay(connection, &caller.realm)?))
+            Ok(Recorded::Answer(record.replay(connection, &caller.realm)?))
         }
     }
 }

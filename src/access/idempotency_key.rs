@@ -28,7 +28,7 @@ impl IdempotencyKey {
     }
 }
 
-/// Where the record of a call is, and what it must agree with.
+/// The id of the record of a call, and the request that it must match.
 #[derive(Clone, Debug)]
 pub struct RecordId {
     pub key: IdempotencyKey,

@@ -17,12 +17,12 @@ use crate::error::Error;
 /// How long a record is kept.
 pub const KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// How often a record that goes while it is looked at is looked for again.
+/// How often a record that disappears while it is read is searched for again.
 const TRIES: usize = 10;
 
-/// What there is of a call that was sent before.
+/// The record of a call that was sent before.
 pub(super) enum Claim {
-    /// Nothing. The record is ours to write, and whoever sends the call again waits for our transaction.
+    /// Nothing. The record is ours to write, and a call that is sent again waits for our transaction.
     Ours,
     /// Its answer.
     Known(Vec<u8>),
@@ -89,8 +89,8 @@ statement! {
 }
 
 statement! {
-    /// Whether the realm may have no more records; and of the record, if there is one, whether it has had its time, whether it is of this request,
-    /// and its answer.
+    /// True if the realm may have no more records; and of the record, if there is one, whether it has had its time, whether it is of this
+    /// request, and its answer.
     struct ReadRecord<'a> {
         realm: i32 as Integer,
         api_key: Uuid as SqlUuid,
@@ -132,8 +132,9 @@ statement! {
        AND created_at <= now() - make_interval(secs => {kept})"
 }
 
-/// Writes the answer into the record that this transaction has claimed, counts it, and notes what it shows. Fails with `rate_limit_exceeded` if the
-/// realm may keep no more. It is the last statement of its transaction, so that nobody waits long for the count.
+/// Writes the response into the record that this transaction has claimed, counts it, and notes its subjects. Fails with
+/// `rate_limit_exceeded` if the realm may keep no more. It is the last statement of its transaction, so that nobody waits long for the
+/// count.
 pub(super) fn record(connection: &mut PgConnection, caller: &Caller, record: &RecordId, answer: &[u8], shown: &[Subject]) -> Work<()> {
     let Shard { number: shard, records, bytes } = shard_of(caller, record);
     let columns = erasure_queries::Columns::of(shown);
@@ -159,7 +160,7 @@ pub(super) fn record(connection: &mut PgConnection, caller: &Caller, record: &Re
     Err(record.quota().full(of_records).into())
 }
 
-/// Whether there are as many records as there may be, where one was refused.
+/// Returns whether there are as many records as there may be, where one was refused.
 fn has_all_records(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<bool> {
     let Shard { number: shard, records, .. } = shard_of(caller, record);
     let (has_all,): (bool,) = HasAllRecords { realm: caller.realm.id(), shard, records }.get_result(connection)?;
@@ -167,7 +168,7 @@ fn has_all_records(connection: &mut PgConnection, caller: &Caller, record: &Reco
 }
 
 statement! {
-    /// Whether a share is used up by the number of its records.
+    /// True if a share is used up by the number of its records.
     struct HasAllRecords {
         realm: i32 as Integer,
         shard: i16 as SmallInt,
@@ -176,12 +177,12 @@ statement! {
     "SELECT EXISTS (SELECT FROM idempotency_usage u WHERE u.realm_id = {realm} AND u.shard = {shard} AND u.records >= {records})"
 }
 
-/// What is counted for each thing that an answer shows: about a row of `idempotency_subject`.
+/// The bytes that count for each subject of a response: about a row of `idempotency_subject`.
 const SUBJECT_BYTES: usize = 128;
 
 statement! {
-    /// The answer of a record. Those who show an entity have it locked, so it is there; a portfolio may have gone since it was read, and is kept
-    /// from going until this has committed.
+    /// The response of a record. A call that shows an entity has locked it, so it exists; a portfolio may have been deleted since it was
+    /// read, and is locked until this has committed.
     struct WriteRecord<'a> {
         realm: i32 as Integer,
         api_key: Uuid as SqlUuid,
@@ -229,7 +230,7 @@ statement! {
      WHERE realm_id = {realm} AND api_key_id = {api_key} AND key = {key} AND part = {part} AND EXISTS (SELECT FROM counted)"
 }
 
-/// Removes some of the records that have had their time, and tells how many.
+/// Removes some of the records that have had their time, and reports how many.
 pub fn sweep(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(Sweep { kept: KEPT.as_secs_f64(), at_most }.execute(connection)?)
 }
@@ -256,7 +257,7 @@ statement! {
 /// How long what a record shows is known: longer than the record, so that it can be taken out of it to the last.
 const SUBJECT_KEPT: Duration = Duration::from_secs(25 * 3600);
 
-/// Removes some of the notes of what records showed that have had their time, and tells how many.
+/// Removes some of the notes of what records showed that have had their time, and reports how many.
 pub fn sweep_subjects(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepSubjects { kept: SUBJECT_KEPT.as_secs_f64(), at_most }.execute(connection)?)
 }

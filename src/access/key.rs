@@ -14,7 +14,7 @@ use crate::db::{Mode, Realm, text_enum};
 use crate::error::{Code, Error, Result};
 
 text_enum! {
-    /// What a key may do.
+    /// The permissions of a key.
     pub enum Scope {
         /// See entities, jobs and tasks.
         EntitiesRead = "entities:read",
@@ -28,7 +28,7 @@ text_enum! {
         EntitiesDeleteHard = "entities:delete_hard",
         /// See portfolios.
         PortfoliosRead = "portfolios:read",
-        /// Change portfolios and who is in them.
+        /// Change portfolios and their members.
         PortfoliosWrite = "portfolios:write",
         /// See what happened.
         EventsRead = "events:read",
@@ -55,12 +55,12 @@ impl Secret {
         well_formed.then(|| Secret(text.to_owned()))
     }
 
-    /// What is stored of it.
+    /// The stored part of it.
     pub fn sha256(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
 
-    /// What may be shown of it, so that people can tell their keys apart: 12 of its 51 characters.
+    /// The part of it that may be shown, so that people can distinguish their keys: 12 of its 51 characters.
     pub fn prefix(&self) -> &str {
         &self.0[..12]
     }
@@ -84,9 +84,9 @@ pub struct Key {
     pub id: Uuid,
     /// The realm that it opens.
     pub realm: Realm,
-    /// Who acts with it.
+    /// The principal of the key.
     pub principal_id: Uuid,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Vec<Scope>,
     /// Where it may be used from; anywhere if empty.
     pub allowed: Vec<IpNet>,
@@ -126,14 +126,14 @@ pub fn invalid_credentials() -> Error {
     Error::new(Code::InvalidCredentials, "The credential is unknown, malformed, expired or revoked.")
 }
 
-/// Who calls: an authenticated key. The authentication layer puts it among the extensions of each request.
+/// The caller: an authenticated key. The authentication layer puts it among the extensions of each request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The realm of everything that the call may touch.
     pub realm: Realm,
     /// The key.
     pub key_id: Uuid,
-    /// Who acts.
+    /// The principal.
     pub principal_id: Uuid,
     /// The version of the API that the key speaks, where the call names none.
     pub api_version: ApiVersion,
@@ -147,12 +147,12 @@ impl Caller {
         caller.ok_or_else(|| Error::internal("a request passed by the authentication layer"))
     }
 
-    /// Whether the caller's key has the scope, or `admin`.
+    /// Returns whether the caller's key has the scope, or `admin`.
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope) || self.is_admin()
     }
 
-    /// Whether the caller's key has the scope `admin`.
+    /// Returns whether the caller's key has the scope `admin`.
     pub fn is_admin(&self) -> bool {
         self.scopes.contains(&Scope::Admin)
     }

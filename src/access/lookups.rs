@@ -13,11 +13,11 @@ use crate::error::{Code, Error, Result};
 use crate::limits::listeners::{CALLS_BEFORE_AUTHENTICATION, CALLS_BEFORE_AUTHENTICATION_AT_MOST, KEY_LOOKUPS, KEY_LOOKUPS_AT_MOST};
 
 type Hash = [u8; 32];
-/// What a lookup finds: nothing, where there is no such key, and why it failed, where the database is away for all who wait.
+/// The result of a lookup: nothing, if there is no such key, and the failure, if the database is unreachable for all that wait.
 type Found = Arc<OnceCell<Result<Option<Arc<Key>>, String>>>;
 
-/// Looks keys up: each once for all calls that wait for it, and few at a time that were not known before, in the order in which they came.
-/// Whoever makes keys up uses a part of the connections and of the patience of others who make keys up, or come for the first time.
+/// Looks keys up: each once for all calls that wait for it, and few at a time that were not in the cache before, in the order of the calls.
+/// Callers who invent keys use a part of the connections and of the patience of others who invent keys, or come for the first time.
 #[derive(Clone)]
 pub struct Lookups(Arc<Shared>);
 
@@ -40,8 +40,8 @@ impl Lookups {
         }))
     }
 
-    /// The key of this hash by `look_up`, or by another call's that is under way. While the database is away one lookup fails for all who wait for it:
-    /// one after the other they would wait ever longer.
+    /// The key of this hash by `look_up`, or by another call's lookup that is under way. While the database is unreachable one lookup fails
+    /// for all that wait for it: one after the other they would wait ever longer.
     pub async fn find<F>(&self, hash: Hash, is_known: bool, look_up: impl FnOnce() -> F) -> Result<Option<Arc<Key>>>
     where
         F: Future<Output = Result<Option<Arc<Key>>>>,
@@ -90,7 +90,7 @@ fn busy() -> Error {
     Error::unavailable("Too many callers are being authenticated at once; try again in a moment.")
 }
 
-/// A call that waits for a lookup. The last one takes the lookup away.
+/// A call that waits for a lookup. The last one removes the lookup.
 struct Open<'a> {
     lookups: &'a Lookups,
     hash: Hash,
@@ -102,7 +102,7 @@ impl Open<'_> {
     where
         F: Future<Output = Result<Option<Arc<Key>>>>,
     {
-        // Who has looked has the cause as well, for the log.
+        // The call that looked it up has the cause as well, for the log.
         let mut own = None;
         let look_up = async || match look_up().await {
             Err(error) if error.code() == Code::Unavailable => {
@@ -120,7 +120,7 @@ impl Open<'_> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         let mut open = self.lookups.open();
-        // The call's own, and that of the map. Nobody joins while the map is locked. What was found is not for those who come later.
+        // The call's own, and that of the map. Nobody joins while the map is locked. The result is not for later calls.
         let is_last = Arc::strong_count(&self.found) == 2;
         if (is_last || self.found.initialized()) && open.get(&self.hash).is_some_and(|there| Arc::ptr_eq(there, &self.found)) {
             open.remove(&self.hash);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_that_nobody_knows_hold_up_none_that_is_known() {
+    async fn unknown_keys_do_not_delay_known_ones() {
         let lookups = Lookups::new(2, Duration::from_secs(5));
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let hangs = async || {
@@ -177,12 +177,12 @@ mod tests {
         assert!(known.is_ok(), "a known key waits for nobody");
         assert_eq!(most.into_inner(), 2);
         let refused = guesses.iter().filter(|found| found.as_ref().is_err_and(|error| error.code() == Code::Unavailable)).count();
-        assert_eq!(refused, guesses.len() - 2, "who waits too long, or finds too many waiting, is told so");
+        assert_eq!(refused, guesses.len() - 2, "who waits too long, or finds too many waiting, is refused with that");
         assert!(lookups.open().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_database_that_is_away_is_so_for_all_who_wait_and_is_asked_again_by_those_who_come_later() {
+    async fn an_unreachable_database_fails_all_waiting_calls_and_is_tried_again_by_later_ones() {
         let (lookups, asked) = (Lookups::new(1, Duration::from_secs(60)), AtomicUsize::new(0));
         let look_up = async || {
             tokio::time::sleep(Duration::from_secs(5)).await;

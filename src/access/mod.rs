@@ -1,15 +1,15 @@
-//! Who may do what, and how often: realms, API keys, scopes and idempotency keys.
+//! Permissions and quotas: realms, API keys, scopes and idempotency keys.
 
 mod answer;
 mod api_version;
 mod authenticate;
-pub mod erasure_queries;
+pub(crate) mod erasure_queries;
 mod idempotency;
 mod idempotency_key;
-pub mod idempotency_queries;
+pub(crate) mod idempotency_queries;
 mod key;
 mod lookups;
-pub mod queries;
+pub(crate) mod queries;
 mod quota;
 
 pub(crate) use answer::shows_nothing;

@@ -26,7 +26,7 @@ pub struct NewKey {
     pub name: String,
     /// Where its owner gets mail.
     pub email: Option<String>,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Vec<Scope>,
     /// Where it may be used from; anywhere if empty.
     pub allowed: Vec<IpNet>,
@@ -47,7 +47,7 @@ pub struct KeySummary {
     pub name: String,
     /// The start of its secret.
     pub secret_prefix: String,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Vec<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
@@ -107,7 +107,7 @@ macro_rules! keys {
     };
 }
 
-/// Whether an organisation has a realm.
+/// Returns whether an organisation has a realm.
 pub fn has_org(connection: &mut PgConnection, org: &str) -> Work<bool> {
     Ok(diesel::select(diesel::dsl::exists(realm::table.filter(realm::org.eq(org)))).get_result(connection)?)
 }
@@ -179,7 +179,7 @@ pub fn list_keys(connection: &mut PgConnection, org: Option<&str>) -> Work<Vec<K
     Ok(rows.into_iter().map(summary).collect())
 }
 
-/// Revokes a key and tells every replica. False if there is none, or it was revoked before.
+/// Revokes a key and notifies every replica. False if there is none, or it was revoked before.
 pub fn revoke_key(connection: &mut PgConnection, key_id: Uuid) -> Work<bool> {
     connection.transaction(|connection| {
         let revoked = diesel::update(api_key::table.filter(api_key::id.eq(key_id).and(api_key::revoked_at.is_null())))
@@ -191,7 +191,7 @@ pub fn revoke_key(connection: &mut PgConnection, key_id: Uuid) -> Work<bool> {
 }
 
 statement! {
-    /// Has every replica look at the keys again.
+    /// Makes every replica look up its keys again.
     struct WakeForKeys<'a> {
         channel: &'a str as Text,
         topic: &'a str as Text,

@@ -34,7 +34,7 @@ pub(super) struct Shard {
 
 /// The most rows that the records of a realm are counted in: a call waits only for another one that is just committing and counted in the same row.
 const SHARDS: u64 = 16;
-/// A share is no smaller than this, so that chance fills all shares alike.
+/// A share is not a smaller than this, so that chance fills all shares alike.
 const LEAST_RECORDS: u64 = 10_000;
 /// Nor than this, so that every answer fits in one.
 const LEAST_BYTES: u64 = 4 << 20;
@@ -48,8 +48,8 @@ impl Quota {
         Shard { number: i16::from(digest[0]) % shards as i16, records: share(self.records), bytes: share(self.bytes) }
     }
 
-    /// The refusal of a call whose answer could not be kept. Without a key it would be done; to do it and keep nothing would break a promise.
-    /// `of_records` tells whether it is their number that is reached, and not their size.
+    /// The refusal of a call whose response could not be recorded. Without a key it would be done; doing it without a record would break a
+    /// promise. `of_records` is whether the limit of their number is reached, and not that of their size.
     pub(super) fn full(self, of_records: bool) -> Error {
         if of_records {
             kept::IDEMPOTENCY_RECORDS.reached()

@@ -1,84 +1,94 @@
-//! Whether a task may start: all that is looked at in the transaction that starts it, and what a dry run warns of.
+//! Decides whether a task may start, in the transaction that starts it, and returns the warnings of a dry run.
 
 use std::time::Duration;
 
 use diesel::pg::PgConnection;
 
+use crate::access::{Caller, Scope};
 use crate::bulk_delete::bound::Bound;
 use crate::bulk_delete::lists::Lists;
 use crate::bulk_delete::model::{FILTER, NewTask, Target};
-use crate::bulk_delete::selector::Selector;
 use crate::bulk_delete::shown::Shown;
 use crate::bulk_delete::unmet::Unmet;
 use crate::bulk_delete::{admission_queries, guards, preview_queries};
 use crate::consistency::queries::has_clean_report;
 use crate::db::{Realm, Seal, Work, clock};
+use crate::entity::look::{self, Looked, Unchecked};
+use crate::entity::look_queries::{self, Asking};
 use crate::entity::requirements::Requirements;
 use crate::entity::suspect_value::{self, Evidence, Suspect};
-use crate::entity::unknown::{self, Seen, Unknown};
-use crate::entity::unknown_value::UnknownValue;
+use crate::entity::unknown::{self, AttributeCheck, Unknown};
+use crate::entity::unknown_value::{self, UnknownValue};
 use crate::entity::walk_queries::Among;
-use crate::entity::{suspect_value_queries, unknown_value_queries};
 use crate::error::{Error, Result};
-use crate::filter::NamedValue;
+use crate::filter::{Filter, NamedValue};
 use crate::limits::requests::ATTRIBUTE_LOOK_MILLIS;
 use crate::proto::v1;
-use crate::task::model::{Mode, full_type};
+use crate::task::model::{DeleteMode, full_type};
 
-/// How long a call looks for the attributes of a filter. A worker finds out about what is left, before anything is deleted.
+/// How long a call searches for the attributes of a filter. A worker searches for the rest, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
+
+/// What the caller may see of what a task is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct May {
+    /// What entities have.
+    pub read: bool,
+    /// Portfolios, those without members among them.
+    pub sees_portfolios: bool,
+}
+
+impl May {
+    /// What this caller may see.
+    pub fn of(caller: &Caller) -> Self {
+        May { read: caller.may(Scope::EntitiesRead), sees_portfolios: caller.may(Scope::PortfoliosRead) }
+    }
+}
 
 /// What became known of a task that may start.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// Its number, if it was needed: what was counted is what the task will mean.
+    /// Its number, if it was needed: the count is of the entities that the task will mean.
     pub ordinal: Option<i64>,
     /// How many entities it may take up while it runs, whatever comes to be selected meanwhile.
     pub cap: Option<i64>,
-    /// What its lists of ids came to.
+    /// The accounts of its lists of ids.
     pub lists: Lists,
     /// The attributes of its filter of which nobody knows yet whether they are there.
     pub unchecked: Vec<String>,
-    /// What is probably not as it was meant, though the task may start.
+    /// The warnings: probable mistakes, though the task may start.
     pub warnings: Vec<v1::Warning>,
 }
 
-/// Holds the task to its guards and to what the realm demands. `may_read` tells whether the caller may see what entities have.
-pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may_read: bool) -> Work<Admission> {
-    let guards = &task.guards;
+/// Holds the task to its guards and to what the realm demands.
+pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may: May) -> Work<Admission> {
+    let (guards, may_read) = (&task.guards, may.read);
     let shown = shown_before(realm, task, seal)?;
-    let mut unchecked = Vec::new();
-    if !guards.allow_unknown_attributes {
-        let Seen { mut unknown, unchecked: open } = attributes(connection, realm, task)?;
-        if !unknown.is_empty() {
-            if !may_read {
-                unknown = unknown.into_iter().map(Unknown::without_names).collect();
-            }
-            return Err(unknown::refusal(&unknown, FILTER).into());
-        }
-        unchecked = open;
-    }
-    let suspects = suspects(connection, realm, task)?;
-    if task.mode == Mode::Hard && !guards.allow_suspect_values {
-        let sure: Vec<&Suspect> = suspects.iter().filter(|suspect| suspect.is_sure()).collect();
-        if !sure.is_empty() {
-            return Err(suspect_value::refusal(&sure, "spec.objects.filter").into());
-        }
-    }
+    let looked = look(connection, realm, task, may, (!guards.allow_unknown_attributes, true))?;
     let lists = lists(connection, realm, task)?;
-    let mut warnings = if may_read { unknown_values(connection, realm, task, &[])? } else { Vec::new() };
-    warnings.extend(suspects.iter().filter(|suspect| may_read || suspect.evidence == Evidence::Form).map(Suspect::warning));
+    let mut refusals = refusals(task, &looked, may_read);
+    refusals.extend(lists.hold(task.mode, guards.allow_missing_excludes).err());
+    let Looked { attributes: AttributeCheck { unchecked, .. }, .. } = &looked;
+    let unchecked = if guards.allow_unknown_attributes { Vec::new() } else { unchecked.clone() };
+    let mut warnings: Vec<v1::Warning> = if may_read { looked.values.iter().map(UnknownValue::warning).collect() } else { Vec::new() };
+    warnings.extend(
+        suspects_for(&looked.suspects, may_read)
+            .iter()
+            .filter(|suspect| may_read || suspect.evidence == Evidence::Form)
+            .map(Suspect::warning),
+    );
+    warnings.extend(looked.unchecked.iter().filter(|_| may_read).map(Unchecked::warning));
     warnings.extend(lists.warnings());
-    lists.hold(task.mode, guards.allow_missing_excludes)?;
     let required = admission_queries::requirements(connection, realm, task.mode)?;
     let (mut ordinal, mut matched) = (None, None);
-    if guards.need_a_count() || required.max_objects.is_some() || shown.is_some() {
+    // Where it is refused anyway nothing is counted.
+    if refusals.is_empty() && (guards.need_a_count() || required.max_objects.is_some() || shown.is_some()) {
         let drawn = admission_queries::next_ordinal(connection)?;
         ordinal = Some(drawn);
         matched = Some(match &shown {
             Some(shown) => {
                 let now = preview_queries::shown(connection, realm, task, Bound::Ordinal(drawn))?;
-                // Told below, with what else is wanted.
+                // Reported below, with what else is wanted.
                 (now.matched, shown.hold(&now))
             }
             None => (preview_queries::count(connection, realm, task, drawn)?, Ok(())),
@@ -91,10 +101,12 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
     if let Some(within) = required.preview_within {
         unmet.preview(within, shown.as_ref().map(|shown| clock::now() - shown.at));
     }
-    unmet.check()?;
+    refusals.extend(unmet.check().err());
     if let Some((count, still)) = matched {
-        still?;
-        guards.hold(count)?;
+        refusals.extend(still.and_then(|()| guards.hold(count)).err());
+    }
+    if let Some(refusal) = Error::of_all(refusals) {
+        return Err(refusal.into());
     }
     ask_for_a_report(connection, realm, task)?;
     let cap = guards.cap().into_iter().chain(required.max_objects).chain(shown.map(|shown| shown.matched)).min();
@@ -102,12 +114,12 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
 }
 
 /// What is probably not as it was meant in a request that is only looked at, and selects so many; and what its lists came to.
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64) -> Work<(Vec<v1::Warning>, Lists)> {
-    let seen = attributes(connection, realm, task)?;
-    let values = unknown_values(connection, realm, task, &seen.unknown)?;
-    let mut warnings = unknown::warnings(seen);
-    warnings.extend(values);
-    warnings.extend(suspects(connection, realm, task)?.iter().map(Suspect::warning));
+pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64, may: May) -> Work<(Vec<v1::Warning>, Lists)> {
+    let looked = look(connection, realm, task, may, (true, false))?;
+    let mut warnings = unknown::warnings(looked.attributes);
+    warnings.extend(looked.values.iter().map(UnknownValue::warning));
+    warnings.extend(looked.suspects.iter().map(Suspect::warning));
+    warnings.extend(looked.unchecked.iter().map(Unchecked::warning));
     let lists = lists(connection, realm, task)?;
     warnings.extend(lists.warnings());
     let required = admission_queries::requirements(connection, realm, task.mode)?;
@@ -132,7 +144,7 @@ pub fn ask_for_a_report(connection: &mut PgConnection, realm: &Realm, task: &New
     }
 }
 
-/// What the realm demands and does not find, whatever the request says.
+/// The unmet requirements of the realm, whatever the request says.
 fn demands(connection: &mut PgConnection, realm: &Realm, required: &Requirements, matched: Option<i64>) -> Work<Unmet> {
     let mut unmet = Unmet::default();
     if let (Some(most), Some(matched)) = (required.max_objects, matched) {
@@ -152,30 +164,64 @@ fn shown_before(realm: &Realm, task: &NewTask, seal: &Seal) -> Result<Option<Sho
     Shown::of_token(seal, realm, task, token).map(Some).ok_or_else(wrong)
 }
 
-fn attributes(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Seen> {
-    let Target::Matching { filter: Some((_, filter)), entity_type } = &task.target else { return Ok(Seen::default()) };
-    let selector = Selector::new(task.mode, false, Some(filter), entity_type.as_deref(), Bound::None);
-    selector.look_for_attributes(connection, realm, Some(PATIENCE))
-}
-
-/// What the type and the filter name that nothing has, but for values of these attributes.
-fn unknown_values(connection: &mut PgConnection, realm: &Realm, task: &NewTask, unknown: &[Unknown]) -> Work<Vec<v1::Warning>> {
-    let Target::Matching { filter, entity_type } = &task.target else { return Ok(Vec::new()) };
+/// Looks for what the type and the filter name. `with_attributes` tells whether attributes that no entity has are of interest.
+fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, may: May, (with_attributes, starts): (bool, bool)) -> Work<Looked> {
+    let Target::Matching { filter, entity_type } = &task.target else { return Ok(Looked::default()) };
+    let filter = filter.as_ref().map(|(_, filter)| filter);
     let of_type = entity_type.as_ref().and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
-    let of_filter = filter.as_ref().map(|(_, filter)| filter.named_values()).unwrap_or_default();
-    let named = of_type.into_iter().chain(unknown::values_of_known(of_filter, unknown)).collect();
-    let unknown = unknown_value_queries::look(connection, realm, named, task.mode == Mode::Soft)?;
-    Ok(unknown.iter().map(UnknownValue::warning).collect())
+    let of_filter = filter.map(Filter::named_values).unwrap_or_default();
+    let types = entity_type.as_ref().map(|given| [given.clone(), full_type(given)]);
+    let is_soft = task.mode == DeleteMode::Soft;
+    let asking = Asking {
+        filter,
+        named: of_type.into_iter().chain(of_filter).collect(),
+        compared: &|_| true,
+        among: Among { types: types.as_ref().map(|types| types.as_slice()), live: false },
+        of_type: entity_type.as_deref().or_else(|| filter.and_then(Filter::only_type)),
+        live_values: is_soft,
+        sees_portfolios: may.sees_portfolios,
+        with_attributes,
+        // Who starts a task that says that they are meant need not wait for it.
+        is_far: !(is_soft || starts && task.guards.allow_suspect_values),
+        patience: PATIENCE,
+    };
+    look_queries::look(connection, realm, asking)
 }
 
-/// What the filter compares otherwise than it looks.
-fn suspects(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Vec<Suspect>> {
-    let Target::Matching { filter: Some((_, filter)), entity_type } = &task.target else { return Ok(Vec::new()) };
-    let types = entity_type.as_ref().map(|given| [given.clone(), full_type(given)]);
-    let among = Among { types: types.as_ref().map(|types| types.as_slice()), live: task.mode == Mode::Soft, ..Among::default() };
-    let mut suspects: Vec<Suspect> = Suspect::by_form(filter).collect();
-    suspects.extend(suspect_value_queries::look(connection, realm, filter, among, |_| true)?);
-    Ok(suspects)
+/// The same as a caller may see them.
+fn suspects_for(suspects: &[Suspect], may_read: bool) -> Vec<Suspect> {
+    suspects.iter().cloned().map(|suspect| if may_read { suspect } else { suspect.without_example() }).collect()
+}
+
+/// What of it keeps the task from starting.
+fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
+    let mut refusals = Vec::new();
+    let Looked { attributes: AttributeCheck { unknown, .. }, values, suspects, unchecked } = looked;
+    if !task.guards.allow_unknown_attributes && !unknown.is_empty() {
+        let without_names = |unknown: &Unknown| if may_read { unknown.clone() } else { unknown.clone().without_names() };
+        let unknown: Vec<Unknown> = unknown.iter().map(without_names).collect();
+        refusals.push(unknown::refusal(&unknown, FILTER));
+    }
+    if task.mode == DeleteMode::Soft || task.guards.allow_suspect_values {
+        return refusals;
+    }
+    let suspects = suspects_for(suspects, may_read);
+    if !suspects.is_empty() {
+        refusals.push(suspect_value::refusal(&suspects.iter().collect::<Vec<_>>(), FILTER));
+    }
+    let denied: Vec<UnknownValue> = values
+        .iter()
+        .filter(|value| value.denied)
+        .map(|value| if may_read { value.clone() } else { value.clone().without_nearest() })
+        .collect();
+    if !denied.is_empty() {
+        refusals.push(unknown_value::refusal(&denied.iter().collect::<Vec<_>>(), FILTER));
+    }
+    let unchecked: Vec<&Unchecked> = unchecked.iter().filter(|unchecked| unchecked.is_needed).collect();
+    if !unchecked.is_empty() {
+        refusals.push(look::inconclusive(&unchecked, FILTER));
+    }
+    refusals
 }
 
 fn lists(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Lists> {

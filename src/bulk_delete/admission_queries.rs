@@ -1,4 +1,4 @@
-//! The SQL of whether a bulk delete may start: what its realm demands of it, what its lists of ids come to, and its number.
+//! The SQL that decides whether a bulk delete may start: the requirements of its realm, the accounts of its lists of ids, and its number.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -9,10 +9,10 @@ use crate::bulk_delete::lists::Ids;
 use crate::db::{Realm, Work, statement};
 use crate::entity::requirements::Requirements;
 use crate::limits::requests::LISTED_IDS;
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
 
-/// What the realm demands of a task of this mode.
-pub fn requirements(connection: &mut PgConnection, realm: &Realm, mode: Mode) -> Work<Requirements> {
+/// The requirements of the realm for a task of this mode.
+pub fn requirements(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode) -> Work<Requirements> {
     let found: Option<(Json,)> = ReadRequirements { realm: realm.id(), mode: mode.as_str() }.get_result(connection).optional()?;
     Ok(found.map(|(stored,)| Requirements::from_json(&stored)).unwrap_or_default())
 }
@@ -25,12 +25,12 @@ statement! {
      WHERE p.realm_id = {realm}"
 }
 
-/// Which of these ids are of no entity that a task of this mode sees: a soft one does not see what was soft-deleted.
-pub fn missing(connection: &mut PgConnection, realm: &Realm, mode: Mode, ids: &[String]) -> Work<Ids> {
+/// The ids that are of no entity visible to a task of this mode: a soft one does not see soft-deleted entities.
+pub fn missing(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode, ids: &[String]) -> Work<Ids> {
     if ids.is_empty() {
         return Ok(Ids::default());
     }
-    let statement = MissingIds { realm: realm.id(), ids, live: mode == Mode::Soft, shown: LISTED_IDS };
+    let statement = MissingIds { realm: realm.id(), ids, live: mode == DeleteMode::Soft, shown: LISTED_IDS };
     let (count, first): (i64, Vec<String>) = statement.get_result(connection)?;
     Ok(Ids { count, first })
 }

@@ -1,13 +1,13 @@
-//! Up to where a task means entities, and what of those a chunk looks at.
+//! The bound up to which a task takes entities, and the passes of a chunk over them.
 
 use chrono::{DateTime, Utc};
 
 /// Up to where, in the order in which entities were created, a task means them. See `docs/adr/0031-numbers-decide-what-a-task-takes.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// All that are there.
+    /// All existing ones.
     None,
-    /// Those whose number is lower, and those that have none.
+    /// Those with a lower number, and those without one.
     Ordinal(i64),
     /// Those that have no number and were created up to then, by the clock: of a task that was asked for before there were numbers.
     Moment(DateTime<Utc>),
@@ -24,13 +24,13 @@ impl Bound {
     }
 }
 
-/// What a chunk looks at.
+/// The rows of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// What comes next by key.
-    Onward,
-    /// What others had changed meanwhile.
-    Again,
-    /// What comes next by key, of which nothing can be deleted: it is counted as failed.
-    Refused,
+pub enum Pass {
+    /// The next rows by key.
+    First,
+    /// Rows that others had changed meanwhile.
+    Retry,
+    /// The next row by key, which cannot be deleted: it is counted as failed.
+    RefusedRow,
 }

@@ -1,37 +1,36 @@
-//! The chunk: select, check, delete, count, tell and move on, in one statement and one transaction.
+//! The chunk: select, check, delete, count, report and move on, in one statement and one transaction.
 
 use std::sync::{Arc, OnceLock};
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
 
 use crate::access::erasure_queries::{self, Walked};
-use crate::bulk_delete::bound::{Bound, Look};
+use crate::bulk_delete::bound::{Bound, Pass};
 use crate::bulk_delete::model::parse_filter;
 use crate::bulk_delete::plan_queries;
 use crate::bulk_delete::selector::Selector;
-use crate::db::statement::{Segment, segments};
+use crate::db::statement::{built, push_text};
 use crate::db::{Work, statement};
-use crate::entity::unknown::Seen;
 use crate::entity::unknown_queries;
 use crate::error::{Code, Error, Result};
-use crate::task::model::{Kind, Reason};
+use crate::task::model::{Reason, TaskKind};
 use crate::task::planning::Planning;
-use crate::task::work::{Claimed, KindOfWork, Locked, Moved, Plan, Span, Step, TaskWork, Undone};
+use crate::task::work::{ClaimedSlice, Locked, Moved, Plan, Span, Step, TaskWork, Undone, WorkKind};
 use crate::telemetry;
 
-/// How often entities that others keep changing are looked at again before they are counted as failed.
+/// How often entities that others keep changing are read again before they are counted as failed.
 const ROUNDS: usize = 5;
 
 /// Bulk deletes, as a kind of work.
-pub const BULK_DELETES: KindOfWork = KindOfWork { kind: Kind::Delete, parts: &[], of: |claim| Ok(Arc::new(Chunks::of(claim)?)) };
+pub const BULK_DELETES: WorkKind = WorkKind { kind: TaskKind::Delete, parts: &[], of: |claim| Ok(Arc::new(Chunks::of(claim)?)) };
 
 /// The statements of one slice's chunks.
 pub struct Chunks {
     walking: Statements,
-    /// The same by indexes, if they can tell; none before the first chunk has asked.
+    /// The same by indexes, if they can report; none before the first chunk has asked.
     narrowed: OnceLock<Option<Statements>>,
 }
 
@@ -43,16 +42,16 @@ struct Statements {
 }
 
 struct Texts {
-    onward: String,
-    again: String,
+    first: String,
+    retry: String,
     refused: String,
 }
 
 impl Statements {
     fn new(selector: Selector) -> Self {
         let texts = |locked| {
-            let [onward, again, refused] = [Look::Onward, Look::Again, Look::Refused].map(|look| selector.chunk_text(look, locked));
-            Texts { onward, again, refused }
+            let [first, retry, refused] = [Pass::First, Pass::Retry, Pass::RefusedRow].map(|pass| selector.chunk_text(pass, locked));
+            Texts { first, retry, refused }
         };
         Statements { awaiting: texts(Locked::Await), passing: texts(Locked::Pass), next: selector.next_text(), selector }
     }
@@ -65,7 +64,7 @@ impl Chunks {
     }
 
     /// The chunks of a claimed slice.
-    fn of(claim: &Claimed) -> Result<Self> {
+    fn of(claim: &ClaimedSlice) -> Result<Self> {
         let mode = claim.mode.ok_or_else(|| Error::internal("a bulk delete has no mode"))?;
         let filter = claim.filter.clone().map(|filter| parse_filter(filter, "filter")).transpose()?.map(|(_, filter)| filter);
         let bound = claim.ordinal.map_or(Bound::Moment(claim.asked_at), Bound::Ordinal);
@@ -74,12 +73,12 @@ impl Chunks {
 
     /// The statement of a chunk, with named parameters.
     pub fn text(&self) -> &str {
-        &self.walking.awaiting.onward
+        &self.walking.awaiting.first
     }
 
-    /// The statements to be used in this transaction: by indexes, as long as they are in use. Both go along the same keys, so one may go on
-    /// where the other was.
-    fn statements(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<&Statements> {
+    /// The statements to be used in this transaction: by indexes, as long as they are in use. Both go along the same keys, so one may
+    /// continue where the other was.
+    fn statements(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<&Statements> {
         let narrowed = match self.narrowed.get() {
             Some(known) => known,
             None => {
@@ -95,22 +94,19 @@ impl Chunks {
 }
 
 impl TaskWork for Chunks {
-    fn plan(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<Plan> {
+    fn plan(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<Plan> {
         let selector = &self.walking.selector;
-        if claim.check_attributes {
-            let Seen { unknown, .. } = selector.look_for_attributes(connection, &claim.realm, None)?;
-            if !unknown.is_empty() {
-                return Err(unknown_attribute().into());
-            }
+        if claim.check_attributes && !selector.unknown_attributes(connection, &claim.realm)?.is_empty() {
+            return Err(unknown_attribute().into());
         }
         plan_queries::plan_of(connection, claim, selector)
     }
 
-    fn planning(&self, claim: &Claimed) -> Planning {
+    fn planning(&self, claim: &ClaimedSlice) -> Planning {
         Planning::new(claim.check_attributes)
     }
 
-    fn plan_on(&self, connection: &mut PgConnection, claim: &Claimed, planning: &mut Planning) -> Work<Option<Plan>> {
+    fn plan_on(&self, connection: &mut PgConnection, claim: &ClaimedSlice, planning: &mut Planning) -> Work<Option<Plan>> {
         let selector = &self.walking.selector;
         let (Some(search), Some(named)) = (&mut planning.search, selector.named()) else {
             planning.search = None;
@@ -123,44 +119,44 @@ impl TaskWork for Chunks {
         let is_known = named.0.attributes().iter().all(|attribute| search.known.contains(&attribute.canonical));
         match last {
             Some(last) if !is_known => search.after = last,
-            // Where there is no such entity, nothing is unknown.
+            // If there is no such entity, nothing is unknown.
             _ if is_known || !search.met => planning.search = None,
             _ => return Err(unknown_attribute().into()),
         }
         Ok(None)
     }
 
-    fn next(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Option<String>> {
+    fn next(&self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Work<Option<String>> {
         let statements = self.statements(connection, claim)?;
         let selector = &statements.selector;
-        let brink = brink(connection, selector, claim, span)?;
-        let until = brink.as_deref().unwrap_or(span.until);
+        let chunk_end = chunk_end(connection, selector, claim, span)?;
+        let until = chunk_end.as_deref().unwrap_or(span.until);
         let span = &Span { until, limit: 1, ..*span };
         let next = Next(Chunk { selector, claim, text: &statements.next, span, is_end: false, lease: 0.0, missed: &[] });
         Ok(next.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
     }
 
-    fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Step<Moved> {
+    fn chunk(&self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Step<Moved> {
         let statements = self.statements(connection, claim)?;
         let texts = if span.locked == Locked::Await { &statements.awaiting } else { &statements.passing };
         let selector = &statements.selector;
-        let brink = match span.only {
+        let chunk_end = match span.only {
             Some(key) => Some(key.to_owned()),
-            None => brink(connection, selector, claim, span)?,
+            None => chunk_end(connection, selector, claim, span)?,
         };
-        let is_end = brink.is_none();
-        let until = brink.as_deref().unwrap_or(span.until);
+        let is_end = chunk_end.is_none();
+        let until = chunk_end.as_deref().unwrap_or(span.until);
         let span = &Span { until, ..*span };
-        let text = if span.refused.is_some() { &texts.refused } else { &texts.onward };
+        let text = if span.refused.is_some() { &texts.refused } else { &texts.first };
         let chunk = Chunk { selector, claim, text, span, is_end, lease: span.lease.as_secs_f64(), missed: &[] };
         let (moved, exhausted, mut deleted, mut missed, met): (bool, bool, i64, Vec<String>, i64) = chunk.get_result(connection)?;
         for _ in 0..ROUNDS {
             if !moved || missed.is_empty() {
                 break;
             }
-            let again = Chunk { text: &texts.again, missed: &missed, ..chunk };
-            let (_, _, gone, still, _): (bool, bool, i64, Vec<String>, i64) = again.get_result(connection)?;
-            deleted += gone;
+            let retry = Chunk { text: &texts.retry, missed: &missed, ..chunk };
+            let (_, _, removed, still, _): (bool, bool, i64, Vec<String>, i64) = retry.get_result(connection)?;
+            deleted += removed;
             missed = still;
         }
         if !moved {
@@ -185,20 +181,20 @@ fn unknown_attribute() -> Error {
     Error::new(Code::UnknownAttribute, message)
 }
 
-/// Where a chunk ends before its span does, because it would have to look at too much.
-fn brink(connection: &mut PgConnection, selector: &Selector, claim: &Claimed, span: &Span<'_>) -> Work<Option<String>> {
+/// The key at which a chunk ends before its span does, because it would have to read too much.
+fn chunk_end(connection: &mut PgConnection, selector: &Selector, claim: &ClaimedSlice, span: &Span<'_>) -> Work<Option<String>> {
     let Some(reach) = span.reach.filter(|_| selector.walks()) else { return Ok(None) };
-    let brink = Brink { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach };
-    Ok(brink.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
+    let chunk_end = ChunkEnd { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach };
+    Ok(chunk_end.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
 }
 
 #[derive(Clone, Copy)]
 struct Chunk<'a> {
     selector: &'a Selector,
-    claim: &'a Claimed,
+    claim: &'a ClaimedSlice,
     text: &'a str,
     span: &'a Span<'a>,
-    /// Whether the slice ends where the span does.
+    /// True if the slice ends where the span does.
     is_end: bool,
     lease: f64,
     missed: &'a [String],
@@ -206,38 +202,25 @@ struct Chunk<'a> {
 
 impl QueryFragment<Pg> for Chunk<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        for segment in segments(self.text) {
-            match segment {
-                Segment::Sql(sql) => out.push_sql(sql),
-                Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref())?,
-                Segment::Parameter("task") => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id)?,
-                Segment::Parameter("slice") => out.push_bind_param::<Integer, _>(&self.claim.slice)?,
-                Segment::Parameter("token") => out.push_bind_param::<BigInt, _>(&self.claim.token)?,
-                Segment::Parameter("cursor") => out.push_bind_param::<Text, _>(&self.span.cursor)?,
-                Segment::Parameter("until") => out.push_bind_param::<Text, _>(&self.span.until)?,
-                Segment::Parameter("limit") => out.push_bind_param::<BigInt, _>(&self.span.limit)?,
-                Segment::Parameter("is_end") => out.push_bind_param::<Bool, _>(&self.is_end)?,
-                Segment::Parameter("lease") => out.push_bind_param::<Double, _>(&self.lease)?,
-                Segment::Parameter("refused") => out.push_bind_param::<Text, _>(self.span.refused.as_ref().unwrap_or(&Reason::Refused))?,
-                Segment::Parameter("missed") => out.push_bind_param::<Array<Text>, _>(&self.missed)?,
-                Segment::Parameter(name) => self.selector.push(name, &mut out)?,
-            }
-        }
-        Ok(())
+        push_text(self.text, &mut out, |name, out| match name {
+            "realm" => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref()),
+            "task" => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id),
+            "slice" => out.push_bind_param::<Integer, _>(&self.claim.slice),
+            "token" => out.push_bind_param::<BigInt, _>(&self.claim.token),
+            "cursor" => out.push_bind_param::<Text, _>(&self.span.cursor),
+            "until" => out.push_bind_param::<Text, _>(&self.span.until),
+            "limit" => out.push_bind_param::<BigInt, _>(&self.span.limit),
+            "is_end" => out.push_bind_param::<Bool, _>(&self.is_end),
+            "lease" => out.push_bind_param::<Double, _>(&self.lease),
+            "refused" => out.push_bind_param::<Text, _>(self.span.refused.as_ref().unwrap_or(&Reason::Refused)),
+            "missed" => out.push_bind_param::<Array<Text>, _>(&self.missed),
+            name => self.selector.push(name, out),
+        })
     }
 }
 
 // Cached by its text: the same for every chunk of a task, and for tasks of the same form.
-impl QueryId for Chunk<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Chunk<'_> {
-    type SqlType = (Bool, Bool, BigInt, Array<Text>, BigInt);
-}
-
-impl RunQueryDsl<PgConnection> for Chunk<'_> {}
+built!(Chunk<'_> => (Bool, Bool, BigInt, Array<Text>, BigInt));
 
 /// The next object of a chunk.
 struct Next<'a>(Chunk<'a>);
@@ -248,20 +231,11 @@ impl QueryFragment<Pg> for Next<'_> {
     }
 }
 
-impl QueryId for Next<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Next<'_> {
-    type SqlType = (Text,);
-}
-
-impl RunQueryDsl<PgConnection> for Next<'_> {}
+built!(Next<'_> => (Text,));
 
 statement! {
     /// The key behind which a chunk does not look; none if there are not so many left.
-    pub struct Brink<'a> {
+    pub struct ChunkEnd<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
         until: &'a str as Text,
@@ -300,7 +274,7 @@ mod forms {
     use crate::bulk_delete::forms::{claim, selectors};
     use crate::db::checked::{Form, forms};
 
-    /// What `form` makes of a chunk of each of the texts that `texts` has for a selector.
+    /// Applies `form` to a chunk of each of the texts that `texts` has for a selector.
     fn each(texts: fn(&Selector) -> Vec<(String, String)>, form: fn(String, Chunk<'_>) -> Form) -> Vec<Form> {
         let claim = claim();
         let span = Span {
@@ -324,9 +298,9 @@ mod forms {
     }
 
     fn chunks(selector: &Selector) -> Vec<(String, String)> {
-        let looks = [Look::Onward, Look::Again, Look::Refused].into_iter();
-        let both = looks.flat_map(|look| [Locked::Await, Locked::Pass].map(|locked| (look, locked)));
-        both.map(|(look, locked)| (format!("{look:?} {locked:?}"), selector.chunk_text(look, locked))).collect()
+        let passes = [Pass::First, Pass::Retry, Pass::RefusedRow].into_iter();
+        let both = passes.flat_map(|pass| [Locked::Await, Locked::Pass].map(|locked| (pass, locked)));
+        both.map(|(pass, locked)| (format!("{pass:?} {locked:?}"), selector.chunk_text(pass, locked))).collect()
     }
 
     fn next(selector: &Selector) -> Vec<(String, String)> {

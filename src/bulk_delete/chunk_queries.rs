@@ -1,8 +1,8 @@
 //! The parts of the statement of a chunk, of which [`Selector::chunk_text`](super::selector::Selector::chunk_text) takes those that it needs.
 
-/// What is to be deleted. Whoever deletes it waits for those who have it locked.
+/// The rows to delete. The statement waits for rows that others have locked.
 pub const DOOMED: &str = "doomed AS (
-        SELECT p.id, p.place, p.version, p.portfolio_id FROM picked p WHERE NOT p.spared AND p.obstacle IS NULL
+        SELECT p.id, p.place, p.version, p.portfolio_id FROM picked p WHERE NOT p.excluded AND p.obstacle IS NULL
      )";
 
 /// Of these what others have not locked, and the portfolios that they have not locked. Locking before deleting costs a quarter, so this is only
@@ -11,7 +11,7 @@ pub const UNLOCKED: &str = "free AS (
         SELECT p.id, p.place, p.version, p.portfolio_id
         FROM picked p
         JOIN entity e ON e.realm_id = {realm} AND e.id = p.id
-        WHERE NOT p.spared AND p.obstacle IS NULL
+        WHERE NOT p.excluded AND p.obstacle IS NULL
         FOR UPDATE OF e SKIP LOCKED
      ),
      loose AS (
@@ -30,13 +30,13 @@ pub const UNLOCKED_PARTS: &str = "free_part AS (
         FOR UPDATE SKIP LOCKED
      )";
 
-/// What is to be deleted without what others have locked, be it the entity or its portfolio. The last parenthesis is open.
+/// The rows to delete without those that others have locked, be it the entity or its portfolio. The last parenthesis is open.
 pub const DOOMED_OF_UNLOCKED: &str = "doomed AS (
         SELECT f.id, f.place, f.version, f.portfolio_id
         FROM free f
         WHERE (f.portfolio_id IS NULL OR f.portfolio_id IN (SELECT l.id FROM loose l))";
 
-/// Nor what has more dependents than were found free.
+/// Nor one that has more dependents than were found free.
 pub const WHOLE: &str = "
           AND f.id NOT IN (
             SELECT d.entity_id FROM dependent d WHERE d.realm_id = {realm} AND d.entity_id IN (SELECT f.id FROM free f)
@@ -65,7 +65,7 @@ pub const HARD: &str = "gone AS (
         WHERE a.realm_id = {realm} AND a.entity_id = g.id
           AND EXISTS (SELECT FROM attribute_declaration d WHERE d.realm_id = {realm})
      ),
-     stones AS (
+     tombstones AS (
         INSERT INTO tombstone
             (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
         -- As a subquery the task is read once, not once for each row.
@@ -83,14 +83,14 @@ pub const SOFT: &str = "gone AS (
         RETURNING e.id, p.portfolio_id
      )";
 
-/// Moves the cursor behind the chunk. What was missed is counted when it is looked at again.
+/// Moves the cursor past the chunk. Missed entities are counted when they are read again.
 pub const ONWARD: &str = "moved AS (
         UPDATE bulk_delete_slice s
         SET cursor_id = CASE WHEN t.picked < {limit} AND NOT {is_end} THEN {until} ELSE COALESCE(t.last, s.cursor_id) END,
             done = t.picked < {limit} AND {is_end}, attempts = 0,
             due_at = now() + make_interval(secs => {lease}),
             matched = s.matched + t.picked - t.missed, processed = s.processed + t.gone, failed = s.failed + t.failed,
-            excluded = s.excluded + t.spared
+            excluded = s.excluded + t.excluded
         FROM tally t
         WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} AND s.slice = {slice} AND s.lease_token = {token}
         RETURNING s.slice
@@ -105,7 +105,7 @@ pub const ONWARD: &str = "moved AS (
         SET matched = k.matched + excluded.matched, processed = k.processed + excluded.processed
      )";
 
-/// Counts what was missed before: deleted now, failed now, or skipped because it has gone or is not selected any more.
+/// Counts the rows that were missed before: deleted now, failed now, or skipped because they were removed or are not selected any more.
 pub const AGAIN: &str = "moved AS (
         UPDATE bulk_delete_slice s
         SET matched = s.matched + cardinality({missed}::text[]) - t.missed, processed = s.processed + t.gone, failed = s.failed + t.failed,

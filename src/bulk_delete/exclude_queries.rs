@@ -1,4 +1,4 @@
-//! The SQL of the ids that a task was told to spare.
+//! The SQL of the ids that a task excludes.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::db::{Realm, Work, statement};
 use crate::task::queries;
 
-/// The ids behind this one, in their order. None if there is no such task.
+/// The ids after this one, in their order. None if there is no such task.
 pub fn list(connection: &mut PgConnection, realm: &Realm, task: Uuid, after: &str, limit: i64) -> Work<Option<Vec<String>>> {
     if queries::get(connection, realm, task)?.is_none() {
         return Ok(None);

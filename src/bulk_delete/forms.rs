@@ -1,4 +1,4 @@
-//! What tasks can select, for the test of all SQL.
+//! The selections that tasks can have, for the test of all SQL.
 
 use chrono::Utc;
 use uuid::Uuid;
@@ -8,10 +8,10 @@ use crate::bulk_delete::selector::Selector;
 use crate::db::checked::realm;
 use crate::entity::index::lookup_queries::Candidates;
 use crate::filter::Filter;
-use crate::task::model::{Kind, Mode};
-use crate::task::work::Claimed;
+use crate::task::model::{DeleteMode, TaskKind};
+use crate::task::work::ClaimedSlice;
 
-pub(super) const MODES: [Mode; 2] = [Mode::Soft, Mode::Hard];
+pub(super) const MODES: [DeleteMode; 2] = [DeleteMode::Soft, DeleteMode::Hard];
 
 /// Every bound that a selection may have.
 pub(super) fn bounds() -> [Bound; 3] {
@@ -44,16 +44,16 @@ pub(super) fn selectors() -> Vec<(String, Selector)> {
 }
 
 /// A slice that a worker has claimed.
-pub(super) fn claim() -> Claimed {
-    Claimed {
+pub(super) fn claim() -> ClaimedSlice {
+    ClaimedSlice {
         realm: realm(),
         task_id: Uuid::nil(),
         slice: 0,
         token: 0,
         attempts: 0,
         part: None,
-        kind: Kind::Delete,
-        mode: Some(Mode::Soft),
+        kind: TaskKind::Delete,
+        mode: Some(DeleteMode::Soft),
         fix: false,
         filter: None,
         entity_type: None,

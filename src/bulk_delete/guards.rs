@@ -1,4 +1,4 @@
-//! What a bulk delete is held to before it starts. Pure.
+//! The guards of a bulk delete: they are checked before it starts. Pure.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::proto::{convert, v1};
 use crate::task::model::entities;
 use crate::task::pace::check_pace;
 
-/// What must hold, or a task does not start; and how fast it may go.
+/// The guards that must pass before a task starts; and its pace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guards {
     /// How many entities it must select.
@@ -17,15 +17,15 @@ pub struct Guards {
     pub max_objects: Option<i64>,
     /// How many entities it may take up a second.
     pub max_objects_per_second: Option<i32>,
-    /// How long ago a check of consistency that found nothing, or mended all, may have begun.
+    /// How long ago a check of consistency that found nothing, or repaired all, may have begun.
     pub clean_report_within: Option<Duration>,
-    /// Whether the filter may name attributes that no entity has.
+    /// True if the filter may name attributes that no entity has.
     pub allow_unknown_attributes: bool,
-    /// Whether the filter of a hard delete may compare otherwise than it looks.
+    /// True if the filter of a hard delete may compare otherwise than it looks.
     pub allow_suspect_values: bool,
-    /// Whether the exclude list of a hard delete may have ids of no entity.
+    /// True if the exclude list of a hard delete may have ids of no entity.
     pub allow_missing_excludes: bool,
-    /// The token of a dry run whose entities it must select.
+    /// The token of a dry run with the same selection.
     pub preview_token: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl Guards {
         }
     }
 
-    /// Whether it has to be known how many entities are selected.
+    /// Returns whether it has to be known how many entities are selected.
     pub fn need_a_count(&self) -> bool {
         self.expected_count.is_some() || self.max_objects.is_some()
     }
@@ -78,11 +78,11 @@ impl Guards {
         let mismatch = |message: String| Error::new(Code::CountMismatch, message).with("matched_count", matched);
         match (self.expected_count, self.max_objects) {
             (Some(expected), _) if expected != matched => {
-                Err(mismatch(format!("The selection holds {}, not {expected}. Nothing was started.", entities(matched)))
+                Err(mismatch(format!("The selection contains {}, not {expected}. Nothing was started.", entities(matched)))
                     .with("expected_count", expected))
             }
             (_, Some(max)) if matched > max => {
-                Err(mismatch(format!("The selection holds {}, more than {max}. Nothing was started.", entities(matched)))
+                Err(mismatch(format!("The selection contains {}, more than {max}. Nothing was started.", entities(matched)))
                     .with("max_objects", max))
             }
             _ => Ok(()),
@@ -116,7 +116,7 @@ impl Guards {
 pub fn report_required(within: Duration) -> Error {
     let seconds = within.as_secs_f64();
     let message = format!(
-        "The latest check of consistency must have begun within the last {seconds} seconds and have left nothing unmended. Run a check of consistency first."
+        "The latest check of consistency must have begun within the last {seconds} seconds and have left nothing unrepaired. Run a check of consistency first."
     );
     Error::new(Code::ReportRequired, message).with("clean_report_within", format!("{seconds}s"))
 }
@@ -144,7 +144,7 @@ fn one_token(given: &str, in_body: &str, faults: &mut Violations) -> Option<Stri
     [given, in_body].into_iter().find(|token| !token.is_empty()).map(str::to_owned)
 }
 
-/// What may be given in two places: by the request itself, which is its query by REST, and by its body.
+/// A value that may be given in two places: by the request itself, which is its query by REST, and by its body.
 fn one<T: PartialEq + std::fmt::Display>(name: &str, given: Option<T>, in_body: Option<T>, faults: &mut Violations) -> Option<T> {
     if let (Some(given), Some(in_body)) = (&given, &in_body)
         && given != in_body
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_held_to_what_is_expected_and_to_what_is_allowed() {
+    fn a_count_is_checked_against_the_expected_and_the_allowed() {
         let guards = Guards { expected_count: Some(3), max_objects: Some(5), ..Guards::default() };
         assert!(guards.hold(3).is_ok());
         let refused = guards.hold(4).unwrap_err();

@@ -1,11 +1,14 @@
-//! What the lists of ids come to that a task is started with. Pure.
+//! The accounts of the lists of ids that a task is started with. Pure.
 
 use serde_json::{Value as Json, json};
 
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Violations};
 use crate::limits::requests::{IDS_SHOWN, LISTED_IDS};
 use crate::proto::v1;
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
+
+/// Where the exclude list is in a request.
+pub(super) const EXCLUDES: &str = "spec.objects.exclude_list";
 
 /// Some of the ids of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,27 +19,31 @@ pub struct Ids {
     pub first: Vec<String>,
 }
 
-/// What the lists of a request came to.
+/// The accounts of the lists of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
-    /// What of the exclude list is of no entity.
+    /// The excluded ids that are of no entity.
     pub excluded: Ids,
-    /// What of the list of URIs is of no entity.
+    /// The listed URIs that are of no entity.
     pub listed: Ids,
-    /// What of the exclude list is of an entity that is not selected anyway.
+    /// The excluded ids of entities that are not selected anyway.
     pub unselected: Ids,
 }
 
 impl Lists {
-    /// Fails with `missing_excludes` if a task of this mode may not start for them: who erases counts on the exclude list.
-    pub fn hold(&self, mode: Mode, allowed: bool) -> Result<(), Error> {
-        if mode == Mode::Soft || allowed || self.excluded.count == 0 {
+    /// Fails with `missing_excludes` if a task of this mode may not start for them: a caller who erases relies on the exclude list.
+    pub fn hold(&self, mode: DeleteMode, allowed: bool) -> Result<(), Error> {
+        if mode == DeleteMode::Soft || allowed || self.excluded.count == 0 {
             return Ok(());
         }
-        let message = format!("Nothing was started: {}", self.excluded.sentence("the exclude list", ", which spare nobody"));
+        let sentence = self.excluded.sentence("the exclude list", ", which exclude nothing");
+        let mut places = Violations::new();
+        places.add(EXCLUDES, Code::MissingExcludes.name(), sentence.clone());
+        let message = format!("Nothing was started: {sentence}");
         Err(Error::new(Code::MissingExcludes, message)
             .with("missing_count", self.excluded.count)
-            .with_list("missing", &self.excluded.first))
+            .with_list("missing", &self.excluded.first)
+            .at(places))
     }
 
     /// The same as warnings.
@@ -44,11 +51,11 @@ impl Lists {
         let warning = |missing: &Ids, code: &str, list: &str, so: &str| {
             (missing.count > 0).then(|| v1::Warning { code: code.to_owned(), message: missing.sentence(list, so) })
         };
-        let excluded = warning(&self.excluded, Code::MissingExcludes.name(), "the exclude list", ", which spare nobody");
+        let excluded = warning(&self.excluded, Code::MissingExcludes.name(), "the exclude list", ", which exclude nothing");
         excluded.into_iter().chain(warning(&self.listed, "missing_uris", "the list of URIs", ""))
     }
 
-    /// As it is stored with a task that excludes these; none if there is nothing to tell.
+    /// As it is stored with a task that excludes these; none if there is nothing to report.
     pub fn to_json(&self, excluded: &[String]) -> Option<Json> {
         if excluded.is_empty() && self.listed.count == 0 {
             return None;
@@ -81,13 +88,14 @@ mod tests {
     use crate::task::answers::lists_to_proto;
 
     #[test]
-    fn who_erases_is_refused_for_ids_that_spare_nobody() {
+    fn a_hard_delete_is_refused_for_ids_that_exclude_nothing() {
         let missing = Ids { count: 2, first: vec!["a".to_owned(), "b".to_owned()] };
         let lists = Lists { excluded: missing.clone(), ..Lists::default() };
-        let refused = lists.hold(Mode::Hard, false).unwrap_err();
+        let refused = lists.hold(DeleteMode::Hard, false).unwrap_err();
         assert_eq!((refused.member("missing_count"), refused.member("missing")), (Some("2"), Some(r#"["a","b"]"#)));
-        assert!(lists.hold(Mode::Hard, true).is_ok() && lists.hold(Mode::Soft, false).is_ok());
-        assert!(Lists { listed: missing, ..Lists::default() }.hold(Mode::Hard, false).is_ok());
+        assert_eq!(refused.violations()[0].field, EXCLUDES);
+        assert!(lists.hold(DeleteMode::Hard, true).is_ok() && lists.hold(DeleteMode::Soft, false).is_ok());
+        assert!(Lists { listed: missing, ..Lists::default() }.hold(DeleteMode::Hard, false).is_ok());
         assert_eq!(lists.warnings().count(), 1);
     }
 
@@ -95,9 +103,9 @@ mod tests {
     fn a_task_keeps_the_first_ids_and_the_counts() {
         let excluded: Vec<String> = (0..150).map(|n| format!("e{n}")).collect();
         let stored = Lists { listed: Ids { count: 1, first: vec!["x".to_owned()] }, ..Lists::default() }.to_json(&excluded).unwrap();
-        let told = lists_to_proto(&stored);
+        let reported = lists_to_proto(&stored);
         assert_eq!(
-            (told.excluded_count, told.excluded.len(), told.missing_uri_count, told.missing_uris),
+            (reported.excluded_count, reported.excluded.len(), reported.missing_uri_count, reported.missing_uris),
             (150, 100, 1, vec!["x".to_owned()])
         );
         assert_eq!(Lists::default().to_json(&[]), None);

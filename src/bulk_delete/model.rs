@@ -1,4 +1,4 @@
-//! What a bulk delete is and what it selects. Pure.
+//! A bulk delete and its selection. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::entity::list::invalid_filter;
 use crate::error::{Result, Violations};
 use crate::filter::Filter;
 use crate::proto::v1;
-use crate::task::model::{BY_TYPE, Mode, full_type};
+use crate::task::model::{BY_TYPE, DeleteMode, full_type};
 
 /// The prefix of an entity's URI.
 const URI_PREFIX: &str = "entities/";
@@ -18,10 +18,10 @@ const MAX_FILTER_BYTES: usize = 64 << 10;
 /// Where the filter is in a request.
 pub const FILTER: &str = "spec.objects.filter";
 
-/// What a task selects.
+/// The selection of a task.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// Every entity that the filter holds for and that is of the type; every entity, where there is neither.
+    /// Every entity that matches the filter and is of the type; every entity, if there is neither.
     Matching {
         /// The filter, as it was given and as it was read.
         filter: Option<(String, Filter)>,
@@ -36,24 +36,24 @@ pub enum Target {
 #[derive(Clone, Debug)]
 pub struct NewTask {
     /// How thoroughly.
-    pub mode: Mode,
-    /// What.
+    pub mode: DeleteMode,
+    /// The selection.
     pub target: Target,
-    /// What is spared whatever selects it, in order and each once.
+    /// The excluded ids, in order and each once.
     pub excluded: Vec<String>,
-    /// What must hold, or it does not start.
+    /// The guards.
     pub guards: Guards,
 }
 
 impl NewTask {
-    /// Checks a request of which these `faults` are known. Every fault is told, a filter's by its own code.
+    /// Checks a request of which these `faults` are known. Every fault is reported, a filter's by its own code.
     pub fn check(request: v1::StartBulkDeleteRequest, mut faults: Violations) -> Result<NewTask> {
         let mode = match v1::DeleteMode::try_from(request.mode) {
-            Ok(v1::DeleteMode::Unspecified | v1::DeleteMode::Soft) => Mode::Soft,
-            Ok(v1::DeleteMode::Hard) => Mode::Hard,
+            Ok(v1::DeleteMode::Unspecified | v1::DeleteMode::Soft) => DeleteMode::Soft,
+            Ok(v1::DeleteMode::Hard) => DeleteMode::Hard,
             Err(_) => {
                 faults.add("mode", "invalid", "must be `soft` or `hard`");
-                Mode::Soft
+                DeleteMode::Soft
             }
         };
         let guards = Guards::check(&request, &mut faults);
@@ -62,7 +62,7 @@ impl NewTask {
         let listed = check_uris(&selection.uri_list, &list, &mut faults);
         let excluded = check_uris(&selection.exclude_list, &format!("{at}exclude_list"), &mut faults);
         let v1::Selection { filter, entity_type, .. } = selection;
-        // A blank filter holds for everything, so it stands beside `match_all` alone; elsewhere reading it tells what is wrong with it.
+        // A blank filter matches everything, so it is accepted beside `match_all` alone; elsewhere the parser reports its fault.
         let filter = filter.filter(|filter| !(match_all && filter.trim().is_empty()));
         let is_matching = filter.is_some() || entity_type.is_some();
         if !selection.uri_list.is_empty() && is_matching {
@@ -76,7 +76,7 @@ impl NewTask {
         }
         let is_fit = |filter: &String| filter.len() <= MAX_FILTER_BYTES && !filter.contains('\0');
         if filter.as_ref().is_some_and(|filter| !is_fit(filter)) {
-            faults.add(format!("{at}filter"), "invalid", "must be at most 64 KiB and must not hold the character U+0000");
+            faults.add(format!("{at}filter"), "invalid", "must be at most 64 KiB and must not contain the character U+0000");
         }
         let filter = filter.filter(is_fit).map(|filter| parse_filter(filter, &format!("{at}filter"))).transpose();
         let filter = faults.check_with(filter)?;
@@ -84,12 +84,12 @@ impl NewTask {
         Ok(NewTask { mode, target, excluded, guards })
     }
 
-    /// Whether it selects everything, but for what is excluded.
+    /// Returns whether it selects everything, except the excluded ones.
     pub fn matches_all(&self) -> bool {
         matches!(self.target, Target::Matching { filter: None, entity_type: None })
     }
 
-    /// The ids of its list, in order; none if it is none.
+    /// The ids of its list, in order; none if it is not a list.
     pub fn listed(&self) -> Option<&[String]> {
         match &self.target {
             Target::Listed(ids) => Some(ids),
@@ -97,11 +97,11 @@ impl NewTask {
         }
     }
 
-    /// What the task does, for people.
+    /// The name of the task, for people.
     pub fn name(&self) -> String {
         let mode = match self.mode {
-            Mode::Soft => "Soft",
-            Mode::Hard => "Hard",
+            DeleteMode::Soft => "Soft",
+            DeleteMode::Hard => "Hard",
         };
         match &self.target {
             Target::Matching { filter: None, entity_type: None } => format!("{mode} Delete All Entities"),
@@ -139,7 +139,7 @@ impl NewTask {
     }
 }
 
-/// What a request asks to delete, whichever way it says so.
+/// The selection of a request, in whichever of its forms it comes.
 #[derive(Default)]
 struct Asked {
     selection: v1::Selection,
@@ -194,7 +194,7 @@ impl Asked {
     }
 }
 
-/// Reads a filter, which stands at this path, for a call that destroys: `AND` and `OR` must not stand side by side without parentheses.
+/// Reads the filter at this path for a call that destroys: `AND` and `OR` must not be side by side without parentheses.
 pub fn parse_filter(text: String, field: &str) -> Result<(String, Filter)> {
     let filter = Filter::parse_strict(&text).map_err(|error| invalid_filter(&error, &text, field))?;
     Ok((text, filter))

@@ -4,24 +4,24 @@ use std::marker::PhantomData;
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
 
 use crate::bulk_delete::selector::Selector;
 use crate::db::Work;
-use crate::db::statement::{Segment, segments};
+use crate::db::statement::{built, push_text};
 use crate::task::planning::Planning;
-use crate::task::work::{Claimed, Plan, Range};
+use crate::task::work::{ClaimedSlice, Plan, Range};
 
 /// Above this many selected entities a task is cut into slices, so that several workers can share it.
 const CUT_ABOVE: i64 = 50_000;
 const SLICES: usize = 4;
-/// About how many keys are looked at to find where to cut. Those of a page were made about the same time, so it takes many.
+/// About how many keys are read to find where to cut. Those of a page were made about the same time, so it takes many.
 const SAMPLE: f64 = 40_000.0;
 
-/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes tell that few may
-/// be selected.
-pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Selector) -> Work<Plan> {
+/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes report that few
+/// may be selected.
+pub fn plan_of(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &Selector) -> Work<Plan> {
     let narrowed = selector.narrowed(connection, &claim.realm)?;
     let selector = narrowed.as_ref().unwrap_or(selector);
     let (selected,): (i64,) = Selected::<(BigInt,)>::new(selector, claim, selector.count_text()).get_result(connection)?;
@@ -36,9 +36,8 @@ pub fn plan_of(connection: &mut PgConnection, claim: &Claimed, selector: &Select
     Ok(Plan { selected, slices: Range::cut(None, &cuts) })
 }
 
-/// Does the next step of planning what could not be planned at once: counts what is selected among the next entities. Where it has come to the last
-/// one the plan is made.
-pub fn plan_on(connection: &mut PgConnection, claim: &Claimed, selector: &Selector, planning: &mut Planning) -> Work<Option<Plan>> {
+/// Does the next step of planning in several steps: counts the selected ones among the next entities. After the last one the plan is made.
+pub fn plan_on(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &Selector, planning: &mut Planning) -> Work<Option<Plan>> {
     let narrowed = selector.narrowed(connection, &claim.realm)?;
     let selector = narrowed.as_ref().unwrap_or(selector);
     let text = selector.count_on_text();
@@ -64,15 +63,15 @@ pub fn plan_on(connection: &mut PgConnection, claim: &Claimed, selector: &Select
 /// A query over what a task selects, with columns of the SQL types `T`.
 struct Selected<'a, T> {
     selector: &'a Selector,
-    claim: &'a Claimed,
+    claim: &'a ClaimedSlice,
     text: String,
-    /// The key that it begins behind, and how many it looks at, if it does not look at all.
+    /// The key that it begins after, and how many it reads, if it does not read all.
     from: (&'a str, i64),
     columns: PhantomData<T>,
 }
 
 impl<'a, T> Selected<'a, T> {
-    fn new(selector: &'a Selector, claim: &'a Claimed, text: String) -> Self {
+    fn new(selector: &'a Selector, claim: &'a ClaimedSlice, text: String) -> Self {
         Selected { selector, claim, text, from: ("", i64::MAX), columns: PhantomData }
     }
 }
@@ -80,30 +79,17 @@ impl<'a, T> Selected<'a, T> {
 impl<T> QueryFragment<Pg> for Selected<'_, T> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.unsafe_to_cache_prepared();
-        for segment in segments(&self.text) {
-            match segment {
-                Segment::Sql(sql) => out.push_sql(sql),
-                Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref())?,
-                Segment::Parameter("task") => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id)?,
-                Segment::Parameter("cursor") => out.push_bind_param::<Text, _>(&self.from.0)?,
-                Segment::Parameter("limit") => out.push_bind_param::<BigInt, _>(&self.from.1)?,
-                Segment::Parameter(name) => self.selector.push(name, &mut out)?,
-            }
-        }
-        Ok(())
+        push_text(&self.text, &mut out, |name, out| match name {
+            "realm" => out.push_bind_param::<Integer, _>(self.claim.realm.id_ref()),
+            "task" => out.push_bind_param::<SqlUuid, _>(&self.claim.task_id),
+            "cursor" => out.push_bind_param::<Text, _>(&self.from.0),
+            "limit" => out.push_bind_param::<BigInt, _>(&self.from.1),
+            name => self.selector.push(name, out),
+        })
     }
 }
 
-impl<T> QueryId for Selected<'_, T> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl<T> Query for Selected<'_, T> {
-    type SqlType = T;
-}
-
-impl<T> RunQueryDsl<PgConnection> for Selected<'_, T> {}
+built!(Selected<'_, T> => T; T);
 
 #[cfg(test)]
 mod forms {

@@ -1,36 +1,36 @@
-//! What a look at a task that was not started tells. Pure.
+//! The response of a dry run. Pure.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::bulk_delete::lists::Lists;
 use crate::bulk_delete::model::NewTask;
-use crate::bulk_delete::preview_queries::Look;
+use crate::bulk_delete::preview_queries::SelectionPreview;
 use crate::db::Realm;
 use crate::proto::v1;
 
-/// About how many times longer an entity takes to be deleted, with what hangs on it and what is written of it, than to be looked at.
+/// About how many times longer an entity takes to be deleted, with its dependents and the written records, than to be read.
 const DELETING_OVER_LOOKING: u32 = 20;
 /// The longest that a task is believed to take: a hundred years.
 const FOR_EVER: f64 = 3_155_760_000.0;
 
-/// What is told beside what a task would do.
+/// The parts of a preview besides its counts.
 #[derive(Debug, Default)]
 pub struct Beside {
     /// How many entities a second recent tasks have deleted.
     pub rate: Option<f64>,
     /// How long the look took.
     pub took: Duration,
-    /// What is probably not as it was meant.
+    /// The warnings: probable mistakes.
     pub warnings: Vec<v1::Warning>,
-    /// What the lists of ids came to.
+    /// The accounts of the lists of ids.
     pub lists: Lists,
-    /// That this was seen; empty where nobody asks for it.
+    /// The token of this preview; empty if nobody asks for it.
     pub token: String,
 }
 
-/// The answer of a dry run: a task that is none, with its preview.
-pub fn to_proto(look: Look, realm: &Realm, task: &NewTask, beside: Beside) -> v1::Task {
+/// The response of a dry run: an empty task with its preview.
+pub fn to_proto(look: SelectionPreview, realm: &Realm, task: &NewTask, beside: Beside) -> v1::Task {
     let Beside { rate, took, warnings, lists, token } = beside;
     let failing_by_reason: HashMap<String, i64> = look
         .failing

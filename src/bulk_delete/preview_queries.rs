@@ -1,10 +1,10 @@
-//! The SQL of looking at what a bulk delete would do, before it is started.
+//! The SQL of dry runs: the effect of a bulk delete, before it is started.
 
 use std::marker::PhantomData;
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text};
 use serde_json::Value as Json;
 
@@ -13,16 +13,16 @@ use crate::bulk_delete::lists::Ids;
 use crate::bulk_delete::model::{NewTask, Target};
 use crate::bulk_delete::selector::{OBSTACLE, Selector};
 use crate::bulk_delete::shown::Shown;
-use crate::db::statement::{Segment, segments};
+use crate::db::statement::{built, push_text};
 use crate::db::{Realm, Work, clock, statement};
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
 
 /// How many ids a preview shows.
 pub const SAMPLE: i64 = 100;
 
-/// What a task would do, at one moment.
+/// The effect of a task, at one moment.
 #[derive(Clone, Debug, diesel::Queryable)]
-pub struct Look {
+pub struct SelectionPreview {
     /// How many entities are selected.
     pub matched: i64,
     /// How many of them are excluded.
@@ -33,9 +33,10 @@ pub struct Look {
     pub sample: Vec<String>,
 }
 
-/// Looks at what a task would do. Call it in a transaction. One statement, so that all of it is of one moment; it reads all that is selected and keeps none of it.
-pub fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Look> {
-    // Of what is there: a task that is asked for now means all of it.
+/// Makes a preview of a task. Call it in a transaction. One statement, so that all of it is of one moment; it reads the whole selection and
+/// keeps none of it.
+pub fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<SelectionPreview> {
+    // Of existing entities: a task that is asked for now means all of them.
     let selection = Selection::new(connection, realm, task, Bound::None)?;
     let text = selection.look_text();
     Ok(Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(&selection, text).get_result(connection)?)
@@ -52,7 +53,8 @@ pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ordin
     Ok(matched)
 }
 
-/// Which of the ids that are spared are of an entity that the task sees and does not select. Call it in a transaction. By key, each of them.
+/// Which of the ids that are excluded are of an entity that the task sees and does not select. Call it in a transaction. By key, each of
+/// them.
 pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Ids> {
     let listed = task.listed();
     let excluded: Vec<String> =
@@ -61,14 +63,14 @@ pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) 
         return Ok(Ids::default());
     }
     let task = NewTask { excluded, ..task.clone() };
-    // By key, whatever indexes tell of others.
+    // By key, whichever indexes name others.
     let selection = Selection::plain(realm, &task, Bound::None);
     let (count, first): (i64, Vec<String>) =
         Over::<(BigInt, Array<Text>)>::new(&selection, selection.unselected_text()).get_result(connection)?;
     Ok(Ids { count, first })
 }
 
-/// What a task selects that may take up what is within this bound, in short. Call it in a transaction.
+/// The selection of a task within this bound, in short. Call it in a transaction.
 pub fn shown(connection: &mut PgConnection, realm: &Realm, task: &NewTask, bound: Bound) -> Work<Shown> {
     let selection = Selection::new(connection, realm, task, bound)?;
     let text = selection.shown_text();
@@ -76,17 +78,17 @@ pub fn shown(connection: &mut PgConnection, realm: &Realm, task: &NewTask, bound
     Ok(Shown { matched, digest, at: clock::now() })
 }
 
-/// What a task that is not there yet selects.
+/// The selection of a task that does not exist yet.
 struct Selection<'a> {
     realm: &'a Realm,
     task: &'a NewTask,
     selector: Selector,
-    /// Empty where it is no list.
+    /// Empty where it is not a list.
     ids: &'a [String],
 }
 
 impl<'a> Selection<'a> {
-    /// By indexes, where they tell that there are few.
+    /// By indexes, where they report that there are few.
     fn new(connection: &mut PgConnection, realm: &'a Realm, task: &'a NewTask, bound: Bound) -> Work<Self> {
         let plain = Selection::plain(realm, task, bound);
         let narrowed = plain.selector.narrowed(connection, realm)?;
@@ -106,10 +108,10 @@ impl<'a> Selection<'a> {
         !self.ids.is_empty()
     }
 
-    /// The rows: those of a list also where there is no such entity. What is there now is what a task would be asked for.
+    /// The rows: those of a list also if there is no such entity. The snapshot of now is that of the task.
     fn from(&self) -> String {
         if self.is_listed() {
-            let live = if self.task.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+            let live = if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
             return format!(
                 "FROM unnest({{ids}}) AS u(id) LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{live}"
             );
@@ -134,7 +136,7 @@ impl<'a> Selection<'a> {
     }
 
     fn unselected_text(&self) -> String {
-        let live = if self.task.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+        let live = if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
         let others = if self.is_listed() { String::new() } else { format!(" AND NOT (TRUE{})", self.selector.condition()) };
         format!(
             "WITH unselected AS (
@@ -150,20 +152,20 @@ impl<'a> Selection<'a> {
     fn look_text(&self) -> String {
         let (id, from) = (self.id(), self.from());
         format!(
-            "WITH spared AS (SELECT s.id COLLATE \"C\" AS id FROM unnest({{excluded}}) AS s(id)),
+            "WITH exclusions AS (SELECT s.id COLLATE \"C\" AS id FROM unnest({{excluded}}) AS s(id)),
      -- Read twice rather than kept: what is selected may be as large as the realm. The second time ends with the sample.
      judged AS NOT MATERIALIZED (
-        SELECT r.id, r.spared, {OBSTACLE} AS obstacle
+        SELECT r.id, r.excluded, {OBSTACLE} AS obstacle
         FROM (
-            SELECT {id} AS id, e.version, e.state, e.hold_reason IS NOT NULL AS held, {id} IN (SELECT s.id FROM spared s) AS spared
+            SELECT {id} AS id, e.version, e.state, e.hold_reason IS NOT NULL AS held, {id} IN (SELECT s.id FROM exclusions s) AS excluded
             {from}
         ) r
      )
      SELECT t.matched, t.excluded, t.failing,
-            ARRAY(SELECT j.id FROM judged j WHERE NOT j.spared AND j.obstacle IS NULL ORDER BY j.id LIMIT {{sample}})
-     FROM (SELECT coalesce(sum(g.entities), 0)::int8 AS matched, coalesce(sum(g.entities) FILTER (WHERE g.spared), 0)::int8 AS excluded,
+            ARRAY(SELECT j.id FROM judged j WHERE NOT j.excluded AND j.obstacle IS NULL ORDER BY j.id LIMIT {{sample}})
+     FROM (SELECT coalesce(sum(g.entities), 0)::int8 AS matched, coalesce(sum(g.entities) FILTER (WHERE g.excluded), 0)::int8 AS excluded,
                   coalesce(jsonb_object_agg(g.obstacle, g.entities) FILTER (WHERE g.obstacle IS NOT NULL), '{{}}') AS failing
-           FROM (SELECT j.spared, j.obstacle, count(*) AS entities FROM judged j GROUP BY 1, 2) g) t"
+           FROM (SELECT j.excluded, j.obstacle, count(*) AS entities FROM judged j GROUP BY 1, 2) g) t"
         )
     }
 }
@@ -184,39 +186,27 @@ impl<'a, R> Over<'a, R> {
 impl<R> QueryFragment<Pg> for Over<'_, R> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.unsafe_to_cache_prepared();
-        for segment in segments(&self.text) {
-            match segment {
-                Segment::Sql(sql) => out.push_sql(sql),
-                Segment::Parameter("realm") => out.push_bind_param::<Integer, _>(self.selection.realm.id_ref())?,
-                Segment::Parameter("ids") => out.push_bind_param::<Array<Text>, _>(&self.selection.ids)?,
-                Segment::Parameter("excluded") => out.push_bind_param::<Array<Text>, _>(&self.selection.task.excluded)?,
-                Segment::Parameter("sample") => out.push_bind_param::<BigInt, _>(&SAMPLE)?,
-                Segment::Parameter(name) => self.selection.selector.push(name, &mut out)?,
-            }
-        }
-        Ok(())
+        push_text(&self.text, &mut out, |name, out| match name {
+            "realm" => out.push_bind_param::<Integer, _>(self.selection.realm.id_ref()),
+            "ids" => out.push_bind_param::<Array<Text>, _>(&self.selection.ids),
+            "excluded" => out.push_bind_param::<Array<Text>, _>(&self.selection.task.excluded),
+            "sample" => out.push_bind_param::<BigInt, _>(&SAMPLE),
+            name => self.selection.selector.push(name, out),
+        })
     }
 }
 
-impl<R> QueryId for Over<'_, R> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
+built!(Over<'_, R> => R; R);
 
-impl<R> Query for Over<'_, R> {
-    type SqlType = R;
-}
-
-impl<R> RunQueryDsl<PgConnection> for Over<'_, R> {}
-
-/// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of a
-/// size that tells something.
-pub fn measured_rate(connection: &mut PgConnection, realm: &Realm, mode: Mode) -> Work<Option<f64>> {
+/// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of
+/// a size that reports something.
+pub fn measured_rate(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode) -> Work<Option<f64>> {
     let (own, any): (Option<f64>, Option<f64>) = Rates { realm: realm.id(), mode: mode.as_str() }.get_result(connection)?;
     Ok(own.or(any))
 }
 
-/// The rate at work of the latest tasks that one condition picks, but for those of limited pace. Small tasks tell more of what comes before the first chunk than of chunks.
+/// The rate at work of the latest tasks that one condition picks, but for those of limited pace. Small tasks report more of what comes
+/// before the first chunk than of chunks.
 macro_rules! rate {
     ($of:literal) => {
         concat!(
@@ -241,7 +231,7 @@ macro_rules! rate {
 }
 
 statement! {
-    /// What tasks have deleted in a second.
+    /// How many entities tasks have deleted in a second.
     pub struct Rates<'a> {
         realm: i32 as Integer,
         mode: &'a str as Text,

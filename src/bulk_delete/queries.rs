@@ -79,7 +79,7 @@ statement! {
         INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice)
         SELECT {realm}, t.id, 0 FROM task t
      ),
-     told AS (
+     recorded AS (
         -- Without the filter: events are kept and published, and a filter may name what is removed.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'bulk_delete.scheduled', ARRAY[t.id::text], {principal}, jsonb_build_object('parameters', {parameters} - 'filter')

@@ -1,37 +1,34 @@
-//! What a task selects, and the texts of the statements that need to know.
-
-use std::time::Duration;
+//! The selection of a task, and the texts of the statements that depend on it.
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 
-use crate::bulk_delete::bound::{Bound, Look};
+use crate::bulk_delete::bound::{Bound, Pass};
 use crate::bulk_delete::chunk_queries::{AGAIN, DOOMED, DOOMED_OF_UNLOCKED, HARD, ONWARD, SOFT, UNLOCKED, UNLOCKED_PARTS, WHOLE};
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries::{self, Candidates};
-use crate::entity::unknown::Seen;
 use crate::entity::unknown_queries;
 use crate::entity::walk_queries::Among;
 use crate::filter::{Filter, Predicate};
-use crate::task::model::{Mode, full_type};
+use crate::task::model::{DeleteMode, full_type};
 use crate::task::work::Locked;
 
-/// This many candidates, as far as indexes can tell, are taken one by one; where there are more the keys are walked. So few are never cut into
-/// slices.
+/// This many candidates, as far as indexes can report, are taken one by one; where there are more the keys are walked. So few are never cut
+/// into slices.
 const FEW: i64 = 50_000;
 
-/// What keeps a row `r` from being deleted, if anything does; the `END` is left out.
+/// The reason why a row `r` cannot be deleted, if there is one; the `END` is left out.
 macro_rules! obstacle {
     () => {
-        "CASE WHEN r.spared THEN NULL
+        "CASE WHEN r.excluded THEN NULL
                     WHEN r.version IS NULL THEN 'not_found'
                     WHEN r.state IN ('onboarding', 'offboarding') THEN r.state
                     WHEN r.held THEN 'on_hold'"
     };
 }
-/// What keeps a row `r` from being deleted, if anything does.
+/// The reason why a row `r` cannot be deleted, if there is one.
 pub(super) const OBSTACLE: &str = concat!(obstacle!(), " END");
 /// The same for a row that cannot be deleted in any case, for the reason that is a parameter.
 const REFUSED: &str = concat!(obstacle!(), " ELSE {refused} END");
@@ -39,11 +36,11 @@ const REFUSED: &str = concat!(obstacle!(), " ELSE {refused} END");
 /// Which rows a task selects, and the texts of the statements that need to know.
 #[derive(Clone)]
 pub struct Selector {
-    mode: Mode,
+    mode: DeleteMode,
     listed: bool,
     filter: Option<Filter>,
     predicate: Option<Predicate>,
-    /// Who may match the filter, where indexes tell that there are few.
+    /// The rows that may match the filter, if indexes show that there are few.
     candidates: Option<Candidates>,
     /// As given and in full; an entity is of the type if it is of either.
     entity_types: Option<Vec<String>>,
@@ -52,12 +49,12 @@ pub struct Selector {
 
 impl Selector {
     /// The selector of a task.
-    pub fn new(mode: Mode, listed: bool, filter: Option<&Filter>, entity_type: Option<&str>, bound: Bound) -> Self {
+    pub fn new(mode: DeleteMode, listed: bool, filter: Option<&Filter>, entity_type: Option<&str>, bound: Bound) -> Self {
         let entity_types = entity_type.map(|given| vec![given.to_owned(), full_type(given)]);
         Selector { mode, listed, filter: filter.cloned(), predicate: filter.map(Filter::predicate), candidates: None, entity_types, bound }
     }
 
-    /// The same by indexes, if they can tell that there are few candidates. Call it in the transaction of the statement that uses it.
+    /// The same by indexes, if they can report that there are few candidates. Call it in the transaction of the statement that uses it.
     pub fn narrowed(&self, connection: &mut PgConnection, realm: &Realm) -> Work<Option<Selector>> {
         let candidates = lookup_queries::choose(connection, realm, self.filter.as_ref(), FEW)?;
         Ok(candidates.map(|candidates| Selector { candidates: Some(candidates), ..self.clone() }))
@@ -69,12 +66,13 @@ impl Selector {
         Selector { candidates: Some(candidates), ..self }
     }
 
-    /// Whether the indexes are in use that it goes by. If not, the selector that it was made of selects the same. See [`Selector::narrowed`].
+    /// Returns whether the indexes are in use that it goes by. If not, the selector that it was made of selects the same. See
+    /// [`Selector::narrowed`].
     pub fn is_usable(&self, connection: &mut PgConnection, realm: &Realm) -> Work<bool> {
         self.candidates.as_ref().map_or(Ok(true), |candidates| candidates.are_ready(connection, realm))
     }
 
-    /// What is read to find the rows: all entities, or the candidates for which `bounds` hold.
+    /// The rows that are read: all entities, or the candidates for which `bounds` are true.
     pub(super) fn source(&self, bounds: &str) -> String {
         match self.candidates {
             None => "entity e".to_owned(),
@@ -85,34 +83,33 @@ impl Selector {
         }
     }
 
-    /// The filter, and the entities that may have its attributes. What was soft-deleted counts as well: its names are names, though a soft run is not
-    /// told them as meant.
+    /// The filter, and the entities that may have its attributes. Soft-deleted ones count as well: their names are names, though a soft run
+    /// does not suggest them.
     pub fn named(&self) -> Option<(&Filter, Among<'_>)> {
-        let among = Among { types: self.entity_types.as_deref(), live: false, live_names: self.mode == Mode::Soft };
+        let among = Among { types: self.entity_types.as_deref(), live: false };
         self.filter.as_ref().map(|filter| (filter, among))
     }
 
-    /// Looks for the attributes that the filter names, whether an entity of the type has them.
-    pub fn look_for_attributes(&self, connection: &mut PgConnection, realm: &Realm, patience: Option<Duration>) -> Work<Seen> {
-        self.named()
-            .map_or_else(|| Ok(Seen::default()), |(filter, among)| unknown_queries::look(connection, realm, filter, among, patience))
+    /// Those of the attributes that the filter names that no entity of the type has.
+    pub fn unknown_attributes(&self, connection: &mut PgConnection, realm: &Realm) -> Work<Vec<String>> {
+        self.named().map_or_else(|| Ok(Vec::new()), |named| unknown_queries::look(connection, realm, named))
     }
 
-    /// Whether it goes along the keys of all entities, of which few may be selected.
+    /// Returns whether it goes along the keys of all entities, of which few may be selected.
     pub fn walks(&self) -> bool {
         !self.listed && self.candidates.is_none()
     }
 
     /// How thoroughly it is deleted.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> DeleteMode {
         self.mode
     }
 
-    /// The condition on `entity e`, behind an `AND`. What was created after the task was asked for is not meant. A soft run does not see what
-    /// was soft-deleted before.
+    /// The condition on `entity e`, after an `AND`. Entities created after the task was asked for are not meant. A soft run does not see
+    /// entities that were soft-deleted before.
     pub(super) fn condition(&self) -> String {
         let mut condition = self.bound.condition().to_owned();
-        if self.mode == Mode::Soft {
+        if self.mode == DeleteMode::Soft {
             condition.push_str(" AND e.deleted_at IS NULL");
         }
         if self.entity_types.is_some() {
@@ -124,7 +121,7 @@ impl Selector {
         condition
     }
 
-    /// Counts what is selected.
+    /// Counts the selection.
     pub fn count_text(&self) -> String {
         if self.listed {
             return "SELECT cardinality(b.entity_ids)::int8 FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}".to_owned();
@@ -132,7 +129,7 @@ impl Selector {
         format!("SELECT count(*) FROM {} WHERE e.realm_id = {{realm}}{}", self.source(""), self.condition())
     }
 
-    /// Counts what is selected among the next entities by key, tells how many were looked at, and the last of them.
+    /// Counts the selected ones among the next entities by key, and returns how many were read, and the last of them.
     pub fn count_on_text(&self) -> String {
         format!(
             "SELECT count(*) FILTER (WHERE true{}), count(*), max(e.id)
@@ -152,8 +149,8 @@ impl Selector {
         )
     }
 
-    /// The ids that come last in each of `slices` about equal parts of what is selected but the last, told from whole pages of so many percent
-    /// of the table.
+    /// The last ids of `slices` about equal parts of the selection, without the last part, estimated from whole pages of so many percent of
+    /// the table.
     pub fn sampled_cuts_text(&self, slices: usize, percent: f64) -> String {
         let condition = self.condition();
         let shares: Vec<String> = (1..slices).map(|n| format!("{n}::float8 / {slices}")).collect();
@@ -172,7 +169,7 @@ impl Selector {
             ("as_of", ..) if let Bound::Moment(moment) = &self.bound => out.push_bind_param::<Timestamptz, _>(moment),
             ("predicate", Some(predicate), _) => predicate.walk_ast(out.reborrow()),
             ("candidates", ..) if let Some(candidates) = &self.candidates => {
-                // There is no end of them, and each is worth a plan of its own.
+                // Filters are unlimited in number, and each is worth a plan of its own.
                 out.unsafe_to_cache_prepared();
                 candidates.walk_ast(out.reborrow())
             }
@@ -181,10 +178,10 @@ impl Selector {
         }
     }
 
-    fn picked(&self, again: bool) -> String {
+    fn picked(&self, retry: bool) -> String {
         let (condition, bound) = (self.condition(), self.bound.condition());
-        let live = if self.mode == Mode::Soft { " AND e.deleted_at IS NULL" } else { "" };
-        match (self.listed, again) {
+        let live = if self.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+        match (self.listed, retry) {
             (false, false) => {
                 let (cursor, until, limit) = match self.candidates {
                     Some(_) => ("{cursor}", "{until}", "{limit}"),
@@ -200,7 +197,7 @@ impl Selector {
                     self.source(" WHERE x.entity_id > {cursor} AND x.entity_id <= {until}")
                 )
             }
-            // Without the list's own rows: what has gone since is skipped.
+            // Without the list's own rows: those removed since are skipped.
             (_, true) => format!(
                 "FROM entity e
         WHERE e.realm_id = {{realm}} AND e.id = ANY({{missed}}){condition}"
@@ -222,36 +219,36 @@ impl Selector {
         format!("SELECT {id} {}", self.picked(false))
     }
 
-    /// The statement of a chunk, or of another look at what others had changed.
-    pub fn chunk_text(&self, look: Look, locked: Locked) -> String {
-        let again = look == Look::Again;
-        let picked = self.picked(again);
-        let obstacle = if look == Look::Refused { REFUSED } else { OBSTACLE };
-        let id = if self.listed && !again { "u.id COLLATE \"C\"" } else { "e.id" };
+    /// The statement of a chunk, or of a retry of rows that others had changed.
+    pub fn chunk_text(&self, pass: Pass, locked: Locked) -> String {
+        let retry = pass == Pass::Retry;
+        let picked = self.picked(retry);
+        let obstacle = if pass == Pass::RefusedRow { REFUSED } else { OBSTACLE };
+        let id = if self.listed && !retry { "u.id COLLATE \"C\"" } else { "e.id" };
         let gone = match (self.mode, locked) {
-            (Mode::Hard, Locked::Await) => format!("{HARD})"),
-            (Mode::Hard, Locked::Pass) => format!("{HARD}\n        ON CONFLICT DO NOTHING)"),
-            (Mode::Soft, _) => SOFT.to_owned(),
+            (DeleteMode::Hard, Locked::Await) => format!("{HARD})"),
+            (DeleteMode::Hard, Locked::Pass) => format!("{HARD}\n        ON CONFLICT DO NOTHING)"),
+            (DeleteMode::Soft, _) => SOFT.to_owned(),
         };
         let doomed = match (self.mode, locked) {
             (_, Locked::Await) => DOOMED.to_owned(),
-            (Mode::Hard, Locked::Pass) => format!("{UNLOCKED},\n     {UNLOCKED_PARTS},\n     {DOOMED_OF_UNLOCKED}{WHOLE})"),
-            (Mode::Soft, Locked::Pass) => format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})"),
+            (DeleteMode::Hard, Locked::Pass) => format!("{UNLOCKED},\n     {UNLOCKED_PARTS},\n     {DOOMED_OF_UNLOCKED}{WHOLE})"),
+            (DeleteMode::Soft, Locked::Pass) => format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})"),
         };
-        let moved = if again { AGAIN } else { ONWARD };
+        let moved = if retry { AGAIN } else { ONWARD };
         format!(
-            "WITH spared AS (
+            "WITH exclusions AS (
         SELECT s.id COLLATE \"C\" AS id
         FROM bulk_delete b, unnest(b.excluded_ids) AS s(id)
         WHERE b.realm_id = {{realm}} AND b.id = {{task}}
      ),
      picked AS MATERIALIZED (
         -- The next entities by key, judged on the row itself.
-        SELECT r.id, r.place, r.version, r.portfolio_id, r.spared, {obstacle} AS obstacle
+        SELECT r.id, r.place, r.version, r.portfolio_id, r.excluded, {obstacle} AS obstacle
         FROM (
             SELECT {id} AS id, e.ctid AS place, e.version, e.portfolio_id, e.state, e.hold_reason IS NOT NULL AS held,
                    -- As a subplan the list is hashed, however the planner misjudges its length.
-                   {id} IN (SELECT s.id FROM spared s) AS spared
+                   {id} IN (SELECT s.id FROM exclusions s) AS excluded
             {picked}
         ) r
      ),
@@ -259,19 +256,19 @@ impl Selector {
      {gone},
      ids AS (SELECT count(*) AS gone, array_agg(g.id) AS gone_ids FROM gone g),
      counted AS (
-        SELECT count(*) AS picked, count(*) FILTER (WHERE p.spared) AS spared, count(*) FILTER (WHERE p.obstacle IS NOT NULL) AS failed,
+        SELECT count(*) AS picked, count(*) FILTER (WHERE p.excluded) AS excluded, count(*) FILTER (WHERE p.obstacle IS NOT NULL) AS failed,
                max(p.id) AS last, (SELECT i.gone FROM ids i) AS gone
         FROM picked p
      ),
      missed AS (
         -- What others changed or took after this statement began. It is looked at again, not deleted blindly. As a rule there is none, which
-        -- the numbers tell at once.
+        -- the numbers show it at once.
         -- EXCEPT hashes or sorts; an anti-join of two CTEs, whose rows the planner cannot count, would compare all with all.
         SELECT p.id
         FROM picked p
-        WHERE (SELECT c.gone < c.picked - c.spared - c.failed FROM counted c) AND NOT p.spared AND p.obstacle IS NULL
+        WHERE (SELECT c.gone < c.picked - c.excluded - c.failed FROM counted c) AND NOT p.excluded AND p.obstacle IS NULL
         EXCEPT
-        SELECT g.id FROM gone g WHERE (SELECT c.gone < c.picked - c.spared - c.failed FROM counted c)
+        SELECT g.id FROM gone g WHERE (SELECT c.gone < c.picked - c.excluded - c.failed FROM counted c)
      ),
      failures AS (
         INSERT INTO bulk_delete_failure (realm_id, bulk_delete_id, entity_id, reason)
@@ -300,7 +297,7 @@ impl Selector {
         WHERE p.realm_id = {{realm}} AND p.id = h.id
         RETURNING p.id, p.version, h.entity_ids
      ),
-     told AS (
+     recorded AS (
         -- One event for the chunk: readers unfold it.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {{realm}}, t.type, t.subjects, b.principal_id, t.data || jsonb_build_object('bulk_delete_id', b.id, 'mode', b.mode)

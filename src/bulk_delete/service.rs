@@ -20,7 +20,7 @@ pub struct BulkDeleteService {
 }
 
 impl BulkDeleteService {
-    /// The service; `watching` has its database. `sends_mail` tells whether there is a mail server, so that mails may be asked for.
+    /// The service; `watching` has its database. `sends_mail` reports whether there is a mail server, so that mails may be asked for.
     pub fn new(watching: Watching, sends_mail: bool) -> Self {
         BulkDeleteService { db: watching.db.clone(), sends_mail, watching }
     }
@@ -29,11 +29,11 @@ impl BulkDeleteService {
 #[tonic::async_trait]
 impl Service for BulkDeleteService {
     async fn start_bulk_delete(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
-        start::start(&self.db, self.sends_mail, request).await
+        start::start_bulk_delete(&self.db, self.sends_mail, request).await
     }
 
     async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
-        reads::get(&self.db, request).await
+        reads::get_task(&self.db, request).await
     }
 
     async fn check_consistency(&self, request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
@@ -67,19 +67,19 @@ impl Service for BulkDeleteService {
     }
 
     async fn pause_task(&self, request: Request<v1::PauseTaskRequest>) -> Result<Response<v1::PauseTaskResponse>, Status> {
-        control::pause(&self.db, request).await
+        control::pause_task(&self.db, request).await
     }
 
     async fn resume_task(&self, request: Request<v1::ResumeTaskRequest>) -> Result<Response<v1::ResumeTaskResponse>, Status> {
-        control::resume(&self.db, request).await
+        control::resume_task(&self.db, request).await
     }
 
     async fn stop_task(&self, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
-        control::stop(&self.db, request).await
+        control::stop_task(&self.db, request).await
     }
 
     async fn update_task(&self, request: Request<v1::UpdateTaskRequest>) -> Result<Response<v1::Task>, Status> {
-        control::update(&self.db, request).await
+        control::update_task(&self.db, request).await
     }
 
     async fn list_task_findings(
@@ -92,20 +92,20 @@ impl Service for BulkDeleteService {
     type WatchTaskStream = BoxStream<'static, Result<v1::Task, Status>>;
 
     async fn watch_task(&self, request: Request<v1::WatchTaskRequest>) -> Result<Response<Self::WatchTaskStream>, Status> {
-        reads::watch(&self.watching, request).await
+        reads::watch_task(&self.watching, request).await
     }
 
     async fn list_task_excludes(
         &self,
         request: Request<v1::ListTaskExcludesRequest>,
     ) -> Result<Response<v1::ListTaskExcludesResponse>, Status> {
-        excludes::list(&self.db, request).await
+        excludes::list_task_excludes(&self.db, request).await
     }
 
     async fn list_task_failures(
         &self,
         request: Request<v1::ListTaskFailuresRequest>,
     ) -> Result<Response<v1::ListTaskFailuresResponse>, Status> {
-        reads::failures(&self.db, request).await
+        reads::list_task_failures(&self.db, request).await
     }
 }

@@ -1,4 +1,4 @@
-//! That a preview was seen: the token of a dry run, and whether what it showed is still so. Pure.
+//! Proof that a preview was seen: the token of a dry run, and the check that its selection is still the same. Pure.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,9 +7,9 @@ use crate::bulk_delete::model::{NewTask, Target};
 use crate::db::{Realm, Seal, binding};
 use crate::error::{Code, Error, Result};
 use crate::proto::v1;
-use crate::task::model::{Mode, entities};
+use crate::task::model::{DeleteMode, entities};
 
-/// What a selection holds at a moment, in short.
+/// The entities of a selection at a moment, in short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// How many entities.
@@ -37,8 +37,8 @@ impl Shown {
             return Ok(());
         }
         let message = match now.matched - self.matched {
-            0 => "The selection holds other entities than the preview showed. Nothing was started.".to_owned(),
-            _ => format!("The selection holds {}, and the preview showed {}. Nothing was started.", entities(now.matched), self.matched),
+            0 => "The selection contains other entities than the preview showed. Nothing was started.".to_owned(),
+            _ => format!("The selection contains {}, and the preview showed {}. Nothing was started.", entities(now.matched), self.matched),
         };
         Err(Error::new(Code::CountMismatch, message).with("matched_count", now.matched).with("expected_count", self.matched))
     }
@@ -52,8 +52,8 @@ fn bound_to(realm: &Realm, task: &NewTask) -> Vec<u8> {
     };
     let objects = v1::Selection { filter, entity_type, uri_list, exclude_list: task.excluded.clone() };
     let mode = match task.mode {
-        Mode::Soft => v1::DeleteMode::Soft,
-        Mode::Hard => v1::DeleteMode::Hard,
+        DeleteMode::Soft => v1::DeleteMode::Soft,
+        DeleteMode::Hard => v1::DeleteMode::Hard,
     };
     let spec = v1::BulkDeleteSpec { objects: Some(objects), match_all: task.matches_all(), ..Default::default() };
     binding(realm, "BulkDeletePreview", &v1::StartBulkDeleteRequest { mode: mode.into(), spec: Some(spec), ..Default::default() })

@@ -1,4 +1,4 @@
-//! Starting a bulk delete, or only looking at what it would do.
+//! Starts a bulk delete, or makes its dry run.
 
 use std::time::Instant;
 
@@ -6,6 +6,7 @@ use diesel::pg::PgConnection;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Once, Scope};
+use crate::bulk_delete::admission::May;
 use crate::bulk_delete::model::{FILTER, NewTask};
 use crate::bulk_delete::preview::Beside;
 use crate::bulk_delete::{admission, preview, preview_queries, queries, void};
@@ -13,11 +14,15 @@ use crate::db::{Db, Fail, Fault, Realm, Seal, Work, fault};
 use crate::error::{Error, Form, Violations};
 use crate::proto::v1;
 use crate::task::answers::{check_tenant, get};
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
 use crate::task::{mail, mail_queries};
 
-/// Starts a task, or answers what it would do. `sends_mail` tells whether there is a mail server.
-pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
+/// Starts a task, or returns its preview. `sends_mail` is whether there is a mail server.
+pub async fn start_bulk_delete(
+    db: &Db,
+    sends_mail: bool,
+    request: Request<v1::StartBulkDeleteRequest>,
+) -> Result<Response<v1::Task>, Status> {
     let once = Once::of(&request)?;
     let caller = once.caller().clone();
     let request = request.into_inner();
@@ -29,22 +34,22 @@ pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::StartBulkDele
     }
     let dry_run = request.dry_run;
     let task = NewTask::check(request, faults)?;
-    if task.mode == Mode::Hard {
+    if task.mode == DeleteMode::Hard {
         caller.require(Scope::EntitiesDeleteHard)?;
     }
     if dry_run {
         // It shows entities and deletes none, so it is a way to read them.
         caller.require(Scope::EntitiesRead)?;
     }
-    let may_read = caller.require(Scope::EntitiesRead).is_ok();
+    let may = May::of(&caller);
     let seal = db.seal().await?;
     if dry_run {
         // It changes nothing, so it takes no idempotency key.
-        let look = move |connection: &mut PgConnection| look(connection, &caller.realm, &task, &seal).map_err(in_filter);
+        let look = move |connection: &mut PgConnection| look(connection, &caller.realm, &task, &seal, may).map_err(in_filter);
         return Ok(db.transaction(look).await?);
     }
     let start = move |connection: &mut PgConnection| {
-        let admission = admission::admit(connection, &caller.realm, &task, &seal, may_read).map_err(in_filter)?;
+        let admission = admission::admit(connection, &caller.realm, &task, &seal, may).map_err(in_filter)?;
         let task_id = queries::start(connection, &caller, &task, &admission)?;
         if let Some(recipient) = &recipient {
             mail_queries::ask(connection, &caller.realm, task_id, recipient)?;
@@ -65,14 +70,14 @@ fn in_filter(fail: Fail) -> Fail {
 }
 
 /// Tells what the task would do, or why it would not start.
-fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal) -> Work<Response<v1::Task>> {
+fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may: May) -> Work<Response<v1::Task>> {
     let started = Instant::now();
     let look = preview_queries::look(connection, realm, task)?;
     let took = started.elapsed();
     task.guards.hold(look.matched)?;
     admission::ask_for_a_report(connection, realm, task)?;
     let rate = preview_queries::measured_rate(connection, realm, task.mode)?;
-    let (warnings, lists) = admission::warnings(connection, realm, task, look.matched)?;
+    let (warnings, lists) = admission::warnings(connection, realm, task, look.matched, may)?;
     let token = admission::token(connection, realm, task, seal)?;
     Ok(Response::new(preview::to_proto(look, realm, task, Beside { rate, took, warnings, lists, token })))
 }

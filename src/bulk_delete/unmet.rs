@@ -1,4 +1,4 @@
-//! What a realm demands of a bulk delete and does not find: all of it is told at once. Pure.
+//! The requirements of a realm that a bulk delete does not meet: all are reported at once. Pure.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use crate::error::{Code, Error, Result, Violations};
 use crate::proto::v1;
 
-/// What is not met.
+/// The unmet requirements.
 #[derive(Debug, Default)]
 pub struct Unmet {
     names: Vec<&'static str>,
@@ -44,7 +44,7 @@ impl Unmet {
     pub fn clean_report(&mut self, within: Duration) {
         let seconds = within.as_secs_f64();
         let description =
-            format!("the latest check of consistency must have begun within the last {seconds}s and have left nothing unmended");
+            format!("the latest check of consistency must have begun within the last {seconds}s and have left nothing unrepaired");
         self.add("clean_report", "clean_report_within", description);
     }
 
@@ -58,7 +58,7 @@ impl Unmet {
         if self.names.is_empty() {
             return Ok(());
         }
-        let message = format!("The removal policy asks for more care: {}. Nothing was started.", self.names.join(", "));
+        let message = format!("The removal policy has requirements that are not met: {}. Nothing was started.", self.names.join(", "));
         let mut error = Error::new(Code::RequirementsUnmet, message).with_list("unmet", &self.names);
         if let Some((matched, most)) = self.counts {
             error = error.with("matched_count", matched).with("max_objects", most);
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_not_met_is_told_at_once() {
+    fn all_unmet_requirements_are_reported_at_once() {
         let mut unmet = Unmet::default();
         unmet.expected_count();
         unmet.max_objects(5, 6);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_met_is_not_told() {
+    fn requirements_that_are_met_are_not_reported() {
         let mut unmet = Unmet::default();
         unmet.max_objects(5, 5);
         unmet.preview(Duration::from_secs(600), Some(TimeDelta::seconds(599)));

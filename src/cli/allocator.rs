@@ -1,13 +1,14 @@
-//! How the allocator of glibc keeps what was freed.
+//! How the allocator of glibc keeps freed memory.
 //!
-//! By itself it makes an arena for each thread, up to eight for each core, takes what is large from them once it has been freed a few times, and gives
-//! little of it back: after a peak a service stays as large as it was. It reads its settings from the environment alone, before `main`; so a service
-//! that has none starts itself once more with these. They were chosen by measurement ([why](../../docs/adr/0028-bodies-share-one-memory.md)).
+//! By itself it makes an arena for each thread, up to eight for each core, takes large blocks from them once some were freed, and gives
+//! little of it back: after a peak a service stays as large as it was. It reads its settings from the environment alone, before `main`; so
+//! a service that has none starts itself once more with these. They were chosen by measurement
+//! ([why](../../docs/adr/0028-bodies-share-one-memory.md)).
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Few arenas, and what is large is mapped for itself and unmapped when it is freed.
+/// Few arenas, and large blocks are mapped for themselves and unmapped when they are freed.
 const SETTINGS: [(&str, &str); 3] = [("MALLOC_ARENA_MAX", "4"), ("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 
 /// Starts the process anew with the settings, unless the environment has any of them, or `GLIBC_TUNABLES`. Returns where there is nothing to do or

@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command, Error};
 
 use crate::config::{is_blank, without_blank_variables};
 
-/// What stands behind the sentences of a refusal.
+/// The metadata that completes the sentences of a refusal.
 const HELP: &str = "\n\nFor more information, try '--help'.";
 
 /// Reads the command line of this process.
@@ -72,7 +72,7 @@ fn taking_anything(command: Command, flag: &str) -> Command {
     command.mut_args(anything).mut_subcommands(|inner| taking_anything(inner, flag))
 }
 
-/// The long names of settings that are given as flags without a value. What has a variable is a setting.
+/// The long names of settings that are given as flags without a value. A flag with a variable is a setting.
 fn blank_flags(command: &Command, matches: &ArgMatches) -> Vec<String> {
     let is_given = |argument: &&Arg| {
         let id = argument.get_id().as_str();

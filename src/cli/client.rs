@@ -37,7 +37,7 @@ impl Server {
         Server { server: format!("http://{address}"), server_ca_file: None }
     }
 
-    /// Whether it is reached by TLS.
+    /// True if the connection uses TLS.
     pub fn is_tls(&self) -> bool {
         has_scheme(&self.server, &["https"])
     }
@@ -47,7 +47,7 @@ impl Server {
         self.endpoint()?.connect().await.map_err(|error| self.unreachable(error))
     }
 
-    /// What to connect to. An https URL has TLS, and another has none.
+    /// The endpoint. An https URL uses TLS, an http URL does not.
     pub fn endpoint(&self) -> Result<Endpoint> {
         let endpoint = Endpoint::from_shared(self.server.clone()).map_err(|error| self.unreachable(error))?.connect_timeout(PATIENCE);
         if !self.is_tls() {
@@ -82,15 +82,15 @@ impl Server {
     }
 }
 
-/// What is said of a call that was answered in no words of gRPC: by another port of the service, older than this one, or by something else.
+/// Explains a response that is not gRPC: it comes from another port of the service, from an older version, or from another server.
 const NO_GRPC: &str = "What answers there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was set otherwise.";
 
 /// The same where the connection ended, as it does when the service is stopped too.
 const CLOSED: &str = "The connection was closed without an answer: the service has stopped, or what answers there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was \
                       set otherwise.";
 
-/// What to tell of a call that failed: what the service says, or that it is none.
-pub fn told(status: &Status) -> String {
+/// The message for a failed call: that of the service, or that the response is not from one.
+pub fn reported(status: &Status) -> String {
     let is_foreign = |words: &str| {
         let signs = ["h2 protocol error", "http2 error", "invalid compression flag", "grpc-status header missing", "invalid content type"];
         signs.iter().any(|sign| words.contains(sign))
@@ -103,7 +103,7 @@ pub fn told(status: &Status) -> String {
         return CLOSED.to_owned();
     }
     let message = if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() };
-    // What the caller cannot mend somebody looks up, by its id.
+    // The id by which an operator finds a failure that the caller cannot fix.
     let is_faulty = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded);
     match id_of(status).filter(|_| is_faulty) {
         Some(id) => format!("{message} Its request id is {id}."),
@@ -113,12 +113,12 @@ pub fn told(status: &Status) -> String {
 
 /// The id by which the service knows a call that failed.
 fn id_of(status: &Status) -> Option<String> {
-    let told = status.get_details_request_info().map(|info| info.request_id).filter(|id| !id.is_empty());
-    told.or_else(|| Some(status.metadata().get(request_id::HEADER)?.to_str().ok()?.to_owned()))
+    let reported = status.get_details_request_info().map(|info| info.request_id).filter(|id| !id.is_empty());
+    reported.or_else(|| Some(status.metadata().get(request_id::HEADER)?.to_str().ok()?.to_owned()))
 }
 
-/// Whose key it is that the service has answered to: `acme (live)`.
-pub fn whose(metadata: &MetadataMap) -> Option<String> {
+/// The realm of the key, from the response: `acme (live)`.
+pub fn realm_of(metadata: &MetadataMap) -> Option<String> {
     let (org, mode) = realm(metadata)?;
     Some(format!("{org} ({mode})"))
 }
@@ -133,7 +133,7 @@ fn causes<'e>(error: &'e (dyn std::error::Error + 'static)) -> impl Iterator<Ite
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string)
 }
 
-/// What a caller shows with each call.
+/// The credential that a caller sends with each call.
 pub fn credential(secret: &str) -> Result<MetadataValue<Ascii>> {
     format!("Bearer {secret}").parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))
 }
@@ -141,11 +141,6 @@ pub fn credential(secret: &str) -> Result<MetadataValue<Ascii>> {
 /// Reads the URL of a service.
 fn url(text: &str) -> Result<String, String> {
     if has_scheme(text, &["http", "https"]) { Ok(text.to_owned()) } else { Err("must be http://HOST:PORT or https://HOST:PORT".to_owned()) }
-}
-
-/// Reads the URL of a service that is reached without TLS.
-pub fn plain_url(text: &str) -> Result<String, String> {
-    if has_scheme(text, &["http"]) { Ok(text.to_owned()) } else { Err("must be http://HOST:PORT".to_owned()) }
 }
 
 fn has_scheme(url: &str, known: &[&str]) -> bool {
@@ -173,25 +168,24 @@ mod tests {
         for bad in ["", " ", "127.0.0.1:50051", "localhost:50051", "grpc://host:1", "ftp://host", "https:host", "https://"] {
             assert!(url(bad).is_err(), "{bad}");
         }
-        assert!(plain_url("http://host:1").is_ok() && plain_url("https://host:1").is_err());
     }
 
     #[test]
-    fn what_only_the_service_can_mend_is_told_with_its_request_id() {
+    fn what_only_the_service_can_mend_is_reported_with_its_request_id() {
         let mut status = Status::internal("Something went wrong.");
         status.metadata_mut().insert("x-request-id", "req_1".parse().unwrap());
-        assert_eq!(told(&status), "Something went wrong. Its request id is req_1.");
+        assert_eq!(reported(&status), "Something went wrong. Its request id is req_1.");
         let mut refused = Status::not_found("No task.");
         *refused.metadata_mut() = status.metadata().clone();
-        assert_eq!((told(&refused), told(&Status::internal("x"))), ("No task.".to_owned(), "x".to_owned()));
+        assert_eq!((reported(&refused), reported(&Status::internal("x"))), ("No task.".to_owned(), "x".to_owned()));
     }
 
     #[test]
     fn roots_are_for_tls_alone() {
         let server = |url: &str| Server { server: url.to_owned(), server_ca_file: Some("/nowhere/roots.pem".into()) };
-        let told = |url: &str| server(url).endpoint().unwrap_err().violations()[0].description.clone();
-        assert_eq!(told("http://host:1"), "needs an https URL, which http://host:1 is not");
-        assert!(told("https://host:1").starts_with("/nowhere/roots.pem cannot be read: "));
+        let reported = |url: &str| server(url).endpoint().unwrap_err().violations()[0].description.clone();
+        assert_eq!(reported("http://host:1"), "needs an https URL, which http://host:1 is not");
+        assert!(reported("https://host:1").starts_with("/nowhere/roots.pem cannot be read: "));
         assert!(server("HTTPS://host").is_tls() && !server("http://host").is_tls());
     }
 }

@@ -1,4 +1,4 @@
-//! `offboard demo`: every act, done by a client of a real service on real data, and checked.
+//! `offboard demo`: every operation, done by a client of a real service on real data, and checked.
 
 mod acts;
 mod bulk;
@@ -29,7 +29,7 @@ use crate::config::{Database, Serve};
 use crate::db::Mode;
 use crate::error::{Error, Result};
 use crate::server::drain::Signals;
-use crate::server::{self, Addresses, Bound};
+use crate::server::{self, Addresses, Bound, Opening};
 
 /// The entities that the demo works on: packages of two public registries.
 const ENTITIES: &[u8] = include_bytes!("../../demo/entities.ndjson");
@@ -52,7 +52,7 @@ pub struct Arguments {
     serve: bool,
 }
 
-/// What was not as it should be.
+/// A result that differs from the expected one.
 #[derive(Debug)]
 struct Surprise(String);
 
@@ -68,13 +68,13 @@ impl From<Error> for Surprise {
     }
 }
 
-/// Holds what came to what was due.
+/// Compares a result with the expected one.
 fn same<T: PartialEq + Debug>(what: &str, found: &T, due: &T) -> Result<(), Surprise> {
     if found == due { Ok(()) } else { Err(Surprise(format!("{what}: {found:?}, where {due:?} was due"))) }
 }
 
-/// Shows every act; with `--serve`, stays up for others to try. The exit code is 0 when all was as it should be, 130 when a signal came
-/// before that, else 1.
+/// Shows every operation; with `--serve`, stays up for others to try. The exit code is 0 when all results were as expected, 130 when a
+/// signal came before that, else 1.
 pub async fn run(arguments: Arguments, instance: String, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Result<ExitCode> {
     let mut signals = Signals::install().map_err(Error::internal)?;
     let (folder, temporary) = match &arguments.data_dir {
@@ -130,16 +130,16 @@ async fn show(
     stage.line(format_args!("offboard {} starts, with a Postgres of its own in {}", env!("CARGO_PKG_VERSION"), folder.display()));
 
     let settings = settings(folder, arguments.serve);
-    let bound = Bound::of(&settings).await?;
+    let opening = Opening::of(Bound::of(&settings).await?, &settings, metrics)?;
     let database = Opened::open(&settings.database).await?;
     let ended = async {
         database.migrate(false).await?;
-        let running = server::start(&settings, bound, database.pool(), instance, metrics).await?;
+        let running = server::start(&settings, opening, database.pool(), instance).await?;
         // Once it serves, a signal is what it waits for.
         let serving = Cell::new(false);
-        let told = arguments.serve.then_some(&serving);
+        let reported = arguments.serve.then_some(&serving);
         let ending = tokio::select! {
-            played = play(stage, &database, running.addresses(), &cast, file, told) => played.map(|()| Ending::Done),
+            played = play(stage, &database, running.addresses(), &cast, file, reported) => played.map(|()| Ending::Done),
             () = signals.first_signal() => Ok(if serving.get() { Ending::Done } else { Ending::Interrupted }),
         };
         running.drain().await;
@@ -168,7 +168,7 @@ fn settings(folder: &Path, on_default_ports: bool) -> Serve {
     settings
 }
 
-/// Imports, and does every act; or, given where to say that it serves, shows how to call the service and leaves it to others for ever.
+/// Imports, and does every operation; or, with an address to announce, shows how to call the service and serves until it is stopped.
 async fn play(
     stage: Stage,
     database: &Opened,
@@ -189,12 +189,12 @@ async fn play(
     };
     let (_, secret) = super::key::issue(database, new).await?;
     let caller = Caller::connect(stage, addresses, &org, secret.reveal()).await?;
-    stage.tell(format_args!("gRPC    {}", caller.grpc_addr));
-    stage.tell(format_args!("REST    {}", caller.http_url));
-    stage.tell(format_args!("admin   http://{}", addresses.admin));
+    stage.report(format_args!("gRPC    {}", caller.grpc_addr));
+    stage.report(format_args!("REST    {}", caller.http_url));
+    stage.report(format_args!("admin   http://{}", addresses.admin));
     match serving {
-        Some(_) => stage.tell(format_args!("key     {}, of the organisation {org} (test)", caller.secret)),
-        None => stage.tell(format_args!("key     {}..., of the organisation {org} (test)", secret.prefix())),
+        Some(_) => stage.report(format_args!("key     {}, of the organisation {org} (test)", caller.secret)),
+        None => stage.report(format_args!("key     {}..., of the organisation {org} (test)", secret.prefix())),
     }
 
     stage.act(1, &format!("Import {} packages of two public registries", stage::count(cast.all.len())));
@@ -226,11 +226,11 @@ async fn remove(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let stage = caller.stage;
     stage.act(3, "Export a portfolio before anything leaves it");
     witness::export(caller).await?;
-    stage.act(4, "Detach: only the link goes");
+    stage.act(4, "Detach: only the link is removed");
     acts::detach(caller, cast).await?;
     stage.act(5, "Refused: in another portfolio, and still onboarding");
     acts::refusals(caller, cast).await?;
-    stage.act(6, "Offboard: one entity goes, with all that hangs on it");
+    stage.act(6, "Offboard: one entity is removed, with all that hangs on it");
     acts::offboard(caller, cast).await?;
     stage.act(7, "Change one's mind within the grace period");
     acts::cancel(caller, cast).await?;

@@ -87,7 +87,7 @@ async fn history(database: &Opened, show: Show) -> Result<ExitCode> {
 }
 
 /// It concerns all realms: positions are of the database.
-const QUESTION: &str = "Begin a new history of the events of all organisations in this database, test and live? Cursors that stand behind its beginning \
+const QUESTION: &str = "Begin a new history of the events of all organisations in this database, test and live? Cursors after its beginning \
                         are refused for ever. This cannot be undone. [y/N] ";
 
 async fn begin(database: &Opened, Begin { yes }: Begin) -> Result<ExitCode> {
@@ -97,7 +97,7 @@ async fn begin(database: &Opened, Begin { yes }: Begin) -> Result<ExitCode> {
     }
     let position = database.with_connection(|connection| Ok(sequencer::begin_history(connection)?)).await?;
     print(format_args!(
-        "A new history begins at position {position}. Cursors up to {} go on; those behind it are out of range.",
+        "A new history begins at position {position}. Cursors up to {} stay valid; those after it are out of range.",
         position - 1
     ))?;
     Ok(ExitCode::SUCCESS)

@@ -33,7 +33,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let path = if arguments.live { "livez" } else { "readyz" };
     let answer = send(Method::GET, &format!("http://{address}/{path}"), &[], Bytes::new()).await?;
-    // What the port of calls answers is a problem document, which has a detail.
+    // The port of calls answers with a problem document, which has a detail.
     if let Some(detail) = answer.json()["detail"].as_str().filter(|_| !answer.status.is_success()) {
         let hint = "`--admin-addr` takes the port of probes, 9464 unless it was set otherwise";
         return Err(Error::unavailable(format!("What answers at {address} has no probes: {hint} ({detail}).")));

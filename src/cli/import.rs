@@ -9,8 +9,10 @@ use prost_reflect::DescriptorPool;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
 
-use super::client::{Server, credential, realm, told};
+use super::client::{Server, credential, realm, reported};
 use super::database::Opened;
 use super::output::{note, print};
 use crate::access::Scope;
@@ -24,7 +26,7 @@ use crate::proto::object::Struct;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::import_entities_response::Answer;
 use crate::proto::{DESCRIPTOR_SET, v1};
-use crate::server::Bound;
+use crate::server::{Bound, Opening};
 
 /// How many lines are on their way to the service.
 const IN_FLIGHT: usize = 256;
@@ -62,20 +64,21 @@ pub struct Arguments {
     json: bool,
 }
 
-/// What became of the lines.
+/// The results of the lines.
 #[derive(Default)]
 pub struct Account {
     /// How many that were sent.
     pub summary: v1::ImportSummary,
     /// The first of those that were refused.
     pub failures: Vec<v1::ImportResult>,
-    /// Those that could not be sent.
-    pub bad: BadLines,
-    /// Whose entities they are: the organisation and its mode.
+    /// The result of reading the file.
+    pub lines: Lines,
+    /// The realm of the entities: the organisation and its mode.
     pub realm: Option<(String, String)>,
 }
 
-/// What is wrong with the flags together, which would be passed over: those of one way in, given with the other. Variables are of no account.
+/// Returns the faults of the flags in combination: flags of one way to import, given with the other, which would be ignored. Variables do
+/// not count.
 pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let offline = matches.get_flag("offline");
     let flags: &[&str] = if offline { &["server", "server_ca_file", "key"] } else { &["database_url", "data_dir"] };
@@ -87,19 +90,21 @@ pub fn misuse(matches: &ArgMatches) -> Option<String> {
     })
 }
 
-/// Lines that could not be sent.
+/// The result of reading the file.
 #[derive(Default)]
-pub struct BadLines {
-    /// How many.
-    pub count: i64,
-    /// The first, by their number in the file.
-    first: Vec<(i64, String)>,
+pub struct Lines {
+    /// How many could not be sent.
+    pub bad: i64,
+    /// The first of those, by their number in the file.
+    first_bad: Vec<(i64, String)>,
+    /// How many of those that were sent have no `entity_id`.
+    pub without_id: i64,
 }
 
-/// How many lines of each kind are told.
+/// How many lines of each kind are printed.
 const LINES_SHOWN: usize = 100;
 
-/// Sends the lines of a file to the service and tells what became of them.
+/// Sends the lines of a file to the service and prints the results.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let input: Box<dyn AsyncBufRead + Send + Unpin> = if arguments.file.as_os_str() == "-" {
         Box::new(BufReader::new(tokio::io::stdin()))
@@ -111,46 +116,56 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         (Some(org), true) => offline(&arguments, org, input).await?,
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
-    tell(&account, arguments.json)?;
-    Ok(if account.summary.failed == 0 && account.bad.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report(&account, arguments.json)?;
+    Ok(if account.summary.failed == 0 && account.lines.bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(Account { summary, failures, bad, realm }: &Account, json: bool) -> Result<()> {
-    let received = summary.received + bad.count;
-    let failed = summary.failed + bad.count;
+fn report(Account { summary, failures, lines, realm }: &Account, json: bool) -> Result<()> {
+    let received = summary.received + lines.bad;
+    let failed = summary.failed + lines.bad;
     if json {
         let counts = serde_json::json!({
             "received": received, "created": summary.created, "existing": summary.existing, "soft_deleted": summary.soft_deleted,
-            "different": summary.different, "failed": failed,
+            "different": summary.different, "failed": failed, "without_entity_id": lines.without_id,
             "org": realm.as_ref().map(|(org, _)| org), "mode": realm.as_ref().map(|(_, mode)| mode),
         });
         print(counts)?;
     } else {
-        let whose = realm.as_ref().map(|(org, mode)| format!("{org} ({mode}): ")).unwrap_or_default();
+        let prefix = realm.as_ref().map(|(org, mode)| format!("{org} ({mode}): ")).unwrap_or_default();
         let there = there_before(summary);
-        print(format_args!("{whose}{received} read, {} created, {there}, {failed} refused.", summary.created))?;
+        print(format_args!("{prefix}{received} read, {} created, {there}, {failed} refused.", summary.created))?;
     }
-    for (line, fault) in &bad.first {
+    if lines.without_id > 0 {
+        note(without_id(lines.without_id));
+    }
+    for (line, fault) in &lines.first_bad {
         note(format_args!("line {line}: {fault}"));
     }
     for failure in failures {
         let why = failure.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
-        let whose = if failure.entity_id.is_empty() { String::new() } else { format!(" ({})", failure.entity_id) };
-        note(format_args!("line {}{whose}: {why}", failure.line));
+        let prefix = if failure.entity_id.is_empty() { String::new() } else { format!(" ({})", failure.entity_id) };
+        note(format_args!("line {}{prefix}: {why}", failure.line));
     }
-    let left_out = failed - (bad.first.len() + failures.len()) as i64;
+    let left_out = failed - (lines.first_bad.len() + failures.len()) as i64;
     if left_out > 0 {
         note(format_args!("and {left_out} more that were refused"));
     }
     Ok(())
 }
 
+fn without_id(count: i64) -> String {
+    match count {
+        1 => "1 line had no `entity_id`; importing it again creates it again".to_owned(),
+        _ => format!("{count} lines had no `entity_id`; importing them again creates them again"),
+    }
+}
+
 /// How many were there before, for people. What was soft-deleted nobody sees, though its id is taken, and what is not as the file has it stays so.
 fn there_before(summary: &v1::ImportSummary) -> String {
     let kinds = [(summary.soft_deleted, "soft-deleted"), (summary.different, "with other contents, which stay as they are")];
-    let told: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} of them {what}")).collect();
-    let told = if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) };
-    format!("{} there before{told}", summary.existing)
+    let reported: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} of them {what}")).collect();
+    let reported = if reported.is_empty() { String::new() } else { format!(" ({})", reported.join(", ")) };
+    format!("{} there before{reported}", summary.existing)
 }
 
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.
@@ -159,8 +174,13 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
     let imported = async {
         database.migrate_embedded().await?;
         let settings = Serve::on_free_ports("grpc").with_database(arguments.database.clone());
-        let running =
-            crate::server::start(&settings, Bound::of(&settings).await?, database.pool(), "import".to_owned(), String::new).await?;
+        let running = crate::server::start(
+            &settings,
+            Opening::of(Bound::of(&settings).await?, &settings, String::new)?,
+            database.pool(),
+            "import".to_owned(),
+        )
+        .await?;
         let new = NewKey {
             org: org.to_owned(),
             mode: if arguments.live { Mode::Live } else { Mode::Test },
@@ -170,9 +190,9 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
             allowed: vec![std::net::IpAddr::from([127, 0, 0, 1]).into()],
             expires_at: None,
         };
-        super::key::tell_of_new_org(&database, org).await?;
+        super::key::report_new_org(&database, org).await?;
         let (key_id, secret) = super::key::issue(&database, new).await?;
-        let address = running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC door is open"))?;
+        let address = running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC listener is open"))?;
         let sent = send(&Server::here(address), secret.reveal(), input).await;
         running.drain().await;
         database.with_connection(move |connection| Ok(crate::access::queries::revoke_key(connection, key_id)?)).await?;
@@ -187,11 +207,13 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
 pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send + Unpin + 'static) -> Result<Account> {
     let credential = credential(secret)?;
     let channel = server.connect().await?;
+    if secret.starts_with("sk_live_") {
+        name_realm(channel.clone(), credential.clone()).await?;
+    }
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let reading = tokio::spawn(read(input, bodies()?, sender));
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
     request.metadata_mut().insert("authorization", credential);
-    let refused = |status: tonic::Status| Error::unavailable(format!("The service refused: {}", told(&status)));
     let answers = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?;
     let realm = realm(answers.metadata()).map(|(org, mode)| (org.to_owned(), mode.to_owned()));
     let (mut answers, mut account) = (answers.into_inner(), Account { realm, ..Account::default() });
@@ -202,11 +224,26 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
             Answer::Summary(summary) => account.summary = summary,
         }
     }
-    account.bad = reading.await.map_err(Error::internal)??;
+    account.lines = reading.await.map_err(Error::internal)??;
     Ok(account)
 }
 
-/// What reads a line: what reads it at the REST door.
+/// Names the realm before anything is sent: the response to an import of nothing has it.
+async fn name_realm(channel: Channel, credential: MetadataValue<Ascii>) -> Result<()> {
+    let mut request = tonic::Request::new(tokio_stream::empty());
+    request.metadata_mut().insert("authorization", credential);
+    let answer = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?;
+    if let Some((org, mode)) = realm(answer.metadata()) {
+        note(format_args!("Importing into {org} ({mode})."));
+    }
+    Ok(())
+}
+
+fn refused(status: tonic::Status) -> Error {
+    Error::unavailable(format!("The service refused: {}", reported(&status)))
+}
+
+/// Reads a line as the REST gateway does.
 fn bodies() -> Result<Bodies> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let bodies = Bodies::of(&descriptors, "offboard.v1.EntityService.ImportEntities").map_err(Error::internal)?;
@@ -246,34 +283,48 @@ fn add_objects_lost(request: &v1::ImportEntitiesRequest, faults: &mut Violations
     }
 }
 
-/// Reads the file to its end, and returns the lines that were wrong.
-async fn read(mut input: impl AsyncBufRead + Unpin, bodies: Bodies, sender: mpsc::Sender<v1::ImportEntitiesRequest>) -> Result<BadLines> {
-    let mut bad = BadLines::default();
+/// Reads the file to its end, and returns what it found.
+async fn read(mut input: impl AsyncBufRead + Unpin, bodies: Bodies, sender: mpsc::Sender<v1::ImportEntitiesRequest>) -> Result<Lines> {
+    let mut lines = Lines::default();
     let mut line = Vec::new();
-    let mut number = 0;
+    let (mut number, mut is_first) = (0, true);
     loop {
         line.clear();
         number += 1;
         let read = input.read_until(b'\n', &mut line).await;
         if read.map_err(|error| Error::invalid("FILE", "invalid", format!("cannot be read: {error}")))? == 0 {
-            return Ok(bad);
+            return Ok(lines);
         }
         if line.trim_ascii().is_empty() {
             continue;
         }
+        if std::mem::replace(&mut is_first, false) {
+            check_begin(&line)?;
+        }
         match read_line(&bodies, &line, number) {
             Ok(message) => {
+                lines.without_id += i64::from(message.entity.as_ref().is_none_or(|entity| entity.entity_id.is_empty()));
                 if sender.send(message).await.is_err() {
-                    // The service has ended the stream; its answer tells why.
-                    return Ok(bad);
+                    // The service has ended the stream; its answer reports why.
+                    return Ok(lines);
                 }
             }
             Err(error) => {
-                bad.count += 1;
-                if bad.first.len() < LINES_SHOWN {
-                    bad.first.push((number, faults_of(&error)));
+                lines.bad += 1;
+                if lines.first_bad.len() < LINES_SHOWN {
+                    lines.first_bad.push((number, faults_of(&error)));
                 }
             }
         }
     }
+}
+
+/// Fails where the first line is the beginning of a document of several lines, of which no line is an entity.
+fn check_begin(line: &[u8]) -> Result<()> {
+    let description = match line.trim_ascii() {
+        [b'[', ..] => "must have one entity a line, not an array: `jq -c '.[]'` makes lines of one",
+        b"{" => "must have one entity a line, each whole: `jq -c .` makes lines of entities that go over several",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid("FILE", "invalid", description))
 }

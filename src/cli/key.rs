@@ -51,7 +51,7 @@ struct Create {
     #[arg(long, value_enum, default_value = "test")]
     mode: World,
 
-    /// What the key may do; repeat it, or separate by commas
+    /// Scope of the key; repeat it, or separate by commas
     #[arg(long = "scope", required = true, value_delimiter = ',')]
     scopes: Vec<String>,
 
@@ -104,12 +104,12 @@ enum World {
     Live,
 }
 
-/// What is wrong with the scopes of `key create`, all of them at once.
+/// Returns all faults of the scopes of `key create`.
 pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let scopes = matches.subcommand_matches("create")?.get_many::<String>("scopes")?;
     let unknown: Vec<_> = scopes.filter(|scope| Scope::parse(scope).is_none()).map(|scope| format!("`{scope}`")).collect();
     let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-    let are = if unknown.len() == 1 { "is no scope" } else { "are no scopes" };
+    let are = if unknown.len() == 1 { "is not a scope" } else { "are not scopes" };
     (!unknown.is_empty()).then(|| format!("{} {are}; the scopes are {}", unknown.join(", "), known.join(", ")))
 }
 
@@ -161,7 +161,7 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
         allowed: create.allowed,
         expires_at: create.expires_in_days.map(|days| clock::now() + TimeDelta::days(days.into())),
     };
-    tell_of_new_org(database, &new.org).await?;
+    report_new_org(database, &new.org).await?;
     let (id, secret) = issue(database, new.clone()).await?;
     let scopes: Vec<_> = new.scopes.iter().map(|scope| scope.as_str()).collect();
     if create.json {
@@ -177,7 +177,7 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
 }
 
 /// Says so where a key is the first of its organisation, and which others have much the same name: that is how a slip shows.
-pub async fn tell_of_new_org(database: &Opened, org: &str) -> Result<()> {
+pub async fn report_new_org(database: &Opened, org: &str) -> Result<()> {
     let wanted = org.to_owned();
     let others = database.with_connection(move |connection| {
         Ok(if queries::has_org(connection, &wanted)? { None } else { Some(queries::list_orgs(connection, MAX_ORGANISATIONS as i64)?) })
@@ -245,7 +245,7 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
 }
 
 async fn revoke(database: &Opened, Revoke { id, yes }: Revoke) -> Result<ExitCode> {
-    let none = || Error::new(Code::NotFound, format!("There is no key {id} that is not revoked already."));
+    let none = || Error::new(Code::NotFound, format!("There is no key {id}, or it is revoked already."));
     let keys = database.with_connection(|connection| Ok(queries::list_keys(connection, None)?)).await?;
     let key = keys.into_iter().find(|key| key.id == id && key.revoked_at.is_none()).ok_or_else(none)?;
     if !yes && !ask::is_yes(&ask::ask(&question(&key))?) {
@@ -269,11 +269,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_organisation_is_told_with_those_that_may_have_been_meant() {
+    fn a_new_organisation_is_reported_with_those_that_may_have_been_meant() {
         let orgs = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(new_org("acme", &[]), "Making the new organisation `acme`; it is the first.");
-        let told = new_org("acmee", &orgs(&["acme", "globex"]));
-        assert_eq!(told, "Making the new organisation `acmee`. There is `acme`, with much the same name.");
+        let reported = new_org("acmee", &orgs(&["acme", "globex"]));
+        assert_eq!(reported, "Making the new organisation `acmee`. There is `acme`, with much the same name.");
         assert_eq!(new_org("initech", &orgs(&["acme", "globex"])), "Making the new organisation `initech`. There are `acme`, `globex`.");
         assert!(new_org("x", &orgs(&["aaaa", "bbbb", "cccc", "dddd", "eeee", "ffff"])).ends_with("`eeee`, ...."));
     }
@@ -292,7 +292,7 @@ mod tests {
             expires_at: None,
             revoked_at: None,
         };
-        let told = format!("Revoke key {id}, etl, of acme (live)? Whoever uses it is refused at once. This cannot be undone. [y/N] ");
-        assert_eq!(question(&key), told);
+        let reported = format!("Revoke key {id}, etl, of acme (live)? Whoever uses it is refused at once. This cannot be undone. [y/N] ");
+        assert_eq!(question(&key), reported);
     }
 }

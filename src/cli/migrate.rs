@@ -7,7 +7,7 @@ use clap::Args;
 use super::database::Opened;
 use super::output::print;
 use crate::config::Database;
-use crate::db::migrations::{SchemaState, schema_state};
+use crate::db::migrations::{SchemaState, patient_schema_state};
 use crate::error::Result;
 
 /// Arguments of `migrate`.
@@ -16,17 +16,17 @@ pub struct Arguments {
     #[command(flatten)]
     database: Database,
 
-    /// Make the tables in a schema that holds tables of others
+    /// Make the tables in a schema that contains tables of others
     #[arg(long, env = "OFFBOARD_INTO_EXISTING")]
     into_existing: bool,
 }
 
-/// Applies what is missing. Safe to run from several places at once.
+/// Applies the missing migrations. Safe to run from several places at once.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let database = Opened::existing(&arguments.database).await?;
     let migrated = async {
         let applied = database.migrate(arguments.into_existing).await?;
-        Ok((applied, database.with_connection(schema_state).await?))
+        Ok((applied, database.with_connection(patient_schema_state).await?))
     };
     let migrated: Result<_> = migrated.await;
     database.close().await?;

@@ -3,7 +3,6 @@
 mod allocator;
 mod arguments;
 mod ask;
-mod bench;
 mod bulk_delete;
 mod client;
 mod database;
@@ -27,7 +26,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::{note, print};
-use crate::config::{LogFormat, Logging, roots_fault};
+use crate::config::{LogFormat, Logging, roots_fault, unknown_variables};
 use crate::error::{Error, Result};
 use crate::telemetry::{self, StatementTracer, Telemetry};
 
@@ -63,14 +62,12 @@ enum Command {
     BulkDelete(bulk_delete::Arguments),
     /// Show what the service does, on real data
     Demo(demo::Arguments),
-    /// Measure what a running service does in a second
-    Bench(bench::Arguments),
     /// Print the version
     Version,
 }
 
 impl Command {
-    /// Which log lines the command writes unless it is told otherwise.
+    /// The filter of log lines, unless the command sets another one.
     fn default_log(&self) -> &'static str {
         match self {
             Command::Serve(_) => "info",
@@ -79,7 +76,7 @@ impl Command {
     }
 }
 
-/// What the command line takes, for whoever describes it.
+/// The definition of the command line, for its documentation.
 pub fn command() -> clap::Command {
     Cli::command()
 }
@@ -107,7 +104,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// What is wrong with the arguments of a command though each is right, if anything.
+/// Returns the fault of arguments that are right each but not together, if there is one.
 type Misuse = fn(&ArgMatches) -> Option<String>;
 
 /// Reads the command line of this process. Ends it where that is wrong.
@@ -127,8 +124,11 @@ fn parse() -> Cli {
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-/// How long spans and metrics that were not sent yet have, where nothing says otherwise.
+/// How long spans and metrics that were not sent yet have, where nothing says otherwise; and lines of the log that were not written, at most.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// The time for the last lines of the log where none is left.
+const LAST_LINES: Duration = Duration::from_millis(100);
 
 /// How long what still runs at the very end is waited for.
 const LAST_GRACE: Duration = Duration::from_millis(250);
@@ -146,6 +146,14 @@ fn sentence(error: &Error) -> String {
 async fn run(cli: Cli) -> Result<ExitCode> {
     let instance = instance_name();
     let telemetry = start_telemetry(&cli.logging, cli.command.default_log(), &instance)?;
+    for (variable, meant) in unknown_variables(&command()) {
+        match meant {
+            Some(meant) => tracing::warn!(variable, meant, "no setting has this variable; it is passed over"),
+            // A terminal may have variables of scripts, too.
+            None if matches!(cli.command, Command::Serve(_)) => tracing::warn!(variable, "no setting has this variable; it is passed over"),
+            None => {}
+        }
+    }
     let mut ends = None;
     let outcome = match cli.command {
         Command::Serve(settings) => serve::run(*settings, instance, telemetry.prometheus()).await.map(|(code, by)| {
@@ -160,11 +168,12 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Events(arguments) => events::run(arguments).await,
         Command::RemovalPolicy(arguments) => removal_policy::run(arguments).await,
         Command::BulkDelete(arguments) => bulk_delete::run(arguments).await,
-        Command::Bench(arguments) => bench::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,
         Command::Version => print(format_args!("offboard {}", env!("CARGO_PKG_VERSION"))).map(|_| ExitCode::SUCCESS),
     };
-    telemetry.shutdown(ends.unwrap_or_else(|| Instant::now() + LAST_FLUSH)).await;
+    let ends = ends.unwrap_or_else(|| Instant::now() + LAST_FLUSH);
+    telemetry.shutdown(ends).await;
+    telemetry::flush_log(ends.saturating_duration_since(Instant::now()).clamp(LAST_LINES, LAST_FLUSH));
     outcome
 }
 
@@ -196,7 +205,8 @@ fn instance_name() -> String {
     format!("{}-{}", if host.trim().is_empty() { "offboard" } else { host.trim() }, &id[20..])
 }
 
-/// Reads a value that is there: a variable of the shell that is not set leaves an empty one, which would select more, spare less or take something back.
+/// Reads a value that must not be empty: an unset variable of the shell leaves an empty one, which would select more, exclude less or
+/// withdraw something.
 fn not_blank(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("must not be blank".to_owned()) } else { Ok(text.to_owned()) }
 }

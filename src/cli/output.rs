@@ -1,9 +1,11 @@
-//! What commands print. Whoever reads may leave early, as `head` does; that ends no command in the middle of its work.
+//! The output of commands. Its reader may leave early, as `head` does; that ends no command in the middle of its work.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::telemetry;
 
 /// Writes a line to standard output; false if nobody reads any more.
 pub fn print(line: impl Display) -> Result<bool> {
@@ -14,7 +16,10 @@ pub fn print(line: impl Display) -> Result<bool> {
     }
 }
 
+/// How long a line on standard error is waited for that nobody reads.
+const NOTE_TIME: Duration = Duration::from_secs(5);
+
 /// Writes a line to standard error, for whoever is there to read it.
 pub fn note(line: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    telemetry::note(&line.to_string(), NOTE_TIME);
 }

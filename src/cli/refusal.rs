@@ -1,9 +1,9 @@
-//! What the service refused, in the words of the command line.
+//! Refusals of the service, in the words of the command line.
 
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};
 
-use super::client::{told, whose};
+use super::client::{realm_of, reported};
 use crate::error::{Code, Error, Violation};
 
 /// The fields of requests, as they are given on the command line.
@@ -39,7 +39,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("task_id", "TASK"),
 ];
 
-/// What the service refused.
+/// A refusal of the service.
 pub fn refused(status: Status) -> Error {
     let details = status.get_error_details();
     let faults = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
@@ -47,18 +47,26 @@ pub fn refused(status: Status) -> Error {
         return Error::validation(faults.iter().map(violation).collect());
     }
     let code = details.error_info().and_then(|info| Code::from_reason(&info.reason)).unwrap_or_else(|| Code::from_grpc(status.code()));
-    let mut message = told(&status);
-    if let (Code::NotFound, Some(whose)) = (code, whose(status.metadata())) {
-        message.push_str(&format!(" The key is of {whose}, and finds nothing of any other organisation or mode."));
+    let mut message = reported(&status);
+    if let (Code::NotFound, Some(realm)) = (code, realm_of(status.metadata())) {
+        message.push_str(&format!(" The key is of {realm}, and finds nothing of any other organisation or mode."));
     }
     Error::new(code, message)
 }
 
 fn violation(fault: &FieldViolation) -> Violation {
-    Violation { field: flag(&fault.field), code: "invalid".into(), description: fault.description.clone() }
+    let allowed = match fault.reason.as_str() {
+        "SUSPECT_VALUE" | "UNKNOWN_VALUE" | "UNCHECKED_VALUE" => Some("--allow-suspect-values"),
+        "UNKNOWN_ATTRIBUTE" => Some("--allow-unknown-attributes"),
+        "MISSING_EXCLUDES" => Some("--allow-missing-excludes"),
+        _ => None,
+    };
+    let stop = if fault.description.ends_with('?') { "" } else { "." };
+    let all_the_same = allowed.map(|allowed| format!("{stop} {allowed} starts the task all the same")).unwrap_or_default();
+    Violation { field: flag(&fault.field), code: "invalid".into(), description: format!("{}{all_the_same}", fault.description) }
 }
 
-/// What was found here, before anything was sent, with a body that is this field of its request.
+/// A fault found before anything was sent, with a body that is this field of the request.
 pub fn refused_here(error: Error, body: &str) -> Error {
     if error.violations().is_empty() {
         return error;
@@ -84,8 +92,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_told_as_flags() {
-        for (field, told) in [
+    fn fields_are_reported_as_flags() {
+        for (field, reported) in [
             ("spec.objects.filter", "--filter"),
             ("spec.objects.entity_type", "--type"),
             ("spec.objects.uri_list", "--uri and --uris-from"),
@@ -98,7 +106,7 @@ mod tests {
             ("created_by", "created_by"),
             ("spec.findings[3]", "spec.findings[3]"),
         ] {
-            assert_eq!(flag(field), told);
+            assert_eq!(flag(field), reported);
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 
-use super::client::{Server, credential, whose};
+use super::client::{Server, credential, realm_of};
 use super::output::{note, print};
 use super::refusal::{refused, refused_here};
 use super::{ask, not_blank};
@@ -18,7 +18,7 @@ use crate::proto::convert::duration_text;
 use crate::proto::v1::removal_service_client::RemovalServiceClient;
 use crate::proto::{DESCRIPTOR_SET, v1};
 
-/// What takes a value back.
+/// The word that takes a value back.
 const NONE: &str = "none";
 
 /// Arguments of `removal-policy`.
@@ -32,7 +32,7 @@ pub struct Arguments {
 enum Action {
     /// Show the policy
     Get(Get),
-    /// Change what is named and leave the rest; `none` takes a value back. Asks where a retention is set, since what has had its time is removed
+    /// Change what is named and leave the rest; `none` takes a value back. Asks where a retention is set, since what has had its time is removed, and where the policy would protect less than it does
     Set(Box<Set>),
 }
 
@@ -62,7 +62,7 @@ struct Set {
     #[command(flatten)]
     values: Values,
 
-    /// Set a retention without asking
+    /// Set a retention, or have the policy protect less, without asking
     #[arg(long)]
     yes: bool,
 
@@ -102,7 +102,7 @@ struct Values {
     #[arg(long = "mail-domain", value_name = "DOMAIN", value_parser = not_blank)]
     mail_domains: Vec<String>,
 
-    /// Whether a hard bulk delete must give `expected_count`
+    /// Require `expected_count` of hard bulk deletes
     #[arg(long, value_name = "BOOL")]
     hard_expected_count: Option<bool>,
 
@@ -118,7 +118,7 @@ struct Values {
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     hard_clean_report_within: Option<String>,
 
-    /// Whether a soft bulk delete must give `expected_count`
+    /// Require `expected_count` of soft bulk deletes
     #[arg(long, value_name = "BOOL")]
     soft_expected_count: Option<bool>,
 
@@ -170,7 +170,7 @@ impl Values {
         ]))
     }
 
-    /// Whether something is to be removed once it has had its time.
+    /// Returns whether the policy removes data after a retention.
     fn sets_a_retention(&self) -> bool {
         let retentions = [&self.tombstone_retention, &self.request_retention, &self.filter_retention];
         retentions.into_iter().flatten().any(|retention| retention != NONE)
@@ -188,19 +188,19 @@ fn count(text: &str) -> Result<Value, String> {
     text.parse::<u32>().map(Value::from).map_err(|_| format!("must be a whole number from 0, or `{NONE}`"))
 }
 
-/// What is wrong with the flags together.
+/// Returns the faults of the flags in combination.
 pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let mut domains = matches.subcommand_matches("set")?.get_many::<String>("mail_domains")?;
     let is_mixed = domains.len() > 1 && domains.any(|domain| domain == NONE);
-    is_mixed.then(|| format!("--mail-domain {NONE} takes all domains back, so it stands alone"))
+    is_mixed.then(|| format!("--mail-domain {NONE} removes all domains, so it cannot be combined with others"))
 }
 
-/// Shows the policy, or changes it and shows what it is then.
+/// Shows the policy, or changes it and shows the result.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.action {
         Action::Get(Get { server, key, json }) => {
-            let (policy, whose) = get(&server, &key).await?;
-            show(&policy, &whose, json)
+            let (policy, realm) = get(&server, &key).await?;
+            show(&policy, &realm, json)
         }
         Action::Set(set) => change(*set).await,
     }
@@ -209,13 +209,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn get(server: &Server, key: &str) -> Result<(v1::RemovalPolicy, String)> {
     let mut client = RemovalServiceClient::new(server.connect().await?);
     let answer = client.get_removal_policy(request(v1::GetRemovalPolicyRequest {}, key)?).await.map_err(refused)?;
-    let whose = whose_of(answer.metadata());
-    Ok((answer.into_inner(), whose))
+    let realm = realm_or_default(answer.metadata());
+    Ok((answer.into_inner(), realm))
 }
 
 async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode> {
-    let asks = values.sets_a_retention() && !yes;
-    if asks && !ask::can_ask() {
+    let sets_a_retention = values.sets_a_retention();
+    if sets_a_retention && !yes && !ask::can_ask() {
         return Ok(ask::unasked("sets the retention"));
     }
     let body = values.body();
@@ -224,20 +224,69 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     let bodies = bodies.ok_or_else(|| Error::internal("the removal policy has a route"))?;
     let update: v1::UpdateRemovalPolicyRequest =
         bodies.read_sound(body.to_string().as_bytes()).map_err(|error| refused_here(error, "policy"))?;
-    if asks {
-        let (_, whose) = get(&server, &key).await?;
-        let question = format!(
-            "Set the retention of {whose}? What has had its time is removed, also of what is there now. This cannot be undone. [y/N] "
-        );
-        if !ask::is_yes(&ask::ask(&question)?) {
+    if !yes {
+        let (policy, realm) = get(&server, &key).await?;
+        let loosened = loosened(&policy, &update);
+        if !loosened.is_empty() && !ask::can_ask() {
+            loosened.iter().for_each(|change| note(format_args!("{realm} would be protected less: {change}")));
+            return Ok(ask::unasked("changes the policy"));
+        }
+        if (sets_a_retention || !loosened.is_empty()) && !ask::is_yes(&ask::ask(&question(&realm, sets_a_retention, &loosened))?) {
             note("Nothing was changed.");
             return Ok(ExitCode::FAILURE);
         }
     }
     let mut client = RemovalServiceClient::new(server.connect().await?);
     let answer = client.update_removal_policy(request(update, &key)?).await.map_err(refused)?;
-    let whose = whose_of(answer.metadata());
-    show(answer.get_ref(), &whose, json)
+    let realm = realm_or_default(answer.metadata());
+    show(answer.get_ref(), &realm, json)
+}
+
+fn question(realm: &str, sets_a_retention: bool, loosened: &[String]) -> String {
+    let mut text = String::new();
+    for change in loosened {
+        text.push_str(&format!("{realm} would be protected less: {change}\n"));
+    }
+    if sets_a_retention {
+        text.push_str("Data past its retention is removed, including data that exists now. This cannot be undone.\n");
+    }
+    let what = if sets_a_retention && loosened.is_empty() { "Set the retention" } else { "Change the removal policy" };
+    format!("{text}{what} of {realm}? [y/N] ")
+}
+
+/// The requirements that the change of the policy would loosen: each as `member: from A to B`.
+fn loosened(policy: &v1::RemovalPolicy, update: &v1::UpdateRemovalPolicyRequest) -> Vec<String> {
+    let (now, then) = (as_json(policy), as_json(update.policy.as_ref().unwrap_or(&v1::RemovalPolicy::default())));
+    let paths = update.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    let value =
+        |policy: &Value, path: &str| path.split('.').fold(policy.clone(), |value, name| value.get(name).cloned().unwrap_or_default());
+    let changes = paths.iter().filter_map(|path| {
+        let (from, to) = (value(&now, path), value(&then, path));
+        protects_less(path, &from, &to).then(|| format!("{path}: from {} to {}", in_words(&from), in_words(&to)))
+    });
+    changes.collect()
+}
+
+/// Returns whether a value of the policy protects less than the one that it had.
+fn protects_less(path: &str, from: &Value, to: &Value) -> bool {
+    let duration = |value: &Value| value.as_str().and_then(|text| text.strip_suffix('s')?.parse::<f64>().ok());
+    let number = |value: &Value| value.as_f64().or_else(|| duration(value));
+    match path.rsplit('.').next().unwrap_or_default() {
+        "default_grace_period" | "min_grace_period" => duration(to).unwrap_or_default() < duration(from).unwrap_or_default(),
+        "expected_count" => from == &json!(true) && to != &json!(true),
+        // A bound that is not there is none.
+        "max_objects" | "preview_within" | "clean_report_within" => number(from).is_some_and(|from| number(to).is_none_or(|to| to > from)),
+        _ => false,
+    }
+}
+
+/// A value, for people.
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Null => NONE.to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn request<T>(message: T, key: &str) -> Result<Request<T>> {
@@ -246,17 +295,17 @@ fn request<T>(message: T, key: &str) -> Result<Request<T>> {
     Ok(request)
 }
 
-fn whose_of(metadata: &MetadataMap) -> String {
-    whose(metadata).unwrap_or_else(|| "the organisation".to_owned())
+fn realm_or_default(metadata: &MetadataMap) -> String {
+    realm_of(metadata).unwrap_or_else(|| "the organisation".to_owned())
 }
 
-fn show(policy: &v1::RemovalPolicy, whose: &str, json: bool) -> Result<ExitCode> {
+fn show(policy: &v1::RemovalPolicy, realm: &str, json: bool) -> Result<ExitCode> {
     let members = as_json(policy);
     if json {
         print(members)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut text = format!("The removal policy of {whose}:");
+    let mut text = format!("The removal policy of {realm}:");
     for (name, value) in members.as_object().into_iter().flatten().filter(|(name, _)| !matches!(name.as_str(), "tenant" | "mode")) {
         let value = match value {
             Value::Null => "-".to_owned(),
@@ -291,4 +340,30 @@ fn as_json(policy: &v1::RemovalPolicy) -> Value {
         "mail_domains": policy.mail_domains, "hard_delete": demands(&policy.hard_delete), "soft_delete": demands(&policy.soft_delete),
         "tenant": policy.tenant, "mode": mode,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_protects_less_is_reported_from_what_protects_more() {
+        for (path, from, to) in [
+            ("default_grace_period", json!("3600s"), json!("10s")),
+            ("default_grace_period", json!("3600s"), Value::Null),
+            ("min_grace_period", json!("1.500s"), json!("1s")),
+            ("hard_delete.expected_count", json!(true), json!(false)),
+            ("soft_delete.max_objects", json!(5), json!(6)),
+            ("soft_delete.max_objects", json!(5), Value::Null),
+            ("hard_delete.preview_within", json!("60s"), json!("61s")),
+            ("hard_delete.clean_report_within", json!("60s"), Value::Null),
+        ] {
+            assert!(protects_less(path, &from, &to), "{path} {from} {to}");
+            assert!(!protects_less(path, &to, &from) && !protects_less(path, &from, &from), "{path} {from} {to}");
+        }
+        assert!(!protects_less("max_grace_period", &json!("3600s"), &json!("60s")), "it bounds what callers ask for");
+        let question = question("acme (live)", true, &["min_grace_period: from 60s to none".to_owned()]);
+        assert!(question.contains("acme (live) would be protected less: min_grace_period: from 60s to none\n"), "{question}");
+        assert!(question.ends_with("Change the removal policy of acme (live)? [y/N] "), "{question}");
+    }
 }

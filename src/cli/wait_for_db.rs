@@ -24,7 +24,7 @@ pub struct Arguments {
 /// Waits until the database answers a query.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let until = Instant::now() + Duration::from_secs(arguments.timeout);
-    // A database or a role that is not there yet may be made while it is waited for.
+    // A database or a role that does not exist yet may be made during the wait.
     let database = loop {
         match Opened::existing(&arguments.database).await {
             Err(error) if error.code() == Code::PermissionDenied && Instant::now() < until => tokio::time::sleep(RETRY).await,

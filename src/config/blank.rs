@@ -14,7 +14,7 @@ pub fn without_blank_variables(command: Command) -> Command {
     command.mut_args(unset).mut_subcommands(without_blank_variables)
 }
 
-/// Whether a value is none: nothing, or white space.
+/// Returns whether a value is blank: empty, or white space.
 pub fn is_blank(value: &OsStr) -> bool {
     value.to_str().is_some_and(|text| text.trim().is_empty())
 }

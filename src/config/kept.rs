@@ -1,4 +1,4 @@
-//! What is kept of calls.
+//! How much of calls is kept.
 
 use clap::Args;
 
@@ -7,7 +7,7 @@ use super::parse::whole;
 /// How much is kept of the calls of a realm.
 #[derive(Args, Clone, Debug)]
 pub struct Kept {
-    /// Idempotency records that a realm may have, each for 24 hours: calls with an Idempotency-Key; further ones are turned away
+    /// Idempotency records that a realm may have, each for 24 hours: calls with an Idempotency-Key; further ones are refused
     #[arg(long, env = "OFFBOARD_IDEMPOTENCY_RECORDS", default_value_t = 2_000_000, value_parser = whole(1..=1_000_000_000_u64), value_name = "RECORDS")]
     pub idempotency_records: u64,
 

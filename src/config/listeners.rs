@@ -1,4 +1,4 @@
-//! Settings of connections, and of callers who show no key.
+//! Settings of connections, and of callers without a key.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum};
 
 use super::parse::{seconds, some_seconds, whole};
 
-/// What connections may do, and callers without a key.
+/// The limits of connections, and of callers without a key.
 #[derive(Args, Clone, Debug)]
 pub struct Listeners {
-    /// Connections at once at the gRPC listener, and as many at the HTTP listener; for further ones those are closed on which nobody has shown a key
+    /// Connections at once at the gRPC listener, and as many at the HTTP listener. Where there are as many, a further one is let in by closing another, first one on which nobody has shown a key
     #[arg(long, env = "OFFBOARD_MAX_CONNECTIONS", default_value_t = 2048, value_parser = whole(1..=1_000_000_u32))]
     pub max_connections: u32,
 
@@ -33,11 +33,11 @@ pub struct Listeners {
     #[arg(long, env = "OFFBOARD_IDLE_TIMEOUT", default_value = "120", value_parser = seconds, value_name = "SECONDS")]
     pub idle_timeout: Duration,
 
-    /// The same where no call on the connection had a valid key. Behind load balancers that keep connections, give it as much as `--idle-timeout`, and 0 is just that
+    /// The same where no call on the connection had a valid key. Behind load balancers that keep connections, give it as much as `--idle-timeout`. 0 is as much as that
     #[arg(long, env = "OFFBOARD_IDLE_TIMEOUT_WITHOUT_KEY", default_value = "20", value_parser = seconds, value_name = "SECONDS")]
     pub idle_timeout_without_key: Duration,
 
-    /// Who may ask by gRPC reflection what services there are
+    /// Callers that may use gRPC reflection
     #[arg(long, env = "OFFBOARD_REFLECTION", value_enum, default_value = "open")]
     pub reflection: Reflection,
 
@@ -46,12 +46,12 @@ pub struct Listeners {
     pub max_reflection_streams: u32,
 }
 
-/// Who may use reflection.
+/// Callers that may use reflection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Reflection {
     /// Everybody
     Open,
-    /// Whoever has a key, whatever it may do
+    /// Callers with a key, whatever its scopes
     Key,
     /// Nobody
     Off,

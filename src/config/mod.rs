@@ -1,4 +1,4 @@
-//! Every setting: its flag, its `OFFBOARD_*` variable, its default and what it is for.
+//! Every setting: its flag, its `OFFBOARD_*` variable, its default and its purpose.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ mod kept;
 mod listeners;
 mod parse;
 mod shares;
+mod unknown;
 
 pub use blank::{is_blank, without_blank_variables};
 pub use bodies::Bodies;
@@ -19,13 +20,14 @@ pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
 pub use parse::{address, roots_fault};
 pub use shares::Shares;
+pub use unknown::unknown_variables;
 
 use parse::{
     MANY, certificates, file, log_filter, origin, otlp_url, public_url, seconds, seconds_from, some_seconds, stream_name, subject_prefix,
     whole,
 };
 
-/// Which database, and where the embedded one lives.
+/// The database: a URL, or the folder of the embedded one.
 #[derive(Args, Clone, Debug)]
 pub struct Database {
     /// Postgres to use, as a libpq URL. Without it the embedded Postgres of the data folder is used
@@ -40,11 +42,11 @@ pub struct Database {
 /// How the process uses its database.
 #[derive(Args, Clone, Debug)]
 pub struct Pool {
-    /// Connections that this process may hold
+    /// Connections that this process may have
     #[arg(long, env = "OFFBOARD_DB_POOL_SIZE", default_value_t = 10, value_parser = whole(2..=1000_u32))]
     pub db_pool_size: u32,
 
-    /// Calls that may wait for a connection; further ones are turned away
+    /// Calls that may wait for a connection; further ones are refused
     #[arg(long, env = "OFFBOARD_DB_QUEUE_LIMIT", default_value_t = 1000, value_parser = whole(1..=MANY))]
     pub db_queue_limit: usize,
 
@@ -52,16 +54,25 @@ pub struct Pool {
     #[arg(long, env = "OFFBOARD_DB_ACQUIRE_TIMEOUT", default_value = "5", value_parser = some_seconds, value_name = "SECONDS")]
     pub db_acquire_timeout: Duration,
 
-    /// Seconds that a statement may run; 0 is no limit
+    /// Seconds that a statement may run; 0 is not a limit
     #[arg(long, env = "OFFBOARD_DB_STATEMENT_TIMEOUT", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
     pub db_statement_timeout: Duration,
 
-    /// Seconds that a statement may wait for a lock; 0 is no limit
-    #[arg(long, env = "OFFBOARD_DB_LOCK_TIMEOUT", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
-    pub db_lock_timeout: Duration,
+    /// Seconds that a statement may wait for a lock; 0 is not a limit [default: 5 seconds, or --db-statement-timeout where that is less]
+    #[arg(long, env = "OFFBOARD_DB_LOCK_TIMEOUT", value_parser = seconds, value_name = "SECONDS")]
+    pub db_lock_timeout: Option<Duration>,
 }
 
-/// What a process logs and exports.
+impl Pool {
+    /// How long a statement may wait for a lock; 0 is not a limit.
+    pub fn lock_timeout(&self) -> Duration {
+        const UNLESS_SAID: Duration = Duration::from_secs(5);
+        let most = if self.db_statement_timeout.is_zero() { UNLESS_SAID } else { self.db_statement_timeout };
+        self.db_lock_timeout.unwrap_or(UNLESS_SAID.min(most))
+    }
+}
+
+/// The logs and the telemetry of a process.
 #[derive(Args, Clone, Debug)]
 pub struct Logging {
     /// Which log lines are written: `info`, `debug`, `info,offboard::jobs=debug`, ... [default: info for serve, else warn]
@@ -86,7 +97,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// What a process does.
+/// The work of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Role {
     /// Answers gRPC
@@ -112,7 +123,7 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_MIGRATE")]
     pub migrate: bool,
 
-    /// Use a schema that holds tables of others, and make ours among them
+    /// Use a schema that contains tables of others, and make ours among them
     #[arg(long, env = "OFFBOARD_INTO_EXISTING")]
     pub into_existing: bool,
 
@@ -128,11 +139,12 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_parser = address, value_name = "ADDR")]
     pub admin_addr: SocketAddr,
 
-    /// What this process does
+    /// The work of this process
     #[arg(long, env = "OFFBOARD_ROLES", value_enum, value_delimiter = ',', default_value = "grpc,gateway,worker")]
     pub roles: Vec<Role>,
 
-    /// Where the service is reached from outside, such as https://api.example.com/offboard: the start of the links in problem documents, in `google.rpc.Help` and in mails. Its path stands before every path that REST tells: `Location`, `Link`, `links.next`
+    /// The public URL of the service, such as https://api.example.com/offboard: the start of the links in problem documents, in
+    /// `google.rpc.Help` and in mails. Its path is prepended to every path in REST responses: `Location`, `Link`, `links.next`
     #[arg(long, env = "OFFBOARD_PUBLIC_URL", value_parser = public_url, value_name = "URL")]
     pub public_url: Option<String>,
 
@@ -144,15 +156,15 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_MAX_BODY_BYTES", default_value_t = 4 << 20, value_parser = whole(1024..=1_usize << 30), value_name = "BYTES")]
     pub max_body_bytes: usize,
 
-    /// What bodies may cost.
+    /// The memory and the times of bodies.
     #[command(flatten)]
     pub bodies: Bodies,
 
-    /// Calls at once; further ones are turned away
+    /// Calls at once; further ones are refused
     #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_CALLS", default_value_t = 1024, value_parser = whole(1..=MANY))]
     pub max_concurrent_calls: usize,
 
-    /// Calls that a key may make a second at each replica, and at once; 0 is no limit
+    /// Calls that a key may make a second at each replica, and at once; 0 is not a limit
     #[arg(long, env = "OFFBOARD_RATE_LIMIT", default_value_t = 5000, value_name = "CALLS")]
     pub rate_limit: u32,
 
@@ -160,7 +172,7 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_REQUEST_TIMEOUT", default_value = "60", value_parser = some_seconds, value_name = "SECONDS")]
     pub request_timeout: Duration,
 
-    /// Seconds between the first signal to end and the closing of the listeners, for load balancers to notice; 0 is none
+    /// Seconds between the first signal to end and the closing of the listeners, for load balancers to notice; 0 closes them at once
     #[arg(long, env = "OFFBOARD_DRAIN_DELAY", default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub drain_delay: Duration,
 
@@ -168,7 +180,7 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_DRAIN_TIMEOUT", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub drain_timeout: Duration,
 
-    /// What one realm and one key may have.
+    /// The shares of one realm and one key.
     #[command(flatten)]
     pub shares: Shares,
 
@@ -192,7 +204,7 @@ pub struct Serve {
     #[command(flatten)]
     pub mail: Mail,
 
-    /// What is kept of calls.
+    /// How much of calls is kept.
     #[command(flatten)]
     pub kept: Kept,
 }
@@ -241,7 +253,7 @@ pub struct Grpc {
 /// The settings of workers.
 #[derive(Args, Clone, Debug)]
 pub struct Worker {
-    /// Seconds for which work is claimed; another worker takes over what was not finished or renewed by then
+    /// Seconds for which work is claimed; another worker takes over unfinished work that was not renewed by then
     #[arg(long, env = "OFFBOARD_LEASE", default_value = "15", value_parser = seconds_from(1000), value_name = "SECONDS")]
     pub lease: Duration,
 
@@ -285,7 +297,7 @@ pub struct Mail {
     #[arg(long, env = "OFFBOARD_MAILS_PER_HOUR", default_value_t = 60, value_parser = whole(1..=1_000_000_i64), value_name = "MAILS")]
     pub mails_per_hour: i64,
 
-    /// Whom mails are from, such as `Offboard <offboard@example.com>`
+    /// Sender of mails, such as `Offboard <offboard@example.com>`
     #[arg(long, env = "OFFBOARD_MAIL_FROM", requires = "smtp_url", value_name = "ADDRESS")]
     pub mail_from: Option<String>,
 }
@@ -313,7 +325,7 @@ pub struct Nats {
     #[arg(long, env = "OFFBOARD_NATS_STREAM", default_value = "OFFBOARD", value_parser = stream_name, value_name = "NAME")]
     pub nats_stream: String,
 
-    /// Whether to make the stream where it is missing; one that is there is left as it is
+    /// True if to make the stream where it is missing; an existing one is left as it is
     #[arg(long, env = "OFFBOARD_NATS_CREATE_STREAM", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub nats_create_stream: bool,
 }

@@ -26,7 +26,7 @@ where
     }
 }
 
-/// Where to listen, or to reach a listener. A name may be of several addresses, so it is none.
+/// The address of a listener. A name may resolve to several addresses, so it is not accepted.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080".to_owned())
 }
@@ -39,17 +39,14 @@ pub(super) fn otlp_url(text: &str) -> Result<String, String> {
     is_url.then(|| text.to_owned()).ok_or_else(|| "must be as http://localhost:4317 or https://collector:4317".to_owned())
 }
 
-/// A filter of log lines. A word alone that is no level would be taken for a target, and nothing else would be logged.
+/// A filter of log lines. A single word that is not a level would be taken for a target, and nothing else would be logged.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     const FORM: &str = "must be as `info`, `debug` or `info,offboard::jobs=debug`";
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
     for word in text.split(',').map(str::trim).filter(|word| !word.contains(['=', '[', ']', '{', '}'])) {
         if !is_level(word) {
-            return Err(format!(
-                "{FORM}; `{word}` is none of the levels {}, and a target is written with one: `{word}=info`",
-                LEVELS.join(", ")
-            ));
+            return Err(format!("{FORM}; `{word}` is not a level ({}); a target is written with one: `{word}=info`", LEVELS.join(", ")));
         }
     }
     EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|error| format!("{FORM}: {error}"))
@@ -71,8 +68,8 @@ pub(super) fn certificates(text: &str) -> Result<PathBuf, String> {
     if roots.is_empty() { Err("has no certificate in PEM".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
-/// What is wrong with the root certificates that stand in for those of the system, by the variable that names them. What reads them for a connection
-/// passes over what it cannot read, and trusts nobody.
+/// Returns the faults of the root certificates that replace those of the system, by the variable that names them. The library that loads
+/// them for a connection skips unreadable ones, and then trusts nobody.
 pub fn roots_fault() -> Option<(&'static str, String)> {
     let named = |variable| std::env::var_os(variable).map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>()).unwrap_or_default();
     let of_file = |path: &Path| match std::fs::read(path) {
@@ -85,11 +82,11 @@ pub fn roots_fault() -> Option<(&'static str, String)> {
         Err(error) => Some(format!("cannot be read: {error}")),
     };
     let of_folder = |path: &Path| std::fs::read_dir(path).err().map(|error| format!("cannot be read: {error}"));
-    let told = |path: &Path, fault: String| format!("names {}, which {fault}", path.display());
+    let reported = |path: &Path, fault: String| format!("names {}, which {fault}", path.display());
     // One file, as what reads it takes it.
     let file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let file = file.and_then(|path| Some(("SSL_CERT_FILE", told(&path, of_file(&path)?))));
-    file.or_else(|| named("SSL_CERT_DIR").into_iter().find_map(|path| Some(("SSL_CERT_DIR", told(&path, of_folder(&path)?)))))
+    let file = file.and_then(|path| Some(("SSL_CERT_FILE", reported(&path, of_file(&path)?))));
+    file.or_else(|| named("SSL_CERT_DIR").into_iter().find_map(|path| Some(("SSL_CERT_DIR", reported(&path, of_folder(&path)?)))))
 }
 
 /// An origin as browsers send it, or a star.
@@ -152,7 +149,7 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
         let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
         is_http && url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
     };
-    // What reads URLs would mend `https:host`.
+    // The URL parser would repair `https:host`.
     let has_slashes = text.split_once("://").is_some_and(|(_, rest)| !rest.starts_with('/'));
     let url = url::Url::parse(text).ok().filter(|url| has_slashes && is_one(url));
     url.map(|_| text.to_owned())
@@ -227,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_outside_its_range_is_told_the_range() {
+    fn a_number_outside_its_range_is_reported_the_range() {
         assert_eq!(whole(1..=1000_u32)("7"), Ok(7));
         for bad in ["0", "1001", "-1", "1.5", "x", ""] {
             assert_eq!(whole(1..=1000_u32)(bad), Err("must be a whole number from 1 to 1000".to_owned()), "{bad}");

@@ -1,4 +1,4 @@
-//! What one realm and one key may have of what all use together.
+//! The shares that one realm and one key have of what all use together.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::parse::{MANY, some_seconds, whole};
 /// The settings of shares.
 #[derive(Args, Clone, Debug)]
 pub struct Shares {
-    /// Calls of one realm at once, streams aside [default: half of --max-concurrent-calls]
+    /// Calls of one realm at once, without streams [default: half of --max-concurrent-calls]
     #[arg(long, env = "OFFBOARD_REALM_CONCURRENT_CALLS", value_parser = whole(1..=MANY), value_name = "CALLS")]
     pub realm_concurrent_calls: Option<usize>,
 
-    /// Calls of one key at once, streams aside [default: three quarters of what its realm may have]
+    /// Calls of one key at once, without streams [default: three quarters of the share of its realm]
     #[arg(long, env = "OFFBOARD_KEY_CONCURRENT_CALLS", value_parser = whole(1..=MANY), value_name = "CALLS")]
     pub key_concurrent_calls: Option<usize>,
 
@@ -33,11 +33,11 @@ pub struct Shares {
     #[arg(long, env = "OFFBOARD_STREAM_SILENCE_TIMEOUT", default_value = "60", value_parser = some_seconds, value_name = "SECONDS")]
     pub stream_silence_timeout: Duration,
 
-    /// Connections of the pool that the calls of one realm may have [default: seven tenths of them]
+    /// Connections of the pool that the calls of one realm may have [default: 70 % of --db-pool-size]
     #[arg(long, env = "OFFBOARD_REALM_DB_CONNECTIONS", value_parser = whole(1..=MANY), value_name = "CONNECTIONS")]
     pub realm_db_connections: Option<usize>,
 
-    /// Connections that calls of one method by one realm may have while they take long [default: three tenths of them]
+    /// Connections that calls of one method by one realm may have while they take long [default: 30 % of --db-pool-size]
     #[arg(long, env = "OFFBOARD_SLOW_DB_CONNECTIONS", value_parser = whole(1..=MANY), value_name = "CONNECTIONS")]
     pub slow_db_connections: Option<usize>,
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::parts;
 
     #[test]
-    fn a_realm_has_half_and_a_key_three_quarters_of_it_unless_told_otherwise() {
+    fn a_realm_has_half_and_a_key_three_quarters_of_it_unless_set_otherwise() {
         assert_eq!(parts(1024, None, None), (512, 384));
         assert_eq!(parts(1, None, None), (1, 1));
         assert_eq!(parts(100, Some(10), None), (10, 8));

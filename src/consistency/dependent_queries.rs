@@ -1,10 +1,10 @@
-//! The SQL of dependents that hang on no entity. Those of what is soft-deleted stay, like the entity's row.
+//! The SQL of dependents without an entity. Those of soft-deleted entities stay, like the entity's row.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
-use crate::consistency::model::Look;
+use crate::consistency::model::CheckedRows;
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::{Realm, Work, statement};
 use crate::task::work::Span;
@@ -12,8 +12,8 @@ use crate::task::work::Span;
 /// Sorts behind every kind.
 const KIND_END: &str = "\u{7f}";
 
-/// Looks at the next dependents.
-pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+/// Checks the next dependents.
+pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (entity, kind, id) = place(span.cursor);
     let statement = LookAtDependents { realm: realm.id(), entity, kind, id, until: span.until, limit: span.limit };
     Ok(statement.get_result::<LookValues>(connection)?.into())
@@ -62,10 +62,10 @@ statement! {
 
 /// Deletes those of these dependents that hang on no entity, and returns their keys.
 ///
-/// They are locked first. Whoever writes a dependent of an entity has the entity's row committed before or with it; so if the latest version of
-/// a locked dependent is of an entity, the deletion, which sees all that was committed before the lock was had, sees the entity and spares it.
-/// An entity that is created later under the same id never had what is deleted.
-pub fn mend(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
+/// They are locked first. A transaction that writes a dependent of an entity commits the entity's row before or with it; so if the latest
+/// version of a locked dependent is of an entity, the deletion, which sees everything committed before the lock was taken, sees the entity
+/// and excludes it. An entity that is created later under the same id never had these dependents.
+pub fn repair(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
     let places = || keys.iter().map(|key| place(key));
     let entities: Vec<&str> = places().map(|(entity, ..)| entity).collect();
     let kinds: Vec<&str> = places().map(|(_, kind, _)| kind).collect();
@@ -92,7 +92,7 @@ statement! {
 }
 
 statement! {
-    /// Takes those away that hang on no entity. Nobody saw them, so nobody is told.
+    /// Removes dependents of no entity. Nobody saw them, so there is no event.
     struct DeleteOrphans<'a> {
         realm: i32 as Integer,
         entities: &'a [&'a str] as Array<Text>,

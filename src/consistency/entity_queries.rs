@@ -1,4 +1,4 @@
-//! The SQL of entities on their way out without a request, and of entities that are there although they were removed.
+//! The SQL of entities in `offboarding` without a request, and of entities that exist although they were removed.
 //!
 //! A request and the move of its entity are one transaction, and so are a removal and its trace; one snapshot shows both or neither.
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::access::{Subject, erasure_queries};
 use crate::consistency::event_queries::untold;
-use crate::consistency::model::{FindingKind, Look};
+use crate::consistency::model::{CheckedRows, FindingKind};
 use crate::consistency::portfolio_queries;
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::partitions::KEEP_EVENTS;
@@ -17,17 +17,17 @@ use crate::db::{Realm, Work, statement};
 use crate::entity::model::{Action, State};
 use crate::task::work::Span;
 
-/// Looks at the next entities.
-pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+/// Checks the next entities.
+pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let keep = KEEP_EVENTS.as_seconds_f64();
     let statement = LookAtEntities { realm: realm.id(), cursor: span.cursor, until: span.until, keep, limit: span.limit };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The text of a look at entities, those of a condition on `entity e`.
+/// The text of a check of entities, those of a condition on `entity e`.
 ///
-/// What was removed is left alone if it is on hold, if it was changed since, for then somebody uses it, and if no event tells of the removal, for
-/// then nobody would learn of it.
+/// A removed entity is left alone if it is on hold, if it was changed since, for then somebody uses it, and if no event records the
+/// removal, for then nobody would learn of it.
 macro_rules! entities {
     ($of:literal, $more:literal) => {
         look!(concat!("WITH page AS MATERIALIZED (
@@ -49,7 +49,7 @@ macro_rules! entities {
                            LIMIT 1) r ON true
      ),
      due AS MATERIALIZED (
-        -- What is older may be told of by an event that was dropped; an hour is for those who drop meanwhile.
+        -- What is older may be recorded by an event that was dropped; an hour is for those who drop meanwhile.
         SELECT j.id AS entity_id, j.removed_at, j.job_id
         FROM judged j
         WHERE j.removed_at > now() - make_interval(secs => {keep}) + interval '1 hour'
@@ -69,7 +69,7 @@ macro_rules! entities {
                format('The entity is there, and the job `%s` has removed it%s.', r.job_id,
                       CASE WHEN r.held THEN '; it is on hold'
                            WHEN r.changed THEN '; it was changed since'
-                           WHEN r.untold THEN '; no event tells of that'
+                           WHEN r.untold THEN '; no event records that'
                            ELSE '' END),
                NOT (r.held OR r.changed OR r.untold)
         -- As a subplan the list is hashed.
@@ -79,7 +79,8 @@ macro_rules! entities {
 }
 
 statement! {
-    /// The next entities by id; those of them that are on their way out without a live request, and those whose removal has left its trace.
+    /// The next entities by id; those of them that are in `offboarding` without an open request, and those whose removal has left its
+    /// trace.
     pub struct LookAtEntities<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
@@ -92,16 +93,16 @@ statement! {
         LIMIT {limit}", "count(*) = {limit}")
 }
 
-/// Makes those of these entities active again that are on their way out without a live request, and takes what is left of those away that were
-/// removed. Tells which of them should not be as they are, and whether that was mended.
+/// Makes those of these entities active again that are in `offboarding` without an open request, and removes the rest of those that were
+/// removed. Returns which of them are inconsistent, and whether that was repaired.
 ///
-/// They are locked first: whoever makes a request for one changes its row, and whoever hangs something on one locks it.
-pub fn mend(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<(String, bool)>> {
+/// They are locked first: making a request for one changes its row, and adding a dependent to one locks it.
+pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<(String, bool)>> {
     LockEntities { realm: realm.id(), keys }.execute(connection)?;
     let found = LookAgain { realm: realm.id(), keys, keep: KEEP_EVENTS.as_seconds_f64() }.get_result::<LookValues>(connection)?;
-    let suspects = Look::from(found).suspects;
+    let suspects = CheckedRows::from(found).suspects;
     let of =
-        |kind| suspects.iter().filter(|suspect| suspect.kind == kind && suspect.mendable).map(|suspect| suspect.key.as_str()).collect();
+        |kind| suspects.iter().filter(|suspect| suspect.kind == kind && suspect.repairable).map(|suspect| suspect.key.as_str()).collect();
     let (stuck, removed): (Vec<&str>, Vec<&str>) = (of(FindingKind::StuckOffboarding), of(FindingKind::RemovedEntity));
     if !stuck.is_empty() {
         let (from, to) = (State::Offboarding, State::Offboarding.transition(Action::Restore)?);
@@ -114,10 +115,10 @@ pub fn mend(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&s
         let portfolios: Vec<&str> = left.iter().filter_map(|(portfolio,)| portfolio.as_deref()).collect();
         // Most often they were not counted any more, and then nothing changes.
         if !portfolios.is_empty() {
-            portfolio_queries::mend(connection, realm, task, &portfolios)?;
+            portfolio_queries::repair(connection, realm, task, &portfolios)?;
         }
     }
-    Ok(suspects.into_iter().map(|suspect| (suspect.key, suspect.mendable)).collect())
+    Ok(suspects.into_iter().map(|suspect| (suspect.key, suspect.repairable)).collect())
 }
 
 statement! {
@@ -130,7 +131,7 @@ statement! {
 }
 
 statement! {
-    /// The same look at these entities.
+    /// The same check of these entities.
     struct LookAgain<'a> {
         realm: i32 as Integer,
         keys: &'a [&'a str] as Array<Text>,
@@ -162,7 +163,7 @@ statement! {
 }
 
 statement! {
-    /// What is left of entities that were removed, taken away without another event, and the tombstone if there is none; returns the portfolios
+    /// The rest of entities that were removed, deleted without another event, and the tombstone if there is none; returns the portfolios
     /// that they were in.
     struct RemoveRemains<'a> {
         realm: i32 as Integer,
@@ -183,7 +184,7 @@ statement! {
         USING gone g
         WHERE a.realm_id = {realm} AND a.entity_id = g.id
      ),
-     stones AS (
+     tombstones AS (
         -- What a request alone does not know, the row has kept.
         INSERT INTO tombstone
             (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_at, removed_by, job_kind, job_id)

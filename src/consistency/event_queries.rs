@@ -1,4 +1,4 @@
-//! The SQL of removals that are not told of, and of events that tell of removals that were none.
+//! The SQL of removals that are not reported, and of events that report removals that were none.
 //!
 //! A removal and its event are one transaction, and so have the same moment: that finds the one for the other.
 
@@ -8,22 +8,22 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Double, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::consistency::model::Look;
+use crate::consistency::model::CheckedRows;
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::partitions::KEEP_EVENTS;
 use crate::db::{Realm, Work, statement};
 use crate::error::{Error, Result};
 use crate::task::work::Span;
 
-/// About how many removals one look at events takes up, unless an event alone tells of more.
+/// About how many removals one check of events takes up, unless one event alone records more.
 const REMOVALS: i64 = 5_000;
 
-/// The text of CTEs that tell which of the removals that are `due` no event tells of: those are `missing`, by `entity_id`, `removed_at` and
-/// `job_id`. Each event is unfolded once; EXCEPT hashes or sorts.
+/// The text of CTEs that find which of the removals in `due` have no event: those are `missing`, by `entity_id`, `removed_at` and `job_id`.
+/// Each event is unfolded once; EXCEPT hashes or sorts.
 macro_rules! untold {
     () => {
         "bounds AS (SELECT min(d.entity_id) AS first, max(d.entity_id) AS last FROM due d),
-     told AS (
+     recorded AS (
         SELECT s.id COLLATE \"C\" AS entity_id, v.occurred_at AS removed_at,
                COALESCE(v.data ->> 'offboarding_request_id', v.data ->> 'bulk_delete_id') AS job_id
         FROM (SELECT DISTINCT d.removed_at FROM due d) m
@@ -41,14 +41,14 @@ macro_rules! untold {
      missing AS (
         SELECT d.entity_id, d.removed_at, d.job_id FROM due d
         EXCEPT
-        SELECT t.entity_id, t.removed_at, t.job_id FROM told t
+        SELECT t.entity_id, t.removed_at, t.job_id FROM recorded t
      )"
     };
 }
 pub(super) use untold;
 
-/// Looks at the next tombstones.
-pub fn look_at_tombstones(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+/// Checks the next tombstones.
+pub fn look_at_tombstones(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (entity, incarnation) = tombstone_place(span.cursor)?;
     let keep = KEEP_EVENTS.as_seconds_f64();
     let statement = LookAtTombstones { realm: realm.id(), entity, incarnation, until: span.until, keep, limit: span.limit };
@@ -64,8 +64,8 @@ fn tombstone_place(key: &str) -> Result<(&str, Uuid)> {
 }
 
 statement! {
-    /// The next tombstones by key, and those of them whose event must be there and is not. The events of a page are few, since a bulk delete goes
-    /// by key as well.
+    /// The next tombstones by key, and those of them whose event must exist and does not. The events of a page are few, since a bulk delete
+    /// goes by key as well.
     pub struct LookAtTombstones<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
@@ -87,7 +87,7 @@ statement! {
         FROM page
      ),
      due AS MATERIALIZED (
-        -- What is older may be told of by an event that was dropped; an hour is for those who drop meanwhile.
+        -- What is older may be recorded by an event that was dropped; an hour is for those who drop meanwhile.
         SELECT p.entity_id, p.removed_at, p.job_id
         FROM page p
         WHERE p.removed_at > now() - make_interval(secs => {keep}) + interval '1 hour'
@@ -95,13 +95,13 @@ statement! {
      ", untold!(), ",
      suspects AS (
         SELECT concat_ws('/', m.entity_id, m.removed_at, m.job_id) AS key, 'event_mismatch' AS kind, m.entity_id AS subject,
-               format('The entity was removed by the job `%s`, and no event tells of it.', m.job_id) AS detail, false AS mendable
+               format('The entity was removed by the job `%s`, and no event records it.', m.job_id) AS detail, false AS mendable
         FROM missing m
      )"))
 }
 
-/// Looks at the next events that tell of removals.
-pub fn look_at_events(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+/// Checks the next events of removals.
+pub fn look_at_events(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (at, seq) = event_place(span.cursor)?;
     let statement = LookAtEvents { realm: realm.id(), at, seq, limit: span.limit, removals: REMOVALS };
     Ok(statement.get_result::<LookValues>(connection)?.into())
@@ -114,12 +114,12 @@ fn event_place(key: &str) -> Result<(DateTime<Utc>, i64)> {
     }
     let place =
         key.split_once('/').and_then(|(micros, seq)| Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, seq.parse().ok()?)));
-    place.ok_or_else(|| Error::internal(format!("`{key}` is no place among events")))
+    place.ok_or_else(|| Error::internal(format!("`{key}` is not a position among events")))
 }
 
 statement! {
-    /// The next events that tell of removals, as many as have so many subjects together, and those of the subjects that left no trace although
-    /// it must be there: a tombstone, or what is soft-deleted, which a later hard run may have made a tombstone.
+    /// The next events of removals, as many as have so many subjects together, and those of the subjects that left no trace although it
+    /// must exist: a tombstone, or a soft-deleted row, which a later hard run may have made a tombstone.
     pub struct LookAtEvents {
         realm: i32 as Integer,
         at: DateTime<Utc> as Timestamptz,
@@ -156,7 +156,7 @@ statement! {
      ),
      suspects AS (
         SELECT concat_ws('/', v.id, s.id) AS key, 'event_mismatch' AS kind, s.id AS subject,
-               format('The event `%s` tells of a removal that left neither a tombstone nor what is soft-deleted.', v.id) AS detail,
+               format('The event `%s` records a removal that left neither a tombstone nor what is soft-deleted.', v.id) AS detail,
                false AS mendable
         FROM picked p
         JOIN event v ON v.realm_id = {realm} AND v.seq = p.seq AND v.occurred_at = p.occurred_at

@@ -1,7 +1,7 @@
-//! The SQL of indexes over attributes that do not say what the entities say.
+//! The SQL of index rows that contradict the entities.
 //!
-//! Only indexes in use are held to the entities: one that is being built or removed has rows that are not true, or lacks some, by its nature. What
-//! is declared, the attributes and the rows are read in one snapshot.
+//! Only indexes in use are compared with the entities: one that is being built or dropped has surplus rows, or lacks some, by its nature.
+//! The declarations, the attributes and the rows are read in one snapshot.
 
 use std::collections::BTreeSet;
 
@@ -11,21 +11,22 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Uui
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::consistency::model::{FindingKind, Look, Suspect};
+use crate::consistency::model::{CheckedRows, FindingKind, Suspect};
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES};
 use crate::entity::fields::weight;
+use crate::entity::index;
 use crate::entity::index::model::{Declared, Rows};
 use crate::error::{Error, Result};
 use crate::proto::object::{Object, Struct};
 use crate::task::work::Span;
 
-/// How many entities are read at once to be mended.
+/// How many entities are read at once to be repaired.
 const AT_ONCE: usize = 100;
 
-/// An entity with what is indexed of it: its id, the paths by attribute, its attributes as far as paths begin with them, and pairs of attribute and
-/// key.
+/// An entity with its indexed data: its id, the paths by attribute, its attributes as far as paths begin with them, and pairs of attribute
+/// and key.
 type Indexed = (String, Json, Option<Struct>, Json);
 type IndexedRow = (Text, Jsonb, Nullable<Jsonb>, Jsonb);
 
@@ -53,7 +54,7 @@ macro_rules! indexed {
 /// A row of an index: the attribute and the key of a value.
 type Key = (String, String);
 
-/// What the indexes lack of an entity, and what they have that is not true.
+/// The missing index rows of an entity, and the surplus ones.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Difference {
     missing: BTreeSet<Key>,
@@ -81,11 +82,11 @@ fn heavy((id, _, attributes, rows): &Indexed) -> usize {
     id.len() + attributes.as_ref().map_or(0, Struct::weight) + weight(rows)
 }
 
-/// Looks at the next entities; fewer if what is indexed of them is large. None if no index is in use.
-pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+/// Checks the next entities; fewer if their indexed data is large. None if no index is in use.
+pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (in_use,): (bool,) = InUse { realm: realm.id() }.get_result(connection)?;
     if !in_use {
-        return Ok(Look::default());
+        return Ok(CheckedRows::default());
     }
     let statement = LookAtIndexed { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit };
     let rows = statement.load_iter::<Indexed, PgRowByRowLoadingMode>(connection)?;
@@ -97,15 +98,15 @@ pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Spa
         kind: FindingKind::AttributeIndex,
         subject: id.clone(),
         detail: format!("The indexes lack {} rows of the entity, and have {} that are not true.", missing.len(), surplus.len()),
-        mendable: true,
+        repairable: true,
     };
     let suspects = suspects.map(suspect).collect();
     let cursor = page.rows.last().map(|(id, ..)| id.clone());
-    Ok(Look { met, cursor, more: page.more || met == span.limit, suspects })
+    Ok(CheckedRows { met, cursor, more: page.more || met == span.limit, suspects })
 }
 
 statement! {
-    /// Whether there is anything to hold to the entities.
+    /// True if there is anything to compare with the entities.
     struct InUse { realm: i32 as Integer } -> (Bool,),
     "SELECT EXISTS (SELECT FROM attribute_declaration d WHERE d.realm_id = {realm} AND d.state = 'ready')"
 }
@@ -125,9 +126,9 @@ statement! {
 
 /// Sets right what the indexes have of these entities, and returns the ids of those of which it was wrong.
 ///
-/// The entities are locked and read anew: whoever writes rows of an entity has locked or just created it. An entity of which rows are added steps its
-/// version, so that a removal that waits for it looks again and takes them along.
-pub fn mend_entities(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
+/// The entities are locked and read anew: a transaction that writes rows of an entity has locked or just created it. An entity of which
+/// rows are added raises its version, so that a removal that waits for it reads again and includes them.
+pub fn repair_entities(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
     LockIndexed { realm: realm.id(), keys }.execute(connection)?;
     let mut mended = Vec::new();
     for keys in keys.chunks(AT_ONCE) {
@@ -142,8 +143,7 @@ pub fn mend_entities(connection: &mut PgConnection, realm: &Realm, task: Uuid, k
                 stepped.push(*id);
             }
         }
-        let Rows { attributes, values, entities } = surplus;
-        RemoveSurplus { realm: realm.id(), attributes, values, entities }.execute(connection)?;
+        index::queries::remove(connection, realm, surplus)?;
         let Rows { attributes, values, entities } = missing;
         AddMissing { realm: realm.id(), task, attributes, values, entities, stepped }.execute(connection)?;
         mended.extend(wrong.into_iter().map(|(id, _)| id.to_owned()));
@@ -168,20 +168,6 @@ statement! {
     } -> IndexedRow,
     indexed!("e.id = ANY({keys})
      ORDER BY e.id")
-}
-
-statement! {
-    /// Takes rows away that are not true.
-    struct RemoveSurplus<'a> {
-        realm: i32 as Integer,
-        attributes: Vec<&'a str> as Array<Text>,
-        values: Vec<String> as Array<Text>,
-        entities: Vec<&'a str> as Array<Text>,
-    } -> (),
-    "DELETE FROM attribute_index a
-     USING unnest({attributes}, {values}, {entities}) AS r(attribute, value, entity_id)
-     WHERE a.realm_id = {realm} AND a.attribute = r.attribute COLLATE \"C\" AND a.value = r.value COLLATE \"C\"
-       AND a.entity_id = r.entity_id COLLATE \"C\""
 }
 
 statement! {
@@ -214,8 +200,8 @@ statement! {
      WHERE s.deleted_at IS NULL AND b.realm_id = {realm} AND b.id = {task}"
 }
 
-/// Looks at the next rows of all indexes.
-pub fn look_at_rows(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+/// Checks the next rows of all indexes.
+pub fn look_at_rows(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (attribute, value, entity) = if span.cursor.is_empty() { Default::default() } else { row_place(span.cursor)? };
     let statement = LookAtRows { realm: realm.id(), attribute: &attribute, value: &value, entity: &entity, limit: span.limit };
     Ok(statement.get_result::<LookValues>(connection)?.into())
@@ -227,8 +213,8 @@ fn row_place(key: &str) -> Result<(String, String, String)> {
 }
 
 statement! {
-    /// The next rows by key, and those of them that are of no index, or of an index in use and of no entity. The rows of entities that are there are
-    /// held to them entity by entity.
+    /// The next rows by key, and those of them that are of no index, or of an index in use and of no entity. The rows of existing entities
+    /// are compared with them entity by entity.
     pub struct LookAtRows<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
@@ -265,9 +251,9 @@ statement! {
 
 /// Deletes those of these rows that are of no index, or of an index in use and of no entity, and returns their keys.
 ///
-/// They are locked first, and whoever writes a row that is there already writes it anew: so a row that has become true is seen with its entity. An
-/// attribute that is declared after that waits for this transaction before its rows are written.
-pub fn mend_rows(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
+/// They are locked first, and writing an existing row writes it anew: so a row that has become right is seen with its entity. An attribute
+/// that is declared after that waits for this transaction before its rows are written.
+pub fn repair_rows(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
     let places = keys.iter().map(|key| row_place(key)).collect::<Result<Vec<_>>>()?;
     let attributes: Vec<&str> = places.iter().map(|(attribute, ..)| attribute.as_str()).collect();
     let values: Vec<&str> = places.iter().map(|(_, value, _)| value.as_str()).collect();
@@ -296,7 +282,7 @@ statement! {
 }
 
 statement! {
-    /// Takes away what is of no index or of no entity. Nobody saw it, so nobody is told.
+    /// Removes rows of no index or of no entity. Nobody saw them, so there is no event.
     struct DeleteRows<'a> {
         realm: i32 as Integer,
         attributes: &'a [&'a str] as Array<Text>,
@@ -321,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_index_lacks_and_what_is_not_true_is_told_apart() {
+    fn missing_and_surplus_rows_of_an_index_are_distinguished() {
         let entity = |rows: Json| {
             let paths = json!({"name": ["name"], "Address.City": ["Address", "City"]});
             ("e".to_owned(), paths, Some(Struct::from_json(&json!({"name": "Ada", "Address": [{"City": "Bonn"}]}))), rows)

@@ -1,18 +1,18 @@
-//! The check of consistency: a task that looks for what should not be, and mends it.
+//! The check of consistency: a task that finds contradictions, and repairs them.
 //!
-//! Every act of the service commits with all that it owes. So what a single statement sees, in its one snapshot, holds together, and whatever
-//! does not is a finding; no lock is needed to look. A mend locks what it is about to change, looks again in a later snapshot, and changes it
-//! with its event: what has come right meanwhile is no finding.
+//! Every operation of the service commits with all of its consequences. So the one snapshot of a single statement is consistent, and every
+//! contradiction in it is a finding; no lock is needed to check. A repair locks the rows it is about to change, checks again in a later
+//! snapshot, and changes them with their event: a contradiction that has ended meanwhile is not a finding.
 
-pub mod dependent_queries;
-pub mod entity_queries;
-pub mod event_queries;
-pub mod index_queries;
-pub mod model;
-pub mod offboarding_queries;
-pub mod portfolio_queries;
+mod dependent_queries;
+mod entity_queries;
+mod event_queries;
+mod index_queries;
+mod model;
+mod offboarding_queries;
+mod portfolio_queries;
 pub mod queries;
-pub mod service;
+pub(crate) mod service;
 mod work;
 
 pub use work::CHECKS;

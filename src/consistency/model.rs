@@ -1,4 +1,4 @@
-//! What a check looks at, and what it finds. Pure.
+//! The parts and the findings of a check. Pure.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub const NAME: &str = "Check Consistency";
 pub const MOST_KEPT: i64 = 10_000;
 
 text_enum! {
-    /// What kind of thing should not be.
+    /// The kind of a finding.
     pub enum FindingKind {
         /// A dependent hangs on no entity.
         OrphanDependent = "orphan_dependent",
@@ -27,7 +27,7 @@ text_enum! {
         RemovedEntity = "removed_entity",
         /// A request is to remove an entity that is not on its way out, or removed one without a trace.
         OrphanRequest = "orphan_request",
-        /// A removal is not told of, or one is told of that was none.
+        /// A removal is not reported, or one is reported that was none.
         EventMismatch = "event_mismatch",
         /// An index over an attribute does not say what the entities say.
         AttributeIndex = "attribute_index",
@@ -35,11 +35,11 @@ text_enum! {
 }
 
 text_enum! {
-    /// What of a realm a slice of a check walks, by its keys.
+    /// The part of a realm that a slice of a check walks, by its keys.
     pub enum Part {
         /// Dependents, by entity, kind and id.
         Dependents = "dependents",
-        /// Entities, by id. Before portfolios: what is removed counts no more.
+        /// Entities, by id. Before portfolios: removed ones count no more.
         Entities = "entities",
         /// Portfolios, by id.
         Portfolios = "portfolios",
@@ -47,7 +47,7 @@ text_enum! {
         Requests = "requests",
         /// Tombstones, by entity and incarnation.
         Tombstones = "tombstones",
-        /// Events that tell of removals, by time.
+        /// Events that report removals, by time.
         RemovalEvents = "removal_events",
         /// Rows of indexes over attributes, by attribute, value and entity.
         IndexRows = "index_rows",
@@ -57,10 +57,10 @@ text_enum! {
 }
 
 impl Part {
-    /// What the first slice of every check walks.
+    /// The parts that the first slice of every check walks.
     pub const FIRST: Part = Part::Dependents;
 
-    /// Whether its keys begin with the id of an entity that is there, so that it can be cut like the entities.
+    /// Returns whether its keys begin with the id of an existing entity, so that it can be cut like the entities.
     pub fn is_cut_like_entities(self) -> bool {
         matches!(self, Part::Dependents | Part::Entities | Part::IndexedEntities)
     }
@@ -69,14 +69,14 @@ impl Part {
 /// A valid request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewCheck {
-    /// Whether to mend what is found.
+    /// True to repair the findings.
     pub fix: bool,
-    /// How many rows it may look at a second.
+    /// How many rows it may read a second.
     pub max_objects_per_second: Option<i32>,
 }
 
 impl NewCheck {
-    /// Checks a request of which these `faults` are known. Every fault is told.
+    /// Checks a request of which these `faults` are known. Every fault is reported.
     pub fn check(request: &v1::CheckConsistencyRequest, mut faults: Violations) -> Result<NewCheck> {
         let max_objects_per_second = check_pace(request.max_objects_per_second, &mut faults);
         faults.check()?;
@@ -91,32 +91,32 @@ impl NewCheck {
     }
 }
 
-/// What a look at the next rows of a part came to.
+/// The result of checking the next rows of a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    /// How many rows it looked at.
+pub struct CheckedRows {
+    /// How many rows it read.
     pub met: i64,
     /// The key of the last; none if there was none.
     pub cursor: Option<String>,
-    /// Whether there may be more rows behind it.
+    /// True if there may be more rows after it.
     pub more: bool,
-    /// What should not be.
+    /// The suspected contradictions.
     pub suspects: Vec<Suspect>,
 }
 
 /// Something that should not be, as one snapshot shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
-    /// Tells it from the others of its part.
+    /// Distinguishes it from the others of its part.
     pub key: String,
-    /// What kind of thing it is.
+    /// The kind of the finding.
     pub kind: FindingKind,
-    /// The id of what it is about.
+    /// The id of its subject.
     pub subject: String,
-    /// What it is, as a sentence.
+    /// The finding, as a sentence.
     pub detail: String,
-    /// Whether it can be mended.
-    pub mendable: bool,
+    /// True if it can be repaired.
+    pub repairable: bool,
 }
 
 /// A finding of a check.
@@ -126,13 +126,13 @@ pub struct Finding {
     pub slice: i32,
     /// Its number among those of the slice.
     pub number: i64,
-    /// What kind of thing it is.
+    /// The kind of the finding.
     pub kind: FindingKind,
-    /// The id of what it is about.
+    /// The id of its subject.
     pub subject: String,
-    /// What was found, as a sentence.
+    /// The finding, as a sentence.
     pub detail: String,
-    /// Whether it was mended.
+    /// True if it was repaired.
     pub mended: bool,
     /// When it was found.
     pub occurred_at: DateTime<Utc>,
@@ -143,13 +143,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_mends_unless_it_is_told_not_to() {
+    fn a_check_repairs_unless_it_is_asked_not_to() {
         let check = |fix| NewCheck::check(&v1::CheckConsistencyRequest { fix, ..Default::default() }, Violations::new()).unwrap().fix;
         assert_eq!([check(None), check(Some(true)), check(Some(false))], [true, true, false]);
     }
 
     #[test]
-    fn every_fault_of_a_request_is_told() {
+    fn every_fault_of_a_request_is_reported() {
         let request = v1::CheckConsistencyRequest { max_objects_per_second: Some(0), ..Default::default() };
         let mut known = Violations::new();
         known.add("send_mail", "invalid", "must be left out");

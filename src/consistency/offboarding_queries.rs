@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::consistency::model::Look;
+use crate::consistency::model::CheckedRows;
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::{Realm, Work, statement};
 use crate::error::Error;
@@ -17,8 +17,8 @@ use crate::task::work::Span;
 const CODE: &str = "not_found";
 const MESSAGE: &str = "The entity is not there any more.";
 
-/// Looks at the next requests.
-pub fn look_at_requests(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+/// Checks the next requests.
+pub fn look_at_requests(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let after = if span.cursor.is_empty() { Uuid::nil() } else { Uuid::try_parse(span.cursor).map_err(Error::internal)? };
     let statement = LookAtRequests { realm: realm.id(), after, limit: span.limit };
     Ok(statement.get_result::<LookValues>(connection)?.into())
@@ -62,9 +62,9 @@ statement! {
      )")
 }
 
-/// Ends those of these requests that are live and have no entity on its way out, as canceled if no worker has begun, else as failed, and returns
-/// their ids. They are locked first. No entity comes to be on its way out for a request that is there already: the moves are one transaction.
-pub fn mend_requests(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
+/// Ends those of these requests that are open and have no entity in `offboarding`, as canceled if no worker has begun, else as failed, and
+/// returns their ids. They are locked first. No entity moves to `offboarding` for an existing request: both are one transaction.
+pub fn repair_requests(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
     LockRequests { realm: realm.id(), keys }.execute(connection)?;
     let statement = EndRequests { realm: realm.id(), task, keys, code: CODE, message: MESSAGE };
     let ended: Vec<(String,)> = statement.load(connection)?;
@@ -81,7 +81,7 @@ statement! {
 }
 
 statement! {
-    /// The ends, and the events. Who has a lease on one finds that it is not running any more.
+    /// The ends, and the events. A worker with a lease on one finds that it is not running any more.
     struct EndRequests<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -101,7 +101,7 @@ statement! {
                             AND e.deleted_at IS NULL)
         RETURNING r.id, r.entity_id, r.status, r.error_code
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, CASE e.status WHEN 'canceled' THEN 'entity.offboarding_canceled' ELSE 'entity.offboarding_failed' END,
                ARRAY[e.entity_id], b.principal_id,

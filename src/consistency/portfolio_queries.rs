@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::consistency::model::Look;
+use crate::consistency::model::CheckedRows;
 use crate::consistency::queries::{LookRow, LookValues, look};
 use crate::db::{Realm, Work, statement};
 use crate::task::work::Span;
@@ -13,8 +13,8 @@ use crate::task::work::Span;
 /// About how many members one look counts, unless a portfolio alone has more.
 const MEMBERS: i64 = 200_000;
 
-/// Looks at the next portfolios. Their members are counted from the index of members; nothing is locked.
-pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<Look> {
+/// Checks the next portfolios. Their members are counted from the index of members; nothing is locked.
+pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let statement = LookAtPortfolios { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit, members: MEMBERS };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
@@ -60,18 +60,18 @@ statement! {
 
 /// Sets right what these portfolios count, each by one step of its version, and returns their ids.
 ///
-/// What is wrong with a count stays the same however many members come and go, since each of them changes count and members alike. So the
-/// members are counted in one snapshot while others go on, and the difference is added to the count as it is when its row is locked, for no
-/// longer than that takes. Only another mend changes the difference, hence the lock that mends of a portfolio have among themselves.
-pub fn mend(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
-    LockMends { realm: realm.id(), keys }.execute(connection)?;
-    let mended: Vec<(String,)> = MendCounts { realm: realm.id(), task, keys }.load(connection)?;
+/// The faults of a count stays the same however many members come and go, since each of them changes count and members alike. So the
+/// members are counted in one snapshot while others continue, and the difference is added to the count as it is when its row is locked, for no
+/// longer than that takes. Only another repair changes the difference, hence the lock that repairs of a portfolio have among themselves.
+pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
+    LockRepairs { realm: realm.id(), keys }.execute(connection)?;
+    let mended: Vec<(String,)> = RepairCounts { realm: realm.id(), task, keys }.load(connection)?;
     Ok(mended.into_iter().map(|(id,)| id).collect())
 }
 
 statement! {
-    /// Has mends of the same portfolio come one after another. Those who change its members do not notice.
-    struct LockMends<'a> {
+    /// Makes repairs of the same portfolio come one after another. Changes of its members do not notice.
+    struct LockRepairs<'a> {
         realm: i32 as Integer,
         keys: &'a [&'a str] as Array<Text>,
     } -> (BigInt,),
@@ -82,7 +82,7 @@ statement! {
 
 statement! {
     /// The differences, of one snapshot; the portfolios, locked in the order of their ids; their new counts, and the events.
-    pub struct MendCounts<'a> {
+    pub struct RepairCounts<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         keys: &'a [&'a str] as Array<Text>,
@@ -110,7 +110,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = h.id
         RETURNING p.id, p.version
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.updated', ARRAY[m.id], b.principal_id,
                jsonb_build_object('fields', ARRAY['entity_count'], 'version', m.version, 'bulk_delete_id', b.id)

@@ -1,4 +1,4 @@
-//! The SQL of checks: starting one, cutting it, keeping what it found.
+//! The SQL of checks: starting one, cutting it, keeping its findings.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -7,20 +7,20 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::access::Caller;
-use crate::consistency::model::{Finding, FindingKind, Look, MOST_KEPT, NAME, NewCheck, Suspect};
+use crate::consistency::model::{CheckedRows, Finding, FindingKind, MOST_KEPT, NAME, NewCheck, Suspect};
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::filter::{self, Filter, Property, Vocabulary};
 use crate::task::model::TOPIC;
-use crate::task::work::Claimed;
+use crate::task::work::ClaimedSlice;
 
-/// The columns of a [`Look`].
+/// The columns of a [`CheckedRows`].
 pub type LookRow = (BigInt, Nullable<Text>, Bool, Array<Text>, Array<Text>, Array<Text>, Array<Text>, Array<Bool>);
 /// Their values.
 pub type LookValues = (i64, Option<String>, bool, Vec<String>, Vec<FindingKind>, Vec<String>, Vec<String>, Vec<bool>);
 
-/// The text of a look: CTEs of which `walked` has one row with `met`, `cursor` and `more`, and `suspects` a row with `key`, `kind`, `subject`,
-/// `detail` and `mendable` for each thing that should not be.
+/// The text of a check: CTEs of which `walked` has one row with `met`, `cursor` and `more`, and `suspects` a row with `key`, `kind`,
+/// `subject`, `detail` and `mendable` for each contradiction.
 macro_rules! look {
     ($ctes:expr) => {
         concat!(
@@ -38,11 +38,11 @@ macro_rules! look {
 }
 pub(super) use look;
 
-impl From<LookValues> for Look {
-    fn from((met, cursor, more, keys, kinds, subjects, details, mendable): LookValues) -> Look {
-        let told = keys.into_iter().zip(kinds).zip(subjects).zip(details.into_iter().zip(mendable));
-        let suspects = told.map(|(((key, kind), subject), (detail, mendable))| Suspect { key, kind, subject, detail, mendable });
-        Look { met, cursor, more, suspects: suspects.collect() }
+impl From<LookValues> for CheckedRows {
+    fn from((met, cursor, more, keys, kinds, subjects, details, repairable): LookValues) -> CheckedRows {
+        let reported = keys.into_iter().zip(kinds).zip(subjects).zip(details.into_iter().zip(repairable));
+        let suspects = reported.map(|(((key, kind), subject), (detail, repairable))| Suspect { key, kind, subject, detail, repairable });
+        CheckedRows { met, cursor, more, suspects: suspects.collect() }
     }
 }
 
@@ -89,7 +89,7 @@ statement! {
         INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice)
         SELECT {realm}, t.id, 0 FROM task t
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'bulk_delete.scheduled', ARRAY[t.id::text], {principal}, jsonb_build_object('parameters', {parameters})
         FROM task t
@@ -98,15 +98,15 @@ statement! {
      FROM task t, (SELECT pg_notify({channel}, {topic})) woken"
 }
 
-/// Whether a check of consistency that began within this time has left nothing that should not be, and none that was at work since has left
-/// something. What was stopped or could not go on tells nothing.
+/// Returns whether a check of consistency that began within this time has left no finding unrepaired, and none that was at work since has
+/// left one. A check that was stopped or failed shows nothing.
 pub fn has_clean_report(connection: &mut PgConnection, realm: &Realm, within: std::time::Duration) -> Work<bool> {
     let (is_there,): (bool,) = CleanReport { realm: realm.id(), within: within.as_secs_f64() }.get_result(connection)?;
     Ok(is_there)
 }
 
 statement! {
-    /// A check whose every finding was mended, and no later one with a finding that was not.
+    /// A check whose every finding was repaired, and no later one with a finding that was not.
     struct CleanReport {
         realm: i32 as Integer,
         within: f64 as Double,
@@ -127,7 +127,7 @@ statement! {
      )"
 }
 
-/// How much there is to look at.
+/// How much there is to check.
 #[derive(Clone, Copy, Debug, Queryable)]
 pub struct Extent {
     /// Rows of all parts together.
@@ -136,7 +136,7 @@ pub struct Extent {
     pub entities: i64,
 }
 
-/// Counts what a check of the realm looks at, each part by an index.
+/// Counts the rows that a check of the realm reads, each part by an index.
 pub fn extent(connection: &mut PgConnection, realm: &Realm) -> Work<Extent> {
     Ok(ReadExtent { realm: realm.id() }.get_result(connection)?)
 }
@@ -155,7 +155,7 @@ statement! {
      FROM (SELECT count(*) AS count FROM entity e WHERE e.realm_id = {realm}) e"
 }
 
-/// About how many keys are looked at to find where to cut.
+/// About how many keys are read to find where to cut.
 const SAMPLE: f64 = 4_000.0;
 
 /// The ids behind which the entities are cut into so many slices of about the same size.
@@ -197,19 +197,19 @@ statement! {
     "SELECT set_config('lock_timeout', {patience}, true)"
 }
 
-/// Something that should not be, and whether that was mended.
+/// Something that should not be, and whether that was repaired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// What it is.
+    /// The kind.
     pub suspect: Suspect,
-    /// Whether it was mended.
+    /// True if it was repaired.
     pub mended: bool,
 }
 
 /// Counts what a chunk found, and keeps what there is room for, in the transaction of the chunk.
-pub fn record(connection: &mut PgConnection, claim: &Claimed, found: &[Found]) -> Work<()> {
+pub fn record(connection: &mut PgConnection, claim: &ClaimedSlice, found: &[Found]) -> Work<()> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
-    // Other slices find things at the same time; the room is that of the task. The next statement sees what they have kept.
+    // Other slices add findings at the same time; the limit is that of the task. The next statement sees what they have kept.
     LockTask { realm, task }.execute(connection)?;
     let statement = Record {
         realm,
@@ -269,18 +269,18 @@ statement! {
      SET found = k.found + excluded.found, mended = k.mended + excluded.mended, kept = k.kept + excluded.kept"
 }
 
-/// What the filter of a list of findings may look at.
+/// The properties for the filter of a list of findings.
 pub static FINDING: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["kind"], filter::Kind::Text, "f.kind").one_of(FindingKind::SPELLINGS),
-        Property::new(&["subject"], filter::Kind::Text, "f.subject"),
-        Property::new(&["detail"], filter::Kind::Text, "f.detail"),
-        Property::new(&["mended"], filter::Kind::Text, "CAST(f.mended AS text)").one_of(&["true", "false"]),
-        Property::new(&["time"], filter::Kind::Time, "f.occurred_at"),
+        Property::new(&["kind"], filter::PropertyKind::Text, "f.kind").one_of(FindingKind::SPELLINGS),
+        Property::new(&["subject"], filter::PropertyKind::Text, "f.subject"),
+        Property::new(&["detail"], filter::PropertyKind::Text, "f.detail"),
+        Property::new(&["mended"], filter::PropertyKind::Text, "CAST(f.mended AS text)").one_of(&["true", "false"]),
+        Property::new(&["time"], filter::PropertyKind::Time, "f.occurred_at"),
     ],
 };
 
-/// The findings of a task behind this one for which the filter holds, in the order of slices. None if there is no such task.
+/// The findings of a task after this one that match the filter, in the order of slices. None if there is no such task.
 pub fn findings(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -297,7 +297,7 @@ pub fn findings(
 }
 
 statement! {
-    /// Whether there is such a task.
+    /// True if there is such a task.
     struct FindTask {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

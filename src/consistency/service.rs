@@ -1,20 +1,20 @@
-//! The calls of checks: starting one, and reading what it found.
+//! The calls of checks: starting one, and reading its findings.
 
 use tonic::{Request, Response, Status};
 
 use crate::access::{Caller, Once};
 use crate::consistency::model::{Finding, NewCheck};
 use crate::consistency::queries;
-use crate::db::{Db, Page, PageSize};
+use crate::db::{Db, Page, PageSize, paged};
 use crate::error::Violations;
-use crate::filter::check_filter;
+use crate::filter::only_filter;
 use crate::proto::{convert, v1};
 use crate::task::answers::{check_tenant, get, no_task, parse_id};
 use crate::task::{mail, mail_queries};
 
-const FINDINGS: PageSize = PageSize { default: 100, max: 1_000 };
+paged!(v1::ListTaskFindingsRequest, "TaskFindings", PageSize { default: 100, max: 1_000 });
 
-/// `CheckConsistency`. `sends_mail` tells whether there is a mail server.
+/// `CheckConsistency`. `sends_mail` reports whether there is a mail server.
 pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
     let once = Once::of(&request)?;
     let caller = once.caller().clone();
@@ -42,14 +42,11 @@ pub async fn list_findings(
     let mut request = request.into_inner();
     check_tenant(&request.tenant, &realm)?;
     let id = parse_id(&request.task_id)?;
-    let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
     // The same list, whether the path names the tenant or the call leaves it out.
     request.tenant.clear();
     let mut faults = Violations::new();
-    let seal = db.seal().await?;
-    let page: Page<(i32, i64)> = Page::check(seal, &realm, "TaskFindings", &request, (size, &token), FINDINGS, &mut faults);
-    let filter = check_filter(&queries::FINDING, &request.filter, &mut faults);
-    let filter = faults.check_with(filter)?;
+    let page: Page<(i32, i64)> = Page::check(db.seal().await?, &realm, &mut request, &mut faults);
+    let filter = only_filter(&queries::FINDING, &request.filter, faults)?;
     let (after, limit) = (page.after().copied().unwrap_or_default(), page.limit());
     let found = db.run(move |connection| queries::findings(connection, &realm, (id, filter.as_ref()), after, limit)).await?;
     let mut findings = found.ok_or_else(|| no_task(&request.task_id))?;

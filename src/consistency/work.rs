@@ -1,4 +1,4 @@
-//! The work of a check: a look at the next rows, mends of what should not be, and the account of both.
+//! The work of a check: reading the next rows, repairing findings, and the account of both.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 use diesel::Connection;
 use diesel::pg::PgConnection;
 
-use crate::consistency::model::{Look, Part, Suspect};
+use crate::consistency::model::{CheckedRows, Part, Suspect};
 use crate::consistency::queries::{self, Found};
 use crate::consistency::{dependent_queries, entity_queries, event_queries, index_queries, offboarding_queries, portfolio_queries};
 use crate::db::{Fail, Fault, Work, fault};
 use crate::error::{Error, Result};
-use crate::task::model::Kind;
+use crate::task::model::TaskKind;
 use crate::task::planning::Planning;
 use crate::task::slice_queries::{self, Advance};
-use crate::task::work::{Claimed, KindOfWork, Locked, Moved, Plan, Range, Span, Step, TaskWork};
+use crate::task::work::{ClaimedSlice, Locked, Moved, Plan, Range, Span, Step, TaskWork, WorkKind};
 
 /// Checks of consistency, as a kind of work.
-pub const CHECKS: KindOfWork =
-    KindOfWork { kind: Kind::CheckConsistency, parts: Part::SPELLINGS, of: |claim| Ok(Arc::new(Check::of(claim)?)) };
+pub const CHECKS: WorkKind =
+    WorkKind { kind: TaskKind::CheckConsistency, parts: Part::SPELLINGS, of: |claim| Ok(Arc::new(Check::of(claim)?)) };
 
 /// Above this many entities what goes by their ids is cut into slices, so that several workers can share it.
 const CUT_ABOVE: i64 = 50_000;
@@ -32,12 +32,12 @@ struct Check {
 
 impl Check {
     /// The check of a claimed slice. A slice that was claimed before the task was planned is the first.
-    fn of(claim: &Claimed) -> Result<Check> {
+    fn of(claim: &ClaimedSlice) -> Result<Check> {
         let part = claim.part.as_deref().map_or(Some(Part::FIRST), Part::parse);
         part.map(|part| Check { part }).ok_or_else(|| Error::internal(format!("this version does not know the part {:?}", claim.part)))
     }
 
-    fn look(self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Work<Look> {
+    fn look(self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Work<CheckedRows> {
         let realm = &claim.realm;
         match self.part {
             Part::Dependents => dependent_queries::look(connection, realm, span),
@@ -51,39 +51,39 @@ impl Check {
         }
     }
 
-    /// Mends what has these keys, and tells by key whether it was mended. What is not told of has come right.
-    fn mend(self, connection: &mut PgConnection, claim: &Claimed, keys: &[&str]) -> Work<HashMap<String, bool>> {
+    /// Repairs the findings with these keys, and returns by key whether each was repaired. A key that is not returned is consistent by now.
+    fn repair(self, connection: &mut PgConnection, claim: &ClaimedSlice, keys: &[&str]) -> Work<HashMap<String, bool>> {
         let mended = match self.part {
-            Part::Dependents => dependent_queries::mend(connection, &claim.realm, keys)?,
-            Part::Entities => return Ok(entity_queries::mend(connection, &claim.realm, claim.task_id, keys)?.into_iter().collect()),
-            Part::Portfolios => portfolio_queries::mend(connection, &claim.realm, claim.task_id, keys)?,
-            Part::Requests => offboarding_queries::mend_requests(connection, &claim.realm, claim.task_id, keys)?,
-            Part::IndexRows => index_queries::mend_rows(connection, &claim.realm, keys)?,
-            Part::IndexedEntities => index_queries::mend_entities(connection, &claim.realm, claim.task_id, keys)?,
-            // What was told cannot be untold, and what was not told is not told late: see `docs/consistency.md`.
+            Part::Dependents => dependent_queries::repair(connection, &claim.realm, keys)?,
+            Part::Entities => return Ok(entity_queries::repair(connection, &claim.realm, claim.task_id, keys)?.into_iter().collect()),
+            Part::Portfolios => portfolio_queries::repair(connection, &claim.realm, claim.task_id, keys)?,
+            Part::Requests => offboarding_queries::repair_requests(connection, &claim.realm, claim.task_id, keys)?,
+            Part::IndexRows => index_queries::repair_rows(connection, &claim.realm, keys)?,
+            Part::IndexedEntities => index_queries::repair_entities(connection, &claim.realm, claim.task_id, keys)?,
+            // An event that was sent cannot be withdrawn, and a missing one is not sent late: see `docs/consistency.md`.
             Part::Tombstones | Part::RemovalEvents => Vec::new(),
         };
         Ok(mended.into_iter().map(|key| (key, true)).collect())
     }
 
-    /// Mends all of these at once. If others hold some of it for too long, the chunk is done again with [`Check::mend_each`].
-    fn mend_all(self, connection: &mut PgConnection, claim: &Claimed, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
-        let keys: Vec<&str> = suspects.iter().filter(|suspect| suspect.mendable).map(|suspect| suspect.key.as_str()).collect();
-        let mended = if keys.is_empty() { HashMap::new() } else { self.mend(connection, claim, &keys)? };
-        let found = suspects.into_iter().filter_map(|suspect| match (suspect.mendable, mended.get(&suspect.key)) {
+    /// Repairs all of these at once. If others have locked some of them for too long, the chunk is done again with [`Check::repair_each`].
+    fn repair_all(self, connection: &mut PgConnection, claim: &ClaimedSlice, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
+        let keys: Vec<&str> = suspects.iter().filter(|suspect| suspect.repairable).map(|suspect| suspect.key.as_str()).collect();
+        let mended = if keys.is_empty() { HashMap::new() } else { self.repair(connection, claim, &keys)? };
+        let found = suspects.into_iter().filter_map(|suspect| match (suspect.repairable, mended.get(&suspect.key)) {
             (true, None) => None,
             (_, mended) => Some(Found { mended: mended == Some(&true), suspect }),
         });
         Ok(found.collect())
     }
 
-    /// Mends these one by one. What others hold is left as it is, and costs itself alone.
-    fn mend_each(self, connection: &mut PgConnection, claim: &Claimed, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
+    /// Repairs these one by one. Rows that others have locked are left as they are, and cost only themselves.
+    fn repair_each(self, connection: &mut PgConnection, claim: &ClaimedSlice, suspects: Vec<Suspect>) -> Work<Vec<Found>> {
         queries::hurry(connection, |connection| {
             let mut found = Vec::new();
             for suspect in suspects {
                 let alone = vec![suspect.clone()];
-                match connection.transaction(|connection| self.mend_all(connection, claim, alone)) {
+                match connection.transaction(|connection| self.repair_all(connection, claim, alone)) {
                     Ok(mended) => found.extend(mended),
                     Err(Fail::Database(error)) if fault(&error) == Fault::Locked => found.push(Found { suspect, mended: false }),
                     Err(fail) => return Err(fail),
@@ -95,7 +95,7 @@ impl Check {
 }
 
 impl TaskWork for Check {
-    fn plan(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<Plan> {
+    fn plan(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<Plan> {
         let extent = queries::extent(connection, &claim.realm)?;
         let cuts = match extent.entities > CUT_ABOVE {
             true => queries::cuts(connection, &claim.realm, extent.entities, SLICES)?,
@@ -107,21 +107,21 @@ impl TaskWork for Check {
     }
 
     /// Each part is counted by an index, and no filter makes that slow: it is not done in parts, but has more time.
-    fn planning(&self, _claim: &Claimed) -> Planning {
+    fn planning(&self, _claim: &ClaimedSlice) -> Planning {
         Planning::whole()
     }
 
-    fn plan_on(&self, connection: &mut PgConnection, claim: &Claimed, _planning: &mut Planning) -> Work<Option<Plan>> {
+    fn plan_on(&self, connection: &mut PgConnection, claim: &ClaimedSlice, _planning: &mut Planning) -> Work<Option<Plan>> {
         self.plan(connection, claim).map(Some)
     }
 
-    fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Step<Moved> {
-        let Look { met, cursor, more, suspects } = self.look(connection, claim, span)?;
-        // What the database refuses to have mended stays as it is, and is found.
+    fn chunk(&self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Step<Moved> {
+        let CheckedRows { met, cursor, more, suspects } = self.look(connection, claim, span)?;
+        // A row that the database refuses to change stays as it is, and is a finding.
         let found = match (claim.fix && span.refused.is_none(), span.locked) {
             (false, _) => suspects.into_iter().map(|suspect| Found { suspect, mended: false }).collect(),
-            (true, Locked::Await) => self.mend_all(connection, claim, suspects)?,
-            (true, Locked::Pass) => self.mend_each(connection, claim, suspects)?,
+            (true, Locked::Await) => self.repair_all(connection, claim, suspects)?,
+            (true, Locked::Pass) => self.repair_each(connection, claim, suspects)?,
         };
         if !found.is_empty() {
             queries::record(connection, claim, &found)?;

@@ -1,12 +1,15 @@
-//! Whether a database is named as libpq takes it, found out before libpq is asked: its messages repeat what it does not understand, and where a
-//! password has letters that belong to a URL, that is the password.
+//! Checks the address of a database before libpq does: libpq's messages repeat what it does not understand, and where a password has
+//! letters that belong to a URL, that is the password.
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str};
 
 use crate::error::cut;
 
+/// What is percent-encoded in a segment of a path, and in the host of a URL: all but the unreserved characters (RFC 3986, section 2.3).
+pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// What is said of an address that is none. Nothing of it is repeated: what is wrong may be the password.
-const FORM: &str = "is no URL of a Postgres: write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25";
+const FORM: &str = "is not a valid Postgres URL: write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25";
 
 /// The parameters that name files which libpq reads when it connects, and would not find before.
 const FILES: [&str; 4] = ["sslrootcert", "sslcert", "sslkey", "sslcrl"];
@@ -15,7 +18,7 @@ const FILES: [&str; 4] = ["sslrootcert", "sslcert", "sslkey", "sslcrl"];
 const NUMBERS: [&str; 6] =
     ["connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"];
 
-/// What is wrong with an address, if that can be known without connecting.
+/// The faults of an address, if that can be known without connecting.
 pub fn fault(text: &str) -> Option<String> {
     if !is_address(text) {
         return Some(FORM.to_owned());
@@ -27,7 +30,7 @@ pub fn fault(text: &str) -> Option<String> {
     let pairs = query.split(|letter: char| letter == '&' || letter.is_whitespace()).filter_map(|pair| pair.split_once('='));
     let is_whole = |value: &str| value.is_empty() || value.trim_matches('\'').parse::<i32>().is_ok();
     if let Some((name, value)) = pairs.clone().find(|(name, value)| NUMBERS.contains(name) && !is_whole(value)) {
-        return Some(format!("gives `{name}` the value {}, which is no whole number", cut(value)));
+        return Some(format!("gives `{name}` the value {}, which is not a whole number", cut(value)));
     }
     // The roots of the system are asked for by a word.
     let named = pairs.filter(|(name, value)| FILES.contains(name) && !value.is_empty() && *value != "system" && !value.contains('\''));
@@ -39,7 +42,7 @@ pub fn fault(text: &str) -> Option<String> {
     named.filter_map(unreadable).next()
 }
 
-/// Whether this is a URL that libpq reads as it was meant, or a connection string of words and values.
+/// Returns whether this is a URL that libpq reads as it was meant, or a connection string of words and values.
 fn is_address(text: &str) -> bool {
     match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
         Some(rest) => is_url(rest),
@@ -71,12 +74,12 @@ pub fn shown(text: &str) -> String {
     }
 }
 
-/// What follows `postgresql://`.
+/// The part after `postgresql://`.
 fn is_url(rest: &str) -> bool {
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = address.split_once('/').unwrap_or((address, ""));
     let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-    // What stands before the host ends at the first `@`, and the path is one name: where there are more, they belong to the password.
+    // The user part ends at the first `@`, and the path is one name: further ones belong to the password.
     !user.contains('@')
         && hosts.split(',').all(is_host)
         && !path.contains(['@', '/', ':'])
@@ -97,7 +100,7 @@ fn is_host(host: &str) -> bool {
     name.chars().all(|letter| letter.is_alphanumeric() || "-._:%".contains(letter)) && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether every percent sign begins a byte.
+/// Returns whether every percent sign begins a byte.
 fn is_encoded(text: &str) -> bool {
     text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
@@ -121,7 +124,7 @@ mod tests {
             assert_eq!(fault(good), None, "{good}");
         }
         for bad in ["postgresql://h/d?connect_timeout=abc", "host=h tcp_user_timeout=1s", "postgresql://h/d?x=y&keepalives_count=1.5"] {
-            assert!(fault(bad).is_some_and(|told| told.contains("no whole number")), "{bad}");
+            assert!(fault(bad).is_some_and(|reported| reported.contains("not a whole number")), "{bad}");
         }
     }
 
@@ -136,14 +139,17 @@ mod tests {
             assert_eq!(fault(&good), None, "{good}");
         }
         for bad in ["postgresql://u:hunter2@h/d?sslmode=require&sslrootcert=/no%20where", "host=h password=hunter2 sslkey=/nowhere"] {
-            let told = fault(bad).unwrap_or_default();
-            assert!(told.contains("where by `ssl") && told.contains("cannot be read") && !told.contains("hunter2"), "{told}");
+            let reported = fault(bad).unwrap_or_default();
+            assert!(
+                reported.contains("where by `ssl") && reported.contains("cannot be read") && !reported.contains("hunter2"),
+                "{reported}"
+            );
         }
     }
 
     #[test]
     fn an_address_is_shown_without_what_may_be_secret() {
-        for (address, told) in [
+        for (address, reported) in [
             ("postgresql://me:pass@db.example:5432/offboard?sslmode=require&password=pass", "`offboard` at db.example:5432"),
             ("postgres://db.example", "at db.example"),
             ("postgresql:///offboard?host=/run/postgresql&password=pass", "`offboard`"),
@@ -151,7 +157,7 @@ mod tests {
             ("password='host=pass dbname=pass' user=me", "given by `--database-url`"),
             ("", "given by `--database-url`"),
         ] {
-            assert_eq!(shown(address), told, "{address}");
+            assert_eq!(shown(address), reported, "{address}");
         }
     }
 

@@ -8,21 +8,21 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::telemetry;
 
-/// An answer that took longer tells the time too inexactly.
+/// An answer that took longer reports the time too inexactly.
 const EXACT: Duration = Duration::from_secs(1);
 /// A difference between the clocks that operators should know of.
 const WARN_ABOVE: TimeDelta = TimeDelta::seconds(5);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-struct Known {
+struct ClockReading {
     time: DateTime<Utc>,
     at: Instant,
     warned: Option<Instant>,
 }
 
-static KNOWN: RwLock<Option<Known>> = RwLock::new(None);
+static KNOWN: RwLock<Option<ClockReading>> = RwLock::new(None);
 
-/// The time by the database's clock: as it was last told, and what has passed since. Before it was told, the time by our own.
+/// The time by the database's clock: the last one read, and the time since. Before the first one is read, the time by our own clock.
 pub fn now() -> DateTime<Utc> {
     match &*KNOWN.read().unwrap_or_else(PoisonError::into_inner) {
         Some(known) => known.time + known.at.elapsed(),
@@ -30,7 +30,7 @@ pub fn now() -> DateTime<Utc> {
     }
 }
 
-/// The database has told its time when it was asked at `asked`.
+/// The database has reported its time when it was asked at `asked`.
 pub(super) fn set(time: DateTime<Utc>, asked: Instant) {
     let took = asked.elapsed();
     if took > EXACT {
@@ -49,7 +49,7 @@ pub(super) fn set(time: DateTime<Utc>, asked: Instant) {
         );
         warned = Some(Instant::now());
     }
-    *known = Some(Known { time, at, warned });
+    *known = Some(ClockReading { time, at, warned });
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How long the caller of the work at hand waits. No statement is to run for longer.
+//! How long the caller of the present work waits. No statement is to run for longer.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ tokio::task_local! {
     static DEADLINE: Instant;
 }
 
-/// Does work for a caller who waits until then: every [`Db::run`](super::Db::run) in it ends its statements by that time.
+/// Does work for a caller that waits until then: every [`Db::run`](super::Db::run) in it ends its statements by that time.
 pub async fn until<T>(deadline: Instant, work: impl Future<Output = T>) -> T {
     DEADLINE.scope(deadline, work).await
 }
@@ -19,15 +19,15 @@ pub fn until_sync<T>(deadline: Instant, work: impl FnOnce() -> T) -> T {
     DEADLINE.sync_scope(deadline, work)
 }
 
-/// The deadline of the work at hand, if it has one.
+/// The deadline of the present work, if it has one.
 pub(super) fn current() -> Option<Instant> {
     DEADLINE.try_with(|deadline| *deadline).ok()
 }
 
-/// How long a statement may run for a caller who waits until `deadline`, and never for longer than `longest`.
+/// How long a statement may run for a caller that waits until `deadline`, and never for longer than `longest`.
 ///
-/// The time is cut to three significant binary digits, at most an eighth of it, so that callers who give the same time find the session as the
-/// last one left it: telling Postgres costs a round trip.
+/// The time is cut to three significant binary digits, at most an eighth of it, so that callers who give the same time find the session as
+/// the last one left it: reporting Postgres costs a round trip.
 pub(super) fn allowance(deadline: Option<Instant>, longest: Duration) -> Result<Duration, Error> {
     let Some(deadline) = deadline else { return Ok(longest) };
     let left = deadline.saturating_duration_since(Instant::now()).as_millis();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_begun_for_a_caller_who_is_gone() {
+    fn nothing_is_begun_for_a_caller_who_has_left() {
         assert_eq!(allowance(Some(Instant::now()), LONGEST).unwrap_err().code(), Code::DeadlineExceeded);
     }
 

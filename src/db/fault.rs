@@ -5,7 +5,7 @@ use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use crate::error::{Code, Error};
 use crate::limits::database::{LOCK_TIME, STATEMENT_TIME};
 
-/// What a failed statement asks of its caller.
+/// The consequence of a failed statement for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Lost a race that the database resolved by giving up: the same work may simply be done again.
@@ -14,8 +14,10 @@ pub enum Fault {
     Timeout,
     /// A row stayed locked for longer than the lock timeout.
     Locked,
-    /// The connection is gone or could not be had.
+    /// The connection was lost or could not be opened.
     Away,
+    /// The backend knows nothing of what this session has prepared, or has something else by that name: another session has it too, or had it before.
+    Shared,
     /// The database takes no changes: it follows another one, or its operator has said so.
     ReadOnly,
     /// The database has no room: its disk is full, its memory or its connections are used up.
@@ -24,17 +26,19 @@ pub enum Fault {
     Expression,
     /// Cannot store a text as it is.
     Text,
-    /// A key is there already; the constraint's name where the database told it.
+    /// The key exists already; the constraint's name where the database reports it.
     Duplicate,
     /// The role may not do this.
     Denied,
-    /// There is no such table or column: the schema is that of another version.
+    /// There is no such table or column: the schema is of another version.
     Missing,
+    /// A trigger refuses it: none of ours raises anything.
+    Raised,
     /// Everything else.
     Other,
 }
 
-/// The SQLSTATE of a failure; `None` of one that the server has not told, such as a connection that broke.
+/// The SQLSTATE of a failure; `None` of one that the server has not reported, such as a connection that broke.
 ///
 /// diesel keeps it to itself. Our `pq-sys` hands it on where diesel asks libpq for the column, which makes this the only use of the column.
 pub fn sqlstate(error: &Diesel) -> Option<&str> {
@@ -70,25 +74,44 @@ fn by_number(sqlstate: &str) -> Fault {
         "2201B" => Fault::Expression,
         "22021" | "22P05" => Fault::Text,
         "42501" => Fault::Denied,
+        "P0001" => Fault::Raised,
         "42P01" | "42703" => Fault::Missing,
         // An error of the disk; a full one among others, by where it strikes.
         "58030" => Fault::Exhausted,
-        // Shutdowns, timeouts of sessions, and statements that a pooler has prepared on another connection.
-        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" | "26000" => Fault::Away,
+        // Statements that are prepared or are not, and messages that do not fit what is: a pooler has given the session another backend.
+        "42P05" | "26000" | "08P01" => Fault::Shared,
+        // Shutdowns and timeouts of sessions.
+        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" => Fault::Away,
         _ if sqlstate.starts_with("08") => Fault::Away,
         _ if sqlstate.starts_with("53") => Fault::Exhausted,
         _ => Fault::Other,
     }
 }
 
-/// Whether the database refuses what a statement would do to its rows, by a trigger or a constraint or because they are damaged: it does so
-/// again, however often that is tried. The statement itself may be at fault as well.
+/// Whether a statement is prepared that should not be, or is not that should: what a session has prepared is on another backend.
+pub(super) fn is_on_another_backend(error: &Diesel) -> bool {
+    // Poolers give the number of broken protocols to whatever goes wrong between them and the server.
+    fault(error) == Fault::Shared && sqlstate(error) != Some("08P01")
+}
+
+/// Whether a pooler has kept a session waiting for a backend until its own time for that was over. It has no number of its own, and no languages.
+pub(super) fn is_out_of_turn(error: &Diesel) -> bool {
+    matches!(error, Diesel::DatabaseError(_, reported) if sqlstate(error) == Some("08P01") && reported.message().contains("query_wait_timeout"))
+}
+
+/// Whether a statement gave up waiting for a lock: it has changed nothing.
+pub fn is_locked(error: &Diesel) -> bool {
+    fault(error) == Fault::Locked
+}
+
+/// Returns whether the database refuses what a statement would do to its rows, by a trigger or a constraint or because they are damaged: it
+/// does so again, however often that is tried. The statement itself may be at fault as well.
 pub fn is_refusal(error: &Diesel) -> bool {
     // A file that cannot be read is of many rows.
     let is_of_files = sqlstate(error).is_some_and(|number| number.starts_with("58"));
     !is_of_files
         && matches!(error, Diesel::DatabaseError(..))
-        && matches!(fault(error), Fault::Other | Fault::Duplicate | Fault::Denied | Fault::Missing | Fault::Text)
+        && matches!(fault(error), Fault::Other | Fault::Raised | Fault::Duplicate | Fault::Denied | Fault::Missing | Fault::Text)
 }
 
 /// A failure and its number, for the log.
@@ -119,12 +142,12 @@ impl From<Diesel> for Error {
                 Error::unavailable("Others are at work on the same thing; try again.").caused_by(cause)
             }
             Fault::Conflict => Error::unavailable("Others are at work on the same thing; try again.").caused_by(cause),
-            Fault::Away => Error::unavailable("The database cannot be reached.").caused_by(cause),
+            Fault::Away | Fault::Shared => Error::unavailable("The database cannot be reached.").caused_by(cause),
             Fault::ReadOnly => Error::unavailable("The database takes no changes for now.").caused_by(cause),
             Fault::Exhausted => Error::unavailable("The database has no room for this now.").caused_by(cause),
             Fault::Expression => {
                 let message = "The database cannot use a regular expression of the filter; write it shorter, with less that is repeated.";
-                // Where it stands in nearly every request; whoever knows better says so.
+                // Its place in nearly every request; code that knows better overrides it.
                 Error::new(Code::InvalidFilter, message).with("field", "filter").caused_by(cause)
             }
             Fault::Text => {
@@ -138,6 +161,10 @@ impl From<Diesel> for Error {
                 let message = "The database has not the schema of this version; `offboard migrate` brings it up to date.";
                 Error::unavailable(message).caused_by(cause)
             }
+            Fault::Raised => {
+                let message = "A trigger of the database refuses what the call would do; the service's log says why.";
+                Error::new(Code::RefusedByDatabase, message).caused_by(cause)
+            }
             Fault::Duplicate | Fault::Other => Error::internal(cause),
         }
     }
@@ -149,9 +176,9 @@ mod tests {
 
     use super::*;
 
-    struct Told(&'static str);
+    struct LocalizedError(&'static str);
 
-    impl DatabaseErrorInformation for Told {
+    impl DatabaseErrorInformation for LocalizedError {
         fn message(&self) -> &str {
             "Verklemmung entdeckt"
         }
@@ -176,11 +203,11 @@ mod tests {
     }
 
     fn error(number: &'static str) -> Error {
-        Error::from(Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(Told(number))))
+        Error::from(Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(LocalizedError(number))))
     }
 
     #[test]
-    fn a_number_says_what_a_caller_is_told() {
+    fn a_number_says_what_a_caller_is_reported() {
         for (number, code) in [
             ("40001", Code::Unavailable),
             ("40P01", Code::Unavailable),
@@ -191,6 +218,8 @@ mod tests {
             ("57P03", Code::Unavailable),
             ("08006", Code::Unavailable),
             ("08P01", Code::Unavailable),
+            ("26000", Code::Unavailable),
+            ("42P05", Code::Unavailable),
             ("53100", Code::Unavailable),
             ("53300", Code::Unavailable),
             ("58030", Code::Unavailable),
@@ -198,6 +227,7 @@ mod tests {
             ("22021", Code::ValidationFailed),
             ("22P02", Code::Internal),
             ("42501", Code::Unavailable),
+            ("P0001", Code::RefusedByDatabase),
             ("42P01", Code::Unavailable),
         ] {
             assert_eq!(error(number).code(), code, "{number}");

@@ -1,14 +1,15 @@
 //! Statements that a condition of the caller's is put into: the filter of a list.
 //!
-//! There is no end of filters, and a connection would keep a prepared statement of each, so what has one is prepared for one execution.
+//! Filters are unlimited in number, and a connection would keep a prepared statement of each, so a statement with one is prepared for one
+//! execution.
 
 use diesel::QueryResult;
 use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping, is_aggregate};
 use diesel::pg::{Pg, PgConnection};
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, Query, QueryFragment};
 use diesel::sql_types::Bool;
 
-use crate::db::statement::{Segment, segments};
+use crate::db::statement::{built, push_text};
 
 /// A statement of [`statement!`](crate::db::statement), taken apart.
 pub trait Statement {
@@ -18,7 +19,7 @@ pub trait Statement {
     /// Pushes the value of a parameter.
     fn push<'b>(&'b self, name: &str, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()>;
 
-    /// This statement with a condition, if there is one, behind an `AND` where `{filter}` stands in its text.
+    /// This statement with a condition, if there is one, after an `AND` in place of `{filter}` in its text.
     fn filtered<P>(self, condition: Option<P>) -> Filtered<Self, P>
     where
         Self: Sized,
@@ -36,27 +37,19 @@ pub struct Filtered<S, P> {
 
 impl<S: Statement, P: QueryFragment<Pg>> QueryFragment<Pg> for Filtered<S, P> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        for segment in segments(S::TEXT) {
-            match (segment, &self.condition) {
-                (Segment::Sql(sql), _) => out.push_sql(sql),
-                (Segment::Parameter("filter"), None) => {}
-                (Segment::Parameter("filter"), Some(condition)) => {
-                    out.unsafe_to_cache_prepared();
-                    out.push_sql(" AND ");
-                    condition.walk_ast(out.reborrow())?;
-                }
-                (Segment::Parameter(name), _) => self.statement.push(name, &mut out)?,
+        push_text(S::TEXT, &mut out, |name, out| match (name, &self.condition) {
+            ("filter", None) => Ok(()),
+            ("filter", Some(condition)) => {
+                out.unsafe_to_cache_prepared();
+                out.push_sql(" AND ");
+                condition.walk_ast(out.reborrow())
             }
-        }
-        Ok(())
+            (name, _) => self.statement.push(name, out),
+        })
     }
 }
 
-// Cached by its text, where it is cached.
-impl<S, P> QueryId for Filtered<S, P> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
+built!(Filtered<S, P>; S, P);
 
 impl<S: Query, P> Query for Filtered<S, P> {
     type SqlType = S::SqlType;
@@ -75,10 +68,7 @@ impl<P: QueryFragment<Pg>> QueryFragment<Pg> for Condition<P> {
     }
 }
 
-impl<P> QueryId for Condition<P> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
+built!(Condition<P>; P);
 
 impl<P> Expression for Condition<P> {
     type SqlType = Bool;

@@ -1,4 +1,4 @@
-//! Whether a database can be used at all: its encoding, and what stands in between.
+//! Checks whether a database can be used at all: its encoding, and a pooler in between.
 //!
 //! A session of ours is more than its transactions: it has settings, prepared statements and a lock now and then. A pooler that gives each
 //! transaction another backend breaks all three, some without a word. So it is found out before anything is done.
@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use diesel::result::Error as Diesel;
 use diesel::sql_types::Integer;
 
+use super::fault::is_on_another_backend;
 use super::options::Options;
 use super::session::{self, Refused, Session};
 use crate::error::Result;
@@ -15,10 +16,6 @@ use crate::error::Result;
 /// How many further sessions are opened, at most, to find two that share a backend. A pooler gives the second the backend that the first has just
 /// left, or the first another one at its next transaction, unless others happen to call at the same moment.
 const SESSIONS: usize = 4;
-
-/// What is said of a pooler that shares backends.
-const SHARED: &str = "The database is reached through a pooler that shares backends between sessions (transaction or statement mode); \
-                      use its session mode, or connect to Postgres itself.";
 
 /// The same as [`check`], and fails with [`Refused::Denied`] if the server lets nobody in: for the start, when that is a mistake and no outage.
 pub fn check_at_start(options: &Options) -> Result<(), Refused> {
@@ -35,15 +32,18 @@ pub fn check(options: &Options) -> Result<(), Refused> {
 
 /// The same from a first connection, which is given back. Opens up to five more, and none where no pooler is in between.
 pub(super) fn check_from(options: &Options, first: Session) -> Result<Session, Refused> {
-    // A pooler makes up what it tells of the backend at the start, before there is one.
-    if first.told == first.backend { Ok(first) } else { check_pooler(options, first) }
+    // A pooler makes up what it reports the backend at the start, before there is one.
+    if first.reported == first.backend { Ok(first) } else { check_pooler(options, first) }
 }
 
 /// Two sessions that live at the same time have two backends, each the same all the time. Where the second holds its own by a transaction, the first
 /// cannot have it unless they share.
 fn check_pooler(options: &Options, mut first: Session) -> Result<Session, Refused> {
-    let away = |error| Refused::Away(diesel::ConnectionError::CouldntSetupConfiguration(error));
-    let unfit = || Refused::Unfit(SHARED.to_owned());
+    let unfit = || Refused::Unfit(session::SHARED.to_owned());
+    let away = |error| match error {
+        error if is_on_another_backend(&error) => unfit(),
+        error => Refused::Away(diesel::ConnectionError::CouldntSetupConfiguration(error)),
+    };
     let mut others = Vec::new();
     for _ in 0..SESSIONS {
         let before = backend(&mut first).map_err(away)?;
@@ -52,7 +52,7 @@ fn check_pooler(options: &Options, mut first: Session) -> Result<Session, Refuse
             Err(Refused::Unfit(sentence)) => return Err(Refused::Unfit(sentence)),
             Err(Refused::Denied(sentence)) => return Err(Refused::Denied(sentence)),
             // No backend is free, or not in time: as far as could be found out.
-            Err(Refused::Away(_) | Refused::Crowded) => return Ok(first),
+            Err(Refused::Away(_) | Refused::Crowded | Refused::Queued) => return Ok(first),
         };
         match other.connection.batch_execute("BEGIN").and_then(|()| backend(&mut other)) {
             Ok(theirs) if theirs == before => return Err(unfit()),

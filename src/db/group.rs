@@ -4,7 +4,7 @@
 //! with them. So a service with little to do answers each call by itself, at once, and one with much to do wakes fewer threads and sends fewer
 //! statements than it has calls.
 //!
-//! Realms take turns in what is done next, and have at most half of the queue. A call that waits goes away with its caller.
+//! Realms take turns, and have at most half of the queue. A call that waits leaves the queue when its caller does.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,8 +15,8 @@ use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::db::abandoned::{Abandonable, Doing, Waiting};
 use crate::db::deadline;
-use crate::db::errand::{Doing, Errand, Waiting};
 use crate::db::pool::{Db, Failed};
 use crate::db::share::busy;
 use crate::db::{Fail, Work};
@@ -30,15 +30,16 @@ const CHANGING: usize = 1;
 
 /// A call that can be done together with others of its kind.
 pub trait Together: Send + Sync + 'static {
-    /// What becomes of it.
+    /// The result of the call.
     type Answer: Send + 'static;
-    /// Whether it changes nothing. Of such calls two groups are under way at once, and of others one.
+    /// True if it changes nothing. Of such calls two groups are under way at once, and of others one.
     const ONLY_READS: bool;
-    /// Whether each of them is little work for the database, even where its caller's calls compute for long in the service.
+    /// True if each of them is little work for the database, even where its caller's calls compute for long in the service.
     const IS_SMALL: bool;
 
-    /// What becomes of each, in their order; none of one that has changed nothing and is to be done by itself. It is one statement, which waits for
-    /// nobody: a row that somebody else has locked is a reason to do a call by itself. Where it fails, none of them may have changed anything.
+    /// The result of each call, in their order; none for one that has changed nothing and is to be done by itself. It is one statement,
+    /// which waits for nobody: a call whose row somebody else has locked is done by itself. If it fails, none of them may have changed
+    /// anything.
     fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Self::Answer>>>
     where
         Self: Sized;
@@ -80,7 +81,7 @@ impl Drop for Member {
         if let Some(shared) = self.0.get()
             && shared.left.fetch_sub(1, Ordering::AcqRel) == 1
         {
-            // The last one has gone; if the work is not over, it is abandoned.
+            // The last caller has left; if the work is not over, it is abandoned.
             drop(shared.take());
         }
     }
@@ -102,7 +103,7 @@ impl<C: Together> Group<C> {
     pub async fn call(&self, call: C) -> Result<Option<C::Answer>> {
         Form::check_current()?;
         let party = shares::current();
-        // What is known to compute for long is shared out by who calls.
+        // Calls that are expected to compute for long are shared out by caller.
         if !C::IS_SMALL && party.as_ref().is_some_and(|party| party.heavy) {
             return Ok(None);
         }
@@ -174,7 +175,7 @@ impl<C: Together> Driver<C> {
         }
     }
 
-    /// What is to be done next. If there is nothing, the driver is none any more.
+    /// The next calls to do. If there are none, the driver stops being one.
     fn next(&mut self) -> Option<Vec<Entry<C>>> {
         let mut queue = self.inner.queue();
         let mut entries = Vec::new();
@@ -196,9 +197,10 @@ impl<C: Together> Driver<C> {
         if entries.len() == GROUP_CALLS {
             GROUP.reached();
         }
-        let errand = Arc::new(Errand::default());
-        let shared = Arc::new(Shared { waiting: Mutex::new(Some(Waiting::new(errand.clone()))), left: AtomicUsize::new(entries.len()) });
-        let doing = Doing(errand);
+        let abandonable = Arc::new(Abandonable::default());
+        let shared =
+            Arc::new(Shared { waiting: Mutex::new(Some(Waiting::new(abandonable.clone()))), left: AtomicUsize::new(entries.len()) });
+        let doing = Doing(abandonable);
         let mut calls = Vec::with_capacity(entries.len());
         let mut callers = Vec::with_capacity(entries.len());
         // One that does not know how long it waits has as long as any.
@@ -218,7 +220,7 @@ impl<C: Together> Driver<C> {
         if let Some(waiting) = shared.take() {
             waiting.done();
         }
-        // Whoever has gone needs no answer.
+        // A caller who has left needs no response.
         match outcome {
             Ok(answers) => {
                 for (caller, answer) in callers.into_iter().zip(answers) {
@@ -232,7 +234,7 @@ impl<C: Together> Driver<C> {
                 }
             }
             Err(Failed { error, .. }) => {
-                // The cause is told once.
+                // The cause is reported once.
                 let first = callers.pop();
                 for caller in callers {
                     let _ = caller.send(Err(error.without_cause()));
@@ -244,7 +246,7 @@ impl<C: Together> Driver<C> {
 }
 
 impl<C: Together> Drop for Driver<C> {
-    /// Where work panics another one goes on with those who wait. One that never begins is no driver: the process ends.
+    /// Where work panics another one continues with those who wait. One that never begins is not a driver: the process ends.
     fn drop(&mut self) {
         match (self.state, Handle::try_current()) {
             (Driving::Over, _) => {}
@@ -257,7 +259,7 @@ impl<C: Together> Drop for Driver<C> {
     }
 }
 
-/// What waits, by realm.
+/// The waiting calls, by realm.
 struct Queue<T> {
     /// How many threads are at work.
     drivers: usize,

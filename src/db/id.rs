@@ -7,7 +7,7 @@ use crate::error::Violations;
 /// The longest id, in characters.
 pub const MAX_LENGTH: usize = 128;
 
-/// Whether this is an id: 1 to 128 characters from `A-Z a-z 0-9 . _ ~ -`.
+/// Returns whether this is an id: 1 to 128 characters from `A-Z a-z 0-9 . _ ~ -`.
 pub fn is_id(text: &str) -> bool {
     (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
 }
@@ -31,7 +31,7 @@ pub fn check_new_id(text: &str, field: &str, violations: &mut Violations) {
     }
 }
 
-/// Whether this is an id that something new may have.
+/// Returns whether this is an id that something new may have.
 pub fn is_new_id(text: &str) -> bool {
     is_id(text) && !is_dots(text)
 }

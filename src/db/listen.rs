@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::options::Options;
 use crate::db::outage::{self, Opener};
-use crate::db::reserve::Place;
+use crate::db::reserve::ReservedConnection;
 use crate::error::one_line;
 use crate::telemetry::Seldom;
 
@@ -73,12 +73,12 @@ impl WakeUps {
 }
 
 /// Listens in a thread of its own until `stop`, over a connection at this place; reconnects when that is lost.
-pub fn spawn(place: Place, topics: Topics, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
-    let options = Options { statement_timeout: TEST_TIME, ..place.options().clone() };
+pub fn spawn(reserved: ReservedConnection, topics: Topics, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let options = Options { statement_timeout: TEST_TIME, ..reserved.options().clone() };
     std::thread::Builder::new().name("listen".to_owned()).spawn(move || {
         let (mut after, mut refusals) = (RECONNECT_AFTER.0, Seldom::default());
         while !stop.is_cancelled() {
-            match place.open(&options, &stop) {
+            match reserved.open(&options, &stop) {
                 Ok(mut session) => match listen(&mut session.connection, &topics, &stop) {
                     Ok(()) => {}
                     Err(Ended::Lost(error)) => {
@@ -87,7 +87,7 @@ pub fn spawn(place: Place, topics: Topics, stop: CancellationToken) -> std::io::
                     }
                     // A standby lets nobody listen, and may be one for long.
                     Err(Ended::Refused(error)) => {
-                        if let Some(times) = refusals.tell() {
+                        if let Some(times) = refusals.report() {
                             tracing::warn!(cause = one_line(&error.to_string()), times, "cannot listen for wake-ups");
                         }
                     }

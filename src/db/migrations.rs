@@ -12,7 +12,7 @@ use diesel::{Connection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::db::fault::{Fault, fault, sqlstate};
-use crate::db::schema_queries::{ReadApplied, ReadPlace, ReadTables, UNDEFINED_TABLE};
+use crate::db::schema_queries::{ReadApplied, ReadPlace, ReadTables, TakeTurn, UNDEFINED_TABLE};
 use crate::error::{Code, Error, Result, cut};
 use crate::limits::database::{MIGRATION_LOCK, MIGRATION_LOCK_MILLIS};
 
@@ -28,13 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Applies what is missing and returns the versions applied. Replicas may start together: one migrates, the others wait and find it done.
 ///
-/// A statement that has to wait for a lock holds up everyone who comes after it, readers included. So each waits for a moment only; then the
+/// A statement that has to wait for a lock delays everyone who comes after it, readers included. So each waits for a moment only; then the
 /// migration is rolled back, lets the others through, and is tried again.
 ///
-/// A schema that holds tables of others is left alone, unless it is to be shared with them.
+/// A schema that contains tables of others is left alone, unless it is to be shared with them.
 pub fn migrate(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<String>> {
-    // Migrations may take longer than any call. Of the advisory lock, which keeps nobody but another migration waiting, so may the wait.
-    connection.batch_execute(&format!("SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})"))?;
+    // Migrations may take longer than any call, and so may the wait for another one.
+    connection.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0")?;
+    take_turn(connection)?;
     let applied = apply(connection, into_existing);
     let released = connection.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"));
     let applied = applied?;
@@ -42,10 +43,20 @@ pub fn migrate(connection: &mut PgConnection, into_existing: bool) -> Result<Vec
     Ok(applied)
 }
 
+/// Waits until no other migration is under way. Between checks there is no statement: one that waited would have a snapshot, and an index
+/// that is built concurrently waits for all that have an older one.
+#[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
+fn take_turn(connection: &mut PgConnection) -> Result<()> {
+    while !(TakeTurn { lock: LOCK }).get_result::<(bool,)>(connection)?.0 {
+        std::thread::sleep(AGAIN_AFTER.0);
+    }
+    Ok(())
+}
+
 fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<String>> {
     connection.batch_execute(&format!("SET lock_timeout = {MIGRATION_LOCK_MILLIS}"))?;
     let last = LastFault::of(connection);
-    let missing = match schema_state(connection)? {
+    let missing = match read_patiently(&last, connection)? {
         SchemaState::Current | SchemaState::Ahead(_) => return Ok(Vec::new()),
         SchemaState::Foreign(others) if !into_existing || others.collides => return Err(others.refusal()),
         SchemaState::Foreign(_) => versions(&all()?).collect(),
@@ -58,23 +69,61 @@ fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<Strin
     for migration in all()? {
         let version = migration.name().version().to_string();
         if missing.contains(&version) {
-            patiently(&version, &last, || connection.run_migration(&*migration).map(drop))?;
+            patiently(&version, &last, || run(connection, &*migration))?;
             applied.push(version);
         }
     }
     Ok(applied)
 }
 
-type Applied = diesel::migration::Result<()>;
+/// Compares the migrations of this binary with those that the database has, as one who migrates does: others may have locked the table of those.
+pub fn patient_schema_state(connection: &mut PgConnection) -> Result<SchemaState> {
+    connection.batch_execute(&format!("SET lock_timeout = {MIGRATION_LOCK_MILLIS}"))?;
+    let last = LastFault::of(connection);
+    read_patiently(&last, connection)
+}
+
+fn read_patiently(last: &LastFault, connection: &mut PgConnection) -> Result<SchemaState> {
+    let mut failed = None;
+    let read = patiently("of the table of migrations", last, || {
+        last.clear();
+        let read = schema_state(connection);
+        read.map_err(|error| {
+            let reported = error.to_string();
+            failed = Some(error);
+            reported.into()
+        })
+    });
+    // What is no matter of patience is told as it is.
+    match failed {
+        Some(error) if read.is_err() && !matches!(last.get(), Some(Fault::Locked | Fault::Conflict)) => Err(error),
+        _ => read,
+    }
+}
+
+type Attempted<T> = diesel::migration::Result<T>;
+
+/// Applies one. What is built concurrently is not rolled back where it fails, so what an earlier try left is taken away first; and nobody waits
+/// behind it while it waits.
+fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Attempted<()> {
+    if migration.metadata().run_in_transaction() {
+        return connection.run_migration(migration).map(drop);
+    }
+    connection.batch_execute("SET lock_timeout = 0")?;
+    let ran = migration.revert(connection).and_then(|()| connection.run_migration(migration));
+    let restored = connection.batch_execute(&format!("SET lock_timeout = {MIGRATION_LOCK_MILLIS}"));
+    ran?;
+    Ok(restored?)
+}
 
 /// Does it, and again while others hold what it needs.
 #[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
-fn patiently(what: &str, last: &LastFault, mut attempt: impl FnMut() -> Applied) -> Result<()> {
+fn patiently<T>(what: &str, last: &LastFault, mut attempt: impl FnMut() -> Attempted<T>) -> Result<T> {
     let until = Instant::now() + PATIENCE;
     let mut pause = AGAIN_AFTER.0;
     loop {
         let error = match attempt() {
-            Ok(()) => return Ok(()),
+            Ok(done) => return Ok(done),
             Err(error) => error,
         };
         let fault = last.get();
@@ -82,13 +131,13 @@ fn patiently(what: &str, last: &LastFault, mut attempt: impl FnMut() -> Applied)
             return Err(refused(what, fault, error));
         }
         MIGRATION_LOCK.reached();
-        tracing::warn!(migration = what, "others hold what the migration needs; it is tried again");
+        tracing::warn!(migration = what, "other sessions have locks that the migration needs; it is tried again");
         std::thread::sleep(pause);
         pause = (pause * 2).min(AGAIN_AFTER.1);
     }
 }
 
-/// What the last statement that failed on a connection failed of; the errors of migrations keep it to themselves.
+/// The last failure of a statement on a connection; the errors of migrations do not pass it on.
 struct LastFault(Arc<Mutex<Option<Fault>>>);
 
 impl LastFault {
@@ -106,27 +155,31 @@ impl LastFault {
         LastFault(last)
     }
 
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn get(&self) -> Option<Fault> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the person who migrates is told.
+/// The message to the person who migrates.
 fn refused(what: &str, fault: Option<Fault>, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
-    let told = match fault {
+    let reported = match fault {
         Some(Fault::Denied) => {
             "The role may not change the schema; migrate with the role that owns it, or grant CREATE on the database and on the schema."
                 .to_owned()
         }
         Some(Fault::ReadOnly) => "The database takes no changes: it is a standby, or set to be read only.".to_owned(),
         Some(Fault::Locked | Fault::Conflict) => {
-            format!("Migration {what} was not let through by others who use the database for {} minutes.", PATIENCE.as_secs() / 60)
+            format!("Migration {what} waited {} minutes for the locks of other sessions and was given up.", PATIENCE.as_secs() / 60)
         }
         Some(Fault::Exhausted) => "The database has no room: its disk or its memory is full.".to_owned(),
         Some(Fault::Away) => "The connection to the database was lost.".to_owned(),
         _ => format!("Migration {what} failed."),
     };
-    Error::new(Code::Unavailable, told).caused_by(error)
+    Error::new(Code::Unavailable, reported).caused_by(error)
 }
 
 /// How the database's schema stands to this binary.
@@ -159,7 +212,7 @@ impl fmt::Display for Ahead {
         let version = env!("CARGO_PKG_VERSION");
         write!(
             f,
-            "the schema is newer than this offboard {version}: its last migration is {schema}, and the last that is known here is {known}"
+            "the schema is newer than this offboard {version}: its last migration is {schema}, and the last that this version knows is {known}"
         )
     }
 }
@@ -171,9 +224,9 @@ pub struct Absent {
 }
 
 impl Absent {
-    /// What the person is told who would use it.
+    /// The message to the person who would use it.
     pub fn refusal(&self) -> Error {
-        Error::new(Code::ValidationFailed, format!("{self}: make it by `CREATE SCHEMA`, or mend the `search_path` of the URL."))
+        Error::new(Code::ValidationFailed, format!("{self}: make it by `CREATE SCHEMA`, or fix the `search_path` of the URL."))
     }
 }
 
@@ -183,21 +236,21 @@ impl fmt::Display for Absent {
     }
 }
 
-/// What is of others.
+/// The objects of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Others {
     /// The schema that it is in.
     schema: String,
     /// The first tables, views and sequences.
     tables: Vec<String>,
-    /// Whether another application has noted migrations where we would note ours.
+    /// True if another application has noted migrations where we would note ours.
     migrates: bool,
-    /// Whether some of those have the numbers of ours.
+    /// True if some of those have the numbers of ours.
     collides: bool,
 }
 
 impl Others {
-    /// What the person is told who would make ours beside them.
+    /// The message to the person who would make our tables beside them.
     pub fn refusal(&self) -> Error {
         const SHOWN: usize = 3;
         let Others { schema, tables, migrates, collides } = self;

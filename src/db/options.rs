@@ -7,9 +7,9 @@ use std::time::Duration;
 pub struct Options {
     /// A libpq URL or connection string.
     pub database_url: String,
-    /// How many connections this process may hold.
+    /// How many connections this process may have.
     pub pool_size: u32,
-    /// How many calls may wait for a connection before further ones are turned away with `unavailable`.
+    /// How many calls may wait for a connection before further ones are refused with `unavailable`.
     pub queue_limit: usize,
     /// How long a call may wait for a connection.
     pub acquire_timeout: Duration,

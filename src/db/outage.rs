@@ -1,5 +1,5 @@
-//! One outage of the database is told of as one: the log has a line at its beginning, one a minute while it lasts, and one at its end. What fails
-//! meanwhile for want of the database is noted for who debugs.
+//! One outage of the database is reported as one: the log has a line at its beginning, one a minute while it lasts, and one at its end.
+//! Failures that it causes meanwhile are logged at debug.
 
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,56 +7,71 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
 
-/// The least time between two lines that tell of an outage.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// The least time between two lines that report an outage.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// Who opens connections to the database, each by itself: as long as one of them cannot, the outage lasts.
+/// A failure of who has not failed again for so long says nothing of now, where readiness finds nothing wrong: who opens a connection when it needs one
+/// does not say that it could.
+const STALE: Duration = Duration::from_secs(2);
+
+/// Who finds out that the database cannot be used, each by itself: as long as one of them does, the outage lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Opener {
-    /// The pool.
+    /// The pool, where it opens a connection.
     Pool,
-    /// What looks at the database for probes.
+    /// The judgement of readiness. As it turns, the log says so, and where it turns back the outage is over.
     Probe,
-    /// What listens for wake-ups.
+    /// The listener for wake-ups.
     Listener,
 }
 
 /// The outage of the one database that a process has.
-static OUTAGE: Mutex<Outage> = Mutex::new(Outage { failing: [false; 3], since: None, told: None, is_told: false, failures: 0 });
+static OUTAGE: Mutex<Outage> = Mutex::new(Outage::NONE);
 
 #[derive(Debug)]
 struct Outage {
-    /// Who failed last, by [`Opener`].
-    failing: [bool; 3],
+    /// When each failed last, by [`Opener`], if that is not over.
+    failing: [Option<Instant>; 3],
     since: Option<Instant>,
-    /// When the log told of one last.
-    told: Option<Instant>,
-    /// Whether it told of this one.
-    is_told: bool,
+    /// When the log reported one last.
+    reported: Option<Instant>,
+    /// True if it reported this one.
+    is_reported: bool,
     failures: u64,
 }
 
 impl Outage {
+    const NONE: Outage = Outage { failing: [None; 3], since: None, reported: None, is_reported: false, failures: 0 };
+
     /// One fails. Returns how often that has happened in this outage, if it is to be told now.
     fn failed(&mut self, opener: Opener, now: Instant) -> Option<u64> {
-        self.failing[opener as usize] = true;
+        let turns = matches!(opener, Opener::Probe) && self.failing[opener as usize].is_none();
+        self.failing[opener as usize] = Some(now);
         self.failures += 1;
+        let is_new = turns && !self.is_reported;
+        if is_new {
+            self.since = Some(now);
+        }
         self.since.get_or_insert(now);
-        if self.told.is_some_and(|told| now.duration_since(told) < TELL_EVERY) {
+        if !is_new && self.reported.is_some_and(|reported| now.duration_since(reported) < REPORT_EVERY) {
             return None;
         }
-        (self.told, self.is_told) = (Some(now), true);
+        (self.reported, self.is_reported) = (Some(now), true);
         Some(self.failures)
     }
 
-    /// One does not fail. Returns for how long the outage lasted, and how often one failed, if it is over and was told of.
+    /// One does not fail. Returns for how long the outage lasted, and how often one failed, if it is over and was reported.
     fn succeeded(&mut self, opener: Opener, now: Instant) -> Option<(Duration, u64)> {
-        self.failing[opener as usize] = false;
-        if self.failing.contains(&true) {
+        let turns = matches!(opener, Opener::Probe) && self.failing[opener as usize].is_some();
+        self.failing[opener as usize] = None;
+        if matches!(opener, Opener::Probe) {
+            self.failing = self.failing.map(|failed| failed.filter(|failed| !turns && now.duration_since(*failed) < STALE));
+        }
+        if self.failing.iter().any(Option::is_some) {
             return None;
         }
         let (lasted, failures) = (now.duration_since(self.since.take()?), std::mem::take(&mut self.failures));
-        std::mem::take(&mut self.is_told).then_some((lasted, failures))
+        std::mem::take(&mut self.is_reported).then_some((lasted, failures))
     }
 }
 
@@ -78,24 +93,24 @@ pub(super) fn succeeded(opener: Opener) {
     }
 }
 
-/// Whether there is an outage.
+/// Returns whether there is an outage.
 pub(super) fn lasts() -> bool {
     outage().since.is_some()
 }
 
-/// Whether a failure is that of an outage, of which the log tells by itself.
+/// Returns whether a failure is that of an outage, of which the log reports by itself.
 pub fn covers(error: &Error) -> bool {
     error.code() == Code::Unavailable && lasts()
 }
 
 /// Warns of a failure of what is done in the background, unless it is that of an outage.
 macro_rules! warn_of {
-    ($error:expr, $($told:tt)+) => {{
+    ($error:expr, $($reported:tt)+) => {{
         let error = &$error;
         if $crate::db::outage::covers(error) {
-            tracing::debug!(%error, cause = error.cause_chain(), $($told)+);
+            tracing::debug!(%error, cause = error.cause_chain(), $($reported)+);
         } else {
-            tracing::warn!(%error, cause = error.cause_chain(), $($told)+);
+            tracing::warn!(%error, cause = error.cause_chain(), $($reported)+);
         }
     }};
 }
@@ -106,17 +121,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_at_its_beginning_once_a_minute_and_at_its_end() {
-        let mut outage = Outage { failing: [false; 3], since: None, told: None, is_told: false, failures: 0 };
+    fn an_outage_is_reported_at_its_beginning_once_a_minute_and_at_its_end() {
+        let mut outage = Outage::NONE;
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for second in 0..150 {
             for opener in [Opener::Pool, Opener::Probe, Opener::Listener] {
-                told.extend(outage.failed(opener, at(second)).map(|_| second));
+                reported.extend(outage.failed(opener, at(second)).map(|_| second));
             }
         }
-        assert_eq!(told, [0, 60, 120]);
+        assert_eq!(reported, [0, 60, 120]);
         assert_eq!(outage.succeeded(Opener::Pool, at(150)), None, "the others fail");
         assert_eq!(outage.succeeded(Opener::Listener, at(151)), None);
         assert_eq!(outage.succeeded(Opener::Probe, at(152)), Some((Duration::from_secs(152), 450)));
@@ -124,14 +139,38 @@ mod tests {
     }
 
     #[test]
-    fn outages_that_follow_one_another_are_told_once_a_minute_too() {
-        let mut outage = Outage { failing: [false; 3], since: None, told: None, is_told: false, failures: 0 };
+    fn outages_that_follow_one_another_are_reported_once_a_minute_too() {
+        let mut outage = Outage::NONE;
         let began = Instant::now();
-        let mut told = 0;
+        let mut reported = 0;
         for second in 0..120 {
-            told += outage.failed(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
-            told += outage.succeeded(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
+            reported += outage.failed(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
+            reported += outage.succeeded(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
         }
-        assert_eq!(told, 4, "the beginning and the end of two of them");
+        assert_eq!(reported, 4, "the beginning and the end of two of them");
+    }
+
+    #[test]
+    fn readiness_that_turns_is_reported_whenever_it_does_and_its_length_from_there() {
+        let mut outage = Outage::NONE;
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert!(outage.failed(Opener::Pool, at(0)).is_some());
+        assert!(outage.succeeded(Opener::Pool, at(1)).is_some());
+        assert_eq!(outage.failed(Opener::Pool, at(5)), None, "it was told of a moment ago");
+        assert_eq!(outage.failed(Opener::Probe, at(10)), Some(2));
+        assert_eq!(outage.failed(Opener::Probe, at(11)), None);
+        assert_eq!(outage.succeeded(Opener::Probe, at(27)), Some((Duration::from_secs(17), 3)), "though the pool has opened none since");
+        assert!(outage.since.is_none());
+    }
+
+    #[test]
+    fn a_failure_that_nobody_has_met_again_is_over_where_readiness_finds_nothing_wrong() {
+        let mut outage = Outage::NONE;
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert!(outage.failed(Opener::Pool, at(0)).is_some());
+        assert_eq!(outage.succeeded(Opener::Probe, at(1)), None);
+        assert_eq!(outage.succeeded(Opener::Probe, at(3)), Some((Duration::from_secs(3), 1)));
     }
 }

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::db::{Realm, Seal};
 use crate::error::{Result, Violations};
+use crate::limits::thousands;
 
 /// The page that a call asks for. `C` is the place of a row in the order of the list: what the next page starts behind.
 #[derive(Debug)]
@@ -26,41 +27,63 @@ pub struct PageSize {
     pub max: i32,
 }
 
-impl<C: Serialize + DeserializeOwned> Page<C> {
-    /// Reads `page_size` and `page_token` (AIP-158). `request` is the rest of the message, without the two: a token is bound to it, to the
-    /// realm and to the list's name, so that it opens only the list that it came from. The size may change from page to page.
-    pub fn check(
-        seal: Seal,
-        realm: &Realm,
-        list: &'static str,
-        request: &impl Message,
-        (page_size, page_token): (i32, &str),
-        sizes: PageSize,
-        faults: &mut Violations,
-    ) -> Self {
-        Page::check_named(seal, realm, list, request, (page_size, "page_token", page_token), sizes, faults)
-    }
+/// A request for a page of a list.
+pub trait PageRequest: Message {
+    /// The name of the list, to which its tokens are bound. It stays as it is.
+    const LIST: &'static str;
+    /// The sizes of its pages.
+    const SIZES: PageSize;
 
-    /// The same for a list that has another name for its token.
-    pub fn check_named(
-        seal: Seal,
-        realm: &Realm,
-        list: &'static str,
-        request: &impl Message,
-        (page_size, name, page_token): (i32, &str, &str),
-        sizes: PageSize,
-        faults: &mut Violations,
-    ) -> Self {
+    /// Takes out what may change from page to page.
+    fn take_page(&mut self) -> PageAsked;
+}
+
+/// What a request asks of its page.
+#[derive(Debug)]
+pub struct PageAsked {
+    /// How many rows; 0 for as many as are usual.
+    pub page_size: i32,
+    /// The field of the token.
+    pub name: &'static str,
+    /// Where the page begins; empty for the first.
+    pub page_token: String,
+}
+
+/// Makes a message with `page_size` and `page_token` a [`PageRequest`] of a list.
+macro_rules! paged {
+    ($request:ty, $list:expr, $sizes:expr) => {
+        impl $crate::db::PageRequest for $request {
+            const LIST: &'static str = $list;
+            const SIZES: $crate::db::PageSize = $sizes;
+
+            fn take_page(&mut self) -> $crate::db::PageAsked {
+                let page_token = std::mem::take(&mut self.page_token);
+                $crate::db::PageAsked { page_size: std::mem::take(&mut self.page_size), name: "page_token", page_token }
+            }
+        }
+    };
+}
+pub(crate) use paged;
+
+impl<C: Serialize + DeserializeOwned> Page<C> {
+    /// Takes `page_size` and `page_token` out of a request (AIP-158) and reads them. A token is bound to the rest of the request, to the realm and
+    /// to the list's name, so that it opens only the list that it came from. The size may change from page to page.
+    pub fn check<R: PageRequest>(seal: Seal, realm: &Realm, request: &mut R, faults: &mut Violations) -> Self {
+        let PageAsked { page_size, name, page_token } = request.take_page();
         let size = match page_size {
-            0 => sizes.default,
-            size if (1..=sizes.max).contains(&size) => size,
+            0 => R::SIZES.default,
+            size if (1..=R::SIZES.max).contains(&size) => size,
             _ => {
-                faults.add("page_size", "out_of_range", format!("must be from 1 to {}", grouped(sizes.max)));
-                sizes.default
+                faults.add(
+                    "page_size",
+                    "out_of_range",
+                    format!("must be from 1 to {}, or 0 for {}", thousands(R::SIZES.max), thousands(R::SIZES.default)),
+                );
+                R::SIZES.default
             }
         };
-        let bound_to = binding(realm, list, request);
-        let after = match page_token {
+        let bound_to = binding(realm, R::LIST, request);
+        let after = match page_token.as_str() {
             "" => None,
             token => seal.open(&bound_to, token).or_else(|| {
                 let description = "must be the token that came with the page before, with all other arguments as they were";
@@ -76,12 +99,12 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.after.as_ref()
     }
 
-    /// How many rows to read: one more than the page holds tells whether there is another.
+    /// How many rows to read: one more than the page has reports whether there is another.
     pub fn limit(&self) -> i64 {
         self.size as i64 + 1
     }
 
-    /// How many rows the page holds.
+    /// How many rows the page has.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -96,7 +119,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.cut_short(rows, false, place)
     }
 
-    /// The same for rows of which reading may have ended before the limit: `more` tells whether there are others behind them.
+    /// The same for rows of which reading may have ended before the limit: `more` reports whether there are others behind them.
     pub fn cut_short<T>(&self, rows: &mut Vec<T>, more: bool, place: impl FnOnce(&T) -> C) -> Result<String> {
         let more = more || rows.len() > self.size;
         rows.truncate(self.size);
@@ -107,7 +130,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
     }
 }
 
-/// What a token of a list is bound to.
+/// The context that a token of a list is bound to.
 pub fn binding(realm: &Realm, list: &'static str, request: &impl Message) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(realm.id().to_be_bytes());
@@ -117,26 +140,29 @@ pub fn binding(realm: &Realm, list: &'static str, request: &impl Message) -> Vec
     hash.finalize().to_vec()
 }
 
-/// A number with its thousands apart.
-fn grouped(number: i32) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::db::Mode;
-    use crate::proto::v1::GetEntityRequest;
 
-    const SIZES: PageSize = PageSize { default: 2, max: 1000 };
+    /// A request for things.
+    #[derive(Clone, PartialEq, Message)]
+    struct ListThings {
+        #[prost(string, tag = "1")]
+        argument: String,
+        #[prost(int32, tag = "2")]
+        page_size: i32,
+        #[prost(string, tag = "3")]
+        page_token: String,
+    }
+
+    paged!(ListThings, "Things/List", PageSize { default: 2, max: 1000 });
 
     fn page(realm: i32, argument: &str, size: i32, token: &str) -> Result<Page<String>> {
         let realm = Realm::from_row(realm, "acme".to_owned(), Mode::Test);
-        let request = GetEntityRequest { entity_id: argument.to_owned() };
+        let mut request = ListThings { argument: argument.to_owned(), page_size: size, page_token: token.to_owned() };
         let mut faults = Violations::new();
-        let page = Page::check(Seal::new([1; 32]), &realm, "Things/List", &request, (size, token), SIZES, &mut faults);
+        let page = Page::check(Seal::new([1; 32]), &realm, &mut request, &mut faults);
         faults.check().map(|()| page)
     }
 
@@ -170,11 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_page_is_told() {
+    fn every_fault_of_a_page_is_reported() {
         let error = page(1, "x", -1, "nonsense").unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["page_size", "page_token"]);
-        assert!(error.violations()[0].description.ends_with("1 to 1,000"));
+        assert!(error.violations()[0].description.ends_with("1 to 1,000, or 0 for 2"));
         assert!(page(1, "x", 1001, "").is_err());
     }
 }

@@ -79,7 +79,7 @@ fn keep_days() -> i32 {
 statement! {
     /// Drops the partitions whose time is over.
     struct DropPartitions { days: i32 as Integer } -> (Integer,),
-    // Later than their positions go, so that no reader passes over what is gone without being told.
+    // Later than their positions are removed, so that no reader misses removed events without an error.
     "SELECT drop_event_partitions(make_interval(days => {days}, hours => 1))"
 }
 

@@ -1,10 +1,10 @@
 //! Connections: when one is tested, when one is dropped, and how many calls may wait for one.
 //!
-//! A connection is used again only if nothing is known against it. Before each use its socket is looked at, which shows a connection that the
-//! server has ended without a round trip; one that was idle for a while, or that was opened before another was lost, is tested by a statement.
-//! After its first failure of the kind that tells of its end it is dropped.
+//! A connection is used again only if there is no sign that it is broken. Before each use its socket is checked, which shows without a
+//! round trip that the server has ended it; one that was idle for a while, or that was opened before another was lost, is tested by a
+//! statement. After its first failure that means its end it is dropped.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
+use crate::db::abandoned::{Abandonable, Doing, Waiting};
 use crate::db::deadline;
-use crate::db::errand::{Doing, Errand, Waiting};
 use crate::db::fail::Fail;
 use crate::db::fault::{Fault, fault};
 use crate::db::options::Options;
@@ -24,7 +24,7 @@ use crate::db::reserve::Reserve;
 use crate::db::seal::{self, Seal};
 use crate::db::session::{self, Refused, Session};
 use crate::db::share::Permits;
-use crate::db::vitals::Look;
+use crate::db::vitals::SocketState;
 use crate::error::{Error, Form, Result};
 use crate::telemetry;
 
@@ -70,13 +70,13 @@ impl Pooled {
         Ok(())
     }
 
-    /// Whether it can be used again, as far as can be known before it is. A round trip each time would cost up to a fifth of the throughput, so
-    /// only what is doubtful makes one.
+    /// Returns whether it can be used again, as far as can be known before it is. A round trip each time would cost up to a fifth of the
+    /// throughput, so only what is doubtful makes one.
     fn is_usable(&mut self, losses: u64) -> bool {
         let doubtful = match self.session.vitals.look() {
-            Look::Closed => return false,
-            Look::Words => true,
-            Look::Quiet => self.losses != losses || self.used.elapsed() > IDLE_BEFORE_TEST,
+            SocketState::Closed => return false,
+            SocketState::Words => true,
+            SocketState::Quiet => self.losses != losses || self.used.elapsed() > IDLE_BEFORE_TEST,
         };
         if !doubtful {
             return true;
@@ -88,7 +88,7 @@ impl Pooled {
         usable && self.session.vitals.ended().is_none()
     }
 
-    /// Whether it may be kept for the next call.
+    /// Returns whether it may be kept for the next call.
     fn is_whole(&mut self) -> bool {
         type Manager = <PgConnection as Connection>::TransactionManager;
         let idle = matches!(Manager::transaction_manager_status_mut(&mut self.session.connection).transaction_depth(), Ok(None));
@@ -105,7 +105,7 @@ struct Inner {
     idle: Mutex<Vec<Pooled>>,
     /// One has come back.
     returned: Condvar,
-    /// Who comes before the pool.
+    /// Connections that come before the pool.
     reserve: Reserve,
     used: AtomicU32,
     /// How many connections were lost. One that was opened before the last of them is tested before its next use.
@@ -113,6 +113,10 @@ struct Inner {
     /// When the idle connections were last closed because the database took no changes.
     swept: Mutex<Option<Instant>>,
     reconnecting: Reconnecting,
+    /// Something has shown that a pooler shares backends: it is to be found out.
+    suspect: AtomicBool,
+    /// It was found that the database cannot be used as it is.
+    unfit: AtomicBool,
     permits: Permits,
     options: Options,
     seal: OnceCell<Seal>,
@@ -129,6 +133,8 @@ impl Db {
             losses: AtomicU64::new(0),
             swept: Mutex::default(),
             reconnecting: Reconnecting::default(),
+            suspect: AtomicBool::new(false),
+            unfit: AtomicBool::new(false),
             permits: Permits::new(&options),
             options,
             seal: OnceCell::new(),
@@ -140,7 +146,7 @@ impl Db {
         &self.0.options
     }
 
-    /// Who comes before the pool where the server lets few in.
+    /// Connections that come before the pool where the server accepts few.
     pub(super) fn reserve(&self) -> &Reserve {
         &self.0.reserve
     }
@@ -153,6 +159,20 @@ impl Db {
         };
         if idle.is_none() {
             self.0.reserve.owe();
+        }
+    }
+
+    /// Whether something has shown that a pooler shares backends since this was last asked.
+    pub(super) fn take_suspicion(&self) -> bool {
+        self.0.suspect.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the database can be used as it is. While it cannot, nothing is done: a statement might do what another one says.
+    pub(super) fn set_fit(&self, fit: bool) {
+        self.0.unfit.store(!fit, Ordering::Release);
+        if !fit {
+            let idle = std::mem::take(&mut *self.0.idle());
+            drop(idle);
         }
     }
 
@@ -173,13 +193,13 @@ impl Db {
     }
 
     /// Does `work` on a connection, off the runtime's threads. Work that lost a race against another transaction, or its connection before it can
-    /// have changed anything, is done again, so it must leave nothing behind but what its transaction holds.
+    /// have changed anything, is done again, so it must leave nothing behind but the changes of its transaction.
     ///
     /// Calls wait in async code, not in blocked threads: a permit for each connection is taken first, which [realms](crate::shares) share. Past
     /// the queue limit, or when none is free in time, the call fails with `unavailable`.
     ///
-    /// Where the caller has a [deadline], no statement may run past it; where it goes away, which drops what this returns, the statement under way is
-    /// cancelled. Where the [form](Form) of its request has faults, nothing is done.
+    /// If the caller has a [deadline], no statement may run past it; if the caller leaves, which drops the future that this returns, the
+    /// present statement is cancelled. If the [form](Form) of its request has faults, nothing is done.
     pub async fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -198,8 +218,8 @@ impl Db {
         let inner = self.0.clone();
         let span = tracing::Span::current();
         let deadline = deadline::current();
-        let errand = Arc::new(Errand::default());
-        let (waiting, doing) = (Waiting::new(errand.clone()), Doing(errand));
+        let abandonable = Arc::new(Abandonable::default());
+        let (waiting, doing) = (Waiting::new(abandonable.clone()), Doing(abandonable));
         let outcome = tokio::task::spawn_blocking(move || {
             permit.begin();
             let _permit = permit;
@@ -215,13 +235,13 @@ impl Db {
     pub(super) fn run_here<T>(
         &self,
         deadline: Option<Instant>,
-        errand: &Errand,
+        abandonable: &Abandonable,
         work: impl FnMut(&mut PgConnection) -> Result<T, Fail>,
     ) -> Result<T, Failed> {
         let permit = Handle::current().block_on(telemetry::waiting_for_pool(self.0.permits.take()));
         let mut permit = permit.map_err(Failed::before_it_began)?;
         permit.begin();
-        run_blocking(&self.0, deadline, errand, work)
+        run_blocking(&self.0, deadline, abandonable, work)
     }
 
     /// Does `work` in one transaction. See [`Db::run`].
@@ -233,7 +253,7 @@ impl Db {
         self.run(move |connection| connection.transaction(|connection| work(connection))).await
     }
 
-    /// What tokens are sealed with, read once in a process: also for who is to be told that a token is none.
+    /// The seal of tokens, read once in a process: also for callers who are to learn that a token is invalid.
     pub async fn seal(&self) -> Result<Seal> {
         self.0.seal.get_or_try_init(|| self.run_in_any_case(seal::read)).await.cloned()
     }
@@ -260,15 +280,19 @@ impl Inner {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that can be used: an idle one, or a new one. While the database is away, or lets no more of us in, that is tried again for as
-    /// long as a call may wait, so that a restart costs nobody an error and calls share what connections there are.
-    fn take(&self, deadline: Option<Instant>, errand: &Errand) -> Result<Pooled> {
+    /// A connection that can be used: an idle one, or a new one. While the database is unreachable, or lets no more of us in, that is tried
+    /// again for as long as a call may wait, so that a restart costs nobody an error and calls share what connections there are.
+    fn take(&self, deadline: Option<Instant>, abandonable: &Abandonable) -> Result<Pooled> {
         let mut until = Instant::now() + self.options.acquire_timeout;
         if let Some(deadline) = deadline {
             until = until.min(deadline);
         }
         loop {
-            errand.check()?;
+            abandonable.check()?;
+            if self.unfit.load(Ordering::Acquire) {
+                let cause = Refused::Unfit("the database cannot be used as it is; readiness says why".to_owned());
+                return Err(Error::unavailable("The database cannot be reached.").caused_by(cause));
+            }
             // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
             let next = || self.idle().pop();
             while let Some(mut pooled) = next() {
@@ -278,7 +302,8 @@ impl Inner {
                 // The others are tested as well before they are used.
                 self.lost();
             }
-            let may_try = if self.reserve.goes_first() { Err(AGAIN.0) } else { self.reconnecting.try_now() };
+            let may_try =
+                if self.reserve.goes_first() { Err(AGAIN.0) } else { self.reconnecting.try_now(self.used.load(Ordering::Relaxed) > 0) };
             let (pause, refused) = match may_try {
                 Err(pause) => (pause, None),
                 Ok(()) => match Pooled::open(self) {
@@ -287,13 +312,20 @@ impl Inner {
                         return Ok(pooled);
                     }
                     Err(refused) => {
+                        if matches!(refused, Refused::Unfit(_)) {
+                            self.suspect.store(true, Ordering::Release);
+                        }
                         self.reconnecting.failed(&refused);
+                        if matches!(refused, Refused::Queued) && deadline.is_none_or(|deadline| deadline > Instant::now()) {
+                            // It has waited for that alone; others may have given one back meanwhile.
+                            until = until.max(Instant::now() + AGAIN.1 * 2);
+                        }
                         (AGAIN.0, Some(refused))
                     }
                 },
             };
             if Instant::now() + pause >= until || matches!(refused, Some(Refused::Unfit(_))) {
-                // Whatever it is, callers are told the same.
+                // Whatever it is, callers get the same message.
                 let error = Error::unavailable("The database cannot be reached.");
                 return Err(match refused {
                     Some(refused) => error.caused_by(refused),
@@ -301,7 +333,7 @@ impl Inner {
                 });
             }
             let idle = self.idle();
-            // Whether one has come back or not, the next round finds out.
+            // The next round finds out whether one has come back.
             drop(self.returned.wait_timeout_while(idle, pause, |idle| idle.is_empty()));
         }
     }
@@ -317,6 +349,11 @@ impl Inner {
         let was_cancelled = vitals.take_cancelled();
         let another_may_do = match vitals.ended() {
             Some(Fault::ReadOnly) => self.turned_read_only(vitals.age()),
+            Some(Fault::Shared) => {
+                self.suspect.store(true, Ordering::Release);
+                self.lost();
+                true
+            }
             Some(_) => {
                 self.lost();
                 true
@@ -339,8 +376,8 @@ impl Inner {
         another_may_do
     }
 
-    /// A connection of this age was told that the database takes no changes. It may lead to a server that was replaced, and so may the idle ones:
-    /// they are closed, since a test would find nothing. Where that was done a moment ago, the database is so.
+    /// A connection of this age was reported that the database takes no changes. It may lead to a server that was replaced, and so may the
+    /// idle ones: they are closed, since a test would find nothing. Where that was done a moment ago, the database is so.
     fn turned_read_only(&self, age: Duration) -> bool {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         match *swept {
@@ -371,21 +408,21 @@ impl Failed {
 fn run_blocking<T>(
     inner: &Inner,
     deadline: Option<Instant>,
-    errand: &Errand,
+    abandonable: &Abandonable,
     mut work: impl FnMut(&mut PgConnection) -> Result<T, Fail>,
 ) -> Result<T, Failed> {
     let mut attempt = 1;
     loop {
-        let mut pooled = inner.take(deadline, errand).map_err(Failed::before_it_began)?;
+        let mut pooled = inner.take(deadline, abandonable).map_err(Failed::before_it_began)?;
         let in_use = InUse::enter(&inner.used);
         let allowance = deadline::allowance(deadline, inner.options.statement_timeout).map_err(Failed::before_it_began)?;
         let allowed = pooled.allow(allowance);
-        // What was said to the session before leaves nothing.
+        // The earlier settings of the session leave nothing behind.
         pooled.session.vitals.begin();
-        errand.begin(&pooled.session.vitals);
+        abandonable.begin(&pooled.session.vitals);
         // Work that panics leaves its connection in no known state, and takes it along.
         let outcome = allowed.and_then(|()| work(&mut pooled.session.connection));
-        errand.leave();
+        abandonable.leave();
         drop(in_use);
         let left_nothing = pooled.session.vitals.left_nothing();
         let has_ended = pooled.session.vitals.ended().is_some();
@@ -394,10 +431,10 @@ fn run_blocking<T>(
             Ok(value) => return Ok(value),
             Err(fail) => fail,
         };
-        errand.check().map_err(|error| Failed { error, left_nothing })?;
+        abandonable.check().map_err(|error| Failed { error, left_nothing })?;
         let lost_a_race = matches!(&fail, Fail::Database(error) if fault(error) == Fault::Conflict);
         if attempt >= ATTEMPTS || !(lost_a_race || another_may_do && left_nothing) {
-            // What the server has refused is undone.
+            // A setting that the server refused is undone.
             let is_refused = matches!(&fail, Fail::Database(diesel::result::Error::DatabaseError(..))) && !has_ended;
             return Err(Failed { left_nothing: left_nothing || is_refused, error: fail.into() });
         }

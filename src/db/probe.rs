@@ -1,5 +1,5 @@
-//! What readiness and health are told of the database: a look every second, on a connection and a thread of its own, so that neither a pool that is
-//! used up nor a runtime that is busy makes a replica look dead.
+//! Checks the database for readiness and health: every second, on a connection and a thread of its own, so that neither a pool that is used
+//! up nor a runtime that is busy makes a replica look dead.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::fault::Fault;
 use super::fitness;
 use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
 use super::options::Options;
 use super::outage::{self, Opener};
-use super::reserve::Place;
+use super::reserve::ReservedConnection;
 use super::session::{self, Refused, Session};
 use crate::error::{Code, Error};
 
@@ -21,15 +22,19 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const GLANCE: Duration = Duration::from_millis(50);
 /// How long a statement of a look may take.
 const LOOK_TIME: Duration = Duration::from_secs(2);
+/// How often what was found is judged.
+const JUDGE_EVERY: Duration = Duration::from_millis(200);
+/// A database that takes longer than this to fail a look does not answer.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// A look that is older tells nothing of now.
 const FRESH: Duration = Duration::from_secs(4);
 
-/// What is said where the session of the probes is the last that is let in.
+/// The message if the session of the probes is the last one that the server accepts.
 const NO_ROOM: &str = "The database lets no session of calls in: as many are open as the role, the database or the server may have.";
 
 /// How the database stands to this replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct DatabaseState {
     /// Its schema.
     pub schema: SchemaState,
     /// It follows another database, and takes no changes for that long.
@@ -41,7 +46,7 @@ pub struct Standing {
 /// The looks at a database. Cheap to clone; they end when the last clone goes.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    latest: watch::Receiver<Option<Look>>,
+    verdict: watch::Receiver<Option<Verdict>>,
     _stop: Arc<DropGuard>,
 }
 
@@ -64,53 +69,101 @@ pub enum Trouble {
 pub type Troubled = (Trouble, String);
 
 #[derive(Clone, Debug)]
-struct Look {
+struct ProbeResult {
     at: Instant,
-    found: Result<Standing, Troubled>,
+    found: Result<DatabaseState, Troubled>,
+    /// The cause, for the log.
+    cause: String,
 }
+
+/// The judgement by which readiness, health and the log go alike.
+type Verdict = Result<DatabaseState, Troubled>;
 
 impl Probe {
     /// Starts to look, over a connection at this place.
-    pub fn spawn(place: Place) -> std::io::Result<Probe> {
-        let (found, latest) = watch::channel(None);
+    pub fn spawn(reserved: ReservedConnection) -> std::io::Result<Probe> {
+        let (found, looks) = watch::channel(None);
+        let (judged, verdict) = watch::channel(None);
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..place.options().clone() };
-        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&place, &options, &found, &stopped))?;
-        Ok(Probe { latest, _stop: Arc::new(stop.drop_guard()) })
+        let (stopped, over) = (stop.clone(), stop.clone());
+        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..reserved.options().clone() };
+        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&reserved, &options, &found, &stopped))?;
+        // Of its own: a look may hang.
+        std::thread::Builder::new().name("judge".to_owned()).spawn(move || judge(&looks, &judged, &over))?;
+        Ok(Probe { verdict, _stop: Arc::new(stop.drop_guard()) })
     }
 
     /// How the database stands, by a look of the last seconds; else a sentence for operators that says why that is not known. Waits for the first
     /// look alone.
-    pub async fn check(&self) -> Result<Standing, Troubled> {
-        let mut latest = self.latest.clone();
-        let gone = |_| (Trouble::Failing, "is not looked at any more".to_owned());
-        let look = latest.wait_for(Option::is_some).await.map_err(gone)?.clone();
-        match look {
-            Some(Look { at, found }) if at.elapsed() < FRESH => found,
-            _ => Err((Trouble::Away, "does not answer".to_owned())),
-        }
+    pub async fn check(&self) -> Verdict {
+        let mut verdict = self.verdict.clone();
+        let gone = |_| (Trouble::Failing, "is not checked any more".to_owned());
+        let judged = verdict.wait_for(Option::is_some).await.map_err(gone)?.clone();
+        judged.unwrap_or_else(|| Err(silent()))
     }
 }
 
-fn look_on(place: &Place, options: &Options, latest: &watch::Sender<Option<Look>>, stop: &CancellationToken) {
+fn silent() -> Troubled {
+    (Trouble::Away, "does not answer".to_owned())
+}
+
+/// Judges what was found, again and again, and tells the log as that turns. A look that failed stands until the next one is over, however long that takes;
+/// one that did not says nothing of now once it is old.
+fn judge(looks: &watch::Receiver<Option<ProbeResult>>, judged: &watch::Sender<Option<Verdict>>, stop: &CancellationToken) {
+    let begun = Instant::now();
+    let mut counted: Option<Instant> = None;
+    while !stop.is_cancelled() {
+        let look = looks.borrow().clone();
+        let found = match look {
+            Some(ProbeResult { found: Err(troubled), cause, .. }) => Some((Err(troubled), cause)),
+            Some(ProbeResult { at, found, cause }) if at.elapsed() < FRESH => Some((found, cause)),
+            None if begun.elapsed() < FRESH => None,
+            _ => Some((Err(silent()), "it does not answer".to_owned())),
+        };
+        if let Some((verdict, cause)) = found {
+            if verdict.is_ok() {
+                outage::succeeded(Opener::Probe);
+                counted = None;
+            } else if counted.is_none_or(|counted| counted.elapsed() >= LOOK_EVERY) {
+                outage::failed(Opener::Probe, cause);
+                counted = Some(Instant::now());
+            }
+            judged.send_replace(Some(verdict));
+        }
+        pause(JUDGE_EVERY, stop);
+    }
+}
+
+fn look_on(reserved: &ReservedConnection, options: &Options, latest: &watch::Sender<Option<ProbeResult>>, stop: &CancellationToken) {
     let mut session = None;
     let mut fit = false;
+    // Whether the last connection was ended since nothing came back on it.
+    let mut silenced = false;
     while !stop.is_cancelled() {
-        let found = look((place, stop), options, &mut session, &mut fit).map_err(|(trouble, error)| {
-            // Where calls alone are shut out, the probes are not.
-            if trouble != Trouble::Crowded {
-                session = None;
+        let begun = Instant::now();
+        fit = fit && !reserved.is_suspect();
+        let looked = look((reserved, stop), options, (&mut session, &mut silenced), &mut fit);
+        let (found, cause) = match looked {
+            Ok(standing) => (Ok(standing), String::new()),
+            Err((trouble, error)) => {
+                // Where calls alone are shut out, the probes are not.
+                if trouble != Trouble::Crowded {
+                    session = None;
+                }
+                let cause = error.cause_chain().unwrap_or_else(|| error.message().to_owned());
+                let reported = match trouble {
+                    Trouble::Crowded if silenced => Err(silent()),
+                    // Who refuses does so at once.
+                    Trouble::Away if begun.elapsed() > AT_ONCE => Err(silent()),
+                    // A cause is nothing for probes, which need no key.
+                    _ if error.code() == Code::Internal => Err((trouble, "cannot be used".to_owned())),
+                    _ => Err((trouble, error.message().to_owned())),
+                };
+                (reported, cause)
             }
-            outage::failed(Opener::Probe, error.cause_chain().unwrap_or_else(|| error.message().to_owned()));
-            // A cause is nothing for probes, which need no key.
-            let told = if error.code() == Code::Internal { "cannot be used".to_owned() } else { error.message().to_owned() };
-            (trouble, told)
-        });
-        if found.is_ok() {
-            outage::succeeded(Opener::Probe);
-        }
-        latest.send_replace(Some(Look { at: Instant::now(), found }));
+        };
+        silenced = silenced && found.is_err();
+        latest.send_replace(Some(ProbeResult { at: Instant::now(), found, cause }));
         wait(session.as_ref(), stop);
     }
 }
@@ -124,38 +177,52 @@ fn wait(session: Option<&Session>, stop: &CancellationToken) {
 }
 
 fn look(
-    (place, stop): (&Place, &CancellationToken),
+    (reserved, stop): (&ReservedConnection, &CancellationToken),
     options: &Options,
-    session: &mut Option<Session>,
+    (session, silenced): (&mut Option<Session>, &mut bool),
     fit: &mut bool,
-) -> Result<Standing, (Trouble, Error)> {
+) -> Result<DatabaseState, (Trouble, Error)> {
     if !*fit {
-        let first = place.open(options, stop).map_err(refused)?;
-        *session = Some(fitness::check_from(options, first).map_err(refused)?);
+        let checked = reserved.open(options, stop).and_then(|first| fitness::check_from(options, first));
+        match checked {
+            Ok(checked) => *session = Some(checked),
+            Err(error) => {
+                if matches!(error, Refused::Unfit(_)) {
+                    reserved.finds_it_fit(false);
+                }
+                return Err(refused(error));
+            }
+        }
+        reserved.finds_it_fit(true);
         *fit = true;
     }
     // A connection that has ended says nothing of the database, but a new one does.
-    if let Some(open) = session
-        && let Ok(standing) = standing(open)
-    {
-        return if place.shuts_out_the_pool(options) { Err((Trouble::Crowded, Error::unavailable(NO_ROOM))) } else { Ok(standing) };
+    if let Some(open) = session {
+        if let Ok(standing) = state(open) {
+            return if reserved.shuts_out_the_pool(options) { Err((Trouble::Crowded, Error::unavailable(NO_ROOM))) } else { Ok(standing) };
+        }
+        *silenced = *silenced || open.vitals.is_given_up();
+        *fit = open.vitals.ended() != Some(Fault::Shared);
     }
-    let standing = standing(session.insert(place.open(options, stop).map_err(refused)?));
-    standing.map_err(|error| (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error))
+    let open = session.insert(reserved.open(options, stop).map_err(refused)?);
+    state(open).map_err(|error| {
+        *fit = *fit && open.vitals.ended() != Some(Fault::Shared);
+        (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error)
+    })
 }
 
 fn refused(refused: Refused) -> (Trouble, Error) {
     let trouble = match refused {
         Refused::Away(_) => Trouble::Away,
-        Refused::Crowded => Trouble::Crowded,
+        Refused::Crowded | Refused::Queued => Trouble::Crowded,
         Refused::Denied(_) => Trouble::Denied,
         Refused::Unfit(_) => Trouble::Unfit,
     };
     (trouble, refused.into())
 }
 
-fn standing(session: &mut Session) -> Result<Standing, Error> {
+fn state(session: &mut Session) -> Result<DatabaseState, Error> {
     let facts = session::ask(&mut session.connection)?;
     let schema = schema_state(&mut session.connection)?;
-    Ok(Standing { schema, standby: facts.standby, read_only: facts.read_only })
+    Ok(DatabaseState { schema, standby: facts.standby, read_only: facts.read_only })
 }

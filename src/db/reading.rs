@@ -4,12 +4,12 @@ use std::fmt::{self, Write};
 
 use diesel::connection::DebugQuery;
 
-/// What diesel writes between the text of a query and its values.
+/// The text that diesel writes between a query and its values.
 const BEFORE_BINDS: &str = " -- binds: ";
 /// The longest text of a statement that is read to learn whether it only reads.
 const TEXT_BYTES: usize = 64 << 10;
 
-/// Whether a statement reads and does nothing else, by its text. Where that is not plain it is taken to write.
+/// Returns whether a statement reads and does nothing else, by its text. Where that is not plain it is taken to write.
 pub(super) fn only_reads(query: &dyn DebugQuery) -> bool {
     struct Text(String);
 
@@ -38,7 +38,7 @@ mod tests {
     use super::is_read;
 
     #[test]
-    fn what_only_reads_is_told_by_its_words() {
+    fn a_statement_that_only_reads_is_recognised_by_its_words() {
         for read in ["SELECT 1", "  select updated_at from x", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT \"deleted\" FROM a"] {
             assert!(is_read(read), "{read}");
         }

@@ -14,7 +14,7 @@ text_enum! {
 
 /// An organisation in one mode: what every row belongs to and every query names first.
 ///
-/// There is no way to have one but from the key of an authenticated request or from a claimed job: see where [`Realm::from_row`] is called.
+/// A realm comes only from the key of an authenticated request or from a claimed job: see where [`Realm::from_row`] is called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Realm {
     id: i32,

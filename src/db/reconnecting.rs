@@ -9,6 +9,9 @@ use crate::db::session::Refused;
 /// Pauses between attempts to connect, the first and the longest.
 pub const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
+/// How long a pooler that has had a session wait in vain is left alone, where there are other sessions to make do with: each try waits as long again.
+const QUEUED_AGAIN: Duration = Duration::from_secs(15);
+
 /// How the database is tried again that cannot be reached: once in a while, by whoever comes first, so that many who wait for it try no more often
 /// than one would.
 #[derive(Debug, Default)]
@@ -20,18 +23,21 @@ struct Retry {
     at: Instant,
     /// How long after the next attempt.
     pause: Duration,
+    /// Whether it had a session wait, rather than refuse it.
+    queued: bool,
 }
 
 impl Reconnecting {
-    /// Lets one try now, or tells how long to wait before one asks again.
-    pub fn try_now(&self) -> Result<(), Duration> {
+    /// Lets one try now, or tells how long to wait before one asks again. `has_some` says that there are connections that come back.
+    pub fn try_now(&self, has_some: bool) -> Result<(), Duration> {
         let retry = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Retry { at, pause }) = retry else { return Ok(()) };
+        let Some(Retry { at, pause, queued }) = retry else { return Ok(()) };
         let now = Instant::now();
-        if *at > now {
-            return Err(*at - now);
+        if *at > now && (has_some || !*queued) {
+            return Err((*at - now).min(AGAIN.1));
         }
-        *retry = Some(Retry { at: now + *pause, pause: (*pause * 2).min(AGAIN.1) });
+        let next = if *queued { QUEUED_AGAIN } else { *pause };
+        *retry = Some(Retry { at: now + next, pause: (*pause * 2).min(AGAIN.1), queued: *queued });
         Ok(())
     }
 
@@ -43,10 +49,15 @@ impl Reconnecting {
 
     /// It cannot.
     pub fn failed(&self, refused: &Refused) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert_with(|| Retry { at: Instant::now() + AGAIN.0, pause: AGAIN.0 * 2 });
+        {
+            let queued = matches!(refused, Refused::Queued);
+            let mut retry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let retry = retry.get_or_insert_with(|| Retry { at: Instant::now() + AGAIN.0, pause: AGAIN.0 * 2, queued });
+            retry.queued = queued;
+            if queued {
+                retry.at = Instant::now() + QUEUED_AGAIN;
+            }
+        }
         outage::failed(Opener::Pool, refused);
     }
 }
@@ -58,17 +69,19 @@ mod tests {
     #[test]
     fn many_who_wait_try_no_more_often_than_one() {
         let reconnecting = Reconnecting::default();
-        assert!((0..100).all(|_| reconnecting.try_now().is_ok()), "nothing is wrong");
+        assert!((0..100).all(|_| reconnecting.try_now(true).is_ok()), "nothing is wrong");
         reconnecting.failed(&Refused::Denied("no"));
-        assert!((0..100).all(|_| reconnecting.try_now().is_err()), "each waits");
+        assert!((0..100).all(|_| reconnecting.try_now(true).is_err()), "each waits");
         let later = |retry: &mut Retry| retry.at = Instant::now();
         for _ in 0..5 {
             reconnecting.0.lock().unwrap().as_mut().map(later);
-            let tried = (0..100).filter(|_| reconnecting.try_now().is_ok()).count();
+            let tried = (0..100).filter(|_| reconnecting.try_now(true).is_ok()).count();
             assert_eq!(tried, 1);
         }
-        assert!(reconnecting.try_now().unwrap_err() <= AGAIN.1);
+        assert!(reconnecting.try_now(true).unwrap_err() <= AGAIN.1);
+        reconnecting.failed(&Refused::Queued);
+        assert!(reconnecting.try_now(true).is_err() && reconnecting.try_now(false).is_ok(), "who has none waits in the queue");
         reconnecting.succeeded();
-        assert!((0..100).all(|_| reconnecting.try_now().is_ok()));
+        assert!((0..100).all(|_| reconnecting.try_now(true).is_ok()));
     }
 }

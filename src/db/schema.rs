@@ -1,5 +1,4 @@
 //! The tables that are queried through diesel's typed interface. Hand-written statements name the others; `migrations/` has all of them.
-#![expect(missing_docs, reason = "the columns are described in `migrations/`")]
 
 diesel::table! {
     realm (id) {

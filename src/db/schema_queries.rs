@@ -1,11 +1,17 @@
-//! What is asked about the schema before anything of it is used. Reads, and does nothing else.
+//! Queries about the schema before it is used. They change nothing.
 
-use diesel::sql_types::{Bool, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::statement;
 
 /// The SQLSTATE of a table that is not there.
 pub const UNDEFINED_TABLE: &str = "42P01";
+
+statement! {
+    /// The advisory lock of migrations, if nobody has it.
+    pub struct TakeTurn { lock: i64 as BigInt } -> (Bool,),
+    "SELECT pg_try_advisory_lock({lock})"
+}
 
 statement! {
     /// The migrations that the database has.

@@ -1,4 +1,4 @@
-//! What callers carry for us: opaque texts that nobody can read, make or change, such as page tokens and cursors of event streams.
+//! Opaque texts that callers keep for us and nobody can read, make or change, such as page tokens and cursors of event streams.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! The sequences stand at or above every number in use, before anything is done on a session.
+//! The sequences are at or above every number in use, before anything is done on a session.
 //!
-//! Logical replication copies rows and no sequences: in such a copy they stand at their beginning. Numbers that were given out before would be
-//! given out again, so that events are hidden and a task takes what was created after it.
+//! Logical replication copies rows and no sequences: in such a copy the sequences are at their beginning. Numbers that were given out
+//! before would be given out again, so that events are hidden and a task takes entities that were created after it.
 
 use std::time::Duration;
 
@@ -17,12 +17,13 @@ use super::vitals::Vitals;
 /// How long setting them may take: the entities are read once, since no index has their numbers.
 const SETTING_TIME: Duration = Duration::from_secs(15 * 60);
 
-/// What is said where the role may not set them.
+/// The message if the role may not set them.
 pub(super) const BEHIND: &str = "The sequences of the database stand before numbers that are in use, as in a logical copy, and the role may not set them: \
                                  run `offboard migrate` with the role that owns them, or grant UPDATE on the sequences.";
 
-/// Whether numbers that are in use would be given out again. Reads a few rows, for every session asks it: whoever copies rows alone leaves the
-/// sequences of events and realms behind, or that of entities untouched. Entities of earlier versions have no numbers, and are not all looked through.
+/// True if numbers that are in use would be given out again. Reads a few rows, for every session asks it: whoever copies rows alone leaves
+/// the sequences of events and realms behind, or that of entities untouched. Entities of earlier versions have no numbers, and are not all
+/// looked through.
 ///
 /// Nothing that a role without `SELECT` on sequences may not read.
 const ARE_BEHIND: &str = "SELECT coalesce(pg_sequence_last_value('event_seq'), 0) < s.considered
@@ -33,7 +34,7 @@ const ARE_BEHIND: &str = "SELECT coalesce(pg_sequence_last_value('event_seq'), 0
         AS behind
      FROM event_sequencer s";
 
-/// Sets those that are behind, and tells which.
+/// Sets those that are behind, and reports which.
 const SET: &str = "SELECT s.name::text AS name, setval(s.name, s.number)
      FROM (
         SELECT 'event_seq'::regclass AS name, greatest((SELECT max(seq) FROM event), (SELECT max(considered) FROM event_sequencer)) AS number

@@ -1,4 +1,4 @@
-//! How a connection is made, and what its session says that it needs, whatever its role and its database default to.
+//! How a connection is made, and the settings that its session needs, whatever the defaults of its role and its database.
 
 use std::ffi::CString;
 use std::fmt;
@@ -12,7 +12,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bool, Integer, Text, Timestamptz};
 use diesel::{Connection, ConnectionError, sql_query};
 
-use super::fault::{Fault, fault};
+use super::fault::{Fault, fault, is_on_another_backend, is_out_of_turn};
 use super::options::Options;
 use super::vitals::{Monitor, Vitals};
 use super::{clock, sequences, watchdog};
@@ -27,9 +27,9 @@ pub(super) struct Session {
     pub(super) connection: PgConnection,
     /// Its state, as others see it.
     pub(super) vitals: Arc<Vitals>,
-    /// The backend's process id as it was told at the start of the connection: another one than the backend itself says if a pooler stands in
+    /// The backend's process id from the start of the connection: it differs from the one that the backend itself reports if a pooler is in
     /// between.
-    pub(super) told: i32,
+    pub(super) reported: i32,
     /// The backend's process id as it says itself.
     pub(super) backend: i32,
 }
@@ -45,6 +45,8 @@ pub enum Refused {
     Denied(&'static str),
     /// The server has no room for another session of ours.
     Crowded,
+    /// It has let us in, and gives the session nothing to work with: a pooler that queues where a server would refuse, most likely.
+    Queued,
 }
 
 impl fmt::Display for Refused {
@@ -56,6 +58,7 @@ impl fmt::Display for Refused {
             Refused::Crowded => {
                 f.write_str("the server lets no more sessions in: as many are open as the role, the database or the server may have")
             }
+            Refused::Queued => f.write_str("a session was let in and had no answer: a pooler has no more server sessions to give"),
         }
     }
 }
@@ -63,12 +66,14 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl From<Refused> for Error {
-    /// For the person at the terminal and for the log; a caller of the service is told nothing but that the database is away.
+    /// For the person at the terminal and for the log; a caller of the service is reported nothing but that the database is unreachable.
     fn from(refused: Refused) -> Error {
         match refused {
             Refused::Unfit(sentence) => Error::new(Code::Unavailable, sentence),
             Refused::Denied(sentence) => Error::new(Code::PermissionDenied, sentence),
-            Refused::Crowded => Error::unavailable("The database lets no more sessions in.").caused_by(Refused::Crowded),
+            crowded @ (Refused::Crowded | Refused::Queued) => {
+                Error::unavailable("The database lets no more sessions in.").caused_by(crowded)
+            }
             away => Error::unavailable("The database cannot be reached.").caused_by(away),
         }
     }
@@ -93,10 +98,15 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
         || PgConnection::establish(&bounded(options)),
     );
     let mut connection = established.map_err(unusable)?;
-    let Some((vitals, told)) = seen.get().cloned() else {
+    let Some((vitals, reported)) = seen.get().cloned() else {
         return Err(Refused::Away(ConnectionError::BadConnection("the connection has no socket".to_owned())));
     };
-    let set_up = |error| Refused::Away(ConnectionError::CouldntSetupConfiguration(error));
+    let set_up = |error| match error {
+        error if is_on_another_backend(&error) => Refused::Unfit(SHARED.to_owned()),
+        // The server has said all that it says of a connection, and then nothing.
+        error if vitals.is_given_up() || is_out_of_turn(&error) => Refused::Queued,
+        error => Refused::Away(ConnectionError::CouldntSetupConfiguration(error)),
+    };
     connection.batch_execute(&settings(options)).map_err(set_up)?;
     let facts = ask(&mut connection).map_err(set_up)?;
     if facts.encoding != ENCODING {
@@ -113,8 +123,9 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
             _ => set_up(error),
         })?;
     }
+    connection.batch_execute(&format!("SET statement_timeout = {}", options.statement_timeout.as_millis())).map_err(set_up)?;
     vitals.allow(options.statement_timeout);
-    Ok(Session { connection, vitals, told, backend: facts.backend })
+    Ok(Session { connection, vitals, reported, backend: facts.backend })
 }
 
 /// How libpq's messages begin about an address that it refuses before it connects.
@@ -128,7 +139,7 @@ const REFUSED_ADDRESS: [&str; 7] = [
     "missing ",
 ];
 
-/// What libpq says of a server that it does not take for what the address asks, and what that means.
+/// The messages of libpq about a server that does not match the address, and what they mean.
 const REFUSED_SERVERS: [(&str, &str); 5] = [
     ("server does not support SSL, but SSL was required", "The server speaks no TLS, and the `sslmode` of `--database-url` asks for it."),
     (
@@ -143,8 +154,9 @@ const REFUSED_SERVERS: [(&str, &str); 5] = [
     ),
 ];
 
-/// A failure to connect: also by what the address says, or by what it asks of the server. libpq finds that out by itself, in words that are its own in
-/// any language, and repeats what it does not understand, of which [`address_fault`](super::address_fault) has seen that it is no password.
+/// A failure to connect: also by what the address says, or by what it asks of the server. libpq finds that out by itself, in words that are
+/// its own in any language, and repeats what it does not understand, of which [`address_fault`](super::address_fault) has seen that it is
+/// not a password.
 fn unusable(error: ConnectionError) -> Refused {
     let ConnectionError::BadConnection(message) = &error else { return Refused::Away(error) };
     if REFUSED_ADDRESS.iter().any(|beginning| message.starts_with(beginning)) {
@@ -156,15 +168,15 @@ fn unusable(error: ConnectionError) -> Refused {
     }
 }
 
-/// Why the server lets nobody in by this address, if it answers and does not; asked once more, since the number of an error at the start of a
-/// connection is told to nobody who has not asked for it before.
+/// Why the server accepts no session at this address, if it answers; asked once more, since the number of an error at the start of a
+/// connection is given only to those who asked for it before.
 pub(super) fn denied(options: &Options) -> Option<&'static str> {
     sentence_of(&refused_by(options)?)
 }
 
 fn sentence_of(number: &[u8; 5]) -> Option<&'static str> {
     match number {
-        b"3D000" => Some("The database that `--database-url` names does not exist: create it, or mend the URL."),
+        b"3D000" => Some("The database that `--database-url` names does not exist: create it, or fix the URL."),
         b"28P01" => Some("The server refuses the role or the password of `--database-url`."),
         b"28000" => Some(
             "The server does not let the role of `--database-url` in: it does not exist or may not log in, or `pg_hba.conf` has no line for it.",
@@ -191,15 +203,19 @@ fn refused_by(options: &Options) -> Option<[u8; 5]> {
     pq_sys::refused_by(&address, connect_timeout(options))
 }
 
-/// What a session of ours is set to. A session that may only read is left so: operators keep writers out that way.
+/// What is said of a pooler that shares backends.
+pub(super) const SHARED: &str = "The database is reached through a pooler that shares backends between sessions (transaction or statement mode); \
+                                 use its session mode, or connect to Postgres itself.";
+
+/// What a session of ours is set to. Until it is set up its statements are bounded by the watchdog alone: how long those of calls may take says
+/// nothing of them. A session that may only read is left so: operators keep writers out that way.
 fn settings(options: &Options) -> String {
     let mut text = format!(
-        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET idle_session_timeout = 0; \
+        "SET statement_timeout = 0; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET idle_session_timeout = 0; \
          SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; \
          SET TIME ZONE 'UTC'; SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; \
          SET bytea_output = 'hex'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET transform_null_equals = off; \
          SET array_nulls = on; SET application_name = 'offboard'; SET jit = off; SET client_min_messages = warning; ",
-        options.statement_timeout.as_millis(),
         options.lock_timeout.as_millis(),
     );
     // A client that vanished, such as this process, must not keep its locks for hours. Has no effect on a Unix socket.
@@ -215,7 +231,7 @@ fn settings(options: &Options) -> String {
     text
 }
 
-/// What the database says of itself.
+/// The facts that the database reports about itself.
 #[derive(QueryableByName)]
 pub(super) struct Facts {
     #[diesel(sql_type = Integer)]
@@ -224,10 +240,10 @@ pub(super) struct Facts {
     encoding: String,
     #[diesel(sql_type = Timestamptz)]
     clock: DateTime<Utc>,
-    /// Whether it follows another one.
+    /// True if it follows another one.
     #[diesel(sql_type = Bool)]
     pub(super) standby: bool,
-    /// Whether it takes no changes.
+    /// True if it takes no changes.
     #[diesel(sql_type = Bool)]
     pub(super) read_only: bool,
 }
@@ -291,21 +307,21 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_work_is_told_from_what_is_away() {
+    fn what_can_never_work_is_reported_from_what_is_away() {
         let refused = |message: &str| unusable(ConnectionError::BadConnection(message.to_owned()));
         let server = "connection to server at \"h\" (10.0.0.1), port 5432 failed: ";
         for never in ["definition of service \"nope\" not found", "invalid integer value \"abc\" for connection option \"port\""] {
-            assert!(matches!(refused(never), Refused::Unfit(told) if told.contains(never)), "{never}");
+            assert!(matches!(refused(never), Refused::Unfit(reported) if reported.contains(never)), "{never}");
         }
         let no_tls = format!("{server}server does not support SSL, but SSL was required");
-        assert!(matches!(refused(&no_tls), Refused::Denied(told) if told.contains("speaks no TLS")));
+        assert!(matches!(refused(&no_tls), Refused::Denied(reported) if reported.contains("speaks no TLS")));
         for away in ["Connection refused", "timeout expired", "FATAL:  the database system is starting up"] {
             assert!(matches!(refused(&format!("{server}{away}")), Refused::Away(_)), "{away}");
         }
-        for (number, is_told) in
+        for (number, is_reported) in
             [(b"42704", true), (b"22023", true), (b"3D000", true), (b"57P03", false), (b"53300", false), (b"08P01", false)]
         {
-            assert_eq!(sentence_of(number).is_some(), is_told, "{number:?}");
+            assert_eq!(sentence_of(number).is_some(), is_reported, "{number:?}");
         }
     }
 

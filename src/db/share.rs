@@ -1,4 +1,4 @@
-//! Who has the connections: a call waits for its realm's share of them, not only for one to be free.
+//! The users of the connections: a call waits for its realm's share of them, not only for a free one.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Permits {
     }
 }
 
-/// What a call is told for which there is no connection in time.
+/// The error of a call for which there is no connection in time.
 pub(super) fn busy() -> Error {
     Error::unavailable("The service is busy; try again.")
 }

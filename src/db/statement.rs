@@ -1,7 +1,11 @@
 //! Hand-written SQL as diesel queries that are prepared once for each connection.
 //!
-//! diesel never caches what goes through `sql_query`, and its query builder cannot say a statement of many CTEs. [`statement!`] makes a typed
-//! query of a text with named parameters, cached by its Rust type.
+//! diesel never caches statements of `sql_query`, and its query builder cannot express a statement of many CTEs. [`statement!`] makes a
+//! typed query of a text with named parameters, cached by its Rust type.
+
+use diesel::QueryResult;
+use diesel::pg::Pg;
+use diesel::query_builder::AstPass;
 
 /// A part of a statement's text.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,21 +78,14 @@ macro_rules! statement {
             fn push<'b>(&'b self, name: &str, out: &mut diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>) -> diesel::QueryResult<()> {
                 match name {
                     $(stringify!($field) => out.push_bind_param::<$sql, _>(&self.$field),)*
-                    other => Err(diesel::result::Error::QueryBuilderError(format!("no parameter {other}").into())),
+                    other => $crate::db::statement::no_parameter(other),
                 }
             }
         }
 
         impl $(<$life>)? diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name $(<$life>)? {
             fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>) -> diesel::QueryResult<()> {
-                for segment in $crate::db::statement::segments(Self::TEXT) {
-                    match segment {
-                        $crate::db::statement::Segment::Sql(sql) => out.push_sql(sql),
-                        $crate::db::statement::Segment::Parameter(name) =>
-                            $crate::db::filtered::Statement::push(self, name, &mut out)?,
-                    }
-                }
-                Ok(())
+                $crate::db::statement::push_text(Self::TEXT, &mut out, |name, out| $crate::db::filtered::Statement::push(self, name, out))
             }
         }
 
@@ -118,6 +115,46 @@ macro_rules! statement {
     (@id $name:ident $life:lifetime) => { $name<'static> };
 }
 pub(crate) use statement;
+
+/// Pushes a text with named parameters, of which `push` gives each its value.
+pub fn push_text<'b>(
+    text: &str,
+    out: &mut AstPass<'_, 'b, Pg>,
+    mut push: impl FnMut(&str, &mut AstPass<'_, 'b, Pg>) -> QueryResult<()>,
+) -> QueryResult<()> {
+    for segment in segments(text) {
+        match segment {
+            Segment::Sql(sql) => out.push_sql(sql),
+            Segment::Parameter(name) => push(name, out)?,
+        }
+    }
+    Ok(())
+}
+
+/// The failure of a statement whose text names what nobody gives it.
+pub fn no_parameter(name: &str) -> QueryResult<()> {
+    Err(diesel::result::Error::QueryBuilderError(format!("no parameter {name}").into()))
+}
+
+/// Makes what is put together at run time a statement whose rows have these columns, or a part of one. It is cached by its text, where it is cached.
+macro_rules! built {
+    ($name:ty => $row:ty $(; $($param:ident),+)?) => {
+        $crate::db::statement::built!($name $(; $($param),+)?);
+
+        impl $(<$($param),+>)? diesel::query_builder::Query for $name {
+            type SqlType = $row;
+        }
+
+        impl $(<$($param),+>)? diesel::RunQueryDsl<diesel::pg::PgConnection> for $name {}
+    };
+    ($name:ty $(; $($param:ident),+)?) => {
+        impl $(<$($param),+>)? diesel::query_builder::QueryId for $name {
+            type QueryId = ();
+            const HAS_STATIC_QUERY_ID: bool = false;
+        }
+    };
+}
+pub(crate) use built;
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ macro_rules! text_enum {
             pub const ALL: &'static [$name] = &[$($name::$value),+];
 
             /// How the database spells each of them.
+            #[allow(dead_code, reason = "of those that a filter may name")]
             pub const SPELLINGS: &'static [&'static str] = &[$($text),+];
 
             /// How the database spells it.

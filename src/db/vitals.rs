@@ -1,5 +1,5 @@
-//! What is known of a connection from outside: whether a statement is under way on it and since when, what the work at hand has left in the
-//! database, and whether it may be used again.
+//! The state of a connection, seen from outside: whether a statement is under way on it and since when, the effects of the present work in
+//! the database, and whether it may be used again.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -24,7 +24,7 @@ const MARGIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_sec
 const ASK_AFTER: Duration = Duration::from_secs(2);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(crate::limits::database::SILENCE_SECONDS);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Tells of connections that are given up: where one is, all often are.
+/// Counts connections that are given up: where one is, often all are.
 static GIVEN_UP: LazyLock<Mutex<Seldom>> = LazyLock::new(Mutex::default);
 
 /// The state of one connection, shared by who uses it and by the watchdog.
@@ -34,7 +34,7 @@ pub(super) struct Vitals {
     /// The process id of the backend; 0 until it is known.
     backend: AtomicI32,
     opened: Instant,
-    /// What ends its statements from outside.
+    /// The handle that ends its statements from outside.
     cancel: Mutex<Option<Cancel>>,
     life: Mutex<Life>,
 }
@@ -45,6 +45,8 @@ struct Life {
     statement: u64,
     running: Option<Running>,
     ended: Option<Fault>,
+    /// Whether it was ended from here, since nothing came back.
+    given_up: bool,
     /// Whether a statement was cancelled since this was last asked.
     cancelled: bool,
     trace: Trace,
@@ -60,7 +62,7 @@ struct Running {
     doubts: u32,
 }
 
-/// What the work at hand may have left in the database.
+/// Effects that the present work may have left in the database.
 #[derive(Default)]
 struct Trace {
     /// Within a transaction.
@@ -71,9 +73,9 @@ struct Trace {
     lasting: bool,
 }
 
-/// What a look at the socket shows of a connection that is not in use.
+/// The state of the socket of a connection that is not in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum SocketState {
     /// Nothing has come.
     Quiet,
     /// Something has come that nobody asked for: the last words of a backend, most likely.
@@ -86,9 +88,9 @@ impl Vitals {
     /// Of a connection that is just being made, with this long for each statement.
     pub(super) fn new(socket: OwnedFd, cancel: Option<Cancel>, allowance: Duration) -> Self {
         let now = Instant::now();
-        // The session is not set up yet, and a peer that accepts and then keeps silent must not hold us up either.
+        // The session is not set up yet, and a peer that accepts and then keeps silent must not block us either.
         let running = Some(Running { alive: now, asked: now, at_work: false, doubts: 0 });
-        let life = Life { allowance, statement: 0, running, ended: None, cancelled: false, trace: Trace::default() };
+        let life = Life { allowance, statement: 0, running, ended: None, given_up: false, cancelled: false, trace: Trace::default() };
         Vitals {
             socket: Some(TcpStream::from(socket)),
             backend: AtomicI32::new(0),
@@ -133,11 +135,11 @@ impl Vitals {
         self.life().running = None;
     }
 
-    /// Whether the work at hand can have left nothing in the database, so that it may be done again.
+    /// Returns whether the work at hand can have left nothing in the database, so that it may be done again.
     ///
-    /// That is certain of a transaction whose `COMMIT` was not sent, since a server that loses its client rolls back, and of a statement that
-    /// only reads. It is not of a statement on its own that writes, nor of a `COMMIT`: either may have been carried out when the connection
-    /// broke.
+    /// That is certain of a transaction whose `COMMIT` was not sent, since a server that loses its client rolls back, and of a statement
+    /// that only reads. It is not of a statement on its own that writes, nor of a `COMMIT`: either may have been carried out when the
+    /// connection broke.
     pub(super) fn left_nothing(&self) -> bool {
         !self.life().trace.lasting
     }
@@ -147,19 +149,24 @@ impl Vitals {
         self.life().ended
     }
 
+    /// Whether it was ended from here, since nothing came back on it.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.life().given_up
+    }
+
     /// Looks at the socket of a connection that is not in use. Costs a system call and no round trip.
-    pub(super) fn look(&self) -> Look {
-        let Some(socket) = &self.socket else { return Look::Quiet };
+    pub(super) fn look(&self) -> SocketState {
+        let Some(socket) = &self.socket else { return SocketState::Quiet };
         match socket.peek(&mut [0]) {
-            Ok(0) => Look::Closed,
-            Ok(_) => Look::Words,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Look::Quiet,
-            Err(_) => Look::Closed,
+            Ok(0) => SocketState::Closed,
+            Ok(_) => SocketState::Words,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => SocketState::Quiet,
+            Err(_) => SocketState::Closed,
         }
     }
 
-    /// Whether its peer has ended it, as far as the socket shows: by closing it, or by an error that nobody has read yet, which is its last word
-    /// where nothing was asked. Within TLS only the former shows.
+    /// Returns whether its peer has ended it, as far as the socket shows: by closing it, or by an error that nobody has read yet, which is
+    /// its last word where nothing was asked. Within TLS only the former shows.
     pub(super) fn has_ended(&self) -> bool {
         let mut first = [0];
         let is_idle = self.life().running.is_none();
@@ -171,19 +178,19 @@ impl Vitals {
         }
     }
 
-    /// Ends the connection from outside: whoever waits in libpq for its peer is told at once that it is gone.
+    /// Ends the connection from outside: a thread that waits in libpq for its peer fails at once.
     pub(super) fn give_up(&self, why: &str) {
         {
             let mut life = self.life();
             if life.ended.is_none() {
                 life.ended = Some(Fault::Away);
             }
-            life.running = None;
+            (life.running, life.given_up) = (None, true);
         }
         SILENCE.reached();
         if outage::lasts() {
             tracing::debug!(backend = self.backend(), why, "a connection to the database is given up");
-        } else if let Some(times) = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).tell() {
+        } else if let Some(times) = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).report() {
             tracing::warn!(backend = self.backend(), why, times, "a connection to the database is given up");
         }
         if let Some(socket) = &self.socket {
@@ -192,9 +199,9 @@ impl Vitals {
         }
     }
 
-    /// Has the server end the statement under way, if there is one. A transaction that is being ended is left to its end: what it comes to is
-    /// decided, and one that waits for a standby would be done without it. Waits until the server has seen to it, so that no statement to come is
-    /// hit.
+    /// Asks the server to end the present statement, if there is one. A transaction that is being ended is left to its end: its outcome is
+    /// decided, and one that waits for a standby would be done without it. Waits until the server has handled it, so that no later
+    /// statement is hit.
     pub(super) fn cancel(&self) {
         {
             let mut life = self.life();
@@ -208,12 +215,12 @@ impl Vitals {
         tracing::debug!(backend = self.backend(), asked, "a statement is cancelled that nobody waits for");
     }
 
-    /// Whether a statement was cancelled since this was last asked.
+    /// Returns whether a statement was cancelled since this was last asked.
     pub(super) fn take_cancelled(&self) -> bool {
         std::mem::take(&mut self.life().cancelled)
     }
 
-    /// Whether the statement under way should long have been ended by the database.
+    /// Returns whether the statement under way should long have been ended by the database.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         let life = self.life();
         let margin = life.allowance.clamp(MARGIN.0, MARGIN.1);
@@ -237,11 +244,11 @@ impl Vitals {
         })
     }
 
-    /// What another connection was told of the backend: whether it is at work. A backend that is not, twice, has answered what we still wait for:
-    /// then this returns true, and the connection is to be given up.
-    pub(super) fn told(&self, statement: u64, at_work: bool) -> bool {
+    /// The state of the backend, as another connection reported it. A backend that was not at work, twice, has answered what we still wait
+    /// for: then this returns true, and the connection is to be given up.
+    pub(super) fn reported(&self, statement: u64, at_work: bool) -> bool {
         // The answer is here, and waits for its thread to have its turn.
-        let answered = self.look() == Look::Words;
+        let answered = self.look() == SocketState::Words;
         let mut life = self.life();
         let same = life.statement == statement;
         let Some(running) = life.running.as_mut().filter(|_| same) else { return false };
@@ -268,7 +275,7 @@ impl Vitals {
         } else if !life.trace.open {
             life.trace.lasting = life.trace.lasting || !only_reads(query);
         }
-        if let Some(fault @ (Fault::Away | Fault::ReadOnly)) = error.map(fault)
+        if let Some(fault @ (Fault::Away | Fault::Shared | Fault::ReadOnly)) = error.map(fault)
             && life.ended.is_none()
         {
             life.ended = Some(fault);
@@ -326,24 +333,24 @@ mod tests {
     }
 
     #[test]
-    fn a_look_tells_a_connection_that_is_quiet_from_one_that_has_ended() {
+    fn a_look_reports_a_connection_that_is_quiet_from_one_that_has_ended() {
         let (vitals, mut peer) = pair();
-        assert_eq!(vitals.look(), Look::Quiet);
+        assert_eq!(vitals.look(), SocketState::Quiet);
         peer.write_all(b"E").unwrap();
-        assert_eq!((vitals.look(), vitals.look()), (Look::Words, Look::Words), "what is looked at stays");
-        assert!(!vitals.has_ended(), "it is being set up, and may be told so");
+        assert_eq!((vitals.look(), vitals.look()), (SocketState::Words, SocketState::Words), "what is looked at stays");
+        assert!(!vitals.has_ended(), "it is being set up, and may be found so");
         vitals.established(7);
         assert!(vitals.has_ended());
         let (vitals, peer) = pair();
         drop(peer);
-        assert_eq!(vitals.look(), Look::Closed);
+        assert_eq!(vitals.look(), SocketState::Closed);
     }
 
     #[test]
     fn a_connection_that_is_given_up_is_closed_for_who_waits_on_it() {
         let (vitals, peer) = pair();
         vitals.give_up("of a test");
-        assert_eq!((vitals.look(), vitals.ended()), (Look::Closed, Some(Fault::Away)));
+        assert_eq!((vitals.look(), vitals.ended()), (SocketState::Closed, Some(Fault::Away)));
         drop(peer);
     }
 
@@ -369,8 +376,8 @@ mod tests {
         let now = Instant::now() + Duration::from_secs(3);
         let statement = vitals.silent_statement(now).unwrap();
         assert_eq!(vitals.silent_statement(now), None, "it is not asked twice at once");
-        let told = [(statement, false), (statement, true), (statement, false), (statement + 1, false), (statement, false)];
-        let given_up: Vec<bool> = told.into_iter().map(|(statement, at_work)| vitals.told(statement, at_work)).collect();
+        let reported = [(statement, false), (statement, true), (statement, false), (statement + 1, false), (statement, false)];
+        let given_up: Vec<bool> = reported.into_iter().map(|(statement, at_work)| vitals.reported(statement, at_work)).collect();
         assert_eq!(given_up, [false, false, false, false, true], "the fourth is of another statement");
     }
 
@@ -380,6 +387,6 @@ mod tests {
         vitals.established(7);
         vitals.start();
         peer.write_all(b"D").unwrap();
-        assert!(!vitals.told(1, false) && !vitals.told(1, false) && !vitals.told(1, false));
+        assert!(!vitals.reported(1, false) && !vitals.reported(1, false) && !vitals.reported(1, false));
     }
 }

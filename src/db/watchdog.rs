@@ -1,10 +1,10 @@
-//! Sees to it that nobody waits on the database for ever: a thread that looks at every connection of this process a few times a second.
+//! Ensures that nobody waits on the database for ever: a thread checks every connection of this process a few times a second.
 //!
 //! libpq waits for an answer without a limit, and TCP notices a peer that vanished but not one that keeps its sockets and passes nothing on. So
 //!
 //! - a statement that has been under way for some seconds is asked after: a new connection looks whether its backend is at work. If it is, all is
 //!   well, however long it takes; if it is not, twice, the connection is given up;
-//! - a statement whose time is up by the session's own timeout, and a margin, is given up where nobody could be asked.
+//! - a statement beyond the session's own timeout, and a margin, is given up if nobody could be asked.
 //!
 //! A connection is given up by shutting its socket down, which ends the wait in libpq like any loss of a connection. So no thread is left behind.
 
@@ -24,7 +24,7 @@ use crate::db::statement;
 use crate::error::one_line;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The statement timeout of who asks.
+/// The statement timeout of the caller.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 static WATCHED: Mutex<Vec<Watched>> = Mutex::new(Vec::new());
@@ -117,7 +117,7 @@ fn judge(connection: &mut PgConnection, suspects: &[Suspect]) -> QueryResult<()>
     let backends: Vec<i32> = suspects.iter().map(|suspect| suspect.backend).collect();
     let at_work: HashSet<i32> = AtWork { backends: &backends }.load::<(i32,)>(connection)?.into_iter().map(|(backend,)| backend).collect();
     let given_up: Vec<&Suspect> =
-        suspects.iter().filter(|suspect| suspect.vitals.told(suspect.statement, at_work.contains(&suspect.backend))).collect();
+        suspects.iter().filter(|suspect| suspect.vitals.reported(suspect.statement, at_work.contains(&suspect.backend))).collect();
     // Whatever they have locked is let go: they may wait for their next word for a minute.
     let backends: Vec<i32> = given_up.iter().map(|suspect| suspect.backend).collect();
     let ended = if backends.is_empty() { Ok(Vec::new()) } else { EndBackends { backends: &backends }.load::<(Option<bool>,)>(connection) };

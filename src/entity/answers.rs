@@ -1,4 +1,4 @@
-//! What answers of changing calls show of entities and what hangs on them.
+//! The entities and dependents that responses of changing calls show.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::db::{Realm, Work};
 use crate::entity::dependent::DependentKey;
 use crate::entity::model::Entity;
 use crate::entity::reads::MAX_BATCH_BYTES;
-use crate::entity::{dependent_queries, dependents, list_queries, queries, to_proto};
+use crate::entity::{dependent_queries, dependent_service, list_queries, queries, to_proto};
 use crate::proto::v1;
 
 impl Answer for v1::Entity {
@@ -70,7 +70,7 @@ impl Answer for v1::Dependent {
     fn again(connection: &mut PgConnection, realm: &Realm, shown: &[Subject]) -> Work<Option<Self>> {
         let [Subject::Dependent(entity_id, kind, id)] = shown else { return Ok(None) };
         let key = DependentKey { entity_id: entity_id.clone(), kind: kind.clone(), id: id.clone() };
-        Ok(dependent_queries::get(connection, realm, &key)?.map(|found| dependents::to_proto(found, entity_id)))
+        Ok(dependent_queries::get(connection, realm, &key)?.map(|found| dependent_service::to_proto(found, entity_id)))
     }
 
     const CAN_BE_READ_AGAIN: bool = true;

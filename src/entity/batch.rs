@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Result, Violations};
 use crate::proto::v1;
 
 impl EntityService {
-    pub(super) async fn create_many(
+    pub(super) async fn batch_create_entities(
         &self,
         request: Request<v1::BatchCreateEntitiesRequest>,
     ) -> Result<Response<v1::BatchCreateEntitiesResponse>, Status> {
@@ -35,7 +35,7 @@ impl EntityService {
     }
 }
 
-/// Checks every member. The faults of all of them are told.
+/// Checks every member. The faults of all of them are reported.
 fn check(requests: Vec<v1::CreateEntityRequest>) -> Result<Vec<NewEntity>> {
     let mut faults = Violations::new();
     if requests.is_empty() {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_faults_of_all_members_are_told_by_their_paths() {
+    fn the_faults_of_all_members_are_reported_by_their_paths() {
         let faulty = v1::CreateEntityRequest { entity: Some(v1::NewEntity { entity_id: "a".to_owned(), ..Default::default() }) };
         let error = check(vec![request("a"), v1::CreateEntityRequest::default(), request("b/c"), faulty]).unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();

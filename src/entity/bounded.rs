@@ -10,7 +10,7 @@ pub const PAGE_BYTES: usize = 2 << 20;
 pub struct Read<T> {
     /// The rows.
     pub rows: Vec<T>,
-    /// Whether there are others that were left, because these are large enough.
+    /// True if there are others that were left, because these are large enough.
     pub more: bool,
 }
 

@@ -10,10 +10,10 @@ use uuid::Uuid;
 use crate::access::Caller;
 use crate::db::schema::entity;
 use crate::db::{Realm, Work, statement};
+use crate::entity::entity_update::Changes;
 use crate::entity::index::model::Declared;
 use crate::entity::index::queries::{DeclaredColumn, declared, index_change};
 use crate::entity::model::{Entity, State};
-use crate::entity::update::Changes;
 use crate::proto::object::{Objects, Struct};
 
 /// An entity that nobody else can change or remove before the transaction ends.
@@ -23,11 +23,11 @@ pub struct Locked {
     pub entity: Entity,
     /// Its references to other systems, a JSON array.
     pub crosswalks: Objects,
-    /// Whether its hold, if it has one, was placed with the scope `admin`.
+    /// True if its hold, if it has one, was placed with the scope `admin`.
     pub hold_by_admin: bool,
 }
 
-/// Locks the entity with this id, unless it is missing or deleted. What is read is the latest.
+/// Locks the entity with this id, unless it is missing or deleted, and reads its latest version.
 pub fn lock(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Locked>> {
     let found = entity::table
         .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq(id)).and(entity::deleted_at.is_null()))
@@ -57,7 +57,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Writes the step into the entity as it was read, and tells when it was made.
+    /// Writes the step into the entity as it was read, and reports when it was made.
     pub fn apply(self, entity: &mut Entity) -> DateTime<Utc> {
         (entity.version, entity.updated_at) = (self.version, self.at);
         self.at
@@ -103,7 +103,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.updated', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version, 'fields', to_jsonb({names}))
         FROM changed c
@@ -132,7 +132,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.onboarded', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version)
         FROM changed c
@@ -147,7 +147,7 @@ pub fn place_hold(connection: &mut PgConnection, caller: &Caller, id: &str, reas
 }
 
 statement! {
-    /// The hold and the event, which does not tell the reason: it would outlive the entity.
+    /// The hold and the event, which does not report the reason: it would outlive the entity.
     struct PlaceHold<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -161,7 +161,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.held', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version)
         FROM changed c
@@ -169,7 +169,7 @@ statement! {
      SELECT c.version, c.updated_at FROM changed c"
 }
 
-/// Takes the hold of a locked entity away.
+/// Removes the hold of a locked entity.
 pub fn release_hold(connection: &mut PgConnection, caller: &Caller, id: &str) -> Work<Step> {
     Ok(ReleaseHold { realm: caller.realm.id(), principal: caller.principal_id, id }.get_result(connection)?)
 }
@@ -187,7 +187,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {id}
         RETURNING id, version, updated_at
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.released', ARRAY[c.id], {principal}, jsonb_build_object('version', c.version)
         FROM changed c

@@ -1,4 +1,4 @@
-//! What hangs on an entity. Pure.
+//! The dependents of an entity. Pure.
 
 use chrono::{DateTime, Utc};
 
@@ -27,7 +27,7 @@ impl DependentKey {
         id::check_id(&self.id, "dependent_id", faults);
     }
 
-    /// The answer where there is no such dependent, or no such entity: nobody learns which.
+    /// The response if there is no such dependent, or no such entity: it does not say which.
     pub fn not_found(&self) -> Error {
         Error::not_found("dependent", &self.id).with("entity_id", &self.entity_id).with("kind", &self.kind)
     }
@@ -48,24 +48,24 @@ pub struct Dependent {
     pub updated_at: DateTime<Utc>,
 }
 
-/// What is done to a dependent, as events tell it.
+/// The change of a dependent, as events record it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum DependentChange {
     /// It is new.
     Created,
     /// It has other data.
     Replaced,
-    /// It is gone.
+    /// It was deleted.
     Deleted,
 }
 
-impl Act {
+impl DependentChange {
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Act::Created => "created",
-            Act::Replaced => "replaced",
-            Act::Deleted => "deleted",
+            DependentChange::Created => "created",
+            DependentChange::Replaced => "replaced",
+            DependentChange::Deleted => "deleted",
         }
     }
 }

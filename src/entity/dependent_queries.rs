@@ -1,4 +1,4 @@
-//! The SQL of what hangs on entities. Each change steps the entity's version in the same statement, so that no removal misses it.
+//! The SQL of dependents. Each change raises the entity's version in the same statement, so that no removal misses it.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
@@ -10,10 +10,10 @@ use crate::access::Caller;
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
-use crate::entity::dependent::{Act, Dependent, DependentKey};
+use crate::entity::dependent::{Dependent, DependentChange, DependentKey};
 use crate::entity::list::BEHIND_ALL;
 use crate::entity::new_entity::MAX_DEPENDENTS;
-use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 use crate::proto::object::Struct;
 
 /// About how many bytes a dependent has besides its data.
@@ -41,19 +41,19 @@ statement! {
      WHERE d.realm_id = {realm} AND d.entity_id = {entity} AND d.kind = {kind} AND d.id = {id}"
 }
 
-/// What the filter of a list of dependents may look at.
+/// The properties for the filter of a list of dependents.
 pub static DEPENDENT: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["kind"], Kind::Text, "d.kind"),
-        Property::new(&["id"], Kind::Text, "d.id"),
-        Property::new(&["createdTime", "created_at"], Kind::Time, "d.created_at"),
-        Property::new(&["updatedTime", "updated_at"], Kind::Time, "d.updated_at"),
-        Property::new(&["data"], Kind::Json, "d.data"),
+        Property::new(&["kind"], PropertyKind::Text, "d.kind"),
+        Property::new(&["id"], PropertyKind::Text, "d.id"),
+        Property::new(&["createdTime", "created_at"], PropertyKind::Time, "d.created_at"),
+        Property::new(&["updatedTime", "updated_at"], PropertyKind::Time, "d.updated_at"),
+        Property::new(&["data"], PropertyKind::Json, "d.data"),
     ],
 };
 
-/// What hangs on an entity behind this kind and id and satisfies the filter, in their order. None if the entity is missing or deleted. It may end before its limit:
-/// see [`PAGE_BYTES`].
+/// The dependents of an entity after this kind and id that match the filter, in their order. None if the entity is missing or deleted. It
+/// may end before its limit: see [`PAGE_BYTES`].
 pub fn list(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -67,7 +67,7 @@ pub fn list(
     let statement = statement.filtered(filter.map(Filter::predicate));
     let rows = statement.load_iter::<Dependent, PgRowByRowLoadingMode>(connection)?;
     let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| FIXED_BYTES + dependent.data.weight())?;
-    // The entity last: of one that goes meanwhile nothing is told.
+    // The entity last: of one that goes meanwhile nothing is reported.
     let (is_there,) = IsVisible { realm: realm.id(), entity }.get_result(connection)?;
     Ok(Some(page).filter(|_| is_there))
 }
@@ -93,7 +93,7 @@ statement! {
 crate::db::checked::filtered!(ListDependents, crate::filter::conditions::conditions(&DEPENDENT));
 
 statement! {
-    /// Whether an entity is there.
+    /// True if an entity is there.
     struct IsVisible<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
@@ -101,27 +101,27 @@ statement! {
     "SELECT EXISTS (SELECT FROM entity e WHERE e.realm_id = {realm} AND e.id = {entity} AND e.deleted_at IS NULL)"
 }
 
-/// What is where a dependent is to be put.
+/// The row where a dependent is to be put.
 #[derive(Debug, Queryable)]
 pub struct Spot {
-    /// The data that is there.
+    /// The present data.
     pub data: Option<Struct>,
-    /// When what is there was created.
+    /// When the present row was created.
     pub created_at: Option<DateTime<Utc>>,
-    /// When what is there was last changed.
+    /// When the present row was last changed.
     pub updated_at: Option<DateTime<Utc>>,
-    /// Whether nothing is there, and as much hangs on the entity as may.
+    /// True if nothing is there, and as much hangs on the entity as may.
     pub is_full: bool,
 }
 
-/// Reads what is where a dependent of a locked entity is to be put.
+/// Reads the row where a dependent of a locked entity is to be put.
 pub fn spot(connection: &mut PgConnection, realm: &Realm, key: &DependentKey) -> Work<Spot> {
     let statement = ReadSpot { realm: realm.id(), entity: &key.entity_id, kind: &key.kind, id: &key.id, others: MAX_DEPENDENTS as i64 - 1 };
     Ok(statement.get_result(connection)?)
 }
 
 statement! {
-    /// A dependent that may be missing. Counting ends at the bound, and is done for what is new alone.
+    /// A dependent that may be missing. Counting ends at the bound, and is done for new ones alone.
     pub struct ReadSpot<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
@@ -138,7 +138,7 @@ statement! {
 }
 
 /// Creates a dependent of a locked entity, or replaces its data.
-pub fn put(connection: &mut PgConnection, caller: &Caller, key: &DependentKey, data: &Struct, act: Act) -> Work<Dependent> {
+pub fn put(connection: &mut PgConnection, caller: &Caller, key: &DependentKey, data: &Struct, change: DependentChange) -> Work<Dependent> {
     let statement = Put {
         realm: caller.realm.id(),
         principal: caller.principal_id,
@@ -146,7 +146,7 @@ pub fn put(connection: &mut PgConnection, caller: &Caller, key: &DependentKey, d
         kind: &key.kind,
         id: &key.id,
         data,
-        act: act.as_str(),
+        change: change.as_str(),
     };
     Ok(statement.get_result(connection)?)
 }
@@ -160,7 +160,7 @@ statement! {
         kind: &'a str as Text,
         id: &'a str as Text,
         data: &'a Struct as Jsonb,
-        act: &'a str as Text,
+        change: &'a str as Text,
     } -> DependentRow,
     "WITH put AS (
         INSERT INTO dependent AS d (realm_id, entity_id, kind, id, data)
@@ -175,10 +175,10 @@ statement! {
         WHERE realm_id = {realm} AND id = {entity}
         RETURNING id, version
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.updated', ARRAY[s.id], {principal},
-               jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {act}))
+               jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {change}))
         FROM stepped s
      )
      SELECT p.kind, p.id, p.data, p.created_at, p.updated_at FROM put p"
@@ -192,7 +192,7 @@ pub fn delete(connection: &mut PgConnection, caller: &Caller, key: &DependentKey
         entity: &key.entity_id,
         kind: &key.kind,
         id: &key.id,
-        act: Act::Deleted.as_str(),
+        change: DependentChange::Deleted.as_str(),
     };
     Ok(statement.get_result::<(i64,)>(connection).optional()?.is_some())
 }
@@ -205,7 +205,7 @@ statement! {
         entity: &'a str as Text,
         kind: &'a str as Text,
         id: &'a str as Text,
-        act: &'a str as Text,
+        change: &'a str as Text,
     } -> (BigInt,),
     "WITH gone AS (
         DELETE FROM dependent
@@ -219,10 +219,10 @@ statement! {
         WHERE e.realm_id = {realm} AND e.id = g.entity_id
         RETURNING e.id, e.version
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.updated', ARRAY[s.id], {principal},
-               jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {act}))
+               jsonb_build_object('version', s.version, 'dependent', jsonb_build_object('kind', {kind}, 'id', {id}, 'act', {change}))
         FROM stepped s
      )
      SELECT s.version FROM stepped s"

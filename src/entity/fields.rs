@@ -1,4 +1,4 @@
-//! What makes the parts of an entity valid. Pure.
+//! The rules for the parts of an entity. Pure.
 
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -13,12 +13,14 @@ const MAX_CROSSWALKS: usize = 1_000;
 const MAX_TYPE_CHARACTERS: usize = 256;
 const MAX_KIND_LENGTH: usize = 64;
 
-/// Adds a fault unless `text` is the type of an entity.
+/// Adds a fault unless `text` is a type that an entity may be given.
 pub fn check_type(text: &str, field: &str, faults: &mut Violations) {
     if text.is_empty() {
         faults.add(field, "required", "must be given");
     } else if text.chars().count() > MAX_TYPE_CHARACTERS || text.contains('\0') {
         faults.add(field, "invalid", "must be 1 to 256 characters, none of them U+0000");
+    } else if text.trim() != text {
+        faults.add(field, "invalid", "must not begin or end with a blank");
     }
 }
 
@@ -31,7 +33,7 @@ pub fn object(message: Option<Struct>, field: &str, faults: &mut Violations) -> 
     message.in_order()
 }
 
-/// The ids of components; `at` is the path of what has them.
+/// The ids of components; `at` is the path of their owner.
 pub fn check_components(components: &[String], at: &str, faults: &mut Violations) -> Vec<Uuid> {
     if components.len() > MAX_COMPONENTS {
         faults.add(format!("{at}.components"), "too_many", "must be at most 1,000");
@@ -46,7 +48,7 @@ pub fn check_components(components: &[String], at: &str, faults: &mut Violations
     checked
 }
 
-/// The references to other systems; `at` is the path of what has them.
+/// The references to other systems; `at` is the path of their owner.
 pub fn check_crosswalks(crosswalks: Vec<Struct>, at: &str, faults: &mut Violations) -> Objects {
     if crosswalks.len() > MAX_CROSSWALKS {
         faults.add(format!("{at}.crosswalks"), "too_many", "must be at most 1,000");

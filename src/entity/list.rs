@@ -10,7 +10,7 @@ pub use crate::filter::invalid_filter;
 /// Sorts behind every id and every kind: they are of ASCII up to `~`.
 pub const BEHIND_ALL: &str = "\u{7f}";
 
-/// What a list of entities is ordered by.
+/// The orders of a list of entities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// Their ids.
@@ -46,19 +46,19 @@ impl Order {
     }
 }
 
-/// Where an entity stands in each of the orders.
+/// The position of an entity in each of the orders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct EntityPosition {
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// Its id.
     pub id: String,
 }
 
-impl Place {
-    /// Where this entity stands.
-    pub fn of(entity: &Entity) -> Place {
-        Place { created_at: entity.created_at, id: entity.id.clone() }
+impl EntityPosition {
+    /// The position of this entity.
+    pub fn of(entity: &Entity) -> EntityPosition {
+        EntityPosition { created_at: entity.created_at, id: entity.id.clone() }
     }
 }
 

@@ -3,40 +3,40 @@
 use diesel::connection::SimpleConnection;
 use diesel::pg::{Pg, PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 
 use crate::db::schema::entity;
-use crate::db::statement::{Segment, segments};
+use crate::db::statement::{built, no_parameter, push_text};
 use crate::db::{Realm, Work};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::index::lookup_queries::{self, Candidates};
-use crate::entity::list::{Key, Order, Place};
+use crate::entity::list::{EntityPosition, Key, Order};
 use crate::entity::model::Entity;
-use crate::entity::unknown_queries;
+use crate::entity::warning_queries;
 use crate::filter::{Filter, Predicate};
 use crate::proto::v1;
 
 /// About how many bytes an entity has besides its attributes and components.
 const FIXED_BYTES: usize = 512;
 
-/// What a page of entities is read by.
+/// The arguments of a page of entities.
 #[derive(Debug)]
 pub struct Listing {
     order: Order,
     filter: Option<Filter>,
     predicate: Option<Predicate>,
-    after: Option<Place>,
+    after: Option<EntityPosition>,
     limit: i64,
 }
 
-/// A page of a filter that fewer may match than this, as far as indexes can tell, is found by them. Where more may, going through the
+/// A page of a filter that fewer may match than this, as far as indexes can report, is found by them. Where more may, going through the
 /// entities in order meets some soon enough: of ten million, one in a thousand.
 const FEW: i64 = 10_000;
 
 impl Listing {
-    /// The entities behind `after` for which the filter holds.
-    pub fn new(order: Order, filter: Option<Filter>, after: Option<Place>, limit: i64) -> Self {
+    /// The entities behind `after` that match the filter.
+    pub fn new(order: Order, filter: Option<Filter>, after: Option<EntityPosition>, limit: i64) -> Self {
         Listing { order, predicate: filter.as_ref().map(Filter::predicate), filter, after, limit }
     }
 }
@@ -57,9 +57,15 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
     Ok(bounded::read(rows, PAGE_BYTES, bytes)?)
 }
 
-/// What a page warns of: see [`unknown_queries::warnings`].
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, listing: &Listing, page: &Read<Entity>) -> Work<Vec<v1::Warning>> {
-    unknown_queries::warnings(connection, realm, listing.filter.as_ref(), (listing.after.is_none(), page.rows.is_empty()))
+/// What a page warns of: see [`warning_queries::warnings`].
+pub fn warnings(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (listing, sees_portfolios): (&Listing, bool),
+    page: &Read<Entity>,
+) -> Work<Vec<v1::Warning>> {
+    let filter = (listing.filter.as_ref(), sees_portfolios);
+    warning_queries::warnings(connection, realm, filter, (listing.after.is_none(), page.rows.is_empty()))
 }
 
 /// Reads the entities that have one of these ids, until they have this many bytes.
@@ -124,32 +130,23 @@ impl QueryFragment<Pg> for ListEntities<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let Listing { predicate, after, limit, .. } = self.listing;
         if predicate.is_some() {
-            // There is no end of filters, and a connection would keep a prepared statement of each.
+            // Filters are unlimited in number, and a connection would keep a prepared statement of each.
             out.unsafe_to_cache_prepared();
         }
-        for segment in segments(&self.text) {
-            match (segment, predicate, after) {
-                (Segment::Sql(sql), ..) => out.push_sql(sql),
-                (Segment::Parameter("realm"), ..) => out.push_bind_param::<Integer, _>(self.realm.id_ref())?,
-                (Segment::Parameter("limit"), ..) => out.push_bind_param::<BigInt, _>(limit)?,
-                (Segment::Parameter("predicate"), Some(predicate), _) => predicate.walk_ast(out.reborrow())?,
-                (Segment::Parameter("candidates"), ..) if let Some(candidates) = self.candidates => candidates.walk_ast(out.reborrow())?,
-                (Segment::Parameter("id"), _, Some(place)) => out.push_bind_param::<Text, _>(&place.id)?,
-                (Segment::Parameter("created_at"), _, Some(place)) => out.push_bind_param::<Timestamptz, _>(&place.created_at)?,
-                (Segment::Parameter(name), ..) => {
-                    return Err(diesel::result::Error::QueryBuilderError(format!("no parameter {name}").into()));
-                }
-            }
-        }
-        Ok(())
+        push_text(&self.text, &mut out, |name, out| match (name, predicate, after, self.candidates) {
+            ("realm", ..) => out.push_bind_param::<Integer, _>(self.realm.id_ref()),
+            ("limit", ..) => out.push_bind_param::<BigInt, _>(limit),
+            ("predicate", Some(predicate), ..) => predicate.walk_ast(out.reborrow()),
+            ("candidates", .., Some(candidates)) => candidates.walk_ast(out.reborrow()),
+            ("id", _, Some(place), _) => out.push_bind_param::<Text, _>(&place.id),
+            ("created_at", _, Some(place), _) => out.push_bind_param::<Timestamptz, _>(&place.created_at),
+            (name, ..) => no_parameter(name),
+        })
     }
 }
 
-// Cached by its text, of which there are eight without a filter.
-impl QueryId for ListEntities<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
+// Without a filter there are eight texts.
+built!(ListEntities<'_> => EntityRow);
 
 /// The columns of an entity, in the order in which [`Entity`] takes them.
 pub type EntityRow = (
@@ -167,12 +164,6 @@ pub type EntityRow = (
     Timestamptz,
 );
 
-impl Query for ListEntities<'_> {
-    type SqlType = EntityRow;
-}
-
-impl RunQueryDsl<PgConnection> for ListEntities<'_> {}
-
 #[cfg(test)]
 mod forms {
     use chrono::Utc;
@@ -186,7 +177,7 @@ mod forms {
         let mut all = Vec::new();
         for key in [Key::Id, Key::CreatedAt] {
             for descending in [false, true] {
-                for after in [None, Some(Place { created_at: Utc::now(), id: "a".to_owned() })] {
+                for after in [None, Some(EntityPosition { created_at: Utc::now(), id: "a".to_owned() })] {
                     let (order, behind) = (Order { key, descending }, after.is_some());
                     let filters = [(None, None), (Some(&filter), None), (Some(&filter), Some(&candidates))];
                     for (filter, candidates) in filters {

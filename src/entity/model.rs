@@ -1,4 +1,4 @@
-//! What an entity is, and how it moves through its life. Pure.
+//! An entity and its states. Pure.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::proto::object::Struct;
 
 text_enum! {
-    /// Where an entity stands in its life. What is gone has no row, and so no state.
+    /// The state of an entity. A removed entity has no row, and so no state.
     pub enum State {
         /// Still being taken in.
         Onboarding = "onboarding",
@@ -20,11 +20,11 @@ text_enum! {
 }
 
 text_enum! {
-    /// What is done to an entity.
+    /// The change of an entity.
     pub enum Action {
         /// Taking in is done.
         CompleteOnboarding = "complete_onboarding",
-        /// What it has, or what hangs on it, is changed; its state stays.
+        /// Its data or its dependents are changed; its state stays.
         Update = "update",
         /// It becomes a member of a portfolio; its state stays.
         Attach = "attach",
@@ -40,7 +40,7 @@ text_enum! {
 }
 
 impl Action {
-    /// Whether a hold prevents it, whatever the state. A hold that is there is not replaced: who placed it would not learn of it.
+    /// Returns whether a hold prevents it, whatever the state. An existing hold is not replaced: its caller would not learn of it.
     pub fn is_prevented_by_hold(self) -> bool {
         matches!(self, Action::RequestOffboarding | Action::PlaceHold)
     }
@@ -61,7 +61,7 @@ impl State {
         self.transition(action)
     }
 
-    /// What can be done in this state.
+    /// The actions that are possible in this state.
     pub fn allowed(self) -> Vec<Action> {
         Action::ALL.iter().copied().filter(|action| self.after(*action).is_some()).collect()
     }
@@ -92,9 +92,9 @@ pub fn refuse(current: &str, action: Action, allowed: &[Action]) -> Error {
 pub struct Entity {
     /// Its id.
     pub id: String,
-    /// What it is.
+    /// The type of the finding.
     pub type_: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// Its attributes, a JSON object.
     pub attributes: Struct,
@@ -104,7 +104,7 @@ pub struct Entity {
     pub portfolio_id: Option<String>,
     /// Why it must not be removed, if it must not.
     pub hold_reason: Option<String>,
-    /// Who said so.
+    /// The principal who placed it.
     pub hold_placed_by: Option<Uuid>,
     /// When.
     pub hold_placed_at: Option<DateTime<Utc>>,

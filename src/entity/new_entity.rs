@@ -1,4 +1,4 @@
-//! What makes a new entity valid. Pure.
+//! The rules for a new entity. Pure.
 
 use std::collections::HashSet;
 
@@ -21,9 +21,9 @@ pub const MAX_DEPENDENTS: usize = 10_000;
 pub struct NewEntity {
     /// Its id.
     pub id: String,
-    /// Tells it from an entity that had the id before.
+    /// Distinguishes it from an entity that had the id before.
     pub incarnation: Uuid,
-    /// What it is.
+    /// Its own fields.
     pub type_: String,
     /// `Onboarding` or `Active`.
     pub state: State,
@@ -33,20 +33,20 @@ pub struct NewEntity {
     pub crosswalks: Objects,
     /// The parts that go with it.
     pub components: Vec<Uuid>,
-    /// What hangs on it.
+    /// Its dependents.
     pub dependents: Vec<NewDependent>,
     /// The portfolio it becomes a member of.
     pub portfolio_id: Option<String>,
 }
 
 impl NewEntity {
-    /// Fails unless the caller may do all that its creation does: whoever cannot make members cannot do so here, nor learn which portfolios
-    /// there are.
+    /// Fails unless the caller may do everything that its creation does: a caller that cannot make members cannot do so here, nor learn
+    /// which portfolios exist.
     pub fn check_scope(&self, caller: &Caller) -> Result<()> {
         if self.portfolio_id.is_some() { caller.require(Scope::PortfoliosWrite) } else { Ok(()) }
     }
 
-    /// What it is once it was created.
+    /// The entity once it is created.
     pub fn to_entity(&self, created_at: DateTime<Utc>) -> Entity {
         Entity {
             id: self.id.clone(),
@@ -77,7 +77,7 @@ pub struct NewDependent {
 }
 
 impl NewEntity {
-    /// Checks a message and fills in what the caller left to us. Every fault is told; `at` is the path of the message in its request.
+    /// Checks a message and fills in what the caller left to us. Every fault is reported; `at` is the path of the message in its request.
     pub fn check(message: v1::NewEntity, at: &str) -> Result<NewEntity> {
         let mut faults = Violations::new();
         let v1::NewEntity { entity_id, r#type, state, attributes, components, crosswalks, dependents, portfolio_id } = message;
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_of_a_new_entity_is_told() {
+    fn every_fault_of_a_new_entity_is_reported() {
         let message = v1::NewEntity {
             entity_id: "a b".to_owned(),
             state: v1::EntityState::Offboarding as i32,

@@ -27,7 +27,7 @@ pub fn get_each<'a>(connection: &mut PgConnection, wanted: impl Iterator<Item = 
 }
 
 statement! {
-    /// Entities by key, each for whoever asks for it.
+    /// Entities by key, each for its callers.
     pub struct GetEach<'a> {
         realms: Vec<i32> as Array<Integer>,
         ids: Vec<&'a str> as Array<Text>,
@@ -48,18 +48,18 @@ pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Optio
     Ok(found)
 }
 
-/// What became of each entity that was to be created, by its place in the batch.
+/// The outcome of each entity that was to be created, by its place in the batch.
 #[derive(Debug, Default)]
 pub struct Inserted {
-    /// Whose id was taken.
+    /// Those whose id was taken.
     pub existing: HashSet<usize>,
-    /// Whose id was taken by an entity that was soft-deleted; these are among the existing.
+    /// Those whose id was taken by a soft-deleted entity; these are among the existing.
     pub soft_deleted: HashSet<usize>,
-    /// Whose id was taken by an entity that is not the same; these are among the existing.
+    /// Those whose id was taken by a different entity; these are among the existing.
     pub different: HashSet<usize>,
-    /// Whose portfolio is missing or invisible.
+    /// Those whose portfolio is missing or invisible.
     pub no_portfolio: HashSet<usize>,
-    /// What the database refuses to store, which [`insert_each`] alone can tell.
+    /// Those that the database refuses to store; only [`insert_each`] reports them.
     pub refused: HashSet<usize>,
     /// When the others were created.
     pub created_at: Option<DateTime<Utc>>,
@@ -105,7 +105,7 @@ pub fn insert_each(connection: &mut PgConnection, realm: &Realm, principal_id: U
 /// Creates entities with their dependents and memberships, and the rows of their indexed attributes; call it in a transaction. An entity that
 /// cannot be created changes nothing and the others are created. Of two with one id the first counts.
 ///
-/// Portfolios are looked for without a lock, and locked once the entities are there. If one has gone in between, all is done again.
+/// Portfolios are read without a lock, and locked once the entities are there. If one was removed in between, all is done again.
 pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, batch: &[NewEntity]) -> Work<Inserted> {
     let mut outcome = Inserted::default();
     let portfolios = portfolios_of(connection, realm, batch)?;
@@ -129,7 +129,7 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     let mut declared = None;
     for (id, created_at, joined, indexed) in rows.statement(realm, principal_id).load::<InsertedRow>(connection)? {
         if !joined {
-            let gone = "a portfolio has gone before its members were in".to_owned();
+            let gone = "a portfolio was removed before its members were in".to_owned();
             return Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(gone)).into());
         }
         outcome.created_at = Some(created_at);
@@ -169,7 +169,7 @@ impl<'a> Taken<'a> {
 }
 
 statement! {
-    /// Which of those who have these ids were soft-deleted, and which others have something else of what an update could change.
+    /// Those of these ids that are of soft-deleted entities, and those whose entity differs in something that an update could change.
     struct Taken<'a> {
         realm: i32 as Integer,
         places: Vec<i64> as Array<BigInt>,
@@ -188,7 +188,7 @@ statement! {
      JOIN entity e ON e.realm_id = {realm} AND e.id = i.id"
 }
 
-/// Those of the portfolios that the batch names that are there.
+/// Those of the batch's portfolios that exist.
 fn portfolios_of(connection: &mut PgConnection, realm: &Realm, batch: &[NewEntity]) -> Work<HashSet<String>> {
     let ids: HashSet<&str> = batch.iter().filter_map(|new| new.portfolio_id.as_deref()).collect();
     if ids.is_empty() {
@@ -209,23 +209,23 @@ statement! {
 
 /// The columns of a batch, each as an array.
 #[derive(Default)]
-struct Rows<'a> {
-    ids: Vec<&'a str>,
-    incarnations: Vec<Uuid>,
-    types: Vec<&'a str>,
-    states: Vec<&'a str>,
-    attributes: Vec<&'a Struct>,
-    crosswalks: Vec<&'a Objects>,
-    components: Vec<Json>,
-    portfolio_ids: Vec<Option<&'a str>>,
-    dependent_entity_ids: Vec<&'a str>,
-    dependent_kinds: Vec<&'a str>,
-    dependent_ids: Vec<&'a str>,
-    dependent_data: Vec<&'a Struct>,
+pub(super) struct Rows<'a> {
+    pub ids: Vec<&'a str>,
+    pub incarnations: Vec<Uuid>,
+    pub types: Vec<&'a str>,
+    pub states: Vec<&'a str>,
+    pub attributes: Vec<&'a Struct>,
+    pub crosswalks: Vec<&'a Objects>,
+    pub components: Vec<Json>,
+    pub portfolio_ids: Vec<Option<&'a str>>,
+    pub dependent_entity_ids: Vec<&'a str>,
+    pub dependent_kinds: Vec<&'a str>,
+    pub dependent_ids: Vec<&'a str>,
+    pub dependent_data: Vec<&'a Struct>,
 }
 
 impl<'a> Rows<'a> {
-    fn push(&mut self, new: &'a NewEntity) {
+    pub fn push(&mut self, new: &'a NewEntity) {
         self.ids.push(&new.id);
         self.incarnations.push(new.incarnation);
         self.types.push(&new.type_);
@@ -262,7 +262,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// An id that was free, when its entity was created, whether every portfolio of the statement was still there, and what is indexed.
+/// An id that was free, when its entity was created, whether every portfolio of the statement still existed, and its indexed values.
 type InsertedRow = (String, DateTime<Utc>, bool, Option<Json>);
 
 statement! {
@@ -336,7 +336,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = h.id
         RETURNING p.id, p.version, h.entity_ids
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.created', array_agg(id), {principal}, jsonb_build_object('version', 1) FROM fresh HAVING count(*) > 0
         UNION ALL

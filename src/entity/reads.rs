@@ -1,4 +1,4 @@
-//! Calls that read entities and what is left of them.
+//! Calls that read entities and tombstones.
 
 use std::collections::HashMap;
 
@@ -6,55 +6,72 @@ use diesel::pg::PgConnection;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::Caller;
-use crate::db::{Page, id};
-use crate::entity::list::{Order, Place};
+use crate::access::{Caller, Scope};
+use crate::db::{Page, id, paged};
+use crate::entity::bounded::PAGE_BYTES;
+use crate::entity::list::{EntityPosition, Order};
 use crate::entity::list_queries::{self, Listing};
 use crate::entity::model::Entity;
 use crate::entity::service::{EntityService, MAX_BATCH, PAGES, to_proto};
 use crate::entity::tombstone_queries::{self, JobKind, Tombstone};
 use crate::error::{Code, Error, Result, Violations};
-use crate::filter::{ENTITY, check_filter};
+use crate::filter::{ENTITY, only_filter};
+use crate::limits::responses::Responding;
 use crate::proto::{convert, v1};
 
 /// The most bytes that entities which are asked for together may have.
 pub(super) const MAX_BATCH_BYTES: usize = 16 << 20;
 
+paged!(v1::ListEntitiesRequest, "Entities", PAGES);
+paged!(v1::ListTombstonesRequest, "Tombstones", PAGES);
+
 impl EntityService {
-    pub(super) async fn list(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {
-        let realm = Caller::of(&request)?.realm;
+    pub(super) async fn list_entities(
+        &self,
+        request: Request<v1::ListEntitiesRequest>,
+    ) -> Result<Response<v1::ListEntitiesResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (realm, sees_portfolios) = (caller.realm.clone(), caller.may(Scope::PortfoliosRead));
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
-        let seal = self.db.seal().await?;
-        let page: Page<Place> = Page::check(seal, &realm, "Entities", &request, (size, &token), PAGES, &mut faults);
+        let page: Page<EntityPosition> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let order = Order::check(&request.order_by, &mut faults);
-        let filter = check_filter(&ENTITY, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let filter = only_filter(&ENTITY, &request.filter, faults)?;
         let filtered = filter.is_some();
         let listing = Listing::new(order, filter, page.after().cloned(), page.limit());
         let wanted = realm.clone();
         let read = move |connection: &mut PgConnection| {
             let found = list_queries::list(connection, &wanted, &listing)?;
-            let warnings = list_queries::warnings(connection, &wanted, &listing, &found)?;
+            let warnings = list_queries::warnings(connection, &wanted, (&listing, sees_portfolios), &found)?;
             Ok((found, warnings))
         };
         let (mut found, warnings) = if filtered { self.db.transaction(read).await? } else { self.db.run(read).await? };
-        let next_page_token = page.cut_short(&mut found.rows, found.more, Place::of)?;
+        let next_page_token = page.cut_short(&mut found.rows, found.more, EntityPosition::of)?;
         let entities = found.rows.into_iter().map(|entity| to_proto(entity, &realm)).collect();
         Ok(Response::new(v1::ListEntitiesResponse { entities, next_page_token, warnings }))
     }
 
-    pub(super) async fn get_many(
+    pub(super) async fn batch_get_entities(
         &self,
         request: Request<v1::BatchGetEntitiesRequest>,
     ) -> Result<Response<v1::BatchGetEntitiesResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
+        let responding = request.extensions().get::<Responding>().cloned();
         let ids = request.into_inner().entity_ids;
         check_ids(&ids)?;
-        let (scope, wanted) = (realm.clone(), ids.clone());
-        let read = move |connection: &mut PgConnection| list_queries::get_many(connection, &scope, &wanted, MAX_BATCH_BYTES);
-        let found = self.db.run(read).await?;
+        let read = async |bytes: usize| {
+            let (scope, wanted) = (realm.clone(), ids.clone());
+            self.db.run(move |connection| list_queries::get_many(connection, &scope, &wanted, bytes)).await
+        };
+        let mut found = read(PAGE_BYTES).await?;
+        if found.more {
+            // It is paid for before it is read, since as many may read at once as there are connections.
+            drop(std::mem::take(&mut found.rows));
+            if let Some(responding) = responding {
+                responding.expect(MAX_BATCH_BYTES).await?;
+            }
+            found = read(MAX_BATCH_BYTES).await?;
+        }
         if found.more {
             let message = format!("The entities have more than {MAX_BATCH_BYTES} bytes together; ask for fewer at once.");
             return Err(Error::new(Code::PayloadTooLarge, message).with("limit_bytes", MAX_BATCH_BYTES).into());
@@ -80,21 +97,18 @@ impl EntityService {
         Ok(Response::new(v1::BatchGetEntitiesResponse { entities }))
     }
 
-    pub(super) async fn tombstones(
+    pub(super) async fn list_tombstones(
         &self,
         request: Request<v1::ListTombstonesRequest>,
     ) -> Result<Response<v1::ListTombstonesResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
         if !request.entity_id.is_empty() {
             id::check_id(&request.entity_id, "entity_id", &mut faults);
         }
-        let seal = self.db.seal().await?;
-        let page: Page<(String, Uuid)> = Page::check(seal, &realm, "Tombstones", &request, (size, &token), PAGES, &mut faults);
-        let filter = check_filter(&tombstone_queries::TOMBSTONE, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let page: Page<(String, Uuid)> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let filter = only_filter(&tombstone_queries::TOMBSTONE, &request.filter, faults)?;
         let (after, limit) = (page.after().cloned(), page.limit());
         let read = move |connection: &mut PgConnection| {
             let after = after.as_ref().map(|(entity, incarnation)| (entity.as_str(), *incarnation));

@@ -1,4 +1,4 @@
-//! The care that a realm demands of whoever deletes many of its entities. Pure.
+//! The requirements of a realm for bulk deletes. Pure.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::proto::{convert, v1};
 const MAX_PREVIEW_AGE: Duration = Duration::from_secs(24 * 3600);
 /// The oldest report that may be let pass: older tasks are not kept.
 pub const MAX_REPORT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// What a report may be of, in words.
+/// The possible subjects of a report, in words.
 pub const REPORT_AGE: &str = "must be above 0s and at most 2592000s (30 days)";
 
-/// What a bulk delete of one kind must show to be started.
+/// The requirements for one kind of bulk delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requirements {
     /// How many entities are expected.
     pub expected_count: bool,
     /// No more than so many entities.
     pub max_objects: Option<i64>,
-    /// A preview that is no older.
+    /// A preview that is not an older.
     pub preview_within: Option<Duration>,
     /// A clean check of consistency that began no longer ago.
     pub clean_report_within: Option<Duration>,
@@ -46,8 +46,8 @@ impl Requirements {
         }
     }
 
-    /// As events tell it: the demands that there are, durations as everywhere in JSON; none if nothing is demanded.
-    pub fn told(&self) -> Option<Json> {
+    /// In the form of events: the requirements that are set, durations as everywhere in JSON; none if nothing is required.
+    pub fn reported(&self) -> Option<Json> {
         let mut members = serde_json::Map::new();
         if self.expected_count {
             members.insert("expected_count".to_owned(), true.into());
@@ -68,7 +68,7 @@ impl Requirements {
         })
     }
 
-    /// From what is stored.
+    /// From the stored form.
     pub fn from_json(stored: &Json) -> Requirements {
         let age = |name: &str| stored[name].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         Requirements {
@@ -103,9 +103,9 @@ impl RequirementsChange {
         RequirementsChange::MEMBERS.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name).collect()
     }
 
-    /// Reads a change from a message, which stands `at` this path. `members` are the names of what changes, and without one all is replaced: by what
-    /// the message has, or by nothing if it is not set. Such a message that is empty is a fault, since who sends it may not mean to take all back.
-    /// Every name must be one of [`RequirementsChange::MEMBERS`].
+    /// Reads a change from a message, which is `at` this path. `members` are the names of the changed ones, and without them all are
+    /// replaced: by those of the message, or by nothing if it is not set. An empty such message is a fault, since its sender may not mean
+    /// to reset everything. Every name must be one of [`RequirementsChange::MEMBERS`].
     pub fn check(message: Option<v1::BulkDeleteRequirements>, members: &[Option<&str>], at: &str, faults: &mut Violations) -> Self {
         let whole = members.contains(&None);
         let is_named = |name: &&'static str| members.contains(&Some(*name));
@@ -192,12 +192,12 @@ mod tests {
         assert_eq!(change(None, &[None]), (Requirements::default(), 0));
         assert_eq!(change(most(None), &[None]).1, 1);
         assert_eq!(change(most(Some(-1)), &[Some("expected_count")]).1, 0, "what is not named does not count");
-        assert_eq!(was.told(), Some(json!({"expected_count": true, "max_objects": 5})));
-        assert_eq!(Requirements::default().told(), None);
+        assert_eq!(was.reported(), Some(json!({"expected_count": true, "max_objects": 5})));
+        assert_eq!(Requirements::default().reported(), None);
     }
 
     #[test]
-    fn every_fault_is_told_where_it_is() {
+    fn every_fault_is_reported_where_it_is() {
         let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
         let message = v1::BulkDeleteRequirements {
             expected_count: false,

@@ -1,11 +1,15 @@
 //! `offboard.v1.EntityService`.
 
+use std::sync::Arc;
+
+use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{Authenticator, Caller, Once};
 use crate::db::{Db, Group, PageSize, Realm, id};
 use crate::entity::get::Get;
+use crate::entity::group_queries::Create;
 use crate::entity::import;
 use crate::entity::model::{Entity, State};
 use crate::entity::new_entity::NewEntity;
@@ -20,10 +24,15 @@ pub(super) const PAGES: PageSize = PageSize { default: 100, max: 1_000 };
 /// The most members of a batch.
 pub(super) const MAX_BATCH: usize = 1_000;
 
+/// The largest entity that may be created together with others.
+const SMALL_BYTES: usize = 16 << 10;
+const SMALL_DEPENDENTS: usize = 100;
+
 /// The registry of entities.
 pub struct EntityService {
     pub(super) db: Db,
     gets: Group<Get>,
+    creations: Group<Create>,
     authenticator: Authenticator,
     closing: CancellationToken,
 }
@@ -32,7 +41,7 @@ impl EntityService {
     /// The service on this database. The authenticator knows when the key of an import ends; `closing` is cancelled when the process takes no
     /// more calls.
     pub fn new(db: Db, authenticator: Authenticator, closing: CancellationToken) -> Self {
-        EntityService { gets: Group::new(&db), db, authenticator, closing }
+        EntityService { gets: Group::new(&db), creations: Group::new(&db), db, authenticator, closing }
     }
 }
 
@@ -41,17 +50,28 @@ impl Service for EntityService {
     async fn create_entity(&self, request: Request<v1::CreateEntityRequest>) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let message = request.into_inner().entity.ok_or_else(|| Error::invalid("entity", "required", "must be given"))?;
-        let new = NewEntity::check(message, "entity")?;
+        let is_small = message.encoded_len() <= SMALL_BYTES && message.dependents.len() <= SMALL_DEPENDENTS;
+        let new = Arc::new(NewEntity::check(message, "entity")?);
         let caller = once.caller().clone();
         new.check_scope(&caller)?;
+        let realm = caller.realm.clone();
+        let response = move |new: &NewEntity, created_at| {
+            answer::created(to_proto(new.to_entity(created_at), &realm), &format!("/v1/entities/{}", new.id))
+        };
+        if is_small && new.portfolio_id.is_none() && !once.has_key() {
+            let create = Create { realm: caller.realm.id(), principal: caller.principal_id, new: new.clone() };
+            if let Some(created_at) = self.creations.call(create).await? {
+                let response = response(&new, created_at);
+                return Ok(once.seen(response));
+            }
+        }
         let create = move |connection: &mut diesel::PgConnection| {
-            let outcome = queries::insert(connection, &caller.realm, caller.principal_id, std::slice::from_ref(&new))?;
+            let outcome = queries::insert(connection, &caller.realm, caller.principal_id, std::slice::from_ref(new.as_ref()))?;
             if !outcome.no_portfolio.is_empty() {
                 return Err(Error::not_found("portfolio", new.portfolio_id.as_deref().unwrap_or_default()).into());
             }
             let created_at = outcome.created_at.ok_or_else(|| taken(&new.id))?;
-            let location = format!("/v1/entities/{}", new.id);
-            Ok(answer::created(to_proto(new.to_entity(created_at), &caller.realm), &location))
+            Ok(response(&new, created_at))
         };
         once.transaction(&self.db, create).await
     }
@@ -75,54 +95,54 @@ impl Service for EntityService {
         &self,
         request: Request<v1::BatchCreateEntitiesRequest>,
     ) -> Result<Response<v1::BatchCreateEntitiesResponse>, Status> {
-        self.create_many(request).await
+        self.batch_create_entities(request).await
     }
 
     async fn batch_get_entities(
         &self,
         request: Request<v1::BatchGetEntitiesRequest>,
     ) -> Result<Response<v1::BatchGetEntitiesResponse>, Status> {
-        self.get_many(request).await
+        self.batch_get_entities(request).await
     }
 
     async fn list_entities(&self, request: Request<v1::ListEntitiesRequest>) -> Result<Response<v1::ListEntitiesResponse>, Status> {
-        self.list(request).await
+        self.list_entities(request).await
     }
 
     async fn update_entity(&self, request: Request<v1::UpdateEntityRequest>) -> Result<Response<v1::Entity>, Status> {
-        self.update(request).await
+        self.update_entity(request).await
     }
 
     async fn complete_onboarding(&self, request: Request<v1::CompleteOnboardingRequest>) -> Result<Response<v1::Entity>, Status> {
-        self.onboard(request).await
+        self.complete_onboarding(request).await
     }
 
     async fn place_hold(&self, request: Request<v1::PlaceHoldRequest>) -> Result<Response<v1::Entity>, Status> {
-        self.hold(request).await
+        self.place_hold(request).await
     }
 
     async fn release_hold(&self, request: Request<v1::ReleaseHoldRequest>) -> Result<Response<v1::Entity>, Status> {
-        self.release(request).await
+        self.release_hold(request).await
     }
 
     async fn put_dependent(&self, request: Request<v1::PutDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
-        self.put(request).await
+        self.put_dependent(request).await
     }
 
     async fn get_dependent(&self, request: Request<v1::GetDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
-        self.dependent(request).await
+        self.get_dependent(request).await
     }
 
     async fn list_dependents(&self, request: Request<v1::ListDependentsRequest>) -> Result<Response<v1::ListDependentsResponse>, Status> {
-        self.dependents(request).await
+        self.list_dependents(request).await
     }
 
     async fn delete_dependent(&self, request: Request<v1::DeleteDependentRequest>) -> Result<Response<()>, Status> {
-        self.remove_dependent(request).await
+        self.delete_dependent(request).await
     }
 
     async fn list_tombstones(&self, request: Request<v1::ListTombstonesRequest>) -> Result<Response<v1::ListTombstonesResponse>, Status> {
-        self.tombstones(request).await
+        self.list_tombstones(request).await
     }
 
     type ImportEntitiesStream = import::Answers;

@@ -1,4 +1,4 @@
-//! The SQL of what hard removals leave.
+//! The SQL of tombstones.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement, text_enum};
 use crate::entity::list::BEHIND_ALL;
-use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 
 text_enum! {
-    /// What kind of job removed an entity.
+    /// The kind of job that removed an entity.
     pub enum JobKind {
         /// An offboarding of this one entity.
         Offboarding = "offboarding",
@@ -21,14 +21,14 @@ text_enum! {
     }
 }
 
-/// What a hard removal leaves of an entity.
+/// The record that a hard removal leaves of an entity.
 #[derive(Clone, Debug, Queryable)]
 pub struct Tombstone {
     /// The id that the entity had.
     pub entity_id: String,
-    /// Tells it from others that had the id before or after.
+    /// Distinguishes it from others that had the id before or after.
     pub incarnation: Uuid,
-    /// What it was.
+    /// Its type.
     pub type_: String,
     /// Its last version.
     pub version: i64,
@@ -38,31 +38,31 @@ pub struct Tombstone {
     pub updated_at: DateTime<Utc>,
     /// When it was removed.
     pub removed_at: DateTime<Utc>,
-    /// Who asked for it.
+    /// The principal who asked for it.
     pub removed_by: Uuid,
-    /// What kind of job removed it.
+    /// The kind of job that removed it.
     pub job_kind: JobKind,
     /// Which one.
     pub job_id: Uuid,
 }
 
-/// What the filter of a list of tombstones may look at.
+/// The properties for the filter of a list of tombstones.
 pub static TOMBSTONE: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["uri", "entityId", "entity_id"], Kind::Uri, "t.entity_id"),
-        Property::new(&["incarnation"], Kind::Text, "CAST(t.incarnation AS text)"),
-        Property::new(&["type"], Kind::Text, "t.type"),
-        Property::new(&["version"], Kind::Number, "t.version"),
-        Property::new(&["createdTime", "created_at"], Kind::Time, "t.created_at"),
-        Property::new(&["updatedTime", "updated_at"], Kind::Time, "t.updated_at"),
-        Property::new(&["removedTime", "removed_at"], Kind::Time, "t.removed_at"),
-        Property::new(&["removedBy", "removed_by"], Kind::Text, "CAST(t.removed_by AS text)"),
-        Property::new(&["jobKind", "job_kind"], Kind::Text, "t.job_kind").one_of(JobKind::SPELLINGS),
-        Property::new(&["jobId", "job_id"], Kind::Text, "CAST(t.job_id AS text)"),
+        Property::new(&["uri", "entityId", "entity_id"], PropertyKind::Uri, "t.entity_id"),
+        Property::new(&["incarnation"], PropertyKind::Text, "CAST(t.incarnation AS text)"),
+        Property::new(&["type"], PropertyKind::Text, "t.type"),
+        Property::new(&["version"], PropertyKind::Number, "t.version"),
+        Property::new(&["createdTime", "created_at"], PropertyKind::Time, "t.created_at"),
+        Property::new(&["updatedTime", "updated_at"], PropertyKind::Time, "t.updated_at"),
+        Property::new(&["removedTime", "removed_at"], PropertyKind::Time, "t.removed_at"),
+        Property::new(&["removedBy", "removed_by"], PropertyKind::Text, "CAST(t.removed_by AS text)"),
+        Property::new(&["jobKind", "job_kind"], PropertyKind::Text, "t.job_kind").one_of(JobKind::SPELLINGS),
+        Property::new(&["jobId", "job_id"], PropertyKind::Text, "CAST(t.job_id AS text)"),
     ],
 };
 
-/// The tombstones behind this place for which the filter holds, in the order of entity ids and incarnations; only those of one entity id
+/// The tombstones after this position that match the filter, in the order of entity ids and incarnations; only those of one entity id
 /// unless it is empty.
 pub fn list(
     connection: &mut PgConnection,

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::error::{Code, Error, Violations, nearest_of};
-use crate::filter::{AttributePath, NamedValue};
+use crate::filter::AttributePath;
 use crate::limits::requests::{ATTRIBUTE_LOOK_MILLIS, ATTRIBUTE_NAMES, SUGGESTED_NAMES};
+use crate::limits::thousands;
 use crate::proto::object::{Object, View};
 use crate::proto::v1;
 
 /// How long a list looks for the attributes of its filter.
 pub const LIST_PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.1);
-/// How many names are told that may have been meant.
-const TOLD: usize = 3;
+/// How many names are reported that may have been meant.
+const REPORTED: usize = 3;
 /// How deep names are looked for.
 const DEEPEST: usize = 8;
 
@@ -23,11 +24,26 @@ pub struct Unknown {
     pub attribute: String,
     /// The attributes that may have been meant, the likeliest first.
     pub nearest: Vec<String>,
+    /// The type of which no entity has it, if one is meant.
+    pub of_type: Option<String>,
+    /// How few have it, if any has.
+    pub rare: Option<Rare>,
 }
 
-/// What a look for the attributes of a filter came to.
+/// How few entities have an attribute, and how many the one that may have been meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rare {
+    /// How many have it.
+    pub count: i64,
+    /// How many have the nearest one.
+    pub nearest: i64,
+    /// How many were looked at, and whether those are all.
+    pub of: (i64, bool),
+}
+
+/// The result of the search for the attributes of a filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct AttributeCheck {
     /// No entity has these.
     pub unknown: Vec<Unknown>,
     /// There was no time to find out about these.
@@ -64,45 +80,78 @@ impl Names {
         }
     }
 
-    /// What may have been meant by an attribute: what is spelt much like it, and what has the same name elsewhere.
+    /// The attributes that a misspelt one may mean: those with a similar name, and those with the same name elsewhere.
     pub fn nearest(&self, unknown: &AttributePath) -> Vec<String> {
-        let spelt: Vec<String> =
-            self.0.iter().filter_map(|names| AttributePath::of_names(names.clone())).map(|path| path.canonical).collect();
-        let like = nearest_of(&unknown.canonical, spelt.iter().map(String::as_str), TOLD).into_iter().map(str::to_owned);
         let elsewhere = self.0.iter().filter(|names| match (names.last(), unknown.names.last()) {
             (Some(one), Some(other)) => one.to_lowercase() == other.to_lowercase(),
             _ => false,
         });
-        let elsewhere = elsewhere.filter_map(|names| AttributePath::of_names(names.clone())).map(|path| path.canonical);
-        let mut told = Vec::new();
-        for name in like.chain(elsewhere) {
-            if !told.contains(&name) && told.len() < TOLD {
-                told.push(name);
+        let elsewhere = elsewhere.filter_map(|names| AttributePath::of_names(names.clone()));
+        let mut reported = Vec::new();
+        for path in self.alike(unknown).into_iter().chain(elsewhere) {
+            if !reported.contains(&path.canonical) && reported.len() < REPORTED {
+                reported.push(path.canonical);
             }
         }
-        told
+        reported
+    }
+
+    /// What is spelt much like an attribute, as a whole, or by the first of its names that is not there.
+    pub fn alike(&self, unknown: &AttributePath) -> Vec<AttributePath> {
+        let names = &unknown.names;
+        let spelt: Vec<String> = self.0.iter().map(|names| names.join(".")).collect();
+        let as_a_whole = nearest_of(&names.join("."), spelt.iter().map(String::as_str), REPORTED);
+        let as_a_whole = as_a_whole.into_iter().filter_map(|near| self.0.iter().find(|names| names.join(".") == near)).cloned();
+        let there = (0..names.len()).rev().filter(|known| *known == 0 || self.0.contains(&names[..*known]));
+        // What is there as far as this step may be a slip as well.
+        let by_step = there.map(|known| self.alike_by_step(names, known)).find(|alike| !alike.is_empty()).unwrap_or_default();
+        as_a_whole.chain(by_step).filter(|path| path != names).filter_map(AttributePath::of_names).collect()
+    }
+
+    /// The same by one of the names, before which so many are there.
+    fn alike_by_step(&self, names: &[String], known: usize) -> Vec<Vec<String>> {
+        // What cannot be seen, such as a blank, is as good as not there.
+        let plain = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+        let siblings =
+            self.0.iter().filter(|path| path.len() == known + 1 && path[..known] == names[..known] && path[known] != names[known]);
+        let siblings: Vec<(String, &str)> = siblings.map(|path| (plain(&path[known]), path[known].as_str())).collect();
+        let near = nearest_of(&plain(&names[known]), siblings.iter().map(|(plain, _)| plain.as_str()), REPORTED);
+        let steps = near.into_iter().flat_map(|near| siblings.iter().filter(move |(plain, _)| plain == near));
+        let path = |(_, name): &(String, &str)| {
+            let step: Vec<String> = names[..known].iter().cloned().chain([(*name).to_owned()]).collect();
+            let whole: Vec<String> = step.iter().chain(&names[known + 1..]).cloned().collect();
+            // Behind the step the names may be misspelt as well.
+            if self.0.contains(&whole) { whole } else { step }
+        };
+        steps.map(path).collect()
     }
 }
 
 impl Unknown {
-    /// The same for who may not see what entities have.
+    /// The same for callers that may not read entities.
     pub fn without_names(self) -> Unknown {
         Unknown { nearest: Vec::new(), ..self }
     }
 
-    /// What is wrong, as a sentence without its stop.
+    /// The fault, as a sentence without its stop.
     pub fn sentence(&self) -> String {
-        let meant: Vec<_> = self.nearest.iter().map(|name| format!("`{name}`")).collect();
+        let Unknown { attribute, nearest, of_type, rare } = self;
+        let meant: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();
         let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
-        format!("no entity has the attribute `{}`{hint}", self.attribute)
+        let of_type = of_type.as_ref().map(|name| format!(" of the type `{name}`")).unwrap_or_default();
+        let Some(Rare { count, nearest, of: (of, is_all) }) = rare else {
+            return format!("no entity{of_type} has the attribute `{attribute}`{hint}");
+        };
+        let (count, of, others) = (thousands(*count), thousands(*of), thousands(*nearest));
+        let first = if *is_all { "" } else { "the first " };
+        let others = meant.first().map(|name| format!(", and {others} have {name}")).unwrap_or_default();
+        format!("only {count} of {first}{of} entities{of_type} have the attribute `{attribute}`{others}{hint}")
     }
 }
 
-/// Those of the values that are not of an attribute that no entity has: of that its name is told, and its values say no more.
-pub fn values_of_known(mut named: Vec<NamedValue>, unknown: &[Unknown]) -> Vec<NamedValue> {
-    let is_of = |value: &NamedValue, unknown: &Unknown| value.path.strip_prefix("attributes.") == Some(unknown.attribute.as_str());
-    named.retain(|value| !unknown.iter().any(|unknown| is_of(value, unknown)));
-    named
+/// Whether a path is that of an attribute that no entity has: of that its name is told, and its values say no more.
+pub fn is_of(path: &str, unknown: &Unknown) -> bool {
+    path.strip_prefix("attributes.") == Some(unknown.attribute.as_str())
 }
 
 /// The refusal of a task whose filter, at `field` of the request, names attributes that no entity has.
@@ -119,8 +168,8 @@ pub fn refusal(unknown: &[Unknown], field: &str) -> Error {
         .at(places)
 }
 
-/// The same, as warnings of what is only looked at.
-pub fn warnings(seen: Seen) -> Vec<v1::Warning> {
+/// The same, as warnings of a dry run or a list.
+pub fn warnings(seen: AttributeCheck) -> Vec<v1::Warning> {
     let unknown =
         seen.unknown.iter().map(|attribute| v1::Warning { code: Code::UnknownAttribute.name().to_owned(), message: attribute.sentence() });
     let unchecked = seen.unchecked.iter().map(|attribute| v1::Warning {
@@ -156,18 +205,30 @@ mod tests {
         assert_eq!(names.nearest(&unknown(&["zip"])), ["Address.Zip"]);
         assert_eq!(names.nearest(&unknown(&["first name"])), ["'First name'"]);
         assert!(names.nearest(&unknown(&["Frobnication"])).is_empty());
+        for path in [&["Naem", "City"][..], &["Name "], &[" Name"], &["Na me"], &["Name."], &["\u{a0}Name"]] {
+            assert_eq!(names.nearest(&unknown(path))[0], "Name", "{path:?}");
+        }
+        assert_eq!(names.nearest(&unknown(&["Adress", "City"]))[0], "Address.City");
+        assert_eq!(names.nearest(&unknown(&["Adress", "Town"])), ["Address"]);
+        assert_eq!(names.nearest(&unknown(&["Address", "City "]))[0], "Address.City");
     }
 
     #[test]
-    fn every_unknown_attribute_is_told() {
-        let told = |attribute: &str, nearest: &[&str]| Unknown {
+    fn every_unknown_attribute_is_reported() {
+        let reported = |attribute: &str, nearest: &[&str]| Unknown {
             attribute: attribute.to_owned(),
             nearest: nearest.iter().map(|name| (*name).to_owned()).collect(),
+            of_type: None,
+            rare: None,
         };
-        let error = refusal(&[told("Naem", &["Name"]), told("Xyz", &[])], "spec.objects.filter");
+        let error = refusal(&[reported("Naem", &["Name"]), reported("Xyz", &[])], "spec.objects.filter");
         assert_eq!((error.violations().len(), error.member("nearest")), (2, Some(r#"["Name"]"#)));
         assert!(error.message().contains("no entity has the attribute `Naem`; did you mean `Name`?"), "{error}");
-        let seen = Seen { unknown: vec![told("Naem", &["Name"])], unchecked: vec!["Rare".to_owned()] };
+        let of_type = Unknown { of_type: Some("company".to_owned()), ..reported("Naem", &[]) };
+        assert_eq!(of_type.sentence(), "no entity of the type `company` has the attribute `Naem`");
+        let rare = Unknown { rare: Some(Rare { count: 1, nearest: 2_000, of: (2_000, true) }), ..reported("Naem", &["Name"]) };
+        assert_eq!(rare.sentence(), "only 1 of 2,000 entities have the attribute `Naem`, and 2,000 have `Name`; did you mean `Name`?");
+        let seen = AttributeCheck { unknown: vec![reported("Naem", &["Name"])], unchecked: vec!["Rare".to_owned()] };
         assert_eq!(
             warnings(seen).iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(),
             ["unknown_attribute", "unchecked_attribute"]

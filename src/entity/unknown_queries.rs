@@ -1,75 +1,48 @@
 //! The SQL of finding out which attributes of a filter no entity has.
 
-use std::time::{Duration, Instant};
-
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{BigInt, Integer, Jsonb};
 
+use crate::db::statement::built;
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
-use crate::entity::suspect_value::Suspect;
-use crate::entity::unknown::{self, LIST_PATIENCE, Names, Seen, Unknown};
-use crate::entity::unknown_value::UnknownValue;
-use crate::entity::walk_queries::{Among, Entities, Went, stride};
-use crate::entity::{suspect_value_queries, unknown_value_queries};
+use crate::entity::unknown::Names;
+use crate::entity::walk_queries::{Among, Entities, Question, Went, stride};
 use crate::filter::{AttributePath, Filter, Predicate};
-use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
+use crate::limits::requests::{ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
 use crate::proto::object::Struct;
-use crate::proto::v1;
 
 /// How many entities are looked at first: nearly every attribute that there is at all is found here.
-const FIRST: i64 = 200;
+pub(super) const FIRST: i64 = 200;
 /// The largest of those that tell the names that may have been meant, in bytes.
 const LARGEST_NAMING: i32 = 16 << 10;
 
-/// Tells which attributes of the filter none of these entities has. Goes along the keys until each attribute was met, so that it reads little
-/// where nothing is misspelt; and no longer than `patience`, if there is any. Where there is no such entity, nothing is unknown.
-pub fn look(connection: &mut PgConnection, realm: &Realm, filter: &Filter, among: Among<'_>, patience: Option<Duration>) -> Work<Seen> {
-    let mut open = filter.attributes();
-    let since = Instant::now();
-    let condition = filter.type_condition();
-    let (mut after, mut limit, mut first_met) = (String::new(), FIRST, None);
-    while !open.is_empty() {
-        let presences: Vec<Predicate> = open.iter().map(AttributePath::presence).collect();
-        let entities = Entities { realm, among, condition: condition.as_ref(), after: &after, limit };
-        let Went { read, last, met, has } = stride(connection, entities, &presences)?;
-        if met && first_met.is_none() {
-            first_met = Some(after.clone());
-        }
-        let mut has = has.into_iter();
-        open.retain(|_| !has.next().unwrap_or_default());
-        let (Some(last), true) = (last, read == limit) else { break };
-        after = last;
-        if limit == FIRST && !open.is_empty() {
+/// Tells which attributes of the filter none of these entities has. Goes along the keys to the end, or until each attribute was met. Where there is no such
+/// entity, nothing is unknown.
+pub fn look(connection: &mut PgConnection, realm: &Realm, (filter, among): (&Filter, Among<'_>)) -> Work<Vec<String>> {
+    let mut known: Vec<String> = Vec::new();
+    let (mut after, mut limit, mut is_met) = (String::new(), FIRST, false);
+    loop {
+        let (met, counts, last) = look_on(connection, realm, (filter, among), &known, (&after, limit))?;
+        known.extend(met);
+        is_met |= counts;
+        let open = filter.attributes().into_iter().filter(|attribute| !known.contains(&attribute.canonical));
+        let open: Vec<AttributePath> = open.collect();
+        let Some(last) = last.filter(|_| !open.is_empty()) else {
+            return Ok(if is_met { open.into_iter().map(|attribute| attribute.canonical).collect() } else { Vec::new() });
+        };
+        if limit == FIRST {
             // An index tells at once of an attribute that few have.
-            let indexed = lookup_queries::with_values(connection, realm, &open)?;
-            open.retain(|attribute| !indexed.contains(&attribute.canonical));
+            known.extend(lookup_queries::with_values(connection, realm, &open)?);
         }
-        if patience.is_some_and(|patience| since.elapsed() >= patience) {
-            ATTRIBUTE_LOOK.reached();
-            return Ok(Seen { unchecked: open.into_iter().map(|attribute| attribute.canonical).collect(), ..Seen::default() });
-        }
-        limit = (limit * 8).min(ATTRIBUTE_WALK);
+        (after, limit) = (last, (limit * 8).min(ATTRIBUTE_WALK));
     }
-    let Some(first_met) = first_met.filter(|_| !open.is_empty()) else { return Ok(Seen::default()) };
-    let naming = Among { live: among.live || among.live_names, ..among };
-    let entities = Entities { realm, among: naming, condition: condition.as_ref(), after: &first_met, limit: ATTRIBUTE_WALK };
-    let mut names = Names::default();
-    let naming = (Naming { entities }).load::<(Struct,)>(connection)?;
-    if naming.len() as i64 == SUGGESTING_ENTITIES {
-        ATTRIBUTE_NAMES_ENTITIES.reached();
-    }
-    for (attributes,) in naming {
-        names.add(attributes.view());
-    }
-    let unknown = open.into_iter().map(|path| Unknown { nearest: names.nearest(&path), attribute: path.canonical });
-    Ok(Seen { unknown: unknown.collect(), ..Seen::default() })
 }
 
-/// Looks at the next entities only, for attributes of the filter that are not among `known`: tells which were met there, whether an entity was met
-/// that counts, and the last key unless there are no more.
+/// Reads only the next entities, for attributes of the filter that are not among `known`: returns those found there, whether an entity was
+/// found that counts, and the last key unless there are no more.
 pub fn look_on(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -81,35 +54,34 @@ pub fn look_on(
     if open.is_empty() {
         return Ok((Vec::new(), true, None));
     }
-    let presences: Vec<Predicate> = open.iter().map(AttributePath::presence).collect();
+    let questions: Vec<Question> =
+        open.iter().map(|attribute| Question { holds: attribute.presence(), counting: true, live: false }).collect();
     let condition = filter.type_condition();
-    let entities = Entities { realm, among, condition: condition.as_ref(), after, limit };
-    let Went { read, last, met, has } = stride(connection, entities, &presences)?;
-    let seen = open.into_iter().zip(has).filter(|(_, has)| *has).map(|(attribute, _)| attribute.canonical);
-    Ok((seen.collect(), met, last.filter(|_| read == limit)))
+    let entities = Entities { realm, among, condition: condition.as_ref(), after, limit, shapes: &[] };
+    let Went { read, last, counted, counts } = stride(connection, entities, &questions, false)?;
+    let seen = open.into_iter().zip(counts).filter(|(_, count)| *count > 0).map(|(attribute, _)| attribute.canonical);
+    Ok((seen.collect(), counted > 0, last.filter(|_| read == limit)))
 }
 
-/// What a list warns of that begins with this page: names and values of its filter that no live entity has, and what it
-/// compares otherwise than it looks, as far as a short look tells. A page
-/// that is not empty says enough of the values that are asked for, and those that are denied are looked for alone.
-pub fn warnings(
+/// The names that some entities have, from the first on behind this key that counts.
+pub(super) fn names(
     connection: &mut PgConnection,
     realm: &Realm,
-    filter: Option<&Filter>,
-    (is_first, is_empty): (bool, bool),
-) -> Work<Vec<v1::Warning>> {
-    let Some(filter) = filter.filter(|_| is_first) else { return Ok(Vec::new()) };
-    let among = Among { live: true, ..Among::default() };
-    let Seen { unknown, .. } = look(connection, realm, filter, among, Some(LIST_PATIENCE))?;
-    let mut named = unknown::values_of_known(filter.named_values(), &unknown);
-    named.retain(|value| value.denied || is_empty);
-    let mut warnings = unknown::warnings(Seen { unknown, ..Seen::default() });
-    let values = unknown_value_queries::look(connection, realm, named, true)?;
-    warnings.extend(values.iter().map(UnknownValue::warning));
-    warnings.extend(Suspect::by_form(filter).map(|suspect| suspect.warning()));
-    let suspects = suspect_value_queries::look(connection, realm, filter, among, |comparison| comparison.denied || is_empty)?;
-    warnings.extend(suspects.iter().map(Suspect::warning));
-    Ok(warnings)
+    (among, condition): (Among<'_>, Option<&Predicate>),
+    after: &str,
+) -> Work<Names> {
+    // What was soft-deleted counts, and is not named.
+    let among = Among { live: true, ..among };
+    let entities = Entities { realm, among, condition, after, limit: ATTRIBUTE_WALK, shapes: &[] };
+    let mut names = Names::default();
+    let naming = (Naming { entities }).load::<(Struct,)>(connection)?;
+    if naming.len() as i64 == SUGGESTING_ENTITIES {
+        ATTRIBUTE_NAMES_ENTITIES.reached();
+    }
+    for (attributes,) in naming {
+        names.add(attributes.view());
+    }
+    Ok(names)
 }
 
 /// The attributes of some of the entities, none of them large: of all that have the same names, one.
@@ -131,16 +103,7 @@ impl QueryFragment<Pg> for Naming<'_> {
     }
 }
 
-impl QueryId for Naming<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Naming<'_> {
-    type SqlType = (Jsonb,);
-}
-
-impl RunQueryDsl<PgConnection> for Naming<'_> {}
+built!(Naming<'_> => (Jsonb,));
 
 #[cfg(test)]
 mod forms {

@@ -1,12 +1,10 @@
 //! Values that a filter names and nothing has: misspelt, as a rule. Pure.
 
-use crate::error::nearest_of;
+use crate::error::{Code, Error, Violations, nearest_of};
 use crate::proto::v1;
 
 /// How many values are told that may have been meant.
-const TOLD: usize = 3;
-/// The code of its warning.
-const CODE: &str = "unknown_value";
+const REPORTED: usize = 3;
 
 /// A value that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +15,14 @@ pub struct UnknownValue {
     pub value: String,
     /// The condition that names it, if it asks for more than this value.
     pub condition: Option<String>,
-    /// Whether the filter denies it, so as to spare who has it.
+    /// True if the filter negates it, so as to exclude those that have it.
     pub denied: bool,
     /// The values that may have been meant, the likeliest first.
     pub nearest: Vec<String>,
-    /// How many entities were looked at; none if it is nowhere at all.
+    /// How many entities were read; none if it is nowhere at all.
     pub looked_at: Option<i64>,
+    /// Whether it is a portfolio of which the caller knows by its members alone.
+    pub of_members: bool,
 }
 
 impl UnknownValue {
@@ -35,17 +35,22 @@ impl UnknownValue {
             last_parts.extend(known.rsplit_once('/').map(|(_, last)| (last, known)));
         }
         let wanted = self.value.rsplit_once('/').map_or(self.value.as_str(), |(_, last)| last);
-        let mut nearest: Vec<&str> = nearest_of(&self.value, whole, TOLD);
-        for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), TOLD) {
+        let mut nearest: Vec<&str> = nearest_of(&self.value, whole, REPORTED);
+        for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), REPORTED) {
             nearest.extend(last_parts.iter().filter(|(last, _)| *last == near).map(|(_, whole)| *whole));
         }
-        let mut told: Vec<String> = Vec::new();
+        let mut reported: Vec<String> = Vec::new();
         for near in nearest {
-            if told.len() < TOLD && !told.iter().any(|told| told == near) {
-                told.push(near.to_owned());
+            if reported.len() < REPORTED && !reported.iter().any(|reported| reported == near) {
+                reported.push(near.to_owned());
             }
         }
-        UnknownValue { nearest: told, ..self }
+        UnknownValue { nearest: reported, ..self }
+    }
+
+    /// The same for who may not see what there is.
+    pub fn without_nearest(self) -> Self {
+        UnknownValue { nearest: Vec::new(), ..self }
     }
 
     /// What is wrong, as a sentence without its stop.
@@ -54,6 +59,7 @@ impl UnknownValue {
         let nobody = self.looked_at.map_or_else(|| "no entity".to_owned(), |count| format!("none of the first {count} entities"));
         let what = match (path.as_str(), &self.condition) {
             (_, Some(condition)) => format!("{nobody} meets `{condition}`"),
+            ("portfolio", _) if self.of_members => format!("{nobody} is in the portfolio `{value}`"),
             ("portfolio", _) => format!("there is no portfolio `{value}`"),
             ("type", _) => format!("{nobody} has the type `{value}`"),
             ("uri", _) => format!("there is no entity `{value}`"),
@@ -61,8 +67,8 @@ impl UnknownValue {
         };
         let so = match (self.denied, self.looked_at) {
             (false, _) => "",
-            (true, None) => ", so it spares nobody",
-            (true, Some(_)) => ", so it may spare nobody",
+            (true, None) => ", so it excludes nothing",
+            (true, Some(_)) => ", so it may exclude nothing",
         };
         let meant: Vec<_> = self.nearest.iter().map(|value| format!("`{value}`")).collect();
         let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
@@ -71,8 +77,20 @@ impl UnknownValue {
 
     /// The same as a warning.
     pub fn warning(&self) -> v1::Warning {
-        v1::Warning { code: CODE.to_owned(), message: self.sentence() }
+        v1::Warning { code: Code::UnknownValue.name().to_owned(), message: self.sentence() }
     }
+}
+
+/// The refusal of a task whose filter, at `field` of the request, denies values that nothing has.
+pub fn refusal(unknown: &[&UnknownValue], field: &str) -> Error {
+    let mut places = Violations::new();
+    unknown.iter().for_each(|value| places.add(field, Code::UnknownValue.name(), value.sentence()));
+    let sentences: Vec<String> = unknown.iter().map(|value| value.sentence()).collect();
+    Error::new(Code::UnknownValue, format!("Nothing was started: {}", sentences.join("; ")))
+        .with_list("values", unknown.iter().map(|value| value.condition.as_ref().unwrap_or(&value.value)))
+        .with_list("paths", unknown.iter().map(|value| &value.path))
+        .with_list("nearest", unknown.iter().flat_map(|value| &value.nearest))
+        .at(places)
 }
 
 #[cfg(test)]
@@ -80,21 +98,27 @@ mod tests {
     use super::*;
 
     fn unknown(path: &str, value: &str, denied: bool) -> UnknownValue {
-        UnknownValue { path: path.to_owned(), value: value.to_owned(), condition: None, denied, nearest: Vec::new(), looked_at: None }
+        let (path, value) = (path.to_owned(), value.to_owned());
+        UnknownValue { path, value, condition: None, denied, nearest: Vec::new(), looked_at: None, of_members: false }
     }
 
     #[test]
-    fn what_is_nowhere_is_told_with_what_may_have_been_meant() {
+    fn what_is_nowhere_is_reported_with_what_may_have_been_meant() {
         let types = ["company", "configuration/entityTypes/HCP", "configuration/entityTypes/HCO"];
-        let told = |value: UnknownValue| value.with_nearest(types).sentence();
-        assert_eq!(told(unknown("type", "compny", true)), "no entity has the type `compny`, so it spares nobody; did you mean `company`?");
+        let reported = |value: UnknownValue| value.with_nearest(types).sentence();
         assert_eq!(
-            told(unknown("type", "HCP", false)),
+            reported(unknown("type", "compny", true)),
+            "no entity has the type `compny`, so it excludes nothing; did you mean `company`?"
+        );
+        assert_eq!(
+            reported(unknown("type", "HCP", false)),
             "no entity has the type `HCP`; did you mean `configuration/entityTypes/HCP` or `configuration/entityTypes/HCO`?"
         );
-        assert_eq!(unknown("portfolio", "p", true).sentence(), "there is no portfolio `p`, so it spares nobody");
+        assert_eq!(unknown("portfolio", "p", true).sentence(), "there is no portfolio `p`, so it excludes nothing");
+        let of_members = UnknownValue { of_members: true, ..unknown("portfolio", "p", false) };
+        assert_eq!(of_members.sentence(), "no entity is in the portfolio `p`");
         let some = UnknownValue { looked_at: Some(14_600), ..unknown("type", "compny", true) };
-        assert_eq!(some.sentence(), "none of the first 14600 entities has the type `compny`, so it may spare nobody");
-        assert_eq!(unknown("attributes.A", "x", true).sentence(), "no entity has `x` at `attributes.A`, so it spares nobody");
+        assert_eq!(some.sentence(), "none of the first 14600 entities has the type `compny`, so it may exclude nothing");
+        assert_eq!(unknown("attributes.A", "x", true).sentence(), "no entity has `x` at `attributes.A`, so it excludes nothing");
     }
 }

@@ -1,179 +1,135 @@
 //! The SQL of finding out which values that a filter names nothing has. All of it is bounded: looks by key and by index, and some entities by key.
 
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
 
-use diesel::pg::{Pg, PgConnection};
+use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
 
 use crate::db::{Realm, Work, statement};
 use crate::entity::index::lookup_queries;
 use crate::entity::unknown_value::UnknownValue;
-use crate::entity::walk_queries::{Among, Entities, Went, stride};
-use crate::filter::{NamedValue, Predicate, fold};
-use crate::limits::requests::{VALUE_LOOK, VALUE_LOOK_ENTITIES};
+use crate::filter::{NamedValue, fold};
+use crate::limits::requests::VALUE_LOOK_ENTITIES;
 
-/// How many entities are looked at first, and how many times more in each stride behind that.
-const FIRST: i64 = 200;
-const GROWTH: i64 = 8;
-/// For how long at most another stride begins.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// How many types and values of attributes are looked for.
-pub(super) const MOST_VALUES: usize = 64;
 /// How many portfolios tell what may have been meant.
 const PORTFOLIOS: i64 = 1_000;
 
-/// Tells which of these values nothing has. What was soft-deleted counts unless only what is live does. Where there is no entity, nothing is unknown.
-pub fn look(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>, live: bool) -> Work<Vec<UnknownValue>> {
-    if named.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Those of these values that nothing has, as far as keys and indexes tell, and those that must be looked for along the keys. Portfolios without members
+/// count where the caller may see portfolios.
+pub(super) fn look_up(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    named: Vec<NamedValue>,
+    sees_portfolios: bool,
+) -> Work<(Vec<UnknownValue>, Vec<NamedValue>)> {
     let (portfolios, others): (Vec<_>, Vec<_>) =
         named.into_iter().partition(|value| value.path == "portfolio" && value.condition.is_none());
     let (uris, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|value| value.path == "uri" && value.condition.is_none());
-    let mut unknown = unknown_portfolios(connection, realm, portfolios)?;
-    unknown.extend(unknown_uris(connection, realm, uris)?);
-    unknown.extend(unknown_along_the_keys(connection, realm, others, live)?);
-    if !unknown.is_empty() && !is_any(connection, realm, live)? {
-        return Ok(Vec::new());
-    }
-    Ok(unknown)
+    let mut unknown = unknown_portfolios(connection, realm, portfolios, sees_portfolios)?;
+    let (unknown_uris, spelt_otherwise) = unknown_uris(connection, realm, uris)?;
+    unknown.extend(unknown_uris);
+    let (indexed, mut open) = by_index(connection, realm, others)?;
+    unknown.extend(indexed.into_iter().map(|value| reported(value, None)));
+    open.extend(spelt_otherwise);
+    Ok((unknown, open))
 }
 
-fn told(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
+/// The same, as nothing that was looked at has it.
+pub(super) fn reported(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
     let NamedValue { path, value, condition, denied, .. } = value;
-    UnknownValue { path, value, condition, denied, nearest: Vec::new(), looked_at }
+    UnknownValue { path, value, condition, denied, nearest: Vec::new(), looked_at, of_members: false }
 }
 
-/// A value as it may be spelt as a key, where a filter does not mind its case.
+/// A value as it may be spelt as a key: as it is, and in lower and upper case where the function does not mind.
 fn spellings(named: &[NamedValue]) -> Vec<String> {
-    named.iter().flat_map(|value| [value.value.clone(), value.value.to_lowercase(), value.value.to_uppercase()]).collect()
+    let of = |value: &NamedValue| {
+        let others = (!value.is_exact).then(|| [value.value.to_lowercase(), value.value.to_uppercase()]);
+        std::iter::once(value.value.clone()).chain(others.into_iter().flatten()).collect::<Vec<_>>()
+    };
+    named.iter().flat_map(of).collect()
 }
 
-/// Those of the values that are none of these, case ignored.
+/// Those of the values that are none of these, as their functions compare.
 fn without(named: Vec<NamedValue>, known: &[(String,)]) -> Vec<NamedValue> {
-    let known: std::collections::HashSet<String> = known.iter().map(|(known,)| fold(known)).collect();
-    named.into_iter().filter(|value| !known.contains(&fold(&value.value))).collect()
+    let folded: HashSet<String> = known.iter().map(|(known,)| fold(known)).collect();
+    let exact: HashSet<&str> = known.iter().map(|(known,)| known.as_str()).collect();
+    let is_known =
+        |value: &NamedValue| if value.is_exact { exact.contains(value.value.as_str()) } else { folded.contains(&fold(&value.value)) };
+    named.into_iter().filter(|value| !is_known(value)).collect()
 }
 
-fn unknown_portfolios(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<Vec<UnknownValue>> {
+fn unknown_portfolios(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>, empty: bool) -> Work<Vec<UnknownValue>> {
     if named.is_empty() {
         return Ok(Vec::new());
     }
-    let open = without(named.clone(), &KnownPortfolios { realm: realm.id(), ids: spellings(&named) }.load(connection)?);
+    let mut open = without(named.clone(), &KnownPortfolios { realm: realm.id(), ids: spellings(&named), empty }.load(connection)?);
+    if open.iter().any(|value| !value.is_exact) {
+        let ids = open.iter().map(|value| value.value.to_lowercase()).collect();
+        open = without(open, &KnownPortfoliosIgnoringCase { realm: realm.id(), ids, empty }.load(connection)?);
+    }
     if open.is_empty() {
         return Ok(Vec::new());
     }
-    let first: Vec<(String,)> = FirstPortfolios { realm: realm.id(), limit: PORTFOLIOS }.load(connection)?;
-    let near = |value: NamedValue| told(value, None).with_nearest(first.iter().map(|(id,)| id.as_str()));
-    Ok(without(open, &first).into_iter().map(near).collect())
+    let first: Vec<(String,)> = FirstPortfolios { realm: realm.id(), empty, limit: PORTFOLIOS }.load(connection)?;
+    let near = |value: NamedValue| {
+        let value = UnknownValue { of_members: !empty, ..reported(value, None) };
+        value.with_nearest(first.iter().map(|(id,)| id.as_str()))
+    };
+    Ok(open.into_iter().map(near).collect())
 }
 
 statement! {
-    /// Those of these portfolios that are there.
+    /// Those of these portfolios that exist.
     struct KnownPortfolios {
         realm: i32 as Integer,
         ids: Vec<String> as Array<Text>,
+        empty: bool as Bool,
     } -> (Text,),
-    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} AND p.id = ANY({ids})"
+    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} AND p.id = ANY({ids}) AND ({empty} OR p.entity_count > 0)"
+}
+
+statement! {
+    /// Those of these portfolios that are there in any case; these are in lower case.
+    struct KnownPortfoliosIgnoringCase {
+        realm: i32 as Integer,
+        ids: Vec<String> as Array<Text>,
+        empty: bool as Bool,
+    } -> (Text,),
+    "SELECT p.id
+     FROM portfolio p
+     WHERE p.realm_id = {realm} AND lower(p.id COLLATE \"C\") = ANY({ids}) AND ({empty} OR p.entity_count > 0)"
 }
 
 statement! {
     /// Some portfolios, by key.
     struct FirstPortfolios {
         realm: i32 as Integer,
+        empty: bool as Bool,
         limit: i64 as BigInt,
     } -> (Text,),
-    "SELECT p.id FROM portfolio p WHERE p.realm_id = {realm} ORDER BY p.id LIMIT {limit}"
+    "SELECT p.id
+     FROM (SELECT f.id, f.entity_count FROM portfolio f WHERE f.realm_id = {realm} ORDER BY f.id LIMIT {limit}) p
+     WHERE {empty} OR p.entity_count > 0"
 }
 
-fn unknown_uris(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<Vec<UnknownValue>> {
+/// Those of the ids that are of no entity, and those that may be spelt in another case.
+fn unknown_uris(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<(Vec<UnknownValue>, Vec<NamedValue>)> {
     if named.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let known: Vec<(String,)> = KnownEntities { realm: realm.id(), ids: spellings(&named) }.load(connection)?;
-    Ok(without(named, &known).into_iter().map(|value| told(value, None)).collect())
+    let (exact, open): (Vec<_>, Vec<_>) = without(named, &known).into_iter().partition(|value| value.is_exact);
+    Ok((exact.into_iter().map(|value| reported(value, None)).collect(), open))
 }
 
 statement! {
-    /// Those of these entities that are there, also soft-deleted.
+    /// Those of these entities that exist, also soft-deleted.
     struct KnownEntities {
         realm: i32 as Integer,
         ids: Vec<String> as Array<Text>,
     } -> (Text,),
     "SELECT e.id FROM entity e WHERE e.realm_id = {realm} AND e.id = ANY({ids})"
-}
-
-/// How far a look along the keys went.
-pub(super) struct Looked {
-    /// How many entities were looked at.
-    pub at: i64,
-    /// Whether those are all that there are.
-    pub ended: bool,
-}
-
-/// Goes along the keys in strides, as long as anything is open. `tried` are the conditions of what is open, and with what holds for one of the entities
-/// `stays` tells whether it stays open.
-pub(super) fn along_the_keys<T>(
-    connection: &mut PgConnection,
-    realm: &Realm,
-    (among, condition): (Among<'_>, Option<&Predicate>),
-    open: &mut Vec<T>,
-    tried: impl Fn(&T) -> Vec<Predicate>,
-    stays: impl Fn(&mut T, &[bool]) -> bool,
-) -> Work<Looked> {
-    let (mut after, mut limit, since) = (String::new(), FIRST, Instant::now());
-    let mut looked = Looked { at: 0, ended: false };
-    while !open.is_empty() && !looked.ended && looked.at < VALUE_LOOK_ENTITIES as i64 && since.elapsed() < PATIENCE {
-        let each: Vec<Vec<Predicate>> = open.iter().map(&tried).collect();
-        let entities = Entities { realm, among, condition, after: &after, limit };
-        let Went { read, last, has, .. } = stride(connection, entities, &each.concat())?;
-        let (mut has, mut counts) = (has.as_slice(), each.iter().map(Vec::len));
-        open.retain_mut(|one| {
-            let (own, rest) = has.split_at(counts.next().unwrap_or_default().min(has.len()));
-            has = rest;
-            stays(one, own)
-        });
-        looked.at += read;
-        looked.ended = read < limit;
-        after = last.unwrap_or(after);
-        limit *= GROWTH;
-    }
-    if !open.is_empty() && !looked.ended {
-        VALUE_LOOK.reached();
-    }
-    Ok(looked)
-}
-
-/// Types, values of attributes and what asks for more than a value: by an index where one is in use, and else along the keys, as far as the look goes.
-fn unknown_along_the_keys(connection: &mut PgConnection, realm: &Realm, mut named: Vec<NamedValue>, live: bool) -> Work<Vec<UnknownValue>> {
-    named.truncate(MOST_VALUES);
-    let (indexed, mut open) = by_index(connection, realm, named)?;
-    let mut unknown: Vec<UnknownValue> = indexed.into_iter().map(|value| told(value, None)).collect();
-    let among = Among { live, ..Among::default() };
-    let tried = |value: &NamedValue| vec![value.holds.clone()];
-    let Looked { at: looked_at, ended } =
-        along_the_keys(connection, realm, (among, None), &mut open, tried, |_, has| has != [true].as_slice())?;
-    if open.is_empty() {
-        return Ok(unknown);
-    }
-    let met = if open.iter().any(|value| value.path == "type") {
-        let entities = Entities { realm, among, condition: None, after: "", limit: looked_at };
-        Types { entities }.load::<(String,)>(connection)?
-    } else {
-        Vec::new()
-    };
-    for value in open {
-        let is_type = value.path == "type";
-        let value = told(value, (!ended).then_some(looked_at));
-        let value = if is_type { value.with_nearest(met.iter().map(|(name,)| name.as_str())) } else { value };
-        // What was not met on a part of the way may be behind it. Another spelling that was met makes it likely that this one is wrong.
-        if ended || !value.nearest.is_empty() {
-            unknown.push(value);
-        }
-    }
-    Ok(unknown)
 }
 
 /// Those of the values that an index knows nothing of, and those that no index can tell about.
@@ -192,13 +148,14 @@ fn by_index(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>
     Ok((unknown, open))
 }
 
-fn is_any(connection: &mut PgConnection, realm: &Realm, live: bool) -> Work<bool> {
+/// Whether there is an entity that counts.
+pub(super) fn is_any(connection: &mut PgConnection, realm: &Realm, live: bool) -> Work<bool> {
     let (is_any,): (bool,) = AnyEntity { realm: realm.id(), live, limit: VALUE_LOOK_ENTITIES as i64 }.get_result(connection)?;
     Ok(is_any)
 }
 
 statement! {
-    /// Whether there is an entity that counts, as far as this look goes.
+    /// True if there is an entity that counts, as far as this look goes.
     struct AnyEntity {
         realm: i32 as Integer,
         live: bool as Bool,
@@ -209,39 +166,4 @@ statement! {
         FROM (SELECT e.deleted_at FROM entity e WHERE e.realm_id = {realm} ORDER BY e.id LIMIT {limit}) e
         WHERE NOT ({live} AND e.deleted_at IS NOT NULL)
      )"
-}
-
-/// The types of some entities.
-struct Types<'a> {
-    entities: Entities<'a>,
-}
-
-impl QueryFragment<Pg> for Types<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.unsafe_to_cache_prepared();
-        out.push_sql("SELECT DISTINCT e.type FROM ");
-        self.entities.walk(&mut out)?;
-        out.push_sql(" WHERE e.counts");
-        Ok(())
-    }
-}
-
-impl QueryId for Types<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Types<'_> {
-    type SqlType = (Text,);
-}
-
-impl RunQueryDsl<PgConnection> for Types<'_> {}
-
-#[cfg(test)]
-mod forms {
-    use super::*;
-    use crate::db::checked::{Form, forms};
-    use crate::entity::walk_queries::forms::each;
-
-    forms!(Types, || each(|said, entities| vec![Form::of(said, &Types { entities })]));
 }

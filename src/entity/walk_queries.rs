@@ -1,12 +1,13 @@
-//! The SQL of going along the keys of entities, some at a time, to see what of a filter holds for any of them.
+//! The SQL of walking the keys of entities, a batch at a time, to find which parts of a filter any of them matches.
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
+use diesel::query_builder::{AstPass, QueryFragment};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
+use crate::db::statement::built;
 use crate::db::{Realm, Work};
-use crate::filter::Predicate;
+use crate::filter::{MASKS, Predicate};
 
 /// Which entities of a realm count.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,41 +16,54 @@ pub struct Among<'a> {
     pub types: Option<&'a [String]>,
     /// Not those that were soft-deleted.
     pub live: bool,
-    /// Those that were soft-deleted count, but do not tell names that may have been meant.
-    pub live_names: bool,
 }
 
 /// The next entities of a realm by key, each with whether it counts.
 #[derive(Clone, Copy)]
 pub(super) struct Entities<'a> {
-    /// Whose.
+    /// The realm.
     pub realm: &'a Realm,
     /// Which count.
     pub among: Among<'a>,
-    /// What holds for those that count.
+    /// The condition of those that count.
     pub condition: Option<&'a Predicate>,
     /// The key before the first; the empty one is before all.
     pub after: &'a str,
     /// How many.
     pub limit: i64,
+    /// Whole numbers that are made of each, by the names `k0`, `k1` and so on.
+    pub shapes: &'a [Predicate],
 }
 
-/// What a stride along the keys came to.
+/// What is asked of each entity.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    /// The condition.
+    pub holds: Predicate,
+    /// Whether those alone are asked that count.
+    pub counting: bool,
+    /// Whether those alone are asked that were not soft-deleted.
+    pub live: bool,
+}
+
+/// The result of a batch along the keys.
 pub(super) struct Went {
     /// How many entities were read.
     pub read: i64,
     /// The key of the last.
     pub last: Option<String>,
-    /// Whether one of them counts.
-    pub met: bool,
-    /// For each presence, whether it holds for one that counts.
-    pub has: Vec<bool>,
+    /// How many of them count.
+    pub counted: i64,
+    /// For each question, of how many it is true; and for each of the shapes and each mask, how many that count and are live where that is asked for
+    /// have one of its bits.
+    pub counts: Vec<i64>,
 }
 
-/// Goes along some keys, and tells for each presence whether it holds for one of the entities there.
-pub(super) fn stride(connection: &mut PgConnection, entities: Entities<'_>, presences: &[Predicate]) -> Work<Went> {
-    let (read, last, met, has) = Stride { entities, presences }.get_result(connection)?;
-    Ok(Went { read, last, met, has })
+/// Goes along some keys, and tells for each question of how many of the entities there it is true, and which shapes they have. `live_shapes` tells
+/// whether those of what was soft-deleted do not count.
+pub(super) fn stride(connection: &mut PgConnection, entities: Entities<'_>, questions: &[Question], live_shapes: bool) -> Work<Went> {
+    let (read, last, counted, counts) = WalkBatch { entities, questions, live_shapes }.get_result(connection)?;
+    Ok(Went { read, last, counted, counts })
 }
 
 impl Entities<'_> {
@@ -65,7 +79,13 @@ impl Entities<'_> {
             out.push_sql(" AND ");
             condition.walk_ast(out.reborrow())?;
         }
-        out.push_sql(") AS counts FROM entity e WHERE e.realm_id = ");
+        out.push_sql(") AS counts, e.deleted_at IS NULL AS lives");
+        for (n, shape) in self.shapes.iter().enumerate() {
+            out.push_sql(", ");
+            shape.walk_ast(out.reborrow())?;
+            out.push_sql(&format!(" AS k{n}"));
+        }
+        out.push_sql(" FROM entity e WHERE e.realm_id = ");
         out.push_bind_param::<Integer, _>(self.realm.id_ref())?;
         out.push_sql(" AND e.id > ");
         out.push_bind_param::<Text, _>(&self.after)?;
@@ -76,36 +96,40 @@ impl Entities<'_> {
     }
 }
 
-/// How many entities were read, the last of them, whether any of them counts, and for each presence whether it holds for one of those.
-struct Stride<'a> {
+/// How many entities were read, the last of them, how many of them count, and of how many each question is true.
+struct WalkBatch<'a> {
     entities: Entities<'a>,
-    presences: &'a [Predicate],
+    questions: &'a [Question],
+    live_shapes: bool,
 }
 
-impl QueryFragment<Pg> for Stride<'_> {
+impl QueryFragment<Pg> for WalkBatch<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.unsafe_to_cache_prepared();
-        out.push_sql("SELECT count(*), max(e.id), coalesce(bool_or(e.counts), FALSE), ARRAY[");
-        for (n, presence) in self.presences.iter().enumerate() {
-            out.push_sql(if n == 0 { "coalesce(bool_or(e.counts AND " } else { ", coalesce(bool_or(e.counts AND " });
-            presence.walk_ast(out.reborrow())?;
-            out.push_sql("), FALSE)");
+        out.push_sql("SELECT count(*), max(e.id), count(*) FILTER (WHERE e.counts), ARRAY[");
+        let mut separator = "";
+        for Question { holds, counting, live } in self.questions {
+            out.push_sql(separator);
+            separator = ", ";
+            out.push_sql("count(*) FILTER (WHERE ");
+            out.push_sql(if *counting { "e.counts AND " } else { "" });
+            out.push_sql(if *live { "e.lives AND " } else { "" });
+            holds.walk_ast(out.reborrow())?;
+            out.push_sql(")");
         }
-        out.push_sql("] FROM ");
+        let live = if self.live_shapes { "e.lives AND " } else { "" };
+        for n in 0..self.entities.shapes.len() {
+            for mask in MASKS {
+                out.push_sql(&format!("{separator}count(*) FILTER (WHERE e.counts AND {live}(e.k{n} & {mask}) <> 0)"));
+                separator = ", ";
+            }
+        }
+        out.push_sql("]::int8[] FROM ");
         self.entities.walk(&mut out)
     }
 }
 
-impl QueryId for Stride<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Stride<'_> {
-    type SqlType = (BigInt, Nullable<Text>, Bool, Array<Bool>);
-}
-
-impl RunQueryDsl<PgConnection> for Stride<'_> {}
+built!(WalkBatch<'_> => (BigInt, Nullable<Text>, BigInt, Array<BigInt>));
 
 #[cfg(test)]
 pub(super) mod forms {
@@ -113,7 +137,7 @@ pub(super) mod forms {
     use crate::db::checked::{Form, forms, realm};
     use crate::filter::{AttributePath, Filter};
 
-    /// What `form` makes of every kind of entities.
+    /// Applies `form` to every kind of entities.
     pub(in crate::entity) fn each(form: fn(&str, Entities<'_>) -> Vec<Form>) -> Vec<Form> {
         let (realm, types) = (realm(), ["T".to_owned()]);
         let condition = Filter::parse("equals(type, T)").expect("a filter").type_condition();
@@ -121,19 +145,25 @@ pub(super) mod forms {
         for types in [None, Some(types.as_slice())] {
             for condition in [None, condition.as_ref()] {
                 for live in [false, true] {
-                    let among = Among { types, live, live_names: false };
+                    let among = Among { types, live };
                     let said = format!("types {} condition {} live {live}", types.is_some(), condition.is_some());
-                    all.extend(form(&said, Entities { realm: &realm, among, condition, after: "", limit: 1 }));
+                    all.extend(form(&said, Entities { realm: &realm, among, condition, after: "", limit: 1, shapes: &[] }));
                 }
             }
         }
         all
     }
 
-    forms!(Stride, || each(|said, entities| {
-        let filter = Filter::parse("equals(attributes.a, x) and exists(attributes.b.c) and equals(type, T)").expect("a filter");
+    forms!(WalkBatch, || each(|said, entities| {
+        let filter = Filter::parse("equals(attributes.a, x) and exists(attributes.b.c) and equals(type, T) and lt(attributes.d, 5)")
+            .expect("a filter");
         let presences: Vec<Predicate> = filter.attributes().iter().map(AttributePath::presence).collect();
         let values: Vec<Predicate> = filter.named_values().into_iter().map(|value| value.holds).collect();
-        [presences, values].map(|presences| Form::of(said, &Stride { entities, presences: &presences })).into()
+        let shapes: Vec<Predicate> = filter.attributes().iter().map(AttributePath::shapes).collect();
+        let form = |holds: Vec<Predicate>, counting, shapes| {
+            let questions: Vec<Question> = holds.into_iter().map(|holds| Question { holds, counting, live: !counting }).collect();
+            Form::of(said, &WalkBatch { entities: Entities { shapes, ..entities }, questions: &questions, live_shapes: counting })
+        };
+        vec![form(presences, true, [].as_slice()), form(values, false, shapes.as_slice()), form(Vec::new(), true, shapes.as_slice())]
     }));
 }

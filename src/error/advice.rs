@@ -1,4 +1,4 @@
-//! What a caller can do about a failure.
+//! Advice to callers about each failure.
 
 use super::Code;
 
@@ -8,57 +8,67 @@ impl Code {
         self.description().lines().map(str::trim).collect::<Vec<_>>().join(" ")
     }
 
-    /// What a caller can do about it, in Markdown.
+    /// The advice to callers, in Markdown.
     pub const fn advice(self) -> &'static str {
         match self {
             Code::AuthenticationRequired => "Send a key, as `Authorization: Bearer KEY` or as `apikey: KEY`.",
             Code::InvalidCredentials => {
-                "Look whether the key is whole, still valid and of the mode that is meant. Sending the same key again does not help."
+                "Check that the key is complete, still valid and of the intended mode. Sending the same key again does not help."
             }
             Code::AddressNotAllowed => "Call from an address that is on the key's allow list, or have the list changed.",
-            Code::PermissionDenied => "Use a key that holds the scope `required_scope`.",
+            Code::PermissionDenied => "Use a key that has the scope `required_scope`.",
             Code::NotFound => {
                 "Check the path and every id in it, and that the key is of the organisation and of the mode (`test`, `live`) that they belong to."
             }
-            Code::MethodNotAllowed => "Use one of the methods in the header `Allow`.",
+            Code::MethodNotAllowed => {
+                "By REST use one of the methods in the header `Allow`. By gRPC look at the port, and at the name of the method, and compress messages by gzip, zstd or not at \
+                 all."
+            }
             Code::ValidationFailed => {
-                "Mend every fault in `errors`, then send the request again. The idempotency key is still free; of an import that had begun, what was \
+                "Fix every fault in `errors`, then send the request again. The idempotency key is still free; of an import that had begun, what was \
                  written is not written again."
             }
-            Code::InvalidFilter => "Mend the filter at `position`, counted in characters from 0; `expected` lists what could stand there.",
+            Code::InvalidFilter => "Fix the filter at `position`, counted in characters from 0; `expected` lists what is allowed there.",
             Code::UnknownAttribute => {
-                "Mend the names in the filter: `nearest` lists what may have been meant. Where the filter is right as it is, start with \
+                "Fix the names in the filter: `nearest` lists similar ones. Where the filter is right as it is, start with \
                  `allow_unknown_attributes`. The idempotency key is still free."
             }
             Code::SuspectValue => {
                 "Write the values in the filter as they are compared: `meant` says how. Where the filter is right as it is, start with \
                  `allow_suspect_values`. The idempotency key is still free."
             }
+            Code::UnknownValue => {
+                "Mend the values in the filter: `nearest` lists what may have been meant. Where the filter is right as it is, start with \
+                 `allow_suspect_values`. The idempotency key is still free."
+            }
             Code::MissingExcludes => {
-                "Mend the exclude list: see `missing`. Where these entities are gone already, start with `allow_missing_excludes`."
+                "Fix the exclude list: see `missing`. Where these entities are removed already, start with `allow_missing_excludes`."
             }
             Code::RequirementsUnmet => {
                 "Meet everything in `unmet`, each of which `errors` explains. A key with the scope `admin` changes the removal policy."
             }
             Code::NotCancelable => "Nothing: the request has started or ended. `current_state` says which.",
             Code::InvalidStateTransition => {
-                "Bring the thing into a state that allows the act; `allowed_transitions` lists what can be done as it is."
+                "Bring the resource into a state that allows the operation; `allowed_transitions` lists what its present state allows."
             }
             Code::StateConflict => "Read the thing again, decide anew, and send the request with what it is like now.",
             Code::AlreadyExists => "Use the thing that is there, or another id. The ids of what was soft-deleted stay taken.",
             Code::PortfolioNotEmpty => "Detach the members first, or move them to another portfolio.",
-            Code::CountMismatch => "Look at what the selection matches now, then start again with another selection or other guards.",
-            Code::ReportRequired => "Run `CheckConsistency`, see to what it could not mend, and start again when it is over.",
-            Code::LimitReached => "Remove what is not needed any more, or use another thing. `limit` is how many it may hold.",
+            Code::CountMismatch => "Check what the selection matches now, then start again with another selection or other guards.",
+            Code::ReportRequired => "Run `CheckConsistency`, fix by hand what it could not repair, and start again when it has ended.",
+            Code::LimitReached => "Remove what is not needed any more, or use another resource. `limit` is how many it may have.",
             Code::IdempotencyKeyReused => {
                 "Use a new key for a new request. To learn what the first one did, send exactly the first one again."
+            }
+            Code::RefusedByDatabase => {
+                "Do not send it again before whoever runs the service has seen to it; its log says why, under the request id."
             }
             Code::AnswerGone => "Do not send it again: it was done. Read what is there now.",
             Code::PayloadTooLarge => "Send, or ask for, less at once: at most `limit_bytes` where that is given.",
             Code::UriTooLong => "Send a shorter path and query: at most `limit_bytes`. Where the same can be said in a body, say it there.",
             Code::HeadersTooLarge => "Send fewer and shorter headers: at most `limit_bytes` in all.",
             Code::OutOfRange => {
-                "Treat what you were told behind `cursor` as undone, and go on from there. Without `cursor` start from the beginning, and compare with what \
+                "Treat what you received after `cursor` as undone, and continue from there. Without `cursor` start from the beginning, and compare with what \
                  you have."
             }
             Code::UnsupportedMediaType => {

@@ -1,4 +1,4 @@
-//! The catalogue: every code of a failure, what it is over gRPC and over HTTP, and what its problem document has besides.
+//! The catalogue: every code of a failure, its status in gRPC and in HTTP, and the members of its problem document.
 
 use std::fmt;
 
@@ -67,21 +67,26 @@ catalogue! {
     AddressNotAllowed = "address_not_allowed", "Address not allowed", Unauthenticated, 401, [];
     /// The key lacks the scope that the call needs.
     PermissionDenied = "permission_denied", "Permission denied", PermissionDenied, 403, ["required_scope": Text];
-    /// There is no such thing, or it is not visible to the caller: the two look the same. Also an unknown route.
+    /// The resource does not exist, or is not visible to the caller: the two look the same. By REST also an unknown route.
     NotFound = "not_found", "Not found", NotFound, 404, [];
-    /// The route exists, but not with this method. `Allow` lists those that it has.
+    /// By REST the route exists, but not with this method: `Allow` lists those that it has. By gRPC there is no such method, or it takes no messages that are
+    /// compressed so, or this is the port of another protocol.
     MethodNotAllowed = "method_not_allowed", "Method not allowed", Unimplemented, 405, [];
     /// The request has faults. `errors` names every one of them.
     ValidationFailed = "validation_failed", "Validation failed", InvalidArgument, 400, [];
     /// The filter expression cannot be read. `position` counts characters from 0; `expected` says what could stand there.
     InvalidFilter = "invalid_filter", "Invalid filter", InvalidArgument, 400, ["position": Integer, "expected": List];
-    /// The filter of a bulk delete names attributes that no entity has. A condition that denies something would hold for every entity. `attributes` are
-    /// those, `nearest` the ones that may have been meant.
+    /// The filter of a bulk delete names attributes that no entity has. A negated condition on one would be true for every entity.
+    /// `attributes` are those, `nearest` similar ones that exist.
     UnknownAttribute = "unknown_attribute", "Unknown attribute", InvalidArgument, 400, ["attributes": List, "nearest": List];
-    /// The filter of a hard delete compares otherwise than it looks: as a text what looks like a number or a date, or with numbers or dates where no entity
-    /// has one. `values` are the values, or the whole conditions, `attributes` what they are compared with, `meant` how it may have to be written.
+    /// The filter of a hard delete compares otherwise than it looks: as a text what looks like a number or a date, or with a value of another kind than
+    /// entities have; or there was no time to find out. `values` are the values, or the whole conditions, `attributes` what they are compared with, `meant`
+    /// how it may have to be written.
     SuspectValue = "suspect_value", "Suspect value", InvalidArgument, 400, ["values": List, "attributes": List, "meant": List];
-    /// The exclude list of a hard delete has ids of no entity, which spare nobody. `missing_count` is how many, `missing` the first of them.
+    /// The filter of a hard delete denies values that nothing has, which exclude nobody. `values` are those, or the whole conditions, `paths` where they were
+    /// looked for, `nearest` the ones that may have been meant.
+    UnknownValue = "unknown_value", "Unknown value", InvalidArgument, 400, ["values": List, "paths": List, "nearest": List];
+    /// The exclude list of a hard delete has ids of no entity, which exclude nothing. `missing_count` is how many, `missing` the first of them.
     MissingExcludes = "missing_excludes", "Missing excludes", FailedPrecondition, 409, ["missing_count": Integer, "missing": List];
     /// The realm's removal policy demands more care of such a removal. `unmet` names everything that it wants and does not find: `expected_count`,
     /// `max_objects`, `preview_token`, `clean_report`, `min_grace_period`.
@@ -89,7 +94,7 @@ catalogue! {
         ["unmet": List, "matched_count": Integer, "max_objects": Integer];
     /// The offboarding request is not pending any more.
     NotCancelable = "not_cancelable", "Not cancelable", FailedPrecondition, 400, ["current_state": Text, "allowed_transitions": List];
-    /// The state of the thing does not allow the act: an entity that is onboarding or on hold, a task in a wrong status.
+    /// The state of the resource does not allow the operation: an entity that is onboarding or on hold, a task in a wrong status.
     InvalidStateTransition = "invalid_state_transition", "Invalid state transition", FailedPrecondition, 409,
         ["current_state": Text, "attempted_transition": Text, "allowed_transitions": List];
     /// The thing is not as the caller believed: in another portfolio, or at another version.
@@ -97,7 +102,7 @@ catalogue! {
         ["current_portfolio_id": Text, "expected_version": Integer, "current_version": Integer];
     /// The id is taken.
     AlreadyExists = "already_exists", "Already exists", AlreadyExists, 409, [];
-    /// The portfolio still has members. `entity_count` is how many, for who may read that.
+    /// The portfolio still has members. `entity_count` is how many, for callers who may read that.
     PortfolioNotEmpty = "portfolio_not_empty", "Portfolio not empty", FailedPrecondition, 409, ["entity_count": Integer];
     /// A bulk delete matched another number of entities than its guards allow.
     CountMismatch = "count_mismatch", "Count mismatch", FailedPrecondition, 409,
@@ -106,37 +111,41 @@ catalogue! {
     ReportRequired = "report_required", "Report required", FailedPrecondition, 409, ["clean_report_within": Text];
     /// The thing holds as many others as it may.
     LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
+    /// A trigger that somebody has added to the database refuses the change, and would again. Nothing was changed.
+    RefusedByDatabase = "refused_by_database", "Refused by the database", FailedPrecondition, 409, [];
     /// The idempotency key was used for another request before.
     IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key reused", Aborted, 409, [];
-    /// The call was done under this idempotency key, and its answer is not there any more: what it showed was removed since, or it was too large
-    /// to be kept and what it showed has changed.
-    AnswerGone = "answer_gone", "Answer gone", FailedPrecondition, 410, [];
+    /// The call was done under this idempotency key, and its response is not there any more: something it showed was removed since, or it
+    /// was too large to be kept and has changed.
+    AnswerGone = "answer_gone", "Response erased", FailedPrecondition, 410, [];
     /// The request is larger than the service takes.
     PayloadTooLarge = "payload_too_large", "Payload too large", ResourceExhausted, 413, ["limit_bytes": Integer];
     /// The path and the query of the request are longer than the service takes.
     UriTooLong = "uri_too_long", "URI too long", ResourceExhausted, 414, ["limit_bytes": Integer];
     /// The headers of the request are too many, or larger than the service takes.
     HeadersTooLarge = "headers_too_large", "Headers too large", ResourceExhausted, 431, ["limit_bytes": Integer];
-    /// The cursor or token stands behind events that this database does not have: it was restored, or has failed over to a copy that lacked them. It
-    /// stays so. `cursor`, where there is one, is where to go on: what was told behind it is no more. Otherwise start from the beginning.
+    /// The cursor or token refers to events that this database does not have: it was restored, or has failed over to a copy that lacked
+    /// them. This is permanent. `cursor`, if present, is where to continue: events received after it no longer exist. Otherwise start from
+    /// the beginning.
     OutOfRange = "out_of_range", "Out of range", OutOfRange, 410, ["parted_at": Integer, "cursor": Text];
     /// The body is of a media type that the route does not take.
     UnsupportedMediaType = "unsupported_media_type", "Unsupported media type", InvalidArgument, 415, [];
     /// Too many requests. `retry_after` is in seconds.
     RateLimitExceeded = "rate_limit_exceeded", "Rate limit exceeded", ResourceExhausted, 429, ["retry_after": Integer];
-    /// The caller left before all of its request had come: told by logs and metrics, and to nobody.
+    /// The caller left before all of its request had come: only logs and metrics report it.
     Canceled = "canceled", "Canceled", Cancelled, 499, [];
     /// The caller's deadline, or the service's own, has passed.
     DeadlineExceeded = "deadline_exceeded", "Deadline exceeded", DeadlineExceeded, 504, [];
-    /// The service cannot answer for now: database away, queue full, shutting down. `retry_after` is in seconds. An import that ends because its
-    /// replica shuts down says how many of the first entities of its stream were received and what became of them; nothing was done with the others.
+    /// The service cannot answer for now: database unreachable, queue full, shutting down. `retry_after` is in seconds. An import that ends
+    /// because its replica shuts down reports how many of the first entities of its stream were received and their results; nothing was
+    /// done with the others.
     Unavailable = "unavailable", "Unavailable", Unavailable, 503,
         ["retry_after": Integer, "received": Integer, "created": Integer, "existing": Integer, "failed": Integer];
     /// Something unexpected. The cause is in the service's log under the request id.
     Internal = "internal", "Internal error", Internal, 500, [];
 }
 
-/// What `ErrorInfo.metadata` may have besides the members of the code: values that the message names, which AIP-193 wants there as well.
+/// The further members of `ErrorInfo.metadata` besides those of the code: values that the message names, which AIP-193 wants there as well.
 pub const METADATA: &[(&str, &str)] = &[
     ("entity_id", "the entity that the thing belongs to"),
     ("fault_count", "how many faults the request has, where there is more than one; `BadRequest` names those that fit"),
@@ -172,7 +181,8 @@ impl Code {
     pub fn from_grpc(code: tonic::Code) -> Code {
         match code {
             tonic::Code::InvalidArgument => Code::ValidationFailed,
-            tonic::Code::NotFound | tonic::Code::Unimplemented => Code::NotFound,
+            tonic::Code::NotFound => Code::NotFound,
+            tonic::Code::Unimplemented => Code::MethodNotAllowed,
             tonic::Code::AlreadyExists => Code::AlreadyExists,
             tonic::Code::PermissionDenied => Code::PermissionDenied,
             tonic::Code::Unauthenticated => Code::InvalidCredentials,

@@ -1,4 +1,4 @@
-//! Cuts text of callers, so that no answer grows with what was sent: gRPC clients give up a call whose trailers are longer than 8 KiB.
+//! Cuts text of callers, so that no response grows with the request: gRPC clients give up a call whose trailers are longer than 8 KiB.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ pub fn cut(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The message of a failure within its limit, for those that hold a text which nobody has cut.
+/// The message of a failure within its limit, for those that contain a text which nobody has cut.
 pub(super) fn cut_message(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES {
         FAILURE_MESSAGE.reached();
@@ -26,7 +26,7 @@ pub(super) fn cut_message(mut message: String) -> String {
     message
 }
 
-/// A text with at most so many characters; where it was longer, `…` stands for the rest.
+/// A text with at most so many characters; a longer one ends with `…`.
 pub fn cut_at(mut text: String, max: usize) -> String {
     // No text has more characters than bytes.
     if text.len() > max

@@ -1,4 +1,4 @@
-//! The faults of a request, as far as an answer tells them.
+//! The faults of a request, as many as a response reports.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ pub struct Violation {
     /// Where: a path of proto names from the top of the request message, such as `entity.dependents[2].kind`. The gateway turns it into the
     /// spelling of its contract.
     pub field: String,
-    /// What kind of fault, in lower snake case: `required`, `invalid`, `too_long`, `unknown_field`, ...
+    /// The kind of fault, in lower snake case: `required`, `invalid`, `too_long`, `unknown_field`, ...
     pub code: Cow<'static, str>,
     /// A sentence for people.
     pub description: String,
@@ -21,8 +21,8 @@ pub struct Violation {
 /// number and past a sum of bytes they are only counted.
 #[derive(Debug, Default, Clone)]
 pub struct Violations {
-    told: Vec<Violation>,
-    /// How many bytes those that are told take in an answer.
+    reported: Vec<Violation>,
+    /// How many bytes the reported faults take in a response.
     bytes: usize,
     left: usize,
 }
@@ -35,8 +35,8 @@ impl Violations {
 
     /// Adds a fault.
     pub fn add(&mut self, field: impl Into<String>, code: impl Into<Cow<'static, str>>, description: impl Into<String>) {
-        // What comes behind one that was left out is left out as well.
-        if self.left > 0 || self.told.len() >= MAX_FAULTS {
+        // After one fault was left out, all further ones are.
+        if self.left > 0 || self.reported.len() >= MAX_FAULTS {
             return self.leave(1);
         }
         let violation = Violation {
@@ -44,15 +44,15 @@ impl Violations {
             code: code.into(),
             description: cut_at(description.into(), MAX_DESCRIPTION_CHARACTERS),
         };
-        let bytes = self.bytes + violation.told_bytes();
+        let bytes = self.bytes + violation.reported_bytes();
         if bytes > MAX_FAULT_BYTES {
             return self.leave(1);
         }
         self.bytes = bytes;
-        self.told.push(violation);
+        self.reported.push(violation);
     }
 
-    /// Adds the faults that an error tells of.
+    /// Adds the faults of an error.
     pub fn append(&mut self, error: &Error) {
         self.extend(&error.0.violations);
         if error.code() == Code::InvalidFilter
@@ -64,7 +64,7 @@ impl Violations {
 
     /// Adds all of these.
     pub fn extend(&mut self, others: &Violations) {
-        for violation in &others.told {
+        for violation in &others.reported {
             self.add(violation.field.as_str(), violation.code.clone(), violation.description.as_str());
         }
         self.leave(others.left);
@@ -73,31 +73,31 @@ impl Violations {
     /// The same faults, each as `change` makes it.
     pub fn map(self, mut change: impl FnMut(Violation) -> Violation) -> Violations {
         let mut changed = Violations::new();
-        for Violation { field, code, description } in self.told.into_iter().map(&mut change) {
+        for Violation { field, code, description } in self.reported.into_iter().map(&mut change) {
             changed.add(field, code, description);
         }
         changed.left += self.left;
         changed
     }
 
-    /// Those of the faults that are told of which this is true; what is not told stays.
+    /// Keeps the reported faults for which this is true; the number of unreported ones stays.
     pub fn filter(self, is_kept: impl Fn(&Violation) -> bool) -> Violations {
         let mut kept = Violations::new();
-        for Violation { field, code, description } in self.told.into_iter().filter(is_kept) {
+        for Violation { field, code, description } in self.reported.into_iter().filter(is_kept) {
             kept.add(field, code, description);
         }
         kept.left += self.left;
         kept
     }
 
-    /// Whether there was no fault.
+    /// Returns whether there is no fault.
     pub fn is_empty(&self) -> bool {
-        self.told.is_empty()
+        self.reported.is_empty()
     }
 
-    /// The faults so far that are told.
+    /// The reported faults so far.
     pub fn as_slice(&self) -> &[Violation] {
-        &self.told
+        &self.reported
     }
 
     /// Fails with `validation_failed` if there was any fault.
@@ -105,9 +105,9 @@ impl Violations {
         if self.is_empty() { Ok(()) } else { Err(Error::validation(self)) }
     }
 
-    /// Whether what is added now is only counted.
+    /// True once further faults are only counted.
     pub fn is_full(&self) -> bool {
-        self.told.len() >= MAX_FAULTS || self.bytes >= MAX_FAULT_BYTES
+        self.reported.len() >= MAX_FAULTS || self.bytes >= MAX_FAULT_BYTES
     }
 
     fn leave(&mut self, faults: usize) {
@@ -129,26 +129,26 @@ impl Violations {
         }
     }
 
-    /// How many are not told.
+    /// How many faults are not reported.
     pub fn left_out(&self) -> usize {
         self.left
     }
 
-    /// How many there were, told or not.
+    /// How many faults there were, reported or not.
     pub fn count(&self) -> usize {
-        self.told.len() + self.left
+        self.reported.len() + self.left
     }
 }
 
-/// A filter that cannot be read as one fault among others: where it stands and what is wrong, from the message and the members of its failure.
+/// A filter that cannot be read as one fault among others: its position and its fault, from the message and the members of its failure.
 pub fn filter_fault<'m>(message: &str, member: impl Fn(&str) -> Option<&'m str>) -> Option<(String, String)> {
     let what = message.lines().next().unwrap_or_default();
-    // What the database finds has none.
+    // A fault that the database finds has none.
     let place = member("position").map(|position| format!(" (at position {position})")).unwrap_or_default();
     Some((member("field")?.to_owned(), format!("{what}{place}")))
 }
 
-/// What stands around the values of a fault in a problem document.
+/// The bytes around the values of a fault in a problem document.
 const FAULT_FRAME: &str = r#"{"field":"","code":"","message":": ","description":""},"#;
 
 /// How many bytes a text takes in JSON.
@@ -165,9 +165,9 @@ impl IntoIterator for Violations {
     type Item = Violation;
     type IntoIter = std::vec::IntoIter<Violation>;
 
-    /// Those that are told.
+    /// The reported faults.
     fn into_iter(self) -> Self::IntoIter {
-        self.told.into_iter()
+        self.reported.into_iter()
     }
 }
 
@@ -181,16 +181,16 @@ impl FromIterator<Violation> for Violations {
     }
 }
 
-/// The metadata of how many faults there were, told or not.
+/// The metadata with the number of faults, reported or not.
 pub const FAULT_COUNT: &str = "fault_count";
 
 impl Violation {
     /// How many bytes it takes in a problem document, which has the path and the description twice, each once alone and once in a sentence.
-    fn told_bytes(&self) -> usize {
+    fn reported_bytes(&self) -> usize {
         2 * (json_bytes(&self.field) + json_bytes(&self.description)) + self.code.len() + FAULT_FRAME.len()
     }
 
-    /// Stands for faults that are not told.
+    /// The entry that stands for faults that are not reported.
     pub fn left_out(count: usize) -> Violation {
         let description = format!("there are {count} more faults, which do not fit into the answer");
         Violation { field: String::new(), code: "too_many".into(), description }

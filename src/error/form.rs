@@ -1,4 +1,4 @@
-//! What is wrong with a request before its service looks at it, when that has yet to say what else is.
+//! Faults of a request that were found before its service checks it, and are reported together with those that the service finds.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,8 +10,9 @@ tokio::task_local! {
     static CURRENT: Form;
 }
 
-/// Whether the form of a request has faults, and those that were found on its way. What could be read of it goes to its service all the same, which
-/// checks it and then finds that nothing is to be done: so every fault is told at once. Among the extensions of a request; clones are one and the same.
+/// The faults that were found in the form of a request. The readable part of the request still goes to its service, which checks it and
+/// then sees that nothing is to be done: so every fault is reported at once. Among the extensions of a request; clones are one and the
+/// same.
 #[derive(Clone, Debug, Default)]
 pub struct Form(Arc<Inner>);
 
@@ -24,22 +25,22 @@ struct Inner {
 }
 
 impl Form {
-    /// That of a request, by its extensions, from now on if not before.
+    /// Returns that of a request, and adds it to the extensions if it is missing.
     pub fn of(extensions: &mut http::Extensions) -> Form {
         extensions.get_or_insert_with(Form::default).clone()
     }
 
-    /// That of the request for which the work at hand is done.
+    /// Returns that of the request for which the present work is done.
     pub fn current() -> Option<Form> {
         CURRENT.try_with(Form::clone).ok()
     }
 
-    /// It has faults, which whoever has found them tells.
+    /// Notes that the request has faults, which whoever found them reports.
     pub fn spoil(&self) {
         self.0.is_spoilt.store(true, Relaxed);
     }
 
-    /// It has these faults, which are told with those that its service finds.
+    /// Notes faults, which are reported together with those that the service finds.
     pub fn note(&self, faults: &Violations) {
         if !faults.is_empty() {
             self.spoil();
@@ -47,7 +48,7 @@ impl Form {
         }
     }
 
-    /// Whether it has faults.
+    /// Returns whether the request has faults.
     pub fn is_spoilt(&self) -> bool {
         self.0.is_spoilt.load(Relaxed)
     }
@@ -67,18 +68,19 @@ impl Form {
         let _ = self.0.last.set(place);
     }
 
-    /// Whether the message at this place has.
+    /// Returns whether the message at this position has faults.
     pub fn ends_at(&self, place: i64) -> bool {
         self.0.last.get() == Some(&place)
     }
 
-    /// These members of its body, by their proto names from the top of the message, are named and hold nothing. Only those are told whose service asks.
-    pub fn tell_void(&self, members: Vec<String>) {
+    /// Notes the members of the body, by their proto names from the top of the message, that are named and empty. They are reported only if
+    /// the service asks for them.
+    pub fn report_void(&self, members: Vec<String>) {
         // A body is read once.
         let _ = self.0.void.set(members);
     }
 
-    /// Those members; none by gRPC, where such a member cannot be told from one that is left out.
+    /// Those members; none by gRPC, where an empty member cannot be distinguished from a missing one.
     pub fn void(&self) -> &[String] {
         self.0.void.get().map(Vec::as_slice).unwrap_or_default()
     }
@@ -88,12 +90,12 @@ impl Form {
         CURRENT.scope(self, work).await
     }
 
-    /// Fails where the work at hand is for a request whose form has faults.
+    /// Fails if the present work is for a request whose form has faults.
     pub fn check_current() -> Result<()> {
         if CURRENT.try_with(Form::is_spoilt).unwrap_or_default() { Err(Form::refusal()) } else { Ok(()) }
     }
 
-    /// The failure of whoever finds that nothing is to be done; the faults are told by those who have found them.
+    /// The failure of a service that has nothing to do because of faults; those who found the faults report them.
     pub fn refusal() -> Error {
         Error::new(Code::ValidationFailed, "The request has faults.")
     }

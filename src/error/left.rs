@@ -4,7 +4,7 @@ use std::iter::successors;
 
 use super::{Code, Error};
 
-/// Among the causes of a body that cannot be read: whoever sent it has left. Displayed as [`LEFT`].
+/// Among the causes of a body that cannot be read: its sender has left. Displayed as [`LEFT`].
 #[derive(Debug, thiserror::Error)]
 #[error("the caller left before its request had come whole")]
 pub struct Left(#[source] pub Box<dyn std::error::Error + Send + Sync>);
@@ -13,12 +13,12 @@ pub struct Left(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 pub const LEFT: &str = "the caller left before its request had come whole";
 
 impl Left {
-    /// Whether this failure is one, or has one for a cause.
+    /// Returns whether this failure is a [`Left`], or has one for a cause.
     pub fn caused(failure: &(dyn std::error::Error + 'static)) -> bool {
         successors(Some(failure), |failure| failure.source()).any(|failure| failure.is::<Left>())
     }
 
-    /// What is said of it to the gRPC library, which takes a request that ends with `CANCELLED` for one that has ended well.
+    /// The status for the gRPC library, which takes a request that ends with `CANCELLED` for one that has ended well.
     pub fn status() -> tonic::Status {
         tonic::Status::unknown(LEFT)
     }

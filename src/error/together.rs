@@ -1,12 +1,12 @@
-//! The faults of a request that were found on its way, told together with those that its service finds in what could be read.
+//! Combines the faults of a request that were found on its way with those that its service finds in the readable part.
 
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};
 
 use super::{Code, Error, Violations, filter_fault};
 
-/// The failure of a request with these faults, and those that its service has answered. None where there are none, or where what was answered comes
-/// first: who calls, and how much or how long. `spell` makes of a path that of the caller.
+/// Returns the failure of a request with these faults and those in the response of its service. Returns none if there are no faults, or if
+/// the response takes precedence: it is about the caller, a size or a time. `spell` turns a path into the spelling of the caller.
 pub fn together(faults: &Violations, answered: Option<&Status>, spell: impl Fn(&str) -> String) -> Option<Error> {
     if faults.is_empty() || answered.is_some_and(comes_first) {
         return None;
@@ -16,7 +16,7 @@ pub fn together(faults: &Violations, answered: Option<&Status>, spell: impl Fn(&
     let places: Vec<(String, bool)> = faults.as_slice().iter().map(|fault| (spell(&fault.field), fault.code == "unknown_field")).collect();
     for fault in answered.map(found_by_service).unwrap_or_default() {
         let place = spell(&fault.field);
-        // What could not be read is missing to the service, and so is what it is a part of.
+        // A part that could not be read is missing to the service, and so is its parent.
         let is_same = |(faulty, is_unknown): &(String, bool)| {
             is_within(&place, faulty) || !is_unknown && fault.reason == "REQUIRED" && is_within(faulty, &place)
         };
@@ -37,7 +37,7 @@ fn code_of(status: &Status) -> Option<Code> {
     Code::from_reason(&status.get_details_error_info()?.reason)
 }
 
-/// Whether a failure is told in place of the faults of its request.
+/// Returns whether a failure is reported instead of the faults of its request.
 fn comes_first(status: &Status) -> bool {
     match code_of(status) {
         Some(code) => matches!(code.http(), 401 | 403 | 413 | 415 | 429 | 499..),
@@ -55,7 +55,7 @@ fn comes_first(status: &Status) -> bool {
     }
 }
 
-/// The faults that a service tells; none where it says something else, such as that a thing is not there.
+/// The faults in the status of a service; none if the status is about something else, such as a missing entity.
 fn found_by_service(status: &Status) -> Vec<FieldViolation> {
     let details = status.get_error_details();
     let Some(info) = details.error_info() else { return Vec::new() };
@@ -72,7 +72,7 @@ fn found_by_service(status: &Status) -> Vec<FieldViolation> {
     }
 }
 
-/// Whether a path is this place or leads into it.
+/// Returns whether a path is this one or leads into it.
 fn is_within(path: &str, place: &str) -> bool {
     path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
@@ -87,20 +87,20 @@ mod tests {
         violations
     }
 
-    fn told(form: &[(&str, &'static str)], service: &[(&str, &'static str)]) -> Vec<String> {
+    fn reported(form: &[(&str, &'static str)], service: &[(&str, &'static str)]) -> Vec<String> {
         let status = Status::from(Error::validation(faults(service)));
         let error = together(&faults(form), Some(&status), str::to_owned).expect("faults");
         error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.code)).collect()
     }
 
     #[test]
-    fn faults_of_the_form_and_of_the_service_are_told_together() {
-        let all = told(&[("nome", "unknown_field")], &[("portfolio_id", "invalid"), ("name", "required")]);
+    fn faults_of_the_form_and_of_the_service_are_reported_together() {
+        let all = reported(&[("nome", "unknown_field")], &[("portfolio_id", "invalid"), ("name", "required")]);
         assert_eq!(all, ["nome unknown_field", "portfolio_id invalid", "name required"]);
     }
 
     #[test]
-    fn what_could_not_be_read_is_not_told_to_be_missing() {
+    fn what_could_not_be_read_is_not_reported_to_be_missing() {
         let form = &[("entity.type", "invalid_type"), ("requests[2]", "invalid_type")];
         let service = &[
             ("entity.type", "required"),
@@ -111,13 +111,13 @@ mod tests {
             ("entity.types", "invalid"),
         ];
         let expected = ["requests[3].entity.type required", "requests[21] required", "entity.types invalid"];
-        assert_eq!(told(form, service)[2..], expected);
-        let unknown = told(&[("spec.objects.fliter", "unknown_field")], &[("spec.objects", "required")]);
+        assert_eq!(reported(form, service)[2..], expected);
+        let unknown = reported(&[("spec.objects.fliter", "unknown_field")], &[("spec.objects", "required")]);
         assert_eq!(unknown, ["spec.objects.fliter unknown_field", "spec.objects required"]);
     }
 
     #[test]
-    fn what_a_service_says_of_other_things_is_not_told() {
+    fn what_a_service_says_of_other_things_is_not_reported() {
         let found = faults(&[("nome", "unknown_field")]);
         let missing = Status::from(Error::not_found("entity", "e"));
         for answered in [None, Some(&missing)] {

@@ -1,14 +1,14 @@
-//! What the events of each type tell: what the page of events is made of, and what a test holds the events to that are written. Pure.
+//! The members of the events of each type: the page of events is made of them, and a test checks written events against them. Pure.
 
 use crate::events::model::EventType;
 
-/// What the events of a type tell.
+/// The catalogue of an event type.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
-    /// What the subject is.
+    /// The kind of the subject.
     pub subject: &'static str,
-    /// What happened to it.
-    pub tells: &'static str,
+    /// The description of the event.
+    pub reports: &'static str,
     /// The members of `data` besides `principal_id`, by their names in [`MEMBERS`].
     pub members: &'static [&'static str],
 }
@@ -18,28 +18,28 @@ pub struct About {
 pub struct Member {
     /// Its name.
     pub name: &'static str,
-    /// What it is in JSON.
+    /// Its type in JSON.
     pub kind: &'static str,
-    /// What it tells.
-    pub tells: &'static str,
+    /// Its description.
+    pub reports: &'static str,
 }
 
-const fn member(name: &'static str, kind: &'static str, tells: &'static str) -> Member {
-    Member { name, kind, tells }
+const fn member(name: &'static str, kind: &'static str, reports: &'static str) -> Member {
+    Member { name, kind, reports }
 }
 
 /// Every member of `data`.
 pub const MEMBERS: &[Member] = &[
-    member("principal_id", "UUID", "who did it; in every event"),
+    member("principal_id", "UUID", "the principal; in every event"),
     member(
         "version",
         "number",
-        "the version of the subject after it; of what is gone, the last that it had. Not in events that were written together",
+        "the version of the subject after it; of what was removed, its last version. Not in events that were written together",
     ),
     member(
         "fields",
         "array of texts",
-        "the members that changed. Empty if only the rows of an index were mended; `entity_count` if a check mended what a portfolio counts",
+        "the members that changed. Empty if only the rows of an index were repaired; `entity_count` if a check repaired the count of a portfolio",
     ),
     member(
         "dependent",
@@ -49,7 +49,7 @@ pub const MEMBERS: &[Member] = &[
     member("entity_ids", "array of texts", "the entities that joined or left the portfolio"),
     member("offboarding_request_id", "UUID", "the offboarding request, which is also the removal job"),
     member("execute_after", "time", "when the grace period ends"),
-    member("incarnation", "UUID", "tells the entity from others that had its id, as its tombstone does"),
+    member("incarnation", "UUID", "distinguishes the entity from others that had its id, as its tombstone does"),
     member("code", "text", "why it failed, as `error.code` of the request has it"),
     member("bulk_delete_id", "UUID", "the bulk delete, or the check of consistency, that did it"),
     member("mode", "text", "how the bulk delete deletes: `soft` or `hard`"),
@@ -72,24 +72,24 @@ pub const MEMBERS: &[Member] = &[
     member("soft_delete", "object", "the same for a soft one"),
 ];
 
-const fn entity(tells: &'static str, members: &'static [&'static str]) -> About {
-    About { subject: "entity", tells, members }
+const fn entity(reports: &'static str, members: &'static [&'static str]) -> About {
+    About { subject: "entity", reports, members }
 }
 
-const fn portfolio(tells: &'static str, members: &'static [&'static str]) -> About {
-    About { subject: "portfolio", tells, members }
+const fn portfolio(reports: &'static str, members: &'static [&'static str]) -> About {
+    About { subject: "portfolio", reports, members }
 }
 
-const fn index(tells: &'static str, members: &'static [&'static str]) -> About {
-    About { subject: "attribute", tells, members }
+const fn index(reports: &'static str, members: &'static [&'static str]) -> About {
+    About { subject: "attribute", reports, members }
 }
 
-const fn task(tells: &'static str, members: &'static [&'static str]) -> About {
-    About { subject: "bulk delete", tells, members }
+const fn task(reports: &'static str, members: &'static [&'static str]) -> About {
+    About { subject: "bulk delete", reports, members }
 }
 
 impl EventType {
-    /// What the events of this type tell.
+    /// The members of the events of this type.
     pub fn about(self) -> About {
         match self {
             EventType::EntityCreated => entity("it was created or imported", &["version"]),
@@ -110,11 +110,11 @@ impl EventType {
                 "its offboarding could not be done; it is active again",
                 &["version", "offboarding_request_id", "code", "bulk_delete_id"],
             ),
-            EventType::EntityOffboarded => entity("it is gone", &["version", "offboarding_request_id", "incarnation"]),
+            EventType::EntityOffboarded => entity("it was removed", &["version", "offboarding_request_id", "incarnation"]),
             EventType::EntityDeleted => entity("a bulk delete removed it", &["bulk_delete_id", "mode"]),
             EventType::RemovalPolicyUpdated => About {
                 subject: "organisation",
-                tells: "its removal policy changed",
+                reports: "its removal policy changed",
                 members: &[
                     "default_grace_period",
                     "max_grace_period",
@@ -133,21 +133,21 @@ impl EventType {
             EventType::AttributeIndexDeleted => index("its index is used no more, and is being removed", &[]),
             EventType::PortfolioCreated => portfolio("it was created", &["version"]),
             EventType::PortfolioUpdated => portfolio("its name or other properties changed", &["version", "fields", "bulk_delete_id"]),
-            EventType::PortfolioDeleted => portfolio("it is gone", &["version"]),
+            EventType::PortfolioDeleted => portfolio("it was removed", &["version"]),
             EventType::PortfolioEntityAttached => portfolio("it gained members", &["version", "entity_ids"]),
             EventType::PortfolioEntityDetached => {
-                portfolio("it lost members, by detaching them or because they went", &["version", "entity_ids", "bulk_delete_id", "mode"])
+                portfolio("it lost members, because they were detached or removed", &["version", "entity_ids", "bulk_delete_id", "mode"])
             }
             EventType::BulkDeleteScheduled => task("it was asked for", &["parameters"]),
             EventType::BulkDeleteStarted => task("a worker has taken it up", &["status"]),
             EventType::BulkDeleteContinued => task("a worker has taken it up again", &["status"]),
             EventType::BulkDeletePausing => task("it pauses at the end of the chunks in hand", &["status"]),
             EventType::BulkDeletePaused => task("it has paused", &["status"]),
-            EventType::BulkDeleteResumed => task("it is to go on", &["status"]),
+            EventType::BulkDeleteResumed => task("it is resumed", &["status"]),
             EventType::BulkDeleteCanceling => task("it stops at the end of the chunks in hand", &["status"]),
             EventType::BulkDeleteWaiting => task("its last worker has turned to another one that waited", &["status"]),
             EventType::BulkDeleteLost => task("its last worker was lost or has left", &["status"]),
-            EventType::BulkDeleteUpdated => task("it is to go faster or slower", &["max_objects_per_second"]),
+            EventType::BulkDeleteUpdated => task("its pace was changed", &["max_objects_per_second"]),
             EventType::BulkDeleteEnded => task("it is over", &["status"]),
         }
     }

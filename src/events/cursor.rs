@@ -1,8 +1,8 @@
 //! How far a reader is, and whether this database is still the one that it read from. Pure.
 //!
-//! Every committed row of the outbox has a position, and a reader goes by positions alone. Positions are those of one line of the database: a
-//! restore or a promotion that lacks the last commits gives the same positions again to other rows. So a cursor also names the history that its
-//! position is of, and the first bits of the id of the row there.
+//! Every committed row of the outbox has a position, and a reader goes by positions alone. Positions are those of one history of the
+//! database: a restore or a promotion that lacks the last commits gives the same positions again to other rows. So a cursor also names the
+//! history that its position is of, and the first bits of the id of the row there.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -11,8 +11,8 @@ use crate::error::{Code, Error};
 
 /// How far a reader is: everything up to its position was delivered; of the row at the position perhaps only the first subjects.
 ///
-/// A cursor stays good for as long as the events behind it are kept, on every replica. What was delivered before it never comes again, and
-/// nothing that comes to light later stands before it.
+/// A cursor stays valid for as long as the events after it are kept, on every replica. Events before it never come again, and no later
+/// event gets a position before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// The history of the position; nil before everything.
@@ -20,7 +20,7 @@ pub struct Cursor {
     history: Uuid,
     #[serde(rename = "p")]
     position: i64,
-    /// How many subjects of the row at the position were delivered; none tells that all were.
+    /// How many subjects of the row at the position were delivered; none reports that all were.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     part: Option<u32>,
     /// The first bits of the id of the row at the position; none where that is not known.
@@ -44,12 +44,12 @@ impl Cursor {
         self.history
     }
 
-    /// Whether it stands within a row.
+    /// Returns whether it is within a row.
     pub fn is_partial(&self) -> bool {
         self.part.is_some()
     }
 
-    /// Whether nothing was delivered yet.
+    /// Returns whether nothing was delivered yet.
     pub fn is_beginning(&self) -> bool {
         self.history.is_nil()
     }
@@ -99,9 +99,9 @@ pub struct Line {
 /// Why a cursor leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// Events behind it are not kept any more.
+    /// Events after it are not kept any more.
     Expired,
-    /// It was given on another line of the database. Up to `parted_at`, where that is known, both are the same.
+    /// It was given on another history of the database. Up to `parted_at`, where that is known, both are the same.
     OutOfRange {
         /// The last position that both have.
         parted_at: Option<i64>,
@@ -113,13 +113,13 @@ impl Line {
     pub fn behind(&self, position: i64, id: Option<Uuid>) -> Cursor {
         let history = self.histories.iter().rev().find(|history| history.begins <= position).or(self.histories.first());
         match history {
-            // Nothing was given a position yet, or what was is gone.
+            // No event has a position yet, or the positions were dropped.
             None => Cursor::beginning(),
             Some(history) => Cursor { history: history.id, position, part: None, print: print(id) },
         }
     }
 
-    /// Whether a cursor is one of this line. `there` is the id of the row at its position, if that is kept.
+    /// Returns whether a cursor is one of this history. `there` is the id of the row at its position, if that is kept.
     pub fn check(&self, cursor: &Cursor, there: Option<Uuid>) -> Result<(), Lost> {
         if cursor.is_beginning() {
             return Ok(());
@@ -151,7 +151,7 @@ impl From<Lost> for Error {
                 Error::invalid("cursor", "expired", "is older than the events that are kept; start from the beginning of what is")
             }
             Lost::OutOfRange { parted_at } => {
-                let message = "The database was restored or has failed over, and lacks events that this cursor stands behind.";
+                let message = "The database was restored or has failed over, and lacks events before this cursor.";
                 let error = Error::new(Code::OutOfRange, message);
                 match parted_at {
                     Some(position) => error.with("parted_at", position),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_goes_on_up_to_where_the_lines_part_and_never_behind() {
+    fn a_cursor_is_valid_up_to_where_the_histories_part_and_never_after() {
         let before = line(&[(A, 1)], 9);
         let after = line(&[(A, 1), (B, 5)], 30);
         for position in 0..=9 {
@@ -208,16 +208,16 @@ mod tests {
             let expected = if position <= 4 { Ok(()) } else { Err(Lost::OutOfRange { parted_at: Some(4) }) };
             assert_eq!(after.check(&cursor, row(position)), expected, "{position}");
         }
-        // Before the new history is known, the end of what is there tells.
+        // Before the new history is known, the end of the present one decides.
         let unaware = line(&[(A, 1)], 4);
         assert_eq!(unaware.check(&before.behind(5, row(5)), None), Err(Lost::OutOfRange { parted_at: Some(4) }));
-        // What a lost line had begun is unknown.
+        // The histories that a lost database had begun are unknown.
         let lost = line(&[(A, 1), (C, 3)], 9).behind(4, row(4));
         assert_eq!(after.check(&lost, row(4)), Err(Lost::OutOfRange { parted_at: None }));
     }
 
     #[test]
-    fn another_row_at_the_position_tells_another_line_where_nothing_else_does() {
+    fn another_row_at_the_position_shows_another_history_where_nothing_else_does() {
         let line = line(&[(A, 1)], 9);
         let cursor = line.behind(5, row(5));
         assert_eq!(line.check(&cursor, row(6)), Err(Lost::OutOfRange { parted_at: None }));

@@ -19,7 +19,7 @@ pub struct HistoryRow {
     pub begins: i64,
     /// The last position that belongs to it; lower than the first if nothing happened in it.
     pub ends: i64,
-    /// Whether it is the one that goes on.
+    /// True if it is the one that continues.
     pub is_present: bool,
     /// When it was begun.
     pub began_at: DateTime<Utc>,

@@ -1,8 +1,8 @@
-//! Reads what is new once for all who watch, and wakes them.
+//! Reads new events once for all watches, and wakes them.
 //!
-//! Not by `NOTIFY`, which makes all commits of a database stand in one line: one task a process gives new events their positions and reads on, many
-//! times a second, while anybody watches. What it reads of a realm is kept for a while for all who watch that realm; whoever is farther behind, or
-//! of another history, reads by itself.
+//! Not by `NOTIFY`, which makes all commits of a database wait in one line: one task a process gives new events their positions and reads
+//! them, many times a second, while there are watches. The events of a realm are kept for a while for all watches of that realm; a watch
+//! that is farther behind, or in another history, reads by itself.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,14 +19,14 @@ use crate::events::model::{Batch, Row};
 use crate::events::queries::{self, Scope};
 use crate::limits::events::SHARED_PER_REALM;
 
-/// How often it looks. An event is told within about this time of its commit.
+/// How often it looks. An event is reported within about this time of its commit.
 const EVERY: Duration = Duration::from_millis(50);
-/// The wait after a failure, such as a database that is away.
+/// The wait after a failure, such as a database that is unreachable.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// About how many events are read at once.
 const READ: i64 = 1_000;
 
-/// Wakes those who wait for events. One a process; cheap to clone. It costs nothing while nobody waits.
+/// Wakes the readers that wait for events. One a process; cheap to clone. It costs nothing while there are none.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
@@ -48,14 +48,14 @@ struct State {
 /// A realm that somebody watches.
 struct Watched {
     news: watch::Sender<()>,
-    /// Behind this cursor no row of the realm is missing from `rows`; none until the first look.
+    /// After this cursor no row of the realm is missing from `rows`; none until the first read.
     from: Option<Cursor>,
     rows: VecDeque<Arc<Row>>,
-    /// How many events the rows tell of.
+    /// How many events the rows report.
     events: usize,
 }
 
-/// A place among those who wait. What commits after it was taken wakes it; a wake-up may also come for nothing.
+/// A registration for wake-ups. Commits after it was made wake it; a wake-up may also come for nothing.
 #[derive(Debug)]
 pub struct WakeUp(watch::Receiver<()>);
 
@@ -77,27 +77,27 @@ impl Hub {
         Hub(Arc::new(Inner { sequencer: Sequencer::new(db.clone()), db, turns, state, wanted }))
     }
 
-    /// A turn at telling a watcher of an event. One event may wake a thousand watchers, and all of them at once would stand in the way of every call
-    /// that comes then: so as many have a turn as there are processors, and calls come in between.
+    /// A turn at reporting a watcher of an event. One event may wake a thousand watchers, and all of them at once would stand in the way of
+    /// every call that comes then: so as many have a turn as there are processors, and calls come in between.
     pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         self.0.turns.clone().acquire_owned().await.ok()
     }
 
-    /// What gives events their positions in this process.
+    /// Gives events their positions in this process.
     pub fn sequencer(&self) -> &Sequencer {
         &self.0.sequencer
     }
 
-    /// Takes a place among those who wait for events of a realm. To be taken before one reads for the last time.
+    /// Registers for wake-ups of a realm. To be done before the last read.
     pub fn subscribe(&self, realm: &Realm) -> WakeUp {
         let receiver = self.state().realms.entry(realm.id()).or_insert_with(Watched::new).news.subscribe();
         self.0.wanted.notify_one();
         WakeUp(receiver)
     }
 
-    /// The rows of a realm behind a cursor, as far as they were read, and the cursor behind them. None if they are not all here, or if the cursor
-    /// may be of another line of the database: then the database is to be asked.
+    /// The rows of a realm behind a cursor, as far as they were read, and the cursor behind them. None if they are not all here, or if the
+    /// cursor may be of another history of the database: then the database is to be asked.
     pub fn shared(&self, realm: &Realm, cursor: &Cursor) -> Option<(Vec<Arc<Row>>, Cursor)> {
         let state = self.state();
         let seen = state.seen.as_ref()?;
@@ -148,7 +148,7 @@ impl Hub {
             let batch = self.0.db.run(move |connection| queries::read(connection, &scope, &seen, READ)).await?;
             let caught_up = batch.caught_up;
             if let Some(last) = batch.rows.last() {
-                self.0.sequencer.told(last);
+                self.0.sequencer.reported(last);
             }
             self.state().take(batch);
             if caught_up {
@@ -157,7 +157,7 @@ impl Hub {
         }
     }
 
-    /// Forgets what was read, and has everybody look for themselves: the database may be another one.
+    /// Forgets the rows, and makes every reader read for itself: the database may be another one.
     fn forget(&self) {
         let mut state = self.state();
         state.seen = None;
@@ -167,7 +167,7 @@ impl Hub {
         }
     }
 
-    /// Whether nobody waits; forgets those who went.
+    /// Returns whether nobody waits; forgets those that left.
     fn is_idle(&self) -> bool {
         let mut state = self.state();
         state.realms.retain(|_, watched| watched.news.receiver_count() > 0);
@@ -180,7 +180,7 @@ impl Hub {
 }
 
 impl State {
-    /// Has the rows of those who came since the last look be kept from the next read on.
+    /// Makes the rows of realms that were added since the last read be kept from the next read on.
     fn begin_all(&mut self) {
         for watched in self.realms.values_mut().filter(|watched| watched.from.is_none()) {
             watched.from.clone_from(&self.seen);
@@ -196,7 +196,7 @@ impl State {
         self.seen = Some(now);
     }
 
-    /// Keeps what was read, and wakes those whom it concerns.
+    /// Keeps the rows, and wakes the readers of their realms.
     fn take(&mut self, batch: Batch) {
         self.seen = Some(batch.cursor);
         let mut concerned = HashSet::new();
@@ -267,7 +267,7 @@ mod tests {
         }
     }
 
-    /// A hub that has begun at position 10, with somebody who watches.
+    /// A hub that has begun at position 10, with one reader.
     fn hub() -> (Hub, Realm, WakeUp) {
         let hub = Hub::new(Db::new(Options::new("postgresql://nowhere")));
         let realm = Realm::from_row(1, "acme".to_owned(), Mode::Test);

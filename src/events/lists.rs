@@ -1,7 +1,8 @@
-//! What a page of events is made of: read rows are unfolded, tried on a filter and made into messages, away from the threads that serve calls.
+//! The work of a page of events: read rows are unfolded, matched against a filter and made into messages, away from the threads that serve
+//! calls.
 //!
-//! A filter may be of hundreds of conditions. So a call evaluates for a few milliseconds at a time, in turn with others that filter, and only for so
-//! long in all: then its page is short, and the next one goes on.
+//! A filter may be of hundreds of conditions. So a call evaluates for a few milliseconds at a time, in turn with others that filter, and
+//! only for so long in all: then its page is short, and the next one continues.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use crate::error::{Error, Result, Violations};
 use crate::events::cursor::Cursor;
 use crate::events::model::{EVENT, Event, Row};
 use crate::events::queries::Scope;
-use crate::events::sight::Sight;
 use crate::events::tokens::close;
+use crate::events::visibility::Visibility;
 use crate::filter::{Filter, check_filter};
 use crate::limits::events::{FILTER_MILLIS, FILTER_TIME, FILTERS, FILTERS_AT_ONCE};
 use crate::proto::{convert, v1};
@@ -22,7 +23,7 @@ use crate::proto::{convert, v1};
 /// For how long a call evaluates before another has its turn.
 const SLICE: Duration = Duration::from_millis(4);
 
-/// Whose turn it is to evaluate a filter. Cheap to clone.
+/// Turns at evaluating filters. Cheap to clone.
 #[derive(Clone)]
 pub struct Turns(Arc<Semaphore>);
 
@@ -46,15 +47,15 @@ pub async fn parse(text: String, faults: &mut Violations) -> Result<Option<Filte
     filter
 }
 
-/// What a list wants of the events that it reads.
+/// The events that a list asks for.
 pub struct Wanted {
     /// Of which subject.
     pub scope: Scope,
     /// Which of those.
     pub filter: Option<Filter>,
     /// How much of an event the caller sees.
-    pub sight: Sight,
-    /// What cursors are sealed with.
+    pub visibility: Visibility,
+    /// The seal of cursors.
     pub seal: Seal,
     /// The caller's realm.
     pub realm: Realm,
@@ -65,7 +66,7 @@ pub struct Picking {
     wanted: Arc<Wanted>,
     turns: Turns,
     left: Duration,
-    /// What was found.
+    /// The events that were found.
     pub events: Vec<v1::Event>,
     /// How many are to be found.
     size: usize,
@@ -77,9 +78,9 @@ struct Work {
     row: usize,
     subject: usize,
     found: Vec<v1::Event>,
-    /// Behind the last event that was looked at.
+    /// After the last event that was read.
     reached: Option<Cursor>,
-    /// Whether an event is wanted that the page has no room for, or everything was looked at.
+    /// True if an event matches that the page has no room for, or everything was read.
     over: Option<Over>,
 }
 
@@ -95,7 +96,7 @@ impl Picking {
         Picking { wanted: Arc::new(wanted), turns, left: Duration::from_millis(FILTER_MILLIS), events: Vec::new(), size }
     }
 
-    /// Whether there is a filter, so that few of the events that are read may be wanted.
+    /// Returns whether there is a filter, so that few of the events that are read may be wanted.
     pub fn filters(&self) -> bool {
         self.wanted.filter.is_some()
     }
@@ -105,7 +106,8 @@ impl Picking {
         self.size - self.events.len()
     }
 
-    /// Takes what is wanted of rows. Returns where to go on if that is before the end of the rows: the page is full, or its time is over.
+    /// Takes the matching events of rows. Returns where to continue if that is before the end of the rows: the page is full, or its time is
+    /// over.
     pub async fn take(&mut self, rows: Vec<Row>) -> Result<Option<Cursor>> {
         let mut work = Work { rows: Arc::new(rows), row: 0, subject: 0, found: Vec::new(), reached: None, over: None };
         loop {
@@ -145,7 +147,7 @@ impl Picking {
 }
 
 impl Work {
-    /// Goes on until there is no more, the page is full, or the slice ends; at least one event is looked at.
+    /// Continues until there are no more, the page is full, or the slice ends; at least one event is read.
     fn run(mut self, wanted: &Wanted, room: usize, until: Instant) -> Result<Work> {
         loop {
             let Some(row) = self.rows.get(self.row) else {
@@ -161,7 +163,7 @@ impl Work {
             if !wanted.scope.has(subject) {
                 continue;
             }
-            let Some(event) = row.event(place).map(|event| wanted.sight.see(event)) else { continue };
+            let Some(event) = row.event(place).map(|event| wanted.visibility.see(event)) else { continue };
             if wanted.wants(&event) {
                 if self.found.len() == room {
                     self.over = Some(Over::Full);

@@ -1,25 +1,26 @@
-//! What happened. Every state change writes its event in its own transaction; the statements that do so are beside the change. Here they are
-//! read.
+//! The record of every state change. A change writes its event in its own transaction; the statements that do so are beside the change.
+//! This room reads them.
 
+mod admission;
 pub mod catalogue;
-pub mod cursor;
-pub mod history_queries;
+mod cursor;
+mod event_stream;
+pub(crate) mod history_queries;
 mod hub;
 mod lists;
 mod model;
-pub mod nats;
-pub mod publish;
+pub(crate) mod nats;
+pub mod publish_loop;
 pub mod publisher;
 mod publisher_queries;
 pub mod queries;
 pub mod sequencer;
 mod sequencer_queries;
 mod service;
-mod sight;
 mod tokens;
-mod watch;
-mod watching;
+mod visibility;
 
+pub use admission::{Admission, Watching};
 pub use cursor::Cursor;
 pub use hub::{Hub, WakeUp};
 pub use model::EVENT;
@@ -28,4 +29,3 @@ pub use publisher_queries::recall as recall_publishers;
 pub use sequencer::Sequencer;
 pub use sequencer_queries::{GivePositions, drop_old};
 pub use service::EventService;
-pub use watching::{Admission, Watching};

@@ -1,4 +1,4 @@
-//! What an event is. Pure.
+//! An event. Pure.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use crate::db::{Mode, text_enum};
 use crate::events::cursor::Cursor;
-use crate::filter::{Datum, Kind, Property, Record, Vocabulary};
+use crate::filter::{Datum, Property, PropertyKind, Record, Vocabulary};
 use crate::proto::object::{Struct, View};
 
 text_enum! {
-    /// What an event tells of. Its `subjects` are the ids of what it happened to: one, or those of a chunk.
+    /// The data of an event. Its `subjects` are the ids of its subjects: one, or those of a chunk.
     pub enum EventType {
         /// Entities were created.
         EntityCreated = "entity.created",
@@ -20,7 +20,7 @@ text_enum! {
         EntityOnboarded = "entity.onboarded",
         /// An entity is kept from being removed.
         EntityHeld = "entity.held",
-        /// An entity is no longer kept from being removed.
+        /// The hold of an entity was released.
         EntityReleased = "entity.released",
         /// An entity is to be offboarded.
         EntityOffboardingRequested = "entity.offboarding_requested",
@@ -32,7 +32,7 @@ text_enum! {
         EntityOffboarded = "entity.offboarded",
         /// Entities were removed by a bulk delete.
         EntityDeleted = "entity.deleted",
-        /// What a realm has decided on removals was changed. The subject is the organisation.
+        /// The removal policy of a realm was changed. The subject is the organisation.
         RemovalPolicyUpdated = "removal_policy.updated",
         /// An attribute was declared as indexed. The subject is its path.
         AttributeIndexCreated = "attribute_index.created",
@@ -44,7 +44,7 @@ text_enum! {
         AttributeIndexDeleted = "attribute_index.deleted",
         /// A portfolio was created.
         PortfolioCreated = "portfolio.created",
-        /// What a portfolio says of itself was changed; `fields` in its data says what.
+        /// The fields of a portfolio were changed; `fields` in the event's data names them.
         PortfolioUpdated = "portfolio.updated",
         /// A portfolio was deleted; it had no members.
         PortfolioDeleted = "portfolio.deleted",
@@ -62,7 +62,7 @@ text_enum! {
         BulkDeletePausing = "bulk_delete.pausing",
         /// A bulk delete has paused.
         BulkDeletePaused = "bulk_delete.paused",
-        /// A bulk delete is to go on.
+        /// A bulk delete is to continue.
         BulkDeleteResumed = "bulk_delete.resumed",
         /// A bulk delete is to stop.
         BulkDeleteCanceling = "bulk_delete.canceling",
@@ -77,14 +77,14 @@ text_enum! {
     }
 }
 
-/// What came to light: rows in the order in which they are to be delivered.
+/// New rows in the order in which they are to be delivered.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The rows. There may be none although there are more: what a read looks at is bounded, and not all of it need match.
+    /// The rows. There may be none although there are more: a read is bounded, and not all of its rows need match.
     pub rows: Vec<Row>,
-    /// Where to go on behind the rows. It may be farther than behind the last of them.
+    /// Where to continue behind the rows. It may be farther than behind the last of them.
     pub cursor: Cursor,
-    /// Whether there was nothing more when this was read.
+    /// True if there was nothing more when this was read.
     pub caught_up: bool,
 }
 
@@ -101,13 +101,13 @@ pub struct Row {
     pub mode: Mode,
     /// When the transaction began that did it.
     pub occurred_at: DateTime<Utc>,
-    /// The spelling of an [`EventType`]. Text, so that a replica tells also of what only a newer one knows.
+    /// The spelling of an [`EventType`]. Text, so that a replica reports also of what only a newer one knows.
     pub event_type: String,
-    /// The ids of what it happened to.
+    /// The ids of the subjects.
     pub subjects: Vec<String>,
-    /// What else is to be known.
+    /// Further data.
     pub data: Struct,
-    /// Who did it.
+    /// The principal.
     pub principal_id: Uuid,
     /// How many of the subjects were delivered before.
     pub(super) delivered: usize,
@@ -115,34 +115,34 @@ pub struct Row {
     pub(super) place: Cursor,
 }
 
-/// Something that happened to one subject: what is told to the outside.
+/// An event with one subject: the form that is published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Unlike that of any other event, and the same whenever the event is told again: the row's id, with `-1`, `-2` and so on behind it where
-    /// the row is of many subjects.
+    /// Different from that of any other event, and the same whenever the event is sent again: the row's id, with `-1`, `-2` and so on after
+    /// it where the row has many subjects.
     pub id: String,
     /// A reference to the realm: `/orgs/acme/test`.
     pub source: String,
     /// The spelling of an [`EventType`].
     pub event_type: String,
-    /// The id of what it happened to.
+    /// The id of the subject.
     pub subject: String,
     /// When the transaction began that did it.
     pub time: DateTime<Utc>,
-    /// What else is to be known; always with `principal_id`.
+    /// Further data; always with `principal_id`.
     pub data: Struct,
-    /// Where to go on behind it.
+    /// Where to continue after it.
     pub cursor: Cursor,
 }
 
-/// What the filter of a list of events may look at.
+/// The properties for the filter of a list of events.
 pub static EVENT: Vocabulary = Vocabulary {
     properties: &[
-        Property::in_memory(&["id"], Kind::Text),
-        Property::in_memory(&["type"], Kind::Text),
-        Property::in_memory(&["subject"], Kind::Text),
-        Property::in_memory(&["time"], Kind::Time),
-        Property::in_memory(&["data"], Kind::Json),
+        Property::in_memory(&["id"], PropertyKind::Text),
+        Property::in_memory(&["type"], PropertyKind::Text),
+        Property::in_memory(&["subject"], PropertyKind::Text),
+        Property::in_memory(&["time"], PropertyKind::Time),
+        Property::in_memory(&["data"], PropertyKind::Json),
     ],
 };
 
@@ -179,7 +179,7 @@ impl Row {
         self.place.clone()
     }
 
-    /// The cursor before what is still to be delivered of the row, in the row itself.
+    /// The cursor before the undelivered events of the row, in the row itself.
     pub(super) fn start(&self) -> Cursor {
         self.place.within(self.delivered, usize::MAX)
     }
@@ -193,7 +193,7 @@ impl Row {
     pub fn event(&self, place: usize) -> Option<Event> {
         let subject = self.subjects.get(place)?;
         let count = self.subjects.len();
-        // Earlier versions wrote these two. What people have said of an entity is not told on when the entity may be gone.
+        // Earlier versions wrote these two. Callers' texts about an entity are not passed on when the entity may be removed.
         let mut more = json!({"reason": null, "principal_id": self.principal_id.to_string()});
         if let Some(View::Object(_)) = self.data.view().get("parameters") {
             more["parameters"] = json!({"filter": null});

@@ -30,7 +30,7 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(2 * 60);
 /// For how long a stream that we make keeps messages: as long as events are kept here.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What a token of a subject may hold as it is: no separator, no wildcard, no space, and nothing that is not ASCII.
+/// The characters that a token of a subject may have as it is: no separator, no wildcard, no space, and only ASCII.
 const TOKEN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 /// Where to publish, and how.
@@ -46,7 +46,7 @@ pub struct NatsSettings {
     pub subject_prefix: String,
     /// The stream that takes the messages.
     pub stream: String,
-    /// Whether to make the stream where it is missing.
+    /// True if to make the stream where it is missing.
     pub create_stream: bool,
 }
 
@@ -67,7 +67,7 @@ impl NatsSettings {
         if let Some(file) = &self.credentials_file {
             let read = std::fs::read_to_string(file).and_then(|text| ConnectOptions::with_credentials(&text).map(drop));
             if read.is_err() {
-                // What is wrong with it may be the seed.
+                // The faults of it may be the seed.
                 faults.add("--nats-credentials-file", "invalid", format!("{} has no JWT and seed of a NATS user", file.display()));
             }
         }
@@ -76,8 +76,8 @@ impl NatsSettings {
 }
 
 impl NatsPublisher {
-    /// A publisher with these settings. Connects in the background and as often as need be, so a server that is away is no failure; a URL or a
-    /// file that cannot be read is.
+    /// A publisher with these settings. Connects in the background and as often as need be, so a server that is unreachable is not a
+    /// failure; a URL or a file that cannot be read is.
     pub async fn new(settings: NatsSettings) -> Result<Self> {
         let (servers, user) = servers(&settings.url)?;
         let (is_connected, connected) = watch::channel(false);
@@ -105,7 +105,7 @@ impl NatsPublisher {
         Ok(NatsPublisher { context, subject_prefix, stream, create_stream, connected, stream_is_there: AtomicBool::new(false) })
     }
 
-    /// Makes the stream unless it is there, or is none of our business. A stream that is there stays as it is.
+    /// Makes the stream unless it exists, or is not ours to make. An existing stream stays as it is.
     async fn see_to_stream(&self) -> Result<(), Failure> {
         if !self.create_stream || self.stream_is_there.load(Ordering::Relaxed) {
             return Ok(());
@@ -221,7 +221,7 @@ type UserAndPassword = (String, String);
 /// The servers of a list of URLs, and the user and password of the first that has some. The URLs are kept without them, because the client
 /// logs URLs.
 fn servers(urls: &str) -> Result<(Vec<ServerAddr>, Option<UserAndPassword>)> {
-    // Neither the URL nor what is wrong with it: both may hold the password.
+    // Neither the URL nor its fault: both may contain the password.
     const FORM: &str = "must be one or more URLs such as nats://user:password@host:4222 or tls://host:4222";
     let bad = || Error::invalid("--nats-url", "invalid", FORM);
     let mut servers = Vec::new();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_is_refused_without_being_told() {
+    fn a_bad_url_is_refused_without_being_reported() {
         for bad in ["", "hunter2", "http://user:hunter2@host", "nats://user:hunter2@", "nats://a,,nats://b"] {
             let error = servers(bad).expect_err("no URL of NATS");
             assert!(error.message().starts_with("--nats-url: must be") && !format!("{error:?}").contains("hunter2"), "{error:?}");

@@ -1,4 +1,4 @@
-//! What a publisher is, and what it is given to publish.
+//! A publisher and its messages.
 
 use std::collections::HashSet;
 
@@ -13,20 +13,20 @@ use crate::proto::object::Struct;
 /// The media type of an event as one JSON text: the structured mode of CloudEvents.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// A way to the outside. It keeps no place of its own: [`run`](crate::events::publish::run) sees to that, to retries and to order.
+/// A way to the outside. It keeps no place of its own: [`run`](crate::events::publish_loop::run) sees to that, to retries and to order.
 #[tonic::async_trait]
 pub trait Publisher: Send + Sync + 'static {
     /// Names the publisher's place in the database, and its metrics.
     fn name(&self) -> &'static str;
 
-    /// Publishes messages and tells how many of them, from the first on, were acknowledged. What was sent behind the first failure may have
-    /// arrived too, and comes again.
+    /// Publishes messages and returns how many of them, from the first on, were acknowledged. Messages after the first failure may have
+    /// arrived too, and are sent again.
     ///
     /// No two of the messages are of the same subject, so they may be on their way side by side. May be dropped at any await.
     async fn publish(&self, messages: &[Message]) -> Published;
 }
 
-/// What became of messages.
+/// The outcome of messages.
 #[derive(Debug)]
 pub struct Published {
     /// How many, from the first on, were acknowledged.
@@ -154,7 +154,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_told_without_its_data() {
+    fn what_is_too_large_is_reported_without_its_data() {
         let large = message(1, "a", json!({"text": "x".repeat(100)}));
         let body: Value = serde_json::from_slice(&large.body_without_data()).expect("JSON");
         assert_eq!(body, json!({"id": "1", "dataomitted": true}));

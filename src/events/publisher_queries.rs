@@ -1,4 +1,4 @@
-//! The SQL of publishers: their place, their lease, and what they owe.
+//! The SQL of publishers: their position, their lease, and the events they owe.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::error::Error;
 use crate::events::cursor::Cursor;
 use crate::events::queries;
 
-/// How many rows are looked at, at most, to tell how far a publisher is behind.
+/// How many rows are read, at most, to measure how far a publisher is behind.
 pub const LAG_ROWS: i64 = 100_000;
 
 /// A publisher that this replica has the lease of.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct ClaimedPublisher {
     /// Fences the lease.
     pub token: i64,
     /// How far the publisher is.
     pub cursor: Cursor,
-    /// Whether failures are on record.
+    /// True if failures are on record.
     pub owes: bool,
 }
 
@@ -36,7 +36,7 @@ pub fn register(connection: &mut PgConnection, name: &str) -> Work<()> {
 }
 
 statement! {
-    /// What the version before goes by: an old replica may take over while replicas are replaced.
+    /// The position that the version before reads: an old replica may take over while replicas are replaced.
     struct ReadSnapshot {} -> (Jsonb,),
     "SELECT jsonb_build_object('seen', jsonb_build_array(pg_current_snapshot()::text, extract(epoch FROM now())::int8))"
 }
@@ -52,21 +52,21 @@ statement! {
 }
 
 /// Claims the publisher if nobody has its lease, also from a replica that was lost.
-pub fn claim(connection: &mut PgConnection, name: &str, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
+pub fn claim(connection: &mut PgConnection, name: &str, owner: &str, lease: Duration) -> Work<Option<ClaimedPublisher>> {
     let claim = Claim { name, owner, lease: lease.as_secs_f64() };
     let claimed: Option<(i64, Option<Json>, bool)> = claim.get_result(connection).optional()?;
     let Some((token, place, owes)) = claimed else {
         register(connection, name)?;
         return Ok(None);
     };
-    Ok(Some(Claimed { token, cursor: place_of(connection, name, place)?, owes }))
+    Ok(Some(ClaimedPublisher { token, cursor: place_of(connection, name, place)?, owes }))
 }
 
-/// The cursor of a publisher's place on the line that the database is on.
+/// The cursor of a publisher's place on the history that the database is on.
 fn place_of(connection: &mut PgConnection, name: &str, place: Option<Json>) -> Work<Cursor> {
     let cursor = match place {
         Some(place) => serde_json::from_value(place).map_err(Error::internal)?,
-        // The version before has published from here. What it had published behind the first row that it had not seen comes again.
+        // The version before has published from here. Events that it had published after the first row it had not seen come again.
         None => {
             let (position,): (Option<i64>,) = FindPlace { name }.get_result(connection)?;
             match position {
@@ -82,7 +82,7 @@ fn place_of(connection: &mut PgConnection, name: &str, place: Option<Json>) -> W
             tracing::warn!(
                 publisher = name,
                 parted_at,
-                "the publisher's place is none of this database; it goes on from where the lines part"
+                "the publisher's position is not of this database; it continues where the histories part"
             );
             match parted_at {
                 Some(position) => queries::behind(connection, position),
@@ -120,8 +120,8 @@ statement! {
      RETURNING lease_token, place, EXISTS (SELECT FROM publisher_failure f WHERE f.publisher = {name})"
 }
 
-/// How far a publisher is behind, whoever publishes: how many events, and since when the oldest waits.
-pub fn standing(connection: &mut PgConnection, name: &str) -> Work<Option<(i64, Option<DateTime<Utc>>)>> {
+/// How far a publisher is behind, whichever replica publishes: how many events, and since when the oldest waits.
+pub fn backlog(connection: &mut PgConnection, name: &str) -> Work<Option<(i64, Option<DateTime<Utc>>)>> {
     let Some((place,)) = ReadPlace { name }.get_result::<(Option<Json>,)>(connection).optional()? else { return Ok(None) };
     let cursor = place_of(connection, name, place)?;
     Ok(Some(behind(connection, &cursor)?))
@@ -133,7 +133,7 @@ statement! {
     "SELECT place FROM publisher WHERE name = {name}"
 }
 
-/// What to write down of a publisher's progress.
+/// The progress of a publisher.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// Everything before it was acknowledged.
@@ -154,7 +154,7 @@ pub fn save(connection: &mut PgConnection, name: &str, token: i64, lease: Durati
 }
 
 statement! {
-    /// The cursor, the lease, and what is owed no more. Nothing of it without the lease.
+    /// The cursor, the lease, and the events that are owed no more. Nothing of it without the lease.
     struct Save<'a> {
         name: &'a str as Text,
         token: i64 as BigInt,
@@ -184,7 +184,7 @@ statement! {
      SELECT true FROM saved"
 }
 
-/// A row of the outbox that tells of a bulk delete and could not be delivered.
+/// A row of the outbox that reports a bulk delete and could not be delivered.
 #[derive(Clone, Debug)]
 pub struct Owed {
     /// The task's realm.
@@ -213,7 +213,7 @@ pub fn record(connection: &mut PgConnection, name: &str, token: i64, code: &str,
 }
 
 statement! {
-    /// What is owed, once for each row, however often it was tried.
+    /// The events that are owed, once for each row, however often they were tried.
     struct Record<'a> {
         name: &'a str as Text,
         token: i64 as BigInt,
@@ -266,7 +266,7 @@ statement! {
      WHERE name = {name} AND lease_token = {token}"
 }
 
-/// Has publishers be due now that are due later than so long from now, as after a step of the clock.
+/// Makes publishers ready that are scheduled later than so long from now, as after a step of the clock.
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.as_secs_f64() }.execute(connection)?)
 }
@@ -286,7 +286,7 @@ pub fn behind(connection: &mut PgConnection, cursor: &Cursor) -> Work<(i64, Opti
 }
 
 statement! {
-    /// The subjects of what was not seen.
+    /// The subjects of unseen events.
     struct Behind { from: i64 as BigInt, rows: i64 as BigInt } -> (BigInt, Nullable<Timestamptz>),
     "SELECT coalesce(sum(p.subject_count), 0)::int8, (array_agg(p.occurred_at ORDER BY p.position))[1]
      FROM (SELECT p.position, p.subject_count, p.occurred_at FROM event_position p WHERE p.position >= {from} ORDER BY p.position LIMIT {rows}) p"

@@ -1,7 +1,7 @@
 //! The SQL of reading events. Writing them is beside each change.
 //!
-//! Readers go along positions, which is a range of an index: what is new costs what it is. Every statement also tells on which line the database
-//! is, and which row stands at the cursor, so that nothing is read that the cursor is not good for.
+//! Readers go along positions, which is a range of an index: the cost is that of the new events. Every statement also returns the history
+//! of the database, and the row at the cursor, so that nothing is read with an invalid cursor.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -15,10 +15,10 @@ use crate::events::cursor::{Cursor, History, Line};
 use crate::events::model::{Batch, Row};
 use crate::proto::object::Struct;
 
-/// How many rows a read that filters looks at, at most.
+/// How many rows a read with a filter reads, at most.
 const SCANNED_AT_MOST: i64 = 2000;
 
-/// Whose events.
+/// The realm of the events.
 #[derive(Clone, Debug, Default)]
 enum Realms {
     #[default]
@@ -27,7 +27,7 @@ enum Realms {
     Some(Vec<i32>),
 }
 
-/// Whose events, and which of them.
+/// The realm and the types of events.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     realms: Realms,
@@ -61,17 +61,17 @@ impl Scope {
         Scope { subject, ..self }
     }
 
-    /// Whether events of this subject are meant.
+    /// Returns whether events of this subject are meant.
     pub fn has(&self, subject: &str) -> bool {
         self.subject.as_deref().is_none_or(|wanted| wanted == subject)
     }
 
-    /// Whether events of this type are meant.
+    /// Returns whether events of this type are meant.
     pub fn has_type(&self, event_type: &str) -> bool {
         self.types.is_empty() || self.types.iter().any(|wanted| wanted == event_type)
     }
 
-    /// Whether events of this row are meant; that it is of one of the realms is known.
+    /// Returns whether events of this row are meant; that it is of one of the realms is known.
     pub fn wants(&self, row: &Row) -> bool {
         self.has_type(&row.event_type) && self.subject.as_deref().is_none_or(|wanted| row.subjects.iter().any(|subject| subject == wanted))
     }
@@ -87,7 +87,7 @@ pub fn now(connection: &mut PgConnection) -> Work<Cursor> {
     Ok(found.line.behind(found.line.last, found.last))
 }
 
-/// The cursor behind the row at a position: where a caller goes on whose own cursor is of a line that parted there.
+/// The cursor after the row at a position: where a caller continues whose own cursor is of a history that parted there.
 pub fn behind(connection: &mut PgConnection, position: i64) -> Work<Cursor> {
     let found = present(connection, position)?;
     Ok(found.line.behind(position, found.there))
@@ -104,7 +104,7 @@ pub fn line(connection: &mut PgConnection) -> Work<Line> {
     Ok(present(connection, 0)?.line)
 }
 
-/// What every statement tells of the database: its line, the row at the cursor, and the last row.
+/// The parameters that every statement sends to the database: its history, the row at the cursor, and the last row.
 struct Present {
     line: Line,
     there: Option<Uuid>,
@@ -130,8 +130,8 @@ type EdgeSql = (Nullable<BigInt>, Nullable<SqlUuid>, BigInt, BigInt);
 
 /// Reads on behind a cursor: the rows of about `limit` events, more by at most the subjects of the last row.
 ///
-/// To be called on the primary. Fails with `out_of_range` if the cursor is of another line of the database, and with `validation_failed` if what
-/// comes behind it is not kept any more.
+/// To be called on the primary. Fails with `out_of_range` if the cursor is of another history of the database, and with `validation_failed`
+/// if events after it are not kept any more.
 pub fn read(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, limit: i64) -> Work<Batch> {
     let scan = if scope.filters() { limit.max(SCANNED_AT_MOST) } else { limit };
     let (realm, realms) = match &scope.realms {
@@ -165,7 +165,7 @@ pub fn read(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, limit
         let (present, _) = first.get_or_insert_with(|| (to_present(present), edge));
         rows.extend(row.map(|row| to_row(row, cursor, &present.line)));
     }
-    // The statement has a row at least, unless the sequencer's own is gone.
+    // The statement returns at least one row, unless the sequencer's own row is missing.
     let Some((Present { line, there, last }, (edge, edge_id, scanned, matched))) = first else {
         return Err(Fail::Answer(Error::internal("the row of `event_sequencer` is missing")));
     };
@@ -186,7 +186,7 @@ fn to_row(found: Found, before: &Cursor, line: &Line) -> Row {
     Row { id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id, delivered, place }
 }
 
-/// The text of a CTE `here`: the line of the database, the row at the cursor, and the last one.
+/// The text of a CTE `here`: the history of the database, the row at the cursor, and the last one.
 macro_rules! here {
     () => {
         "here AS MATERIALIZED (
@@ -214,7 +214,7 @@ statement! {
 macro_rules! reads {
     ($name:ident, $scope:literal) => {
         statement! {
-            /// The line of the database; the last position that was looked at, how many were, how many match; and of those the rows of the first
+            /// The line of the database; the last position that was read, how many were, how many match; and of those the rows of the first
             /// `limit` events.
             pub struct $name<'a> {
                 realm: i32 as Integer,

@@ -1,7 +1,7 @@
 //! Gives committed events their positions.
 //!
-//! Any replica does, whenever it wants to know what is new, if it gets the advisory lock: there is no leader, and nothing to take over. Those who
-//! wait for events ask often; while nobody does, a slow round keeps the backlog small.
+//! Any replica does, whenever it wants to read new events, if it gets the advisory lock: there is no leader, and nothing to take over.
+//! Readers that wait for events ask often; while there are none, a slow round keeps the backlog small.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::db::{Db, Work};
 use crate::error::Result;
 use crate::events::model::Row;
 use crate::events::queries as reading;
-use crate::events::sequencer_queries::{self as queries, Marks, Rights, Seen as Line, Told};
+use crate::events::sequencer_queries::{self as queries, HistoryCheck, Marks, Rights, SentRow};
 
 /// How many rows get their positions in one transaction.
 const AT_ONCE: i64 = 2_000;
@@ -32,26 +32,26 @@ pub struct Sequencer(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    /// Whose turn it is.
+    /// The turn to run a pass.
     turn: Mutex<()>,
     /// How many passes have begun.
     begun: AtomicU64,
     /// The last pass that came to the end of what there was.
     ended: AtomicU64,
-    seen: SyncMutex<Seen>,
+    seen: SyncMutex<ProcessState>,
 }
 
-/// What this process has seen.
+/// The state of the sequencer in this process.
 #[derive(Debug, Default)]
-struct Seen {
+struct ProcessState {
     rights: Option<Rights>,
-    /// When it was last looked at the line.
+    /// When it was last compared the history.
     looked: Option<Instant>,
-    /// The last row that was told.
-    told: Option<Told>,
+    /// The last row that was reported.
+    reported: Option<SentRow>,
 }
 
-/// What became of one pass.
+/// The outcome of one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     /// Every row that was visible has a position.
@@ -101,20 +101,20 @@ impl Sequencer {
     }
 
     /// Remembers the last row that was sent to anybody, so that a database that has lost it is found out.
-    pub fn told(&self, row: &Row) {
-        let told = &mut self.seen().told;
-        // A list of what is old says nothing of what is new.
-        if told.is_none_or(|last| last.position < row.position()) {
-            *told = Some(Told { position: row.position(), history: row.cursor().history(), id: row.id });
+    pub fn reported(&self, row: &Row) {
+        let reported = &mut self.seen().reported;
+        // A list of old events says nothing of new ones.
+        if reported.is_none_or(|last| last.position < row.position()) {
+            *reported = Some(SentRow { position: row.position(), history: row.cursor().history(), id: row.id });
         }
     }
 
     async fn pass(&self) -> Result<Pass> {
-        let (rights, told, look) = {
+        let (rights, reported, look) = {
             let seen = self.seen();
-            (seen.rights, seen.told, seen.looked.is_none_or(|at| at.elapsed() >= LOOK_AT_LINE))
+            (seen.rights, seen.reported, seen.looked.is_none_or(|at| at.elapsed() >= LOOK_AT_LINE))
         };
-        let done = self.0.db.run(move |connection| pass(connection, rights, told, look)).await;
+        let done = self.0.db.run(move |connection| pass(connection, rights, reported, look)).await;
         let mut seen = self.seen();
         match done {
             Ok((pass, rights, line)) => {
@@ -123,14 +123,14 @@ impl Sequencer {
                 }
                 seen.rights = Some(rights);
                 match line {
-                    Some(Line::Begun(reason)) => {
-                        // What was told is of the line before.
-                        seen.told = None;
+                    Some(HistoryCheck::Begun(reason)) => {
+                        // The rows sent so far are of the history before.
+                        seen.reported = None;
                         tracing::info!(reason = reason.as_str(), "a history of events begins");
                     }
                     // Another replica may have begun it.
-                    Some(Line::Same(present)) => seen.told = seen.told.filter(|told| present == Some(told.history)),
-                    Some(Line::Noted) | None => {}
+                    Some(HistoryCheck::Same(present)) => seen.reported = seen.reported.filter(|reported| present == Some(reported.history)),
+                    Some(HistoryCheck::Noted) | None => {}
                 }
                 Ok(pass)
             }
@@ -142,14 +142,14 @@ impl Sequencer {
         }
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, ProcessState> {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-type Passed = (Pass, Rights, Option<Line>);
+type Passed = (Pass, Rights, Option<HistoryCheck>);
 
-fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, told: Option<Told>, look: bool) -> Work<Passed> {
+fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, reported: Option<SentRow>, look: bool) -> Work<Passed> {
     let rights = match rights {
         Some(rights) if !look => rights,
         _ => queries::rights(connection)?,
@@ -158,16 +158,16 @@ fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, told: Opt
         return Ok((Pass::Done, rights, None));
     }
     let marks = queries::marks(connection, rights)?;
-    connection.transaction(|connection| give(connection, &marks, told).map(|(pass, line)| (pass, rights, line)))
+    connection.transaction(|connection| give(connection, &marks, reported).map(|(pass, line)| (pass, rights, line)))
 }
 
-fn give(connection: &mut diesel::PgConnection, marks: &Marks, told: Option<Told>) -> Work<(Pass, Option<Line>)> {
+fn give(connection: &mut diesel::PgConnection, marks: &Marks, reported: Option<SentRow>) -> Work<(Pass, Option<HistoryCheck>)> {
     if !queries::try_lock(connection)? {
         return Ok((Pass::Busy, None));
     }
     // Positions are given by a transaction that has written nothing before.
-    let line = queries::see_to_history(connection, marks, told)?;
-    let is_done = matches!(line, Line::Same(_)) && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
+    let line = queries::see_to_history(connection, marks, reported)?;
+    let is_done = matches!(line, HistoryCheck::Same(_)) && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
     Ok((if is_done { Pass::Done } else { Pass::More }, Some(line)))
 }
 
@@ -177,7 +177,7 @@ pub fn catch_up(connection: &mut diesel::PgConnection) -> Work<()> {
     Ok(())
 }
 
-/// Begins a history at the next position, whatever the database says of itself, and tells which that is.
+/// Begins a history at the next position, whatever the database says of itself, and reports which that is.
 pub fn begin_history(connection: &mut diesel::PgConnection) -> Work<i64> {
     let rights = queries::rights(connection)?;
     let marks = queries::marks(connection, rights)?;

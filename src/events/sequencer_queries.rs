@@ -1,8 +1,9 @@
 //! The SQL that gives events their positions.
 //!
-//! A row is due when its transaction has committed, and nothing tells us of that. `seq` is nearly dense, though: each number is of a row that is
-//! visible, of one that may become so, or of a transaction that failed. So the sequencer goes along `seq` and notes the numbers that it passed
-//! over; it looks those up until every transaction of that time has ended. Both are ranges of an index, however long a transaction stays open.
+//! A row is ready when its transaction has committed, and nothing notifies us of that. `seq` is nearly dense, though: each number is of a
+//! row that is visible, of one that may become so, or of a transaction that failed. So the sequencer goes along `seq` and notes the numbers
+//! that it passed over; it looks those up until every transaction of that time has ended. Both are ranges of an index, however long a
+//! transaction stays open.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -19,17 +20,17 @@ macro_rules! lock {
     };
 }
 
-/// What the role may see of the line that the database is on. Managed databases hide some of it.
+/// The parts of the marks that the role may read. Managed databases hide some of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     system: bool,
     timeline: bool,
 }
 
-/// What tells one line of a database from another. What the role may not see is none.
+/// The marks that distinguish one history of a database from another. Marks that the role may not read are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marks {
-    /// That of the cluster: another one behind a dump.
+    /// That of the cluster: another one after a restored dump.
     pub system_identifier: Option<String>,
     /// Another one behind a promotion and a point-in-time restore.
     pub timeline: Option<String>,
@@ -38,7 +39,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Whether these are of another line. What is not known on both sides says nothing.
+    /// Returns whether these are of another history. Marks that are missing on either side say nothing.
     pub fn differ(&self, others: &Marks) -> bool {
         let other = |one: &Option<String>, another: &Option<String>| one.is_some() && another.is_some() && one != another;
         self.database_oid != others.database_oid
@@ -46,7 +47,7 @@ impl Marks {
             || other(&self.timeline, &others.timeline)
     }
 
-    /// Whether the data moved to another database, by a dump or a logical copy.
+    /// Returns whether the data moved to another database, by a dump or a logical copy.
     fn is_copied_to(&self, others: &Marks) -> bool {
         Marks { timeline: None, ..self.clone() }.differ(others)
     }
@@ -63,7 +64,7 @@ pub fn rights(connection: &mut PgConnection) -> Work<Rights> {
 }
 
 statement! {
-    /// Whether the functions are there and may be called. Asked for first, for a statement fails that merely names one that may not be.
+    /// True if the functions are there and may be called. Asked for first, for a statement fails that merely names one that may not be.
     struct ReadRights {} -> (Bool, Bool),
     "SELECT coalesce(has_function_privilege(to_regprocedure('pg_control_system()'), 'EXECUTE'), false),
             coalesce(has_function_privilege(to_regprocedure('pg_walfile_name(pg_lsn)'), 'EXECUTE'), false)
@@ -84,7 +85,8 @@ pub fn marks(connection: &mut PgConnection, rights: Rights) -> Work<Marks> {
 }
 
 statement! {
-    /// All of it. The control file tells the timeline of the last checkpoint, which may be from before a promotion; the name of a WAL file does not.
+    /// All of it. The control file has the timeline of the last checkpoint, which may be from before a promotion; the name of a WAL file
+    /// does not.
     struct ReadMarks {} -> (Text, Text, Oid),
     "SELECT c.system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8), d.oid
      FROM pg_control_system() c, pg_database d
@@ -109,14 +111,14 @@ statement! {
     "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 }
 
-/// Whether there may be anything to do. Costs next to nothing.
+/// Returns whether there may be anything to do. Costs next to nothing.
 pub fn is_due(connection: &mut PgConnection) -> Work<bool> {
     let (due,) = IsDue {}.get_result::<(bool,)>(connection)?;
     Ok(due)
 }
 
 statement! {
-    /// Whether numbers were drawn that were not considered, or were passed over.
+    /// True if numbers were drawn that were not considered, or were passed over.
     struct IsDue {} -> (Bool,),
     "SELECT coalesce(pg_sequence_last_value('event_seq'), 0) > s.considered OR NOT isempty(s.older) OR NOT isempty(s.younger)
      FROM event_sequencer s"
@@ -155,9 +157,9 @@ statement! {
 pub enum Reason {
     /// There was none.
     First,
-    /// The database is on another line.
+    /// The database is on another history.
     Line,
-    /// What was told is not there.
+    /// The row that was sent does not exist.
     Lost,
     /// Somebody asked for it.
     Forced,
@@ -175,9 +177,9 @@ impl Reason {
     }
 }
 
-/// A row that this process has told.
+/// A row that this process has reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct SentRow {
     /// Its position.
     pub position: i64,
     /// The history of the position.
@@ -186,18 +188,21 @@ pub struct Told {
     pub id: Uuid,
 }
 
-/// Begins a history at the next position if the present one is not of this line, or lacks what this process knows to have been told: the last
-/// position and the row there. Under the lock.
-pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option<Told>) -> Work<Seen> {
+/// Begins a history at the next position if the present one is not of this history, or lacks what this process knows to have been reported:
+/// the last position and the row there. Under the lock.
+pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, reported: Option<SentRow>) -> Work<HistoryCheck> {
     type Present = (i64, i64, Option<i32>, Option<Uuid>, Option<String>, Option<String>, Option<u32>, bool, Option<Uuid>);
-    let read = ReadPresent { at: told.map_or(-1, |told| told.position), of: told.map_or_else(Uuid::nil, |told| told.history) };
+    let read = ReadPresent {
+        at: reported.map_or(-1, |reported| reported.position),
+        of: reported.map_or_else(Uuid::nil, |reported| reported.history),
+    };
     let (last, dropped, number, present, system_identifier, timeline, oid, is_known, there): Present = read.get_result(connection)?;
     let known = oid.map(|database_oid| Marks { system_identifier, timeline, database_oid });
-    let lost = told.is_some_and(|told| {
-        let other = there.is_some_and(|there| there != told.id);
-        let missing = told.position > last || (told.position > dropped && other);
-        // What became of an earlier history was seen to when the next one began.
-        !is_known || (present == Some(told.history) && missing)
+    let lost = reported.is_some_and(|reported| {
+        let other = there.is_some_and(|there| there != reported.id);
+        let missing = reported.position > last || (reported.position > dropped && other);
+        // The outcome of an earlier history was seen to when the next one began.
+        !is_known || (present == Some(reported.history) && missing)
     });
     let reason = match &known {
         None => Reason::First,
@@ -207,21 +212,21 @@ pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, told: Option
             let Marks { system_identifier, timeline, .. } = marks;
             let number = number.unwrap_or_default();
             Learn { number, system: system_identifier.as_deref(), timeline: timeline.as_deref() }.execute(connection)?;
-            return Ok(Seen::Noted);
+            return Ok(HistoryCheck::Noted);
         }
-        Some(_) => return Ok(Seen::Same(present)),
+        Some(_) => return Ok(HistoryCheck::Same(present)),
     };
     begin_history(connection, marks, reason)?;
     if known.is_some_and(|known| known.is_copied_to(marks)) {
         // Tables that were copied one by one are of different moments.
         NoteMissing { back: COPIED_AT_MOST }.execute(connection)?;
     }
-    Ok(Seen::Begun(reason))
+    Ok(HistoryCheck::Begun(reason))
 }
 
-/// What was found out about the line that the database is on.
+/// The result of comparing the marks of the database with those of the present history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum HistoryCheck {
     /// It is that of the present history, which is this one.
     Same(Option<Uuid>),
     /// It is that of the present history, of which more is known now.
@@ -231,7 +236,7 @@ pub enum Seen {
 }
 
 statement! {
-    /// The last position, what is not kept any more, the present history, and the row at a position.
+    /// The last position, the positions that are not kept any more, the present history, and the row at a position.
     struct ReadPresent { at: i64 as BigInt, of: Uuid as SqlUuid }
         -> (BigInt, BigInt, Nullable<Integer>, Nullable<SqlUuid>, Nullable<Text>, Nullable<Text>, Nullable<Oid>, Bool, Nullable<SqlUuid>),
     "SELECT s.position, s.dropped, h.number, h.id, h.system_identifier, h.timeline, h.database_oid,
@@ -245,7 +250,7 @@ statement! {
 }
 
 statement! {
-    /// What an earlier role could not see.
+    /// A mark that an earlier role could not read.
     struct Learn<'a> { number: i32 as Integer, system: Option<&'a str> as Nullable<Text>, timeline: Option<&'a str> as Nullable<Text> }
         -> (),
     "UPDATE event_history
@@ -295,8 +300,9 @@ statement! {
      FROM event_sequencer s"
 }
 
-/// Gives the next rows their positions, at most so many, and tells how many it were. Under the lock, which is older than the snapshot, and as the
-/// first statement of its transaction that writes: so the transaction's id is higher than those that the snapshot may find under way.
+/// Gives the next rows their positions, at most so many, and reports how many it were. Under the lock, which is older than the snapshot,
+/// and as the first statement of its transaction that writes: so the transaction's id is higher than those that the snapshot may find under
+/// way.
 pub fn give_positions(connection: &mut PgConnection, limit: i64) -> Work<i64> {
     let (given,) = GivePositions { limit }.get_result::<(i64,)>(connection)?;
     Ok(given)
@@ -352,7 +358,7 @@ statement! {
      SELECT n.given FROM news n"
 }
 
-/// Deletes the positions of events that are older than events are kept, at most so many, from the low end, and tells how many it were.
+/// Deletes the positions of events that are older than events are kept, at most so many, from the low end, and reports how many it were.
 pub fn drop_old(connection: &mut PgConnection, limit: i64) -> Work<usize> {
     connection.transaction(|connection| {
         if !try_lock(connection)? {
@@ -365,7 +371,7 @@ pub fn drop_old(connection: &mut PgConnection, limit: i64) -> Work<usize> {
 }
 
 statement! {
-    /// The lowest positions up to the first whose event is kept. What is deleted is remembered: a reader that stands before it has lost something.
+    /// The lowest positions up to the first whose event is kept. Deletions are remembered: a reader before them has lost something.
     struct DropOld { limit: i64 as BigInt, keep: i32 as Integer } -> (BigInt,),
     "WITH low AS MATERIALIZED (
         SELECT p.position, p.occurred_at < now() - make_interval(days => {keep}) AS old

@@ -6,25 +6,24 @@ use futures::{Stream, StreamExt, stream};
 use tonic::{Request, Response, Status};
 
 use crate::access::Caller;
-use crate::db::{Db, Page, PageSize, Realm, Seal};
+use crate::db::{Db, Page, Realm, Seal};
 use crate::error::{Code, Error, Result, Violation, Violations};
 use crate::events::Watching;
 use crate::events::cursor::Cursor;
+use crate::events::event_stream::{News, Unsent, Watch};
 use crate::events::lists::{self, Picking, Turns, Wanted, to_proto};
 use crate::events::model::EventType;
 use crate::events::queries::{self, Scope};
-use crate::events::sight::Sight;
 use crate::events::tokens::{self, Tokens, close};
-use crate::events::watch::{News, Told, Watch};
+use crate::events::visibility::Visibility;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService as Service;
 
-const SIZES: PageSize = PageSize { default: 100, max: 1_000 };
 /// How many reads one page is made of at most.
 const READS_PER_PAGE: usize = 5;
 /// How many characters a subject may have: an id has fewer, and the path of an attribute as many.
 const MAX_SUBJECT: usize = 256;
-/// The header that goes on where a stream of server-sent events broke off.
+/// The header that continues where a stream of server-sent events broke off.
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Events, by page and as a stream.
@@ -46,21 +45,22 @@ type Responses = Pin<Box<dyn Stream<Item = Result<v1::WatchEventsResponse, Statu
 impl Service for EventService {
     async fn list_events(&self, request: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let (sight, realm) = (Sight::of(&caller), caller.realm);
+        let (visibility, realm) = (Visibility::of(&caller), caller.realm);
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let db = &self.watching.db;
         let seal = db.seal().await?;
         let mut faults = Violations::new();
         // A token of versions that had those of their own is read as well.
-        let given = tokens::open(&seal, &realm, &request, &token);
-        let token = if given.is_some() { "" } else { token.as_str() };
-        let page: Page<Cursor> = Page::check(seal.clone(), &realm, tokens::LIST, &request, (size, token), SIZES, &mut faults);
+        let given = tokens::open(&seal, &realm, &request);
+        if given.is_some() {
+            request.page_token.clear();
+        }
+        let page: Page<Cursor> = Page::check(seal.clone(), &realm, &mut request, &mut faults);
         let tokens = Tokens::of(&seal, &realm, &request);
         let scope = scope(&realm, request.types, request.subject, &mut faults);
         let filter = lists::parse(request.filter, &mut faults).await;
         let filter = faults.check_with(filter)?;
-        let wanted = Wanted { scope: scope.clone(), filter, sight, seal: seal.clone(), realm: realm.clone() };
+        let wanted = Wanted { scope: scope.clone(), filter, visibility, seal: seal.clone(), realm: realm.clone() };
         let mut picking = Picking::new(wanted, self.turns.clone(), page.size());
         let mut cursor = given.or_else(|| page.after().cloned()).unwrap_or_else(Cursor::beginning);
         let mut caught_up = false;
@@ -68,14 +68,14 @@ impl Service for EventService {
         for _ in 0..READS_PER_PAGE {
             let (scope, from) = (scope.clone(), cursor.clone());
             // Of what a filter is tried on, few may be wanted.
-            let limit = if picking.filters() { i64::from(SIZES.max) } else { picking.missing() as i64 };
+            let limit = if picking.filters() { i64::from(tokens::SIZES.max) } else { picking.missing() as i64 };
             let batch = db.run(move |connection| queries::read(connection, &scope, &from, limit)).await;
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => return Err(self.lost(error, "page_token", |cursor| tokens.token(cursor)).await.into()),
             };
             if let Some(last) = batch.rows.last() {
-                self.watching.hub.sequencer().told(last);
+                self.watching.hub.sequencer().reported(last);
             }
             if let Some(reached) = picking.take(batch.rows).await? {
                 cursor = reached;
@@ -95,7 +95,7 @@ impl Service for EventService {
         let caller = Caller::of(&request)?;
         let last_event_id = request.metadata().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("unreadable").to_owned());
         let v1::WatchEventsRequest { cursor, from, types, subject } = request.into_inner();
-        let (sight, realm) = (Sight::of(&caller), caller.realm.clone());
+        let (visibility, realm) = (Visibility::of(&caller), caller.realm.clone());
         let seal = self.watching.db.seal().await?;
         let mut faults = Violations::new();
         let scope = scope(&realm, types, subject, &mut faults);
@@ -133,14 +133,15 @@ impl Service for EventService {
             scope,
             wake_up,
             cursor,
-            told: Told::default(),
+            reported: Unsent::default(),
         };
-        Ok(Response::new(responses(watch, sight, seal, realm)))
+        Ok(Response::new(responses(watch, visibility, seal, realm)))
     }
 }
 
 impl EventService {
-    /// An error of reading, in the words of the request: a fault under the name of its field, and where to go on as the caller may say it.
+    /// An error of reading, in the words of the request: a fault under the name of its field, and where to continue as the caller may say
+    /// it.
     async fn lost(&self, error: Error, field: &str, text: impl Fn(&Cursor) -> Result<String>) -> Error {
         lost(&self.watching.db, error, field, text).await
     }
@@ -165,11 +166,11 @@ async fn lost(db: &Db, error: Error, field: &str, text: impl Fn(&Cursor) -> Resu
 }
 
 /// The messages of a stream. It is read no faster than the caller takes it, and ends with the first failure.
-fn responses(watch: Watch, sight: Sight, seal: Seal, realm: Realm) -> Responses {
+fn responses(watch: Watch, visibility: Visibility, seal: Seal, realm: Realm) -> Responses {
     stream::unfold(Some((watch, seal, realm)), move |state| async move {
         let (mut watch, seal, realm) = state?;
         let response = match watch.next().await {
-            Ok(News::Event(event)) => to_proto(sight.see(*event), &seal, &realm).map(|event| {
+            Ok(News::Event(event)) => to_proto(visibility.see(*event), &seal, &realm).map(|event| {
                 let cursor = event.cursor.clone();
                 v1::WatchEventsResponse { event: Some(event), cursor }
             }),

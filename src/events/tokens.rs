@@ -1,22 +1,24 @@
-//! How callers carry where they are: cursors, and the page tokens of lists, which are cursors that also know their list. So a caller that has read
-//! what there was as a list goes on with a stream from the last token.
+//! How callers keep their position: cursors, and the page tokens of lists, which are cursors that also know their list. So a caller that
+//! has read the existing events as a list continues with a stream from the last token.
 
 use serde::{Deserialize, Serialize};
 
-use crate::db::{Realm, Seal, binding};
+use crate::db::{PageRequest, PageSize, Realm, Seal, binding, paged};
 use crate::error::Result;
 use crate::events::cursor::Cursor;
 use crate::proto::v1;
 
-/// The name of the list.
-pub const LIST: &str = "EventService/ListEvents";
+/// The sizes of its pages.
+pub const SIZES: PageSize = PageSize { default: 100, max: 1_000 };
+
+paged!(v1::ListEventsRequest, "EventService/ListEvents", SIZES);
 
 /// A page token. Read as a cursor, it is one.
 #[derive(Serialize, Deserialize)]
 struct Token {
     #[serde(flatten)]
     cursor: Cursor,
-    /// What the list was asked for, but for the size of its pages: a token goes on with that list alone.
+    /// The arguments of the list, except the size of its pages: a token continues that list alone.
     #[serde(rename = "l")]
     list: u64,
 }
@@ -40,10 +42,11 @@ impl Tokens {
     }
 }
 
-/// The place that a page token of the list stands for. None if it is the token of another list, or none at all.
-pub fn open(seal: &Seal, realm: &Realm, request: &v1::ListEventsRequest, text: &str) -> Option<Cursor> {
-    let token: Token = seal.open(&bound_to(realm), text)?;
-    (token.list == digest(realm, request)).then_some(token.cursor)
+/// The place that the page token of a request stands for. None if it is the token of another list, or none at all.
+pub fn open(seal: &Seal, realm: &Realm, request: &v1::ListEventsRequest) -> Option<Cursor> {
+    let mut request = request.clone();
+    let token: Token = seal.open(&bound_to(realm), &request.take_page().page_token)?;
+    (token.list == digest(realm, &request)).then_some(token.cursor)
 }
 
 /// The text of a cursor.
@@ -51,19 +54,19 @@ pub fn close(seal: &Seal, realm: &Realm, cursor: &Cursor) -> Result<String> {
     seal.close(&bound_to(realm), cursor)
 }
 
-/// The place that a cursor, or a page token of any list, stands for.
+/// The position in a cursor, or in a page token of any list.
 pub fn open_cursor(seal: &Seal, realm: &Realm, text: &str) -> Option<Cursor> {
     seal.open(&bound_to(realm), text)
 }
 
-/// What cursors are bound to: the realm, and nothing that would keep a caller from going on with other arguments.
+/// The context that cursors are bound to: the realm, and nothing that would keep a caller from continuing with other arguments.
 fn bound_to(realm: &Realm) -> Vec<u8> {
     binding(realm, "EventService/cursor", &())
 }
 
 /// The first bytes of the digest of a list. A token is sealed, so that nobody can look for another list that has the same.
 fn digest(realm: &Realm, request: &v1::ListEventsRequest) -> u64 {
-    binding(realm, LIST, request).iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
+    binding(realm, v1::ListEventsRequest::LIST, request).iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -80,19 +83,23 @@ mod tests {
         v1::ListEventsRequest { subject: subject.to_owned(), ..Default::default() }
     }
 
+    fn opened(seal: &Seal, realm: &Realm, subject: &str, token: &str) -> Option<Cursor> {
+        open(seal, realm, &v1::ListEventsRequest { page_token: token.to_owned(), ..request(subject) })
+    }
+
     #[test]
     fn a_token_of_a_list_is_a_cursor_and_goes_on_with_no_other_list() {
         let seal = Seal::new([1; 32]);
         let line = Line { histories: vec![History { id: uuid::Uuid::from_u128(1), begins: 1 }], last: 9, dropped: 0 };
         for cursor in [line.behind(7, Some(uuid::Uuid::from_u128(7 << 96))), line.behind(7, None).within(2, 5), Cursor::beginning()] {
             let token = Tokens::of(&seal, &realm(1), &request("e")).token(&cursor).unwrap();
-            assert_eq!(open(&seal, &realm(1), &request("e"), &token), Some(cursor.clone()));
+            assert_eq!(opened(&seal, &realm(1), "e", &token), Some(cursor.clone()));
             assert_eq!(open_cursor(&seal, &realm(1), &token), Some(cursor.clone()));
-            assert_eq!(open(&seal, &realm(1), &request("f"), &token), None);
+            assert_eq!(opened(&seal, &realm(1), "f", &token), None);
             assert_eq!(open_cursor(&seal, &realm(2), &token), None);
             let alone = close(&seal, &realm(1), &cursor).unwrap();
             assert_eq!(open_cursor(&seal, &realm(1), &alone), Some(cursor));
-            assert_eq!(open(&seal, &realm(1), &request("e"), &alone), None, "a cursor does not know what was listed");
+            assert_eq!(opened(&seal, &realm(1), "e", &alone), None, "a cursor does not know what was listed");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What stands between the parentheses of a function: whether it is of a kind that the function takes.
+//! Checks the arguments in the parentheses of a function: whether each is of a kind that the function takes.
 
 use std::cmp::Ordering;
 
@@ -9,16 +9,16 @@ use super::lexer::shorten;
 use super::number::{self, MAX_EXPONENT};
 use super::pattern::Pattern;
 use super::syntax::{Bounds, Call, Node, Path, Scale, Value};
-use super::vocabulary::{Kind, Property};
+use super::vocabulary::{Property, PropertyKind};
 use super::wildcard::Wildcards;
 use super::words::words;
 use super::{MAX_LIST, MAX_VALUE_CHARACTERS};
 use crate::error::nearest;
 
-/// A value as it was given, and where it stands.
+/// A value as it was given, and its position.
 pub(super) type Given = (usize, String);
 
-/// Puts a call together. `strict` is where it stands in a filter that chooses what will be destroyed.
+/// Puts a call together. `strict` is its position in a filter that chooses entities to destroy.
 pub(super) fn call_of(
     function: &'static Function,
     (path_at, path): (usize, Path),
@@ -53,11 +53,12 @@ pub(super) fn call_of(
 /// Refuses a function that says nothing about a property of this kind.
 fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), ParseError> {
     let (test, property) = (function.test, path.property);
-    let is_number = path.counted || property.kind == Kind::Number;
-    let presence = !is_number && property.kind != Kind::Time || property.nullable && !path.counted;
+    let is_number = path.counted || property.kind == PropertyKind::Number;
+    let presence = !is_number && property.kind != PropertyKind::Time || property.nullable && !path.counted;
     let possible = |test: Test| {
         let compares = test.is_equality() || test.is_order();
-        test != Test::SameValue && (compares || if test.is_presence() { presence } else { !is_number && property.kind != Kind::Time })
+        test != Test::SameValue
+            && (compares || if test.is_presence() { presence } else { !is_number && property.kind != PropertyKind::Time })
     };
     if possible(test) {
         return Ok(());
@@ -66,21 +67,21 @@ fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), P
     let message = match (test.is_presence(), path.counted) {
         (true, true) => format!("a count is always there; `gt({}, 0)` asks whether it counts something", shorten(&path.to_string())),
         (true, false) => format!("`{path}` is always there"),
-        _ => format!("{} looks at texts, and `{path}` is a {}", function.name, if is_number { "number" } else { "time" }),
+        _ => format!("{} takes texts, and `{path}` is a {}", function.name, if is_number { "number" } else { "time" }),
     };
     Err(ParseError::new(position, message).expecting(expected))
 }
 
 /// Refuses a value that the property cannot be compared with.
 fn check_scale(test: Test, path: &Path, position: usize, value: &Value) -> Result<(), ParseError> {
-    let is_number = path.counted || path.property.kind == Kind::Number;
+    let is_number = path.counted || path.property.kind == PropertyKind::Number;
     if (is_number || test.is_order()) && number::is_beyond(&value.text) {
         let message = format!("a number may have an exponent from -{MAX_EXPONENT} to {MAX_EXPONENT}");
         return Err(ParseError::new(position, message).expecting(["a number"]));
     }
     match path.property.kind {
         _ if is_number && value.number.is_none() => Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"])),
-        Kind::Time if value.time().is_none() => {
+        PropertyKind::Time if value.time().is_none() => {
             let message = match value.meant_time() {
                 Some(meant) => format!("`{path}` is a time, and a number is milliseconds since 1970; {meant}"),
                 None => format!("`{path}` is a time"),
@@ -88,8 +89,8 @@ fn check_scale(test: Test, path: &Path, position: usize, value: &Value) -> Resul
             let expected = ["milliseconds since 1970", "`YYYY-MM-DD`", "`YYYY-MM-DDTHH:MM:SSZ`"];
             Err(ParseError::new(position, message).expecting(expected))
         }
-        Kind::Text if test.is_equality() => check_value(path, position, value),
-        Kind::Uri if test.is_order() && value.uri_id(true).text.is_empty() => {
+        PropertyKind::Text if test.is_equality() => check_value(path, position, value),
+        PropertyKind::Uri if test.is_order() && value.uri_id(true).text.is_empty() => {
             let message = "an id is missing behind `entities/`, with which every uri begins";
             Err(ParseError::new(position, message).expecting(["`entities/ID`", "an id"]))
         }
@@ -116,10 +117,10 @@ fn check_text(function: &Function, position: usize, text: &str) -> Result<(), Pa
             fault(format!("{} needs at least one character; `exists(path)` asks for any value", function.name))
         }
         Values::Words if words(text).next().is_none() => {
-            fault(format!("{} needs at least one word; this has nothing but what stands between words", function.name))
+            fault(format!("{} needs at least one word; this has only separators", function.name))
         }
         Values::Wildcards => match Wildcards::parse(text) {
-            None => Err(ParseError::new(position, "a backslash in a text with wildcards stands before `*`, `?` or another one")
+            None => Err(ParseError::new(position, "a backslash in a text with wildcards must be followed by `*`, `?` or another one")
                 .expecting(["`\\\\*`", "`\\\\?`", "`\\\\\\\\`"])),
             Some(wildcards) if wildcards.is_everywhere() => {
                 fault(format!("{} needs at least one character besides `*`; `exists(path)` asks for any value", function.name))
@@ -148,17 +149,17 @@ fn refuse_file(position: usize, text: &str) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Refuses a range that nothing can lie in, which `not` would make one that everything lies in. The second end stands at `position`.
+/// Refuses an empty range, which `not` would turn into one of everything. The second end is at `position`.
 fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
     if call.function.test != Test::Range {
         return Ok(());
     }
-    let of_ids = (call.path.property.kind == Kind::Uri).then(|| call.of_ids());
+    let of_ids = (call.path.property.kind == PropertyKind::Uri).then(|| call.of_ids());
     let call = of_ids.as_ref().unwrap_or(call);
     let bounds = Bounds::of(Test::Range, &call.values);
     let (Some((low, _)), Some((high, _))) = (bounds.low, bounds.high) else { return Ok(()) };
     let is_empty = match (call.path.property.kind, bounds.scale()) {
-        (Kind::Time, _) => matches!(bounds.moments(Value::time), (Some(low), Some(high)) if low >= high),
+        (PropertyKind::Time, _) => matches!(bounds.moments(Value::time), (Some(low), Some(high)) if low >= high),
         (_, Scale::Moment) => matches!(bounds.moments(|value| value.moment), (Some(low), Some(high)) if low >= high),
         (_, Scale::Number) => match (&low.number, &high.number) {
             (Some(low), Some(high)) => number::compare(low, high) == Ordering::Greater,
@@ -167,7 +168,7 @@ fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
         (_, Scale::Text) => low.folded > high.folded,
     };
     if is_empty {
-        return Err(ParseError::new(position, "nothing lies in this range: its second end comes before its first"));
+        return Err(ParseError::new(position, "this range is empty: its second end comes before its first"));
     }
     Ok(())
 }
@@ -175,11 +176,11 @@ fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
 /// Ids of the shapes that ids usually have.
 const USUAL_IDS: [&str; 6] = ["01a20223-122a-737b-bdc4-d069f65a2b80", "pypi.azure-core", "ACME_0042~b", "70419", "zZ", "i-9"];
 
-/// Refuses, where things are destroyed, what looks at the beginning or the whole of a URI and holds whatever the id is.
+/// Refuses, where entities are destroyed, conditions on the beginning or the whole of a URI that are true whatever the id is.
 fn refuse_every_uri(start: usize, call: Call) -> Result<Call, ParseError> {
-    let is_of_uris = call.path.property.kind == Kind::Uri && !call.function.test.is_presence();
+    let is_of_uris = call.path.property.kind == PropertyKind::Uri && !call.function.test.is_presence();
     if is_of_uris && USUAL_IDS.iter().all(|id| uri_passes(&call, id)) {
-        let message = "this holds for the uris of all usual ids, and every uri begins with `entities/`; \
+        let message = "this matches the URIs of all usual ids, since every URI begins with `entities/`; \
                        write `entities/` before the beginning of an id";
         return Err(ParseError::new(start, message).expecting(["`startsWith(uri, 'entities/…')`"]));
     }
@@ -214,7 +215,8 @@ pub(super) fn check_length(position: usize, what: &str, text: &str) -> Result<()
     Ok(())
 }
 
-/// Makes a condition hold within one object: the one that the longest names lead to which all of its paths begin with, and go on behind.
+/// Makes a condition apply within one object: the one that the longest names lead to which all of its paths begin with, and continue
+/// behind.
 pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> {
     let fault = |message: &str| ParseError::new(start, message).expecting(["`inSameAttributeValue(equals(attributes.A.B, …) and …)`"]);
     let mut common: Option<(&'static Property, Vec<String>)> = None;
@@ -233,13 +235,13 @@ pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> 
         common = Some(common.take().map_or_else(|| (path.property, parents.to_vec()), shared));
     });
     if nested {
-        return Err(fault("inSameAttributeValue cannot stand within another"));
+        return Err(fault("inSameAttributeValue cannot contain another one"));
     }
     match common {
-        Some((property, names)) if property.kind == Kind::Json && !names.is_empty() => {
+        Some((property, names)) if property.kind == PropertyKind::Json && !names.is_empty() => {
             Ok(Node::SameValue { property, names, inner: Box::new(inner) })
         }
-        _ => Err(fault("the conditions have no nested attribute in common, of which they could look at one value")),
+        _ => Err(fault("the conditions have no nested attribute in common, so there is no one value for them to match")),
     }
 }
 

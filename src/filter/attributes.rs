@@ -1,21 +1,22 @@
-//! Which attributes of entities a filter names, and whether an entity has them at all. A name that no entity has is misspelt, as a rule, and a
-//! condition that denies something then holds for every entity.
+//! The attributes of entities that a filter names, and whether any entity has them. A name that no entity has is misspelt, as a rule, and a
+//! negated condition on it is true for every entity.
 
 use super::Filter;
 use super::candidates::AttributePath;
 use super::function::Test;
+use super::named::visit as visit_with_denials;
 use super::predicate::{Builder, Predicate};
 use super::sql::predicate;
 use super::sql_json::{Root, write_member};
 use super::syntax::{Call, Node, Path};
-use super::vocabulary::{ENTITY, Kind, Property};
+use super::vocabulary::{ENTITY, Property, PropertyKind};
 
 impl Filter {
     /// The attributes that it names, each once, in the order in which they stand. `attributes.A.count` names `A`.
     pub fn attributes(&self) -> Vec<AttributePath> {
         let mut named = Vec::new();
         visit(&self.root, &mut |call| {
-            if call.path.property.kind == Kind::Json && !call.path.names.is_empty() {
+            if call.path.property.kind == PropertyKind::Json && !call.path.names.is_empty() {
                 let attribute = AttributePath::of(&Path { counted: false, ..call.path.clone() });
                 if !named.contains(&attribute) {
                     named.push(attribute);
@@ -23,6 +24,18 @@ impl Filter {
             }
         });
         named
+    }
+
+    /// Those of them that an entity without them meets a condition for: a condition that asks for nothing there, denies something or counts.
+    pub fn denied_attributes(&self) -> Vec<AttributePath> {
+        let mut denied = Vec::new();
+        visit_with_denials(&self.root, false, &mut |call, is_denied| {
+            let is_json = call.path.property.kind == PropertyKind::Json && !call.path.names.is_empty();
+            if is_json && (is_denied != (call.function.test == Test::Missing) || call.path.counted) {
+                denied.push(AttributePath::of(&Path { counted: false, ..call.path.clone() }));
+            }
+        });
+        denied
     }
 
     /// A condition on the type that every match meets, if the filter has one.
@@ -49,7 +62,7 @@ impl AttributePath {
         (!names.is_empty()).then(|| AttributePath::of(&Path { property, names, counted: false }))
     }
 
-    /// Whether an entity has anything there, be it empty: a condition on the column `attributes` of `e`.
+    /// Returns whether an entity has anything there, be it empty: a condition on the column `attributes` of `e`.
     pub fn presence(&self) -> Predicate {
         let mut sql = Builder::default();
         let root = attributes().map_or("'{}'::jsonb", |property| property.sql);
@@ -85,6 +98,15 @@ mod tests {
                     and inSameAttributeValue(exists(attributes.C.D) and exists(attributes.C.E)) and exists(attributes.Naem)";
         assert_eq!(named(text), ["Naem", "A.B", "A", "'First name'", "C.D", "C.E"]);
         assert_eq!(named("fullText(attributes, x) and equals(type, HCP) and exists(portfolio)"), [""; 0]);
+    }
+
+    #[test]
+    fn what_an_entity_without_an_attribute_meets_is_denied() {
+        let denied = |text: &str| -> Vec<String> {
+            Filter::parse(text).unwrap().denied_attributes().into_iter().map(|attribute| attribute.canonical).collect()
+        };
+        assert_eq!(denied("missing(attributes.A) or not equals(attributes.B, x) or lt(attributes.C.count, 1)"), ["A", "B", "C"]);
+        assert_eq!(denied("exists(attributes.A) and not missing(attributes.B) and equals(attributes.C, x)"), [""; 0]);
     }
 
     #[test]

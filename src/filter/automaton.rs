@@ -1,8 +1,8 @@
 //! How large the automaton is that Postgres makes of an expression.
 //!
-//! Postgres takes the empty steps out of its automaton before it is used: what remains leads from each character or set of the expression to
-//! each that may come next, once for each colour, a class of characters that the expression never tells apart. So `a?b?c?d?` has a step from
-//! every character to all behind it, and `(a?){200}` some 20,000. To build the steps and to go them takes time, so they are what is counted.
+//! Postgres removes the empty steps of its automaton before it is used: the rest leads from each character or set of the expression to each
+//! that may come next, once for each colour, a class of characters that the expression never distinguishes. So `a?b?c?d?` has a step from
+//! every character to all after it, and `(a?){200}` some 20,000. Building the steps and taking them costs time, so they are counted.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -17,9 +17,9 @@ pub(super) struct Size {
     first: u64,
     /// How many it may end with, each counted once for each of its colours.
     last: u64,
-    /// Whether it matches the empty text.
+    /// True if it matches the empty text.
     empty: bool,
-    /// Whether something in it is repeated without an end.
+    /// True if something in it is repeated without an end.
     endless: bool,
 }
 
@@ -55,8 +55,8 @@ impl Size {
         }
     }
 
-    /// This part from `least` to `most` times, without an end if there is no `most`. Postgres writes it as often as it may come; what may be
-    /// left out are the first ones.
+    /// This part from `least` to `most` times, without an end if there is no `most`. Postgres writes it as often as it may come; the first
+    /// ones are those that may be left out.
     pub fn repeated(self, least: u32, most: Option<u32>) -> Size {
         let times = u64::from(most.unwrap_or(least)).max(1);
         let starts = if self.empty || least == 0 { times } else { times.saturating_sub(u64::from(least)) + 1 };
@@ -71,8 +71,8 @@ impl Size {
         }
     }
 
-    /// All steps of a whole expression, those to its end among them. They count three times where a text of any length may be gone through: else
-    /// it is clear after some hundred characters that it does not match.
+    /// All steps of a whole expression, those to its end among them. They count three times where a text of any length may be read: else it
+    /// is clear after some hundred characters that it does not match.
     pub fn total(self) -> u64 {
         self.steps.saturating_add(self.last).saturating_mul(if self.endless { 3 } else { 1 })
     }
@@ -86,13 +86,13 @@ pub(super) struct Colours {
 }
 
 impl Colours {
-    /// The colours that these sets tell apart.
+    /// The colours that these sets distinguish.
     pub fn of(sets: &[ClassUnicode]) -> Colours {
         let ranges = sets.iter().flat_map(|set| set.ranges());
         let borders: BTreeSet<char> = ranges.flat_map(|range| std::iter::once(range.start()).chain(behind(range.end()))).collect();
         let mut known = HashSet::new();
-        let tells_apart = |c: &char| known.insert(sets.iter().map(|set| contains(set, *c)).collect::<Vec<bool>>());
-        Colours { samples: borders.into_iter().filter(tells_apart).collect() }
+        let reports_apart = |c: &char| known.insert(sets.iter().map(|set| contains(set, *c)).collect::<Vec<bool>>());
+        Colours { samples: borders.into_iter().filter(reports_apart).collect() }
     }
 
     /// How many colours a set has.
@@ -121,10 +121,10 @@ mod tests {
     }
 
     #[test]
-    fn a_colour_is_what_no_set_tells_apart() {
+    fn a_colour_is_what_no_set_reports_apart() {
         let sets = [set(&[('a', 'z')]), set(&[('c', 'e')]), set(&[('x', 'x')]), set(&[('d', 'f'), ('\u{e000}', '\u{ffff}')])];
         let colours = Colours::of(&sets);
-        // `a-b g-w y z`, `c`, `d e`, `f`, `x`; and for the last also what lies beyond.
+        // `a-b g-w y z`, `c`, `d e`, `f`, `x`; and for the last also everything beyond.
         assert_eq!(sets.each_ref().map(|set| colours.count(set)), [5, 2, 1, 3]);
         assert_eq!(Colours::of(&[set(&[('\0', char::MAX)])]).count(&set(&[('\0', char::MAX)])), 1);
     }

@@ -1,9 +1,10 @@
-//! What an index over the values of an attribute can say of a filter: a condition that every match meets. Whether an entity is a match is
-//! then decided on its own row.
+//! Index lookups of a filter: conditions on the values of an attribute that every match meets. Whether an entity is a match is then decided
+//! on its own row.
 //!
 //! A value is indexed as a key, a text that sorts byte by byte: `t` and the folded text, cut after 256 characters, for a text or a boolean,
-//! and `n` and 16 hexadecimal digits for a number, which are those of the nearest double: what is nearest to two numbers is in their order or the same. A filter's values have at most 256 characters, so what is cut makes no difference to
-//! whether a key may be meant. An entity with very many values has one key in place of all of them, [`MANY`], and may meet every condition.
+//! and `n` and 16 hexadecimal digits for a number, which are those of the nearest double: the doubles nearest to two numbers are in their
+//! order or the same. A filter's values have at most 256 characters, so the cut makes no difference to whether a key may match. An entity
+//! with very many values has one key instead of all of them, [`MANY`], and may match every condition.
 
 use std::collections::BTreeSet;
 
@@ -69,7 +70,7 @@ impl AttributePath {
     }
 }
 
-/// The keys of the values that these names lead to, each once; one that stands for all, where there are more than `at_most`.
+/// The keys of the values that these names lead to, each once; one key for all, if there are more than `at_most`.
 pub fn keys(attributes: Object<'_>, names: &[String], at_most: usize) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     let are_many = any_value(attributes, names, &mut |value| {
@@ -77,6 +78,23 @@ pub fn keys(attributes: Object<'_>, names: &[String], at_most: usize) -> BTreeSe
         keys.len() > at_most
     });
     if are_many { BTreeSet::from([MANY.to_owned()]) } else { keys }
+}
+
+impl AttributePath {
+    /// Some value that is there, as a text.
+    pub fn some_value(&self, attributes: Object<'_>) -> Option<String> {
+        let mut found = None;
+        any_value(attributes, &self.names, &mut |value| {
+            found = match value {
+                View::String(text) if !text.is_empty() => Some(text.to_owned()),
+                View::Bool(truth) => Some(truth.to_string()),
+                View::Number(number) => Some(number.text().into_owned()),
+                View::String(_) | View::Null | View::List(_) | View::Object(_) => None,
+            };
+            found.is_some()
+        });
+        found
+    }
 }
 
 /// Whether a key stands for all values of an entity.
@@ -93,7 +111,7 @@ fn key(value: View<'_>) -> Option<String> {
     }
 }
 
-/// Of any values. It lies before those of numbers and of texts, and is told from them by its first character.
+/// Of any values. It comes before those of numbers and of texts, and its first character distinguishes it.
 const MANY: &str = "m";
 const TEXT: &str = "t";
 const NUMBER: &str = "n";
@@ -108,7 +126,7 @@ fn text_key(text: &str) -> String {
 
 /// Sorts as the numbers do: the bits of a double that is not negative are in order, and those of a negative one in the opposite order.
 fn number_key(number: f64) -> String {
-    // Both zeros are one, and what is beyond every double has the key of the last.
+    // Both zeros are one, and a number beyond every double has the key of the last.
     let bits = (number.clamp(f64::MIN, f64::MAX) + 0.0).to_bits();
     let ordered = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
     format!("{NUMBER}{ordered:016x}")
@@ -159,7 +177,7 @@ fn necessary(node: &Node, is_indexed: &dyn Fn(&str) -> bool) -> Vec<Vec<Lookup>>
     match node {
         Node::Call(call) => lookups(call, is_indexed).into_iter().collect(),
         Node::And(members) => members.iter().flat_map(|member| necessary(member, is_indexed)).collect(),
-        // What holds within one value holds of some value.
+        // A condition that one value meets is met by some value.
         Node::SameValue { inner, .. } => necessary(inner, is_indexed),
         Node::Or(members) => {
             let first = |member| necessary(member, is_indexed).into_iter().next();
@@ -182,7 +200,7 @@ fn lookups(call: &Call, is_indexed: &dyn Fn(&str) -> bool) -> Option<Vec<Lookup>
         Test::Equals | Test::EqualsCaseSensitive => vec![Keys::OneOf(equal_keys(&call.values))],
         Test::StartsWith => call.values.iter().flat_map(starting_keys).collect(),
         test if test.is_order() => keys_within(Bounds::of(test, &call.values)),
-        // What asks for no value, or for something that is not a place in the order of values.
+        // The condition asks for no value, or for something without a position in the order of values.
         _ => return None,
     };
     match keys.first_mut() {
@@ -215,7 +233,7 @@ fn keys_within(bounds: Bounds<'_>) -> Vec<Keys> {
     };
     let text = |end: Option<(&'_ Value, bool)>| end.map(|(value, _)| value.text.clone());
     match bounds.scale() {
-        // A text that reads as a number lies anywhere among those that begin as one.
+        // A text that reads as a number may be anywhere among those that begin as one.
         Scale::Number => vec![
             numbers_between(end(bounds.low, f64::NEG_INFINITY), end(bounds.high, f64::INFINITY)),
             Keys::Between { from: format!("{TEXT}-"), below: format!("{TEXT}:") },
@@ -229,11 +247,11 @@ fn keys_within(bounds: Bounds<'_>) -> Vec<Keys> {
     }
 }
 
-/// Texts that are dates begin with their day, as it is where they were written: within a day of what it is in UTC.
+/// Texts that are dates begin with their local day: within a day of that in UTC.
 fn dates_between(low: Option<DateTime<Utc>>, high: Option<DateTime<Utc>>) -> Keys {
     let day =
         |moment: DateTime<Utc>, days: i64| moment.checked_add_signed(TimeDelta::days(days)).map(|day| day.format("%Y-%m-%d").to_string());
-    // Years of other than four digits are no dates, and would be out of order.
+    // Years of other than four digits are not dates, and would be out of order.
     let day = |moment: Option<DateTime<Utc>>, days: i64| moment.and_then(|moment| day(moment, days)).filter(|day| day.len() == 10);
     let from = day(low, -1).unwrap_or_else(|| "0".to_owned());
     let below = day(high, 2).unwrap_or_else(|| ":".to_owned());
@@ -242,16 +260,6 @@ fn dates_between(low: Option<DateTime<Utc>>, high: Option<DateTime<Utc>>) -> Key
 
 fn all_numbers() -> Keys {
     Keys::Between { from: NUMBER.to_owned(), below: BEHIND_NUMBERS.to_owned() }
-}
-
-impl Keys {
-    /// Whether a key is one of them.
-    pub fn contains(&self, key: &str) -> bool {
-        match self {
-            Keys::OneOf(keys) => keys.iter().any(|one| one == key),
-            Keys::Between { from, below } => from.as_str() <= key && key < below.as_str(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
-//! What functions of order compare with: numbers, dates or texts. Where no record has such a value at the path the function holds for none, and its
-//! denial for all, which is seldom meant: `lt(attributes.Closed, 2015)` where the attribute holds dates.
+//! What functions of order compare with: numbers, dates or texts. Where the attribute holds others, the function matches otherwise than it was meant:
+//! `lt(attributes.Closed, 2015)` where the attribute holds dates, or `gt(attributes.Rank, ten)` where it holds numbers.
 
 use super::Filter;
 use super::candidates::AttributePath;
-use super::function::{FUNCTIONS, Test};
 use super::named::visit;
-use super::predicate::Predicate;
-use super::sql::predicate;
-use super::syntax::{Bounds, Call, Node, Scale};
+use super::shape::{Held, Shape};
+use super::suspect::{SuspectValue, by_form};
+use super::syntax::{Bounds, Call, Scale};
 
 /// A function of order over an attribute.
 #[derive(Clone, Debug)]
@@ -16,17 +15,19 @@ pub struct Comparison {
     pub condition: String,
     /// The path of the attribute.
     pub path: String,
+    /// The attribute.
+    pub attribute: AttributePath,
     /// What it is compared with.
     pub with: With,
-    /// Whether the filter holds for what does not meet it.
+    /// True if the filter matches those that do not meet it.
     pub denied: bool,
-    /// Whether an entity has a value at the path that can be compared with these, as a condition on `e`.
-    pub comparable: Predicate,
-    /// Whether it has anything there, be it empty.
-    pub present: Predicate,
+    /// Its values, and of which kind each is.
+    pub values: Vec<(String, Shape)>,
+    /// Those of the values that are written as neither a number nor a date, and look as if something of the kind was meant.
+    pub by_form: Vec<SuspectValue>,
 }
 
-/// What values are compared with.
+/// The operand of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum With {
     /// Numbers. One that looks like a year is written so as a date.
@@ -35,6 +36,19 @@ pub enum With {
     Dates,
     /// Texts, which numbers and booleans are compared as too.
     Texts,
+}
+
+/// What is wrong with a comparison, by what the attribute holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// It looks like something that it is not written as.
+    Form(SuspectValue),
+    /// Nobody has a value that can be compared.
+    None,
+    /// So few have one.
+    Few(i64),
+    /// This value is of another kind than what the attribute holds.
+    OtherKind(String),
 }
 
 impl Filter {
@@ -55,26 +69,54 @@ impl Filter {
 impl Comparison {
     fn of(call: &Call, denied: bool) -> Option<Comparison> {
         let test = call.function.test;
-        let value = call.values.first().filter(|_| call.path.is_attribute() && test.is_order())?;
+        if !call.path.is_attribute() || !test.is_order() {
+            return None;
+        }
         let with = match Bounds::of(test, &call.values).scale() {
             Scale::Number => With::Numbers(call.values.iter().find_map(|value| year(&value.text))),
             Scale::Moment => With::Dates,
             Scale::Text => With::Texts,
         };
-        let tried = |test: Test, values| {
-            let function = FUNCTIONS.iter().find(|function| function.test == test)?;
-            Some(Node::Call(Call { function, path: call.path.clone(), values, pattern: None }))
-        };
-        // What can be compared lies on one side of any value.
-        let sides = [Test::Less, Test::GreaterOrEqual].map(|test| tried(test, vec![value.clone()]));
         Some(Comparison {
             condition: call.to_string(),
             path: call.path.to_string(),
+            attribute: AttributePath::of(&call.path),
+            by_form: if with == With::Texts { by_form(call) } else { Vec::new() },
             with,
             denied,
-            comparable: predicate(&Node::Or(sides.into_iter().collect::<Option<_>>()?)),
-            present: AttributePath::of_names(call.path.names.clone())?.presence(),
+            values: call.values.iter().map(|value| (value.text.clone(), Shape::of(value))).collect(),
         })
+    }
+
+    /// What is wrong with it where the attribute holds this.
+    pub fn mismatches(&self, held: &Held) -> Vec<Mismatch> {
+        let shape = match self.with {
+            With::Numbers(_) => Shape::Number,
+            With::Dates => Shape::Date,
+            With::Texts => return self.mismatches_of_texts(held),
+        };
+        if held.count(shape) == 0 {
+            return if held.present > 0 { vec![Mismatch::None] } else { Vec::new() };
+        }
+        if held.is_rare(shape) { vec![Mismatch::Few(held.count(shape))] } else { Vec::new() }
+    }
+
+    fn mismatches_of_texts(&self, held: &Held) -> Vec<Mismatch> {
+        // A month is compared with months as it is meant.
+        let is_right = |suspect: &&SuspectValue| suspect.is_month && held.holds(Shape::Month);
+        let by_form: Vec<Mismatch> = self.by_form.iter().filter(|suspect| !is_right(suspect)).cloned().map(Mismatch::Form).collect();
+        if !by_form.is_empty() {
+            return by_form;
+        }
+        if held.valued == 0 {
+            return if held.present > 0 { vec![Mismatch::None] } else { Vec::new() };
+        }
+        // Texts are compared with every text.
+        if held.holds(Shape::Text) {
+            return Vec::new();
+        }
+        let others = self.values.iter().filter(|(_, shape)| !held.holds(*shape));
+        others.map(|(value, _)| Mismatch::OtherKind(value.clone())).collect()
     }
 }
 
@@ -89,7 +131,7 @@ fn year(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn told(filter: &str) -> Vec<String> {
+    fn reported(filter: &str) -> Vec<String> {
         let shown = |Comparison { condition, path, with, denied, .. }| {
             let with = match with {
                 With::Numbers(None) => "numbers".to_owned(),
@@ -103,26 +145,58 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_order_over_attributes_are_told_with_what_they_compare() {
-        assert_eq!(told("lt(attributes.Closed, 2015)"), ["lt(attributes.Closed, '2015') attributes.Closed numbers or 2015-01-01"]);
-        assert_eq!(told("not gte(attributes.Rank, 5)"), ["not gte(attributes.Rank, '5') attributes.Rank numbers"]);
+    fn functions_of_order_over_attributes_are_reported_with_what_they_compare() {
+        assert_eq!(reported("lt(attributes.Closed, 2015)"), ["lt(attributes.Closed, '2015') attributes.Closed numbers or 2015-01-01"]);
+        assert_eq!(reported("not gte(attributes.Rank, 5)"), ["not gte(attributes.Rank, '5') attributes.Rank numbers"]);
         let ranges = "range(attributes.A.B, '2015-01-01', '2016-01-01') and inSameAttributeValue(range(attributes.C.D, 1, 2))";
         assert_eq!(
-            told(ranges),
+            reported(ranges),
             [
                 "range(attributes.A.B, '2015-01-01', '2016-01-01') attributes.A.B dates",
                 "range(attributes.C.D, '1', '2') attributes.C.D numbers"
             ]
         );
-        assert_eq!(told("gt(attributes.A, 1) or gt(attributes.A, 1)").len(), 1);
-        assert_eq!(told("not lt(attributes.A, b)"), ["not lt(attributes.A, 'b') attributes.A texts"]);
-        assert_eq!(told("gt(attributes.A.count, 1) or gt(createdTime, 0) or gt(attributes, 1) or equals(attributes.A, 1)"), [""; 0]);
+        assert_eq!(reported("gt(attributes.A, 1) or gt(attributes.A, 1)").len(), 1);
+        assert_eq!(reported("not lt(attributes.A, b)"), ["not lt(attributes.A, 'b') attributes.A texts"]);
+        assert_eq!(reported("gt(attributes.A.count, 1) or gt(createdTime, 0) or gt(attributes, 1) or equals(attributes.A, 1)"), [""; 0]);
+    }
+
+    /// What is told where so many entities have numbers, dates, months, versions, booleans and texts.
+    fn mismatches(filter: &str, shapes: [i64; 6]) -> Vec<Mismatch> {
+        let valued = shapes.iter().sum();
+        let [comparison] = Filter::parse(filter).unwrap().comparisons().try_into().unwrap();
+        comparison.mismatches(&Held { shapes, valued, present: valued })
     }
 
     #[test]
-    fn what_can_be_compared_lies_on_one_side_of_a_value() {
-        let [comparison] = Filter::parse("range(attributes.A, 5, 7)").unwrap().comparisons().try_into().unwrap();
-        let sides = Filter::parse("lt(attributes.A, 5) or gte(attributes.A, 5)").unwrap().predicate();
-        assert_eq!(comparison.comparable.sql(), sides.sql());
+    fn a_text_is_suspect_where_the_attribute_holds_only_numbers() {
+        let numbers = [1_500, 0, 0, 0, 0, 3];
+        for value in ["ten", "1OO", "l00", "zzz", "-", "1/2", "0x10", "(5000)", "5000-6000", "...", "true"] {
+            assert_eq!(mismatches(&format!("lt(attributes.Rank, '{value}')"), numbers), [Mismatch::OtherKind(value.to_owned())], "{value}");
+        }
+        assert_eq!(mismatches("range(attributes.Rank, 1, max)", numbers), [Mismatch::OtherKind("max".to_owned())]);
+        assert!(mismatches("lt(attributes.Rank, ten)", [1_500, 0, 0, 0, 0, 20]).is_empty());
+        assert!(mismatches("lt(attributes.Rank, 10)", numbers).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_month_is_suspect_where_the_attribute_holds_only_months() {
+        let months = [0, 0, 1_499, 0, 0, 0];
+        for value in ["2019-13", "2019-Q1"] {
+            assert_eq!(mismatches(&format!("lt(attributes.A, '{value}')"), months), [Mismatch::OtherKind(value.to_owned())], "{value}");
+        }
+        assert!(mismatches("lt(attributes.A, '2019-01')", months).is_empty());
+        assert!(mismatches("range(attributes.A, '2019-01', '2020-01')", months).is_empty());
+        let reported = mismatches("lt(attributes.A, '2019-01')", [0, 5, 0, 0, 0, 0]);
+        assert!(matches!(reported.as_slice(), [Mismatch::Form(_)]), "{reported:?}");
+        assert_eq!(mismatches("lt(attributes.A, '2019-01-01')", months), [Mismatch::None]);
+    }
+
+    #[test]
+    fn a_number_is_suspect_where_most_values_are_none() {
+        assert_eq!(mismatches("not gt(attributes.Version, 2)", [18, 0, 0, 1_982, 0, 0]), [Mismatch::Few(18)]);
+        assert!(mismatches("gt(attributes.A, 2)", [50, 0, 0, 0, 0, 50]).is_empty());
+        assert_eq!(mismatches("gt(attributes.A, 2)", [0, 0, 0, 0, 0, 5]), [Mismatch::None]);
+        assert!(mismatches("gt(attributes.A, 2)", [0; 6]).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use diesel::pg::Pg;
 use diesel::query_builder::QueryFragment;
 
-use super::{FUNCTIONS, Filter, Function, Kind, Property, Test, Vocabulary};
+use super::{FUNCTIONS, Filter, Function, Property, PropertyKind, Test, Vocabulary};
 
 /// The conditions of a vocabulary, each with the filter that it was made of.
 pub(crate) fn conditions(vocabulary: &'static Vocabulary) -> Vec<(String, Box<dyn QueryFragment<Pg>>)> {
@@ -28,7 +28,7 @@ pub(crate) fn filters(vocabulary: &'static Vocabulary) -> Vec<(String, Filter)> 
 
 fn calls(property: &Property, function: &Function) -> Vec<String> {
     let path = match property.kind {
-        Kind::Json => format!("{}.a.b", property.name()),
+        PropertyKind::Json => format!("{}.a.b", property.name()),
         _ => property.name().to_owned(),
     };
     if function.test == Test::SameValue {
@@ -36,11 +36,11 @@ fn calls(property: &Property, function: &Function) -> Vec<String> {
     }
     let values: &[&str] = match (property.kind, property.values) {
         (_, [only, .., last]) => &[only, last],
-        (Kind::Number, _) => &["1", "2"],
-        (Kind::Time, _) => &["2024-01-01T00:00:00Z", "1700000000000"],
-        (Kind::Uri, _) => &["entities/e", "f"],
-        (Kind::Json, _) => &["x", "1.50", "2024-01-01"],
-        (Kind::Text, _) => &["x", "y z"],
+        (PropertyKind::Number, _) => &["1", "2"],
+        (PropertyKind::Time, _) => &["2024-01-01T00:00:00Z", "1700000000000"],
+        (PropertyKind::Uri, _) => &["entities/e", "f"],
+        (PropertyKind::Json, _) => &["x", "1.50", "2024-01-01"],
+        (PropertyKind::Text, _) => &["x", "y z"],
     };
     let quoted = |values: &[&str]| values.iter().map(|value| format!(", '{value}'")).collect::<String>();
     let numbers = function.arity.clone().take(values.len() + 1);

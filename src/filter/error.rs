@@ -8,11 +8,11 @@ const CONTEXT: usize = 60;
 /// A filter that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ParseError {
-    /// What is wrong, in lower case and without a full stop.
+    /// The fault, in lower case and without a full stop.
     pub message: String,
     /// Where, in characters from 0. The length of the text means its end.
     pub position: usize,
-    /// What could stand there instead; empty if nothing could.
+    /// The alternatives at this position; empty if there are none.
     pub expected: Vec<String>,
 }
 

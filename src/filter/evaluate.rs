@@ -1,4 +1,4 @@
-//! The meaning of a filter on one record in memory. `sql.rs` says the same in SQL, and `tests/filter_agrees.rs` holds the two together.
+//! The meaning of a filter on one record in memory. `sql.rs` says the same in SQL, and `tests/filter_agrees.rs` checks that the two agree.
 
 use std::cmp::Ordering;
 
@@ -10,12 +10,12 @@ use super::moment::instant;
 use super::number;
 use super::record::{Datum, Record};
 use super::syntax::{Bounds, Call, Node, Scale, URI_PREFIX, Value};
-use super::vocabulary::Kind;
+use super::vocabulary::PropertyKind;
 use super::wildcard::Wildcards;
 use super::words::words;
 use crate::proto::object::{Object, View};
 
-/// How many arrays may lie directly in one another. What lies deeper is reached as an array, which only `exists` finds.
+/// How many arrays may be directly in one another. A value in deeper ones is reached as an array, which only `exists` finds.
 pub(super) const MAX_NESTED_ARRAYS: usize = 8;
 
 pub(super) fn matches(node: &Node, record: &dyn Record) -> bool {
@@ -44,7 +44,7 @@ fn holds(node: &Node, record: &dyn Record, within: Option<Within<'_>>) -> bool {
     }
 }
 
-/// Whether some value passes; of `missing`, whether what it denies holds.
+/// Returns whether some value passes; of `missing`, whether its negation is true.
 fn call_holds(call: &Call, record: &dyn Record, within: Option<Within<'_>>) -> bool {
     if let Some(within) = within {
         return json_holds(call, within.object, &call.path.names[within.names..]);
@@ -52,7 +52,7 @@ fn call_holds(call: &Call, record: &dyn Record, within: Option<Within<'_>>) -> b
     match record.datum(call.path.property.name()) {
         Datum::None => false,
         Datum::Json(root) => json_holds(call, root, &call.path.names),
-        Datum::Text(id) if call.path.property.kind == Kind::Uri => uri_passes(call, id),
+        Datum::Text(id) if call.path.property.kind == PropertyKind::Uri => uri_passes(call, id),
         Datum::Text(text) => text_passes(call, text),
         Datum::Number(number) => number_passes(call, &number.to_string()),
         Datum::Time(time) => time_passes(call, time),
@@ -72,7 +72,7 @@ fn json_holds(call: &Call, root: Object<'_>, names: &[String]) -> bool {
     if call.path.names.is_empty() { root.members().any(|(_, value)| any_inside(value, passes)) } else { any_value(root, names, passes) }
 }
 
-/// Whether some value passes that the names lead to. Arrays on the way stand for their elements.
+/// Returns whether some value passes that the names lead to. Arrays on the way stand for their elements.
 pub(super) fn any_value<'a>(root: Object<'a>, names: &[String], passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
     let Some((name, rest)) = names.split_first() else { return false };
     root.get(name).is_some_and(|value| any_reached(value, rest, MAX_NESTED_ARRAYS, passes))
@@ -89,7 +89,7 @@ fn any_reached<'a>(value: View<'a>, names: &[String], arrays: usize, passes: &mu
     }
 }
 
-/// Whether the value passes, or one that lies anywhere inside. An array stands for its elements, however deep.
+/// Returns whether the value passes, or one anywhere inside. An array stands for its elements, however deep.
 fn any_inside<'a>(value: View<'a>, passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
     match value {
         View::List(list) => list.elements().any(|element| any_inside(element, passes)),
@@ -98,7 +98,7 @@ fn any_inside<'a>(value: View<'a>, passes: &mut dyn FnMut(View<'a>) -> bool) -> 
     }
 }
 
-/// Whether a value is not empty.
+/// Returns whether a value is not empty.
 fn is_there(value: View<'_>) -> bool {
     match value {
         View::Null => false,
@@ -124,7 +124,7 @@ fn json_passes(call: &Call, value: View<'_>) -> bool {
     }
 }
 
-/// Whether a text passes; of `missing`, whether it is there.
+/// Returns whether a text passes; of `missing`, whether it is there.
 pub(super) fn text_passes(call: &Call, text: &str) -> bool {
     let mut values = call.values.iter();
     match call.function.test {
@@ -177,7 +177,7 @@ fn number_is_between(bounds: Bounds<'_>, plain: &str) -> bool {
     lies_between(bounds, |value| value.number.as_deref().map_or(Ordering::Equal, |number| number::compare(plain, number)))
 }
 
-/// Whether something lies between both ends; `against` compares it with one of them.
+/// Returns whether a value is between both ends; `against` compares it with one of them.
 fn lies_between(bounds: Bounds<'_>, against: impl Fn(&Value) -> Ordering) -> bool {
     let beyond = |end: Option<(&Value, bool)>, inside: Ordering| {
         end.is_none_or(|(value, included)| {

@@ -1,8 +1,8 @@
 //! Ignoring case, in the same way here and on every Postgres.
 //!
-//! `lower()` in Postgres depends on the database's locale provider and its Unicode version. So Postgres is only asked for the fold of
-//! ASCII letters (`lower(x COLLATE "C")`, the same everywhere). The other letters are folded by `translate()` with a table made here of the
-//! few characters that fold to one that the searched value has: no other character can make a difference to the comparison.
+//! `lower()` in Postgres depends on the database's locale provider and its Unicode version. So Postgres is only asked for the fold of ASCII
+//! letters (`lower(x COLLATE "C")`, the same everywhere). The other letters are folded by `translate()` with a table made here of the few
+//! characters that fold to one in the searched value: no other character can make a difference to the comparison.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 /// No character from here on has a case; a test checks it.
 const END_OF_CASED: u32 = 0x2_0000;
 
-/// Takes the case away: each character becomes one character, and texts that differ in case alone become equal.
+/// Folds the case: each character becomes one character, and texts that differ in case alone become equal.
 ///
 /// This is Unicode's simple case folding (`Σ`, `σ` and `ς` become one), with one rule of ours: a character outside ASCII never becomes
 /// one inside, so the Kelvin sign is not `k` and the long s is not `s`. As in simple folding, `ß` is not `ss`, and the dotted and the

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::MAX_LIST;
 
-/// What a function asks of the values at a path.
+/// The test of a function on the values at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Test {
     /// Equals one of the values, case ignored.
@@ -17,7 +17,7 @@ pub enum Test {
     ContainsWords,
     /// Has one of the value's words, case ignored.
     AnyWord,
-    /// Lies between two values, both included.
+    /// Between two values, both included.
     Range,
     /// Is less than the value.
     Less,
@@ -35,42 +35,42 @@ pub enum Test {
     Exists,
     /// None is there that is not empty.
     Missing,
-    /// All conditions hold within one value: a filter stands in place of the path.
+    /// All conditions are about one value: a filter takes the place of the path.
     SameValue,
 }
 
 impl Test {
-    /// Whether it compares in an order.
+    /// Returns whether it compares in an order.
     pub fn is_order(self) -> bool {
         matches!(self, Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual)
     }
 
-    /// Whether it asks for one of some values.
+    /// Returns whether it asks for one of some values.
     pub fn is_equality(self) -> bool {
         matches!(self, Test::Equals | Test::EqualsCaseSensitive)
     }
 
-    /// Whether it looks at texts in lower case only.
+    /// Returns whether it compares texts in lower case only.
     pub fn is_of_lowered(self) -> bool {
         matches!(self, Test::Equals | Test::StartsWith | Test::ContainsWords | Test::AnyWord | Test::Contains)
     }
 
-    /// Whether it looks for a value that is not empty; what `missing` makes of it is decided over all values.
+    /// Returns whether it looks for a value that is not empty; what `missing` makes of it is decided over all values.
     pub fn is_presence(self) -> bool {
         matches!(self, Test::Exists | Test::Missing)
     }
 }
 
-/// What kind of values follow the path.
+/// The kind of values that follow the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
-    /// Each is what it is.
+    /// Each is a value by itself.
     Plain,
     /// None may be the empty text.
     NotEmpty,
-    /// A single one is a list in one text, with commas between; several are what they are.
+    /// A single one is a list in one text, with commas between; several are values by themselves.
     List,
-    /// Each is what it is, but a single one must not be the address of a file.
+    /// Each is a value by itself, but a single one must not be the address of a file.
     Listed,
     /// Each has a word.
     Words,
@@ -85,11 +85,11 @@ pub enum Values {
 pub struct Function {
     /// How it is spelled.
     pub name: &'static str,
-    /// What it asks.
+    /// Its test.
     pub test: Test,
     /// How many values may follow the path.
     pub arity: RangeInclusive<usize>,
-    /// What they may be.
+    /// Their kind.
     pub values: Values,
 }
 

@@ -1,4 +1,4 @@
-//! What is refused because it would do harm without saying so.
+//! Filters that are refused because they would do harm unnoticed.
 
 use serde_json::json;
 
@@ -115,7 +115,7 @@ fn many_conditions_on_a_value_take_it_out_of_the_object_once() {
         let within = list(100, operator).replace("attributes.a", "attributes.a.b");
         assert_eq!(parse(&format!("inSameAttributeValue({within})")).predicate().sql().matches("o.value").count(), 3, "{operator}");
     }
-    // What costs little is looked at first.
+    // The cheap conditions are checked first.
     let sql = parse(&format!("{} and equals(type, b)", list(4, " and "))).predicate().sql();
     assert!(sql.find("e.type") < sql.find("e.attributes"), "{sql}");
 }

@@ -1,20 +1,20 @@
-//! Reads words and quoted texts out of a filter, and knows where it stands.
+//! Reads words and quoted texts out of a filter, and tracks the position.
 
 use super::error::ParseError;
 
-/// What stands at a place of the filter.
+/// An item of the filter at its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
     characters: Vec<char>,
     position: usize,
 }
 
-/// Whether the character may stand in a word: a name, an element of a path or a value without quotes.
+/// Returns whether the character may stand in a word: a name, an element of a path or a value without quotes.
 pub(super) fn is_word_character(c: char) -> bool {
     (c.is_alphanumeric() && !is_typographic_quote(c)) || matches!(c, '_' | '-' | '.' | ':' | '/' | '$' | '+' | '~')
 }
 
-/// Whether the character looks like a quote, but only `'` and `"` are.
+/// Returns whether the character looks like a quote, but only `'` and `"` are.
 fn is_typographic_quote(c: char) -> bool {
     matches!(
         c,
@@ -28,17 +28,17 @@ impl Cursor {
         Cursor { characters: text.chars().collect(), position: 0 }
     }
 
-    /// Where it stands, in characters from 0.
+    /// Its position, in characters from 0.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// The character that stands here; none at the end.
+    /// The next character; none at the end.
     pub fn peek(&self) -> Option<char> {
         self.characters.get(self.position).copied()
     }
 
-    /// Steps over the character, if it is the one that stands here.
+    /// Steps over the next character, if it is this one.
     pub fn eat(&mut self, c: char) -> bool {
         let here = self.peek() == Some(c);
         self.position += usize::from(here);
@@ -52,7 +52,7 @@ impl Cursor {
         }
     }
 
-    /// Whether a quoted text begins here.
+    /// Returns whether a quoted text begins here.
     pub fn at_quote(&self) -> bool {
         matches!(self.peek(), Some('\'' | '"'))
     }
@@ -107,7 +107,7 @@ impl Cursor {
             };
             self.position += 1;
             match c {
-                '\0' => return Err(ParseError::new(position, "a value cannot hold the character U+0000")),
+                '\0' => return Err(ParseError::new(position, "a value cannot contain the character U+0000")),
                 '\\' => text.push(self.escaped()?),
                 _ if c != quote => text.push(c),
                 _ if self.eat(quote) => text.push(quote),
@@ -131,11 +131,11 @@ impl Cursor {
         Ok(escaped)
     }
 
-    /// The fault of what stands here, where something else should.
+    /// The fault of an unexpected token.
     pub fn unexpected<I: IntoIterator<Item: Into<String>>>(&self, expected: I) -> ParseError {
         let message = match self.peek() {
             None => "the filter ends too early".to_owned(),
-            Some(c) if is_typographic_quote(c) => format!("`{c}` is not a quote here; texts stand between straight quotes, ' or \""),
+            Some(c) if is_typographic_quote(c) => format!("`{c}` is not a quote here; texts are written in straight quotes, ' or \""),
             Some(c) if is_word_character(c) => format!("unexpected `{}`", shorten(&self.peek_word())),
             Some(c) if c.is_control() || (!c.is_ascii() && !c.is_alphanumeric()) => {
                 format!("unexpected character U+{:04X}", u32::from(c))

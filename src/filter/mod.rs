@@ -1,9 +1,9 @@
 //! The filter expression language: text such as `startsWith(attributes.Name, 'acme') and not exists(attributes.Owner)`.
 //!
 //! A filter is parsed once into a tree. The tree becomes either a SQL predicate ([`Filter::predicate`]) or is evaluated on a record in
-//! memory ([`Filter::matches`]); the two agree on every record, on every Postgres and whatever its locale. What a filter may look at is
-//! a table, the [`Vocabulary`]: that of entities is [`ENTITY`], and each other list has its own.
-//! `docs/filter.md` is the reference of the language and its semantics. This room is pure: it talks to no database.
+//! memory ([`Filter::matches`]); the two agree on every record, on every Postgres and whatever its locale. The properties for filters are a
+//! table, the [`Vocabulary`]: that of entities is [`ENTITY`], and each other list has its own. `docs/filter.md` is the reference of the
+//! language and its semantics. This room is pure: it talks to no database.
 
 mod arguments;
 mod attributes;
@@ -29,12 +29,13 @@ mod predicate;
 mod record;
 mod request;
 mod set;
+mod shape;
 mod sql;
 mod sql_json;
 mod sql_shared;
 mod sql_text;
 mod suspect;
-pub mod syntax;
+mod syntax;
 mod vocabulary;
 mod wildcard;
 mod words;
@@ -42,8 +43,8 @@ mod words;
 use std::fmt;
 use std::str::FromStr;
 
-pub use candidates::{AttributePath, Keys, Lookup, is_many, keys, numbers_between, texts_between};
-pub use comparison::{Comparison, With};
+pub use candidates::{AttributePath, Keys, Lookup, is_many, keys};
+pub use comparison::{Comparison, Mismatch, With};
 pub use error::ParseError;
 pub use fold::fold;
 pub use function::{FUNCTIONS, Function, Test, Values};
@@ -52,9 +53,10 @@ pub use named::NamedValue;
 pub use pattern::Pattern;
 pub use predicate::Predicate;
 pub use record::{Datum, EntityRecord, Record};
-pub use request::{check_filter, invalid_filter};
+pub use request::{check_filter, invalid_filter, only_filter};
+pub use shape::{Held, MASKS, Shape};
 pub use suspect::{Meant, SuspectValue};
-pub use vocabulary::{ENTITY, Kind, Property, Vocabulary};
+pub use vocabulary::{ENTITY, Property, PropertyKind, Vocabulary};
 
 /// The most characters that a value, or the name of an attribute, may have.
 pub const MAX_VALUE_CHARACTERS: usize = 256;
@@ -84,13 +86,13 @@ impl Filter {
         parser::parse(vocabulary, text, parser::Strictness::Lenient).map(|root| Filter { root })
     }
 
-    /// Reads a filter that chooses which entities will be destroyed. Refuses what people misread: AND and OR side by side without parentheses,
-    /// and what holds for every `uri` because it holds for `entities/`, with which all of them begin.
+    /// Reads a filter that chooses which entities will be destroyed. Refuses what people misread: AND and OR side by side without
+    /// parentheses, and a prefix that every `uri` has, since all of them begin with `entities/`.
     pub fn parse_strict(text: &str) -> Result<Self, ParseError> {
         parser::parse(&ENTITY, text, parser::Strictness::Strict).map(|root| Filter { root })
     }
 
-    /// Whether the record satisfies the filter. It must have the properties of the filter's vocabulary.
+    /// Returns whether the record satisfies the filter. It must have the properties of the filter's vocabulary.
     pub fn matches(&self, record: &dyn Record) -> bool {
         evaluate::matches(&self.root, record)
     }
@@ -100,7 +102,7 @@ impl Filter {
         sql::predicate(&self.root)
     }
 
-    /// The type that every entity has for which it holds, if it names one.
+    /// The type that every entity has that match it, if it names one.
     pub fn only_type(&self) -> Option<&str> {
         only::only(&self.root, "type").map(|value| value.text.as_str())
     }

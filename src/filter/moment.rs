@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
 
-/// What a time that a caller wrote stands for: the moments from `start` on, before `end`. A day is all of its moments (in UTC), a millisecond
-/// all of its microseconds, and what is written to the microsecond is that one alone.
+/// The meaning of a time that a caller wrote: the moments from `start` on, before `end`. A day is all of its moments (in UTC), a
+/// millisecond all of its microseconds, and a time written to the microsecond is that one alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The first moment.
     pub start: DateTime<Utc>,
-    /// The first moment behind it.
+    /// The first moment after it.
     pub end: DateTime<Utc>,
 }
 
@@ -40,7 +40,7 @@ impl Moment {
         Some(Moment { start, end: start + TimeDelta::milliseconds(1) })
     }
 
-    /// What was probably meant by a number that counts no milliseconds: a year, seconds, or a fraction of a millisecond.
+    /// Recognises numbers that are not milliseconds: a year, seconds, or a fraction of a millisecond.
     pub fn meant_by(number: i64) -> Option<Meant> {
         let (unit, start) = match number {
             1000..=9999 => {
@@ -54,13 +54,13 @@ impl Moment {
         start.filter(|start| (1..=9999).contains(&start.year())).map(|start| Meant { unit, start })
     }
 
-    /// Whether a moment lies in it.
+    /// Returns whether a moment is in it.
     pub fn contains(&self, moment: DateTime<Utc>) -> bool {
         (self.start..self.end).contains(&moment)
     }
 }
 
-/// What a number was probably meant as that counts no milliseconds.
+/// The probable meaning of a number that is not milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meant {
     unit: &'static str,
@@ -213,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_no_milliseconds_is_no_time_and_is_told_as_what_it_counts() {
-        for (number, told, alone) in [
+    fn what_counts_no_milliseconds_is_no_time_and_is_reported_as_what_it_counts() {
+        for (number, reported, alone) in [
             (2026, "the year is written as `2026-01-01`", Some("as a year it would be `1767225600000`")),
             (1971, "the year is written as `1971-01-01`", None),
             (
@@ -236,7 +236,7 @@ mod tests {
             (20_260_101, "as seconds it would be `1970-08-23T11:48:21Z`", None),
         ] {
             let meant = Moment::meant_by(number).unwrap();
-            assert_eq!((Moment::of_milliseconds(number), meant.as_time().as_str()), (None, told), "{number}");
+            assert_eq!((Moment::of_milliseconds(number), meant.as_time().as_str()), (None, reported), "{number}");
             assert_eq!(meant.as_milliseconds().as_deref(), alone, "{number}");
         }
         assert_eq!(Moment::meant_by(-1), None);

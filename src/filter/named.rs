@@ -1,12 +1,12 @@
-//! Which values a filter names that records may have or not. One that nothing has is misspelt, as a rule, and a condition that denies it then spares
-//! nobody.
+//! Which values a filter names that records may have or not. One that nothing has is misspelt, as a rule, and a condition that denies it
+//! then excludes nobody.
 
-use super::candidates::{AttributePath, Lookup};
+use super::candidates::Lookup;
 use super::function::{FUNCTIONS, Test};
 use super::predicate::Predicate;
 use super::sql::predicate;
 use super::syntax::{Call, Node, Path, Value};
-use super::vocabulary::{ENTITY, Kind};
+use super::vocabulary::{ENTITY, PropertyKind};
 use super::{Filter, fold};
 
 /// A value of entities that a filter names by one of its functions of equality, or denies by one that looks for texts.
@@ -18,35 +18,35 @@ pub struct NamedValue {
     pub value: String,
     /// The condition that names it, if it asks for more than this value.
     pub condition: Option<String>,
-    /// Whether the filter holds for what does not have it: it is there to spare who has it.
+    /// True if the filter matches those that do not have it: it is there to exclude those that do.
     pub denied: bool,
+    /// Whether another case is another value.
+    pub is_exact: bool,
     /// Whether an entity has it, as a condition on `e`.
     pub holds: Predicate,
-    /// The keys by which an index over the attribute finds it; none where it is no value of one attribute.
+    /// The keys by which an index over the attribute finds it; none where it is not a value of one attribute.
     pub lookups: Vec<Lookup>,
 }
 
 impl Filter {
-    /// The values that it names, each once: those of types and portfolios wherever they stand, and those of URIs, attributes and all functions but those
-    /// of order where they are denied.
-    /// States are not among them: one that there is not is no filter.
+    /// The values that it names, each once: those of types and portfolios wherever they stand, and those of URIs, attributes and all
+    /// functions but those of order where they are denied. States are not among them: one that does not exist is not a filter.
     pub fn named_values(&self) -> Vec<NamedValue> {
         let mut named: Vec<NamedValue> = Vec::new();
         visit(self.root(), false, &mut |call, denied| {
             let (name, kind) = (call.path.property.name(), call.path.property.kind);
-            let is_told = match kind {
-                Kind::Text => matches!(name, "type" | "portfolio") && (denied || call.function.test.is_equality()),
-                Kind::Uri => denied,
-                Kind::Json => denied && !call.path.counted,
-                Kind::Number | Kind::Time => false,
+            let is_reported = match kind {
+                PropertyKind::Text => matches!(name, "type" | "portfolio") && (denied || call.function.test.is_equality()),
+                PropertyKind::Uri => denied,
+                PropertyKind::Json => denied && !call.path.counted,
+                PropertyKind::Number | PropertyKind::Time => false,
             };
-            if !is_told || call.function.test.is_order() || call.function.test.is_presence() {
+            if !is_reported || call.function.test.is_order() || call.function.test.is_presence() {
                 return;
             }
             for value in &call.values {
                 let value = NamedValue::of(call, value, denied);
-                let is_same = |other: &NamedValue| other.path == value.path && other.condition == value.condition;
-                match named.iter_mut().find(|other| is_same(other) && fold(&other.value) == fold(&value.value)) {
+                match named.iter_mut().find(|other| other.is_same(&value)) {
                     Some(other) => other.denied |= denied,
                     None => named.push(value),
                 }
@@ -58,7 +58,7 @@ impl Filter {
 
 impl NamedValue {
     fn of(call: &Call, value: &Value, denied: bool) -> NamedValue {
-        let is_uri = call.path.property.kind == Kind::Uri;
+        let is_uri = call.path.property.kind == PropertyKind::Uri;
         let single = Call { values: vec![value.clone()], ..call.clone() };
         let named = if is_uri { value.uri_id(call.function.test == Test::Equals) } else { value.clone() };
         let is_equality = call.function.test.is_equality();
@@ -68,12 +68,13 @@ impl NamedValue {
             value: named.text,
             condition: (!is_equality).then(|| single.to_string()),
             denied,
+            is_exact: call.function.test == Test::EqualsCaseSensitive,
             lookups: if is_equality { found(single.clone()) } else { Vec::new() },
             holds: predicate(&Node::Call(single)),
         }
     }
 
-    /// A type that is meant by any of these spellings, of which the first is told.
+    /// A type that is meant by any of these spellings, of which the first is reported.
     pub fn of_type(spellings: &[String]) -> Option<NamedValue> {
         let property = ENTITY.named("type")?;
         let function = FUNCTIONS.iter().find(|function| function.test == Test::EqualsCaseSensitive)?;
@@ -81,16 +82,17 @@ impl NamedValue {
         let call = Call { function, path: Path { property, names: Vec::new(), counted: false }, values, pattern: None };
         let value = spellings.first()?.clone();
         let (path, holds) = ("type".to_owned(), predicate(&Node::Call(call)));
-        Some(NamedValue { path, value, condition: None, denied: false, holds, lookups: Vec::new() })
+        Some(NamedValue { path, value, condition: None, denied: false, is_exact: true, holds, lookups: Vec::new() })
     }
 
-    /// The attribute that it is a value of; none if it is a value of something else, or of any attribute.
-    pub fn attribute(&self) -> Option<AttributePath> {
-        self.path.strip_prefix("attributes.").and_then(|path| AttributePath::parse(path).ok())
+    /// Whether another one asks for the same.
+    fn is_same(&self, other: &NamedValue) -> bool {
+        let is_same_value = if self.is_exact { self.value == other.value } else { fold(&self.value) == fold(&other.value) };
+        (&self.path, &self.condition, self.is_exact) == (&other.path, &other.condition, other.is_exact) && is_same_value
     }
 }
 
-/// Visits every call, with whether an odd number of denials stands before it.
+/// Visits every call, with whether an odd number of negations is before it.
 pub(super) fn visit(node: &Node, denied: bool, visitor: &mut impl FnMut(&Call, bool)) {
     match node {
         Node::And(members) | Node::Or(members) => members.iter().for_each(|member| visit(member, denied, visitor)),
@@ -120,6 +122,7 @@ mod tests {
             ["not uri x", "not uri y", "not attributes.'First name' Ada", "not attributes z"]
         );
         assert_eq!(named("equals(type, a) and not equals(type, A)"), ["not type a"]);
+        assert_eq!(named("not equals(uri, a) and not equalsCaseSensitive(uri, A)"), ["not uri a", "not uri A"]);
         assert_eq!(named("not (equals(state, active) or gt(createdTime, 0) or gt(type, a) or equals(attributes.A.count, 1))"), [""; 0]);
         assert_eq!(named("startsWith(type, a) and contains(uri, b) and not (exists(attributes.A) or gt(attributes.A, b))"), [""; 0]);
     }

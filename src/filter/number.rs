@@ -19,7 +19,7 @@ pub(super) fn plain(text: &str) -> Option<String> {
     Some(if plain.contains('.') { plain.trim_end_matches('0').trim_end_matches('.').to_owned() } else { plain })
 }
 
-/// Whether the text is a JSON number but for its exponent, which is too large.
+/// Returns whether the text is a JSON number but for its exponent, which is too large.
 pub(super) fn is_beyond(text: &str) -> bool {
     text.split_once(['e', 'E']).is_some_and(|(mantissa, exponent)| {
         let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
@@ -29,8 +29,8 @@ pub(super) fn is_beyond(text: &str) -> bool {
 
 /// The most characters that a text may have which is taken for a number where numbers are put in order.
 pub(super) const MAX_TEXT: usize = 64;
-/// The texts that are taken for numbers where numbers are put in order, if they are no longer than [`MAX_TEXT`], as an expression of Postgres.
-/// Nothing that passes is out of the range of its `numeric`.
+/// The texts that are taken for numbers where numbers are compared, if they are no longer than [`MAX_TEXT`], as an expression of Postgres.
+/// None that passes is out of the range of its `numeric`.
 pub(super) const TEXT: &str = "^-?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?(?:[eE][+-]?[0-9]{1,3})?$";
 
 /// The plain decimal of a text of an entity that is taken for a number.

@@ -7,11 +7,11 @@ use super::function::{FUNCTIONS, Function, Test, Values};
 use super::lexer::{Cursor, shorten};
 use super::pattern::{MAX_STEPS, Pattern, TOO_LARGE};
 use super::syntax::{Node, Path};
-use super::vocabulary::{Kind, Vocabulary};
+use super::vocabulary::{PropertyKind, Vocabulary};
 use super::{MAX_DEPTH, MAX_EXPRESSIONS, MAX_NODES};
 use crate::error::nearest;
 
-/// Whether what people misread is refused.
+/// True if what people misread is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strictness {
     Lenient,
@@ -107,7 +107,7 @@ impl Parser {
         Ok(())
     }
 
-    /// One condition, and the white space behind it.
+    /// One condition, and the white space after it.
     fn unary(&mut self, depth: usize) -> Result<Node, ParseError> {
         self.cursor.skip_space();
         let start = self.cursor.position();
@@ -180,7 +180,7 @@ impl Parser {
     fn path(&mut self) -> Result<Path, ParseError> {
         let start = self.cursor.position();
         if self.cursor.at_quote() {
-            return Err(ParseError::new(start, "a path stands here, and without quotes").expecting(self.vocabulary.spellings()));
+            return Err(ParseError::new(start, "a path is written here, without quotes").expecting(self.vocabulary.spellings()));
         }
         let name = self.cursor.word_to_point();
         if name.is_empty() {
@@ -188,13 +188,13 @@ impl Parser {
         }
         let Some(property) = self.vocabulary.named(&name) else { return Err(self.unknown_property(start, &name)) };
         let (names, counted) = self.names()?;
-        if property.kind != Kind::Json && !names.is_empty() {
+        if property.kind != PropertyKind::Json && !names.is_empty() {
             return Err(ParseError::new(start, format!("`{name}` has no members")).expecting([format!("`{name}`")]));
         }
         Ok(Path { property, names, counted })
     }
 
-    /// The names behind the points of a path, and whether `count` stands behind them, without quotes.
+    /// The names after the points of a path, and whether `count` follows them, without quotes.
     fn names(&mut self) -> Result<(Vec<String>, bool), ParseError> {
         let mut names = Vec::new();
         let mut counted = false;
@@ -254,7 +254,7 @@ impl Parser {
         self.cursor.unexpected([("`,`", more), ("`)`", enough)].into_iter().filter(|(_, possible)| *possible).map(|(token, _)| token))
     }
 
-    /// A value, in quotes or a word, and where it stands.
+    /// A value, in quotes or a word, and its position.
     fn value(&mut self) -> Result<Given, ParseError> {
         self.cursor.skip_space();
         let position = self.cursor.position();
@@ -266,7 +266,7 @@ impl Parser {
             return Err(self.cursor.unexpected(["a value"]));
         }
         let first = word.split_once('.').and_then(|(first, _)| self.vocabulary.named(first));
-        if let Some(property) = first.filter(|property| property.kind == Kind::Json) {
+        if let Some(property) = first.filter(|property| property.kind == PropertyKind::Json) {
             let message = format!("{} cannot be compared with each other; put a text that begins so into quotes", property.name());
             return Err(ParseError::new(position, message).expecting(["a value"]));
         }
@@ -276,7 +276,7 @@ impl Parser {
     fn unknown_property(&self, position: usize, name: &str) -> ParseError {
         let name = shorten(name);
         let properties = self.vocabulary.properties;
-        let json = properties.iter().find(|property| property.kind == Kind::Json);
+        let json = properties.iter().find(|property| property.kind == PropertyKind::Json);
         let hint = match (nearest(&name, properties.iter().map(|property| property.name())), json) {
             (Some(meant), _) => format!("; did you mean `{meant}`?"),
             (None, Some(json)) => format!("; what is in {0} is written `{0}.{name}`", json.name()),

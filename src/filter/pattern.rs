@@ -1,9 +1,8 @@
 //! Regular expressions that Postgres and Rust read alike and that no value can make slow.
 //!
-//! An expression is parsed here, and written anew with nothing but characters, sets of characters, groups, alternatives and repetitions, which
-//! mean the same to both. Neither engine backtracks over these: Postgres walks an automaton, whose [size](super::automaton) is what is
-//! bounded. Whatever would leave that ground (references back, looking around, anchors inside, classes that depend on a version of Unicode,
-//! flags) is refused.
+//! An expression is parsed here, and written anew with only characters, sets of characters, groups, alternatives and repetitions, which
+//! mean the same to both. Neither engine backtracks over these: Postgres walks an automaton, whose [size](super::automaton) is bounded.
+//! Everything else (references back, looking around, anchors inside, classes that depend on a version of Unicode, flags) is refused.
 
 use std::fmt::Write;
 
@@ -42,14 +41,14 @@ impl Eq for Pattern {}
 /// Why an expression is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// What is wrong.
+    /// The fault.
     pub message: String,
     /// Where in the expression, in characters from 0.
     pub position: usize,
 }
 
 impl Pattern {
-    /// Reads an expression, or tells why it is refused.
+    /// Reads an expression, or reports why it is refused.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let refusal = |message: String, at: usize| Refusal { message, position: text.get(..at).map_or(0, |before| before.chars().count()) };
         let mut parser = ParserBuilder::new().nest_limit(MAX_NESTING).build();
@@ -65,13 +64,13 @@ impl Pattern {
         Ok(Pattern { sql: format!("^(?:{body})$"), steps, regex })
     }
 
-    /// Whether the whole of a text matches.
+    /// Returns whether the whole of a text matches.
     pub fn matches(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
 }
 
-/// What is wrong with expressions that are too large.
+/// The faults of expressions that are too large.
 pub(super) const TOO_LARGE: &str = "would take the database too long: with what is repeated counted each time there are more than 1000 ways from \
                                     one character to the next; what may be left out, such as `a?`, adds one to each that may follow, and \
                                     with `*`, `+` or `{n,}` all count three times";
@@ -108,7 +107,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes an expression that may begin with `^` and end with `$`, which say what is true anyway.
+    /// Writes an expression that may begin with `^` and end with `$`, which are implied anyway.
     fn write_whole(&mut self, ast: &Ast) -> Result<Size, Fault> {
         let is = |ast: &Ast, wanted: &AssertionKind| matches!(ast, Ast::Assertion(assertion) if assertion.kind == *wanted);
         let Ast::Concat(concat) = ast else { return self.write(ast) };
@@ -135,7 +134,7 @@ impl Writer {
         Ok(whole.unwrap_or(Size::EMPTY))
     }
 
-    /// Writes a part, and tells how large it is.
+    /// Writes a part, and reports how large it is.
     fn write(&mut self, ast: &Ast) -> Result<Size, Fault> {
         match ast {
             Ast::Empty(_) => Ok(Size::EMPTY),
@@ -203,7 +202,7 @@ impl Writer {
         Ok(Size::of_one(self.colours.count(set)))
     }
 
-    /// Writes how often what stands before may come, and tells it: at least and at most.
+    /// Writes how often the item before may be repeated, and returns it: at least and at most.
     fn write_repetition(&mut self, kind: &RepetitionKind, ast: &Ast) -> Result<(u32, Option<u32>), Fault> {
         let (least, most) = match kind {
             RepetitionKind::ZeroOrOne => (0, Some(1)),
@@ -225,7 +224,7 @@ impl Writer {
 fn anchor(assertion: &Assertion) -> &'static str {
     match assertion.kind {
         AssertionKind::StartLine | AssertionKind::EndLine => {
-            "the whole value must match anyway; `^` may stand at the very beginning alone, `$` at the very end"
+            "the whole value must match anyway; `^` is allowed only at the very beginning, `$` only at the very end"
         }
         _ => "looking around is not admitted; the whole value must match",
     }

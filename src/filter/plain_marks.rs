@@ -1,4 +1,4 @@
-//! Digits and marks of other scripts and typefaces as ASCII has them. They look the same, or mean the same to who writes them.
+//! Digits and marks of other scripts and typefaces as ASCII has them. They look the same, or mean the same to those who write them.
 
 /// The zeros of decimal digits that people write numbers with; the nine others follow each.
 const ZEROS: [char; 14] = ['٠', '۰', '߀', '०', '০', '੦', '૦', '௦', '౦', '೦', '൦', '๐', '໐', '０'];

@@ -12,9 +12,9 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types::{Array, Integer, Jsonb, SqlType, Text, Timestamptz};
 
-/// A boolean SQL expression, never NULL, over what the vocabulary of the filter names, such as the alias `e` of the table `entity`. It stands
-/// in parentheses. Everything that the caller of the filter wrote is a bind, so filters of one shape have one
-/// text and share a prepared statement. A clone is cheap.
+/// A boolean SQL expression, never NULL, over the names of the filter's vocabulary, such as the alias `e` of the table `entity`. It is in
+/// parentheses. Everything from the caller of the filter is a bind, so filters of one shape have one text and share a prepared statement. A
+/// clone is cheap.
 ///
 /// A statement that embeds a predicate must not derive `QueryId` without carrying the predicate's type as a parameter: a derived id is
 /// static, and diesel would run the cached statement of another filter. It implements `QueryId` with `HAS_STATIC_QUERY_ID = false`.
@@ -74,8 +74,9 @@ impl QueryId for Predicate {
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-/// A value that the statement has at hand where it is written, as a row by the name of `s` and the number: `j` is the value that the names lead
-/// to through objects alone, `x` its text, `l` its text with the case of ASCII taken away, and `r` what the names reach where arrays may be met.
+/// A value that is available where the condition is written, as a row by the name of `s` and the number: `j` is the value that the names
+/// lead to through objects alone, `x` its text, `l` its text with ASCII letters in lower case, and `r` the values that the names reach
+/// through arrays.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub root: &'static str,
@@ -84,12 +85,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Whether it is what these names lead to.
+    /// Returns whether it is what these names lead to.
     pub fn is(&self, root: &str, names: &[String]) -> bool {
         self.root == root && self.names == names
     }
 
-    /// Whether more than one name leads to it.
+    /// Returns whether more than one name leads to it.
     pub fn is_below_another(&self) -> bool {
         self.names.len() > 1
     }
@@ -99,11 +100,11 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(super) struct Builder {
     parts: Vec<Part>,
-    /// The values that are at hand where something is written now.
+    /// The values that are available at the present place of the text.
     pub shared: Vec<Shared>,
     /// How many values were shared so far.
     pub aliases: usize,
-    /// Whether the texts that are written now are in lower case already.
+    /// True if the texts that are written now are in lower case already.
     pub lowered: bool,
 }
 
@@ -163,7 +164,7 @@ impl Builder {
     }
 }
 
-/// The version byte that stands before the text in the binary form of `jsonb` and `jsonpath`.
+/// The version byte before the text in the binary form of `jsonb` and `jsonpath`.
 const BINARY_VERSION: u8 = 1;
 
 /// A number that is sent as `jsonb` with all of its digits; `serde_json` would make a float of it.

@@ -1,4 +1,4 @@
-//! What holds for any text and for any filter.
+//! Properties that hold for any text and for any filter.
 
 use proptest::prelude::*;
 

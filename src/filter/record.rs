@@ -1,4 +1,4 @@
-//! What a filter looks at in memory.
+//! The data that a filter reads in memory.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use crate::proto::object::Object;
 /// The value of a property of one record.
 #[derive(Clone, Copy, Debug)]
 pub enum Datum<'a> {
-    /// There is none: NULL.
+    /// No value: NULL.
     None,
     /// A text; of a URI, the id alone.
     Text(&'a str),
@@ -25,7 +25,7 @@ pub trait Record {
     fn datum(&self, property: &str) -> Datum<'_>;
 }
 
-/// What a filter looks at in one entity.
+/// The data that a filter reads in one entity.
 #[derive(Clone, Copy, Debug)]
 pub struct EntityRecord<'a> {
     /// The entity's id, without `entities/`.

@@ -17,6 +17,12 @@ pub fn check_filter(vocabulary: &'static Vocabulary, text: &str, faults: &mut Vi
     Filter::parse_for(vocabulary, text).map(Some).map_err(|error| invalid_filter(&error, text, "filter"))
 }
 
+/// Reads the filter of a list as the last of what there is to check, and fails with all that is wrong.
+pub fn only_filter(vocabulary: &'static Vocabulary, text: &str, mut faults: Violations) -> Result<Option<Filter>> {
+    let filter = check_filter(vocabulary, text, &mut faults);
+    faults.check_with(filter)
+}
+
 /// The answer to a filter that cannot be read, which stands at this path.
 pub fn invalid_filter(error: &ParseError, text: &str, field: &str) -> Error {
     Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))

@@ -1,4 +1,4 @@
-//! The sets of characters of expressions: what stands between brackets, and the classes of Perl.
+//! The sets of characters of expressions: the contents of brackets, and the classes of Perl.
 
 use regex_syntax::ast::{ClassBracketed, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem};
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
@@ -25,7 +25,7 @@ fn opposite(mut set: ClassUnicode) -> ClassUnicode {
 }
 
 /// Why U+0000 is refused.
-pub(super) const NULL: &str = "a value cannot hold the character U+0000";
+pub(super) const NULL: &str = "a value cannot contain the character U+0000";
 
 /// The characters that brackets stand for.
 pub(super) fn bracketed(class: &ClassBracketed) -> Result<ClassUnicode, Fault> {
@@ -34,7 +34,7 @@ pub(super) fn bracketed(class: &ClassBracketed) -> Result<ClassUnicode, Fault> {
     Ok(if class.negated { opposite(set) } else { set })
 }
 
-/// Adds what stands between brackets to a set. In faults a backslash is doubled, as it must be in the text of a filter.
+/// Adds the contents of brackets to a set. In faults a backslash is doubled, as it must be in the text of a filter.
 fn collect(class: &ClassSet, set: &mut ClassUnicode) -> Result<(), Fault> {
     let fault = |message: &str| Err((message.to_owned(), class.span().start.offset));
     match class {
@@ -56,7 +56,7 @@ fn collect_item(item: &ClassSetItem, set: &mut ClassUnicode) -> Result<(), Fault
         ClassSetItem::Perl(class) => set.union(&perl(class)),
         ClassSetItem::Union(union) => union.items.iter().try_for_each(|item| collect_item(item, set))?,
         ClassSetItem::Ascii(_) | ClassSetItem::Unicode(_) => return fault("classes by name are not admitted; name the characters"),
-        ClassSetItem::Bracketed(_) => return fault("a set cannot hold another; a `[` itself is written `\\\\[`"),
+        ClassSetItem::Bracketed(_) => return fault("a set cannot contain another; a `[` itself is written `\\\\[`"),
     }
     Ok(())
 }

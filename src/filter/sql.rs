@@ -1,4 +1,4 @@
-//! The meaning of a filter in SQL. `evaluate.rs` says the same in Rust, and `tests/filter_agrees.rs` holds the two together.
+//! The meaning of a filter in SQL. `evaluate.rs` says the same in Rust, and `tests/filter_agrees.rs` checks that the two agree.
 
 use super::function::Test;
 use super::predicate::{Builder, Predicate};
@@ -6,7 +6,7 @@ use super::sql_json::{Root, write_json_call, write_number_test, write_same_value
 use super::sql_shared::write_sharing;
 use super::sql_text::{write_moments, write_text_test};
 use super::syntax::{Bounds, Call, Node, Value};
-use super::vocabulary::Kind;
+use super::vocabulary::PropertyKind;
 
 pub(super) fn predicate(node: &Node) -> Predicate {
     let mut sql = Builder::default();
@@ -36,16 +36,16 @@ fn write_not(sql: &mut Builder, inner: impl FnOnce(&mut Builder)) {
     sql.sql(")");
 }
 
-/// Writes the call; of `missing`, what it denies.
+/// Writes the call; of `missing`, its negation.
 fn write_call(sql: &mut Builder, call: &Call, within: Option<Root>) {
     let property = call.path.property;
     sql.sql(if property.nullable { "COALESCE((" } else { "(" });
     match property.kind {
-        Kind::Json => write_json_call(sql, call, within.unwrap_or(Root { sql: property.sql, names: 0 })),
-        Kind::Uri => write_uri_test(sql, call),
-        Kind::Text => write_text_test(sql, call, &|sql| sql.sql(property.sql)),
-        Kind::Number => write_number(sql, call),
-        Kind::Time => write_time_test(sql, call),
+        PropertyKind::Json => write_json_call(sql, call, within.unwrap_or(Root { sql: property.sql, names: 0 })),
+        PropertyKind::Uri => write_uri_test(sql, call),
+        PropertyKind::Text => write_text_test(sql, call, &|sql| sql.sql(property.sql)),
+        PropertyKind::Number => write_number(sql, call),
+        PropertyKind::Time => write_time_test(sql, call),
     }
     sql.sql(if property.nullable { "), FALSE)" } else { ")" });
 }

@@ -1,7 +1,7 @@
 //! The tests of JSON in SQL.
 //!
-//! Most attributes are plain texts, so each condition first looks at the value that the path leads to through objects alone, which costs
-//! little; only where an array may be met does it go through `jsonb_path_query`, which costs some four times as much.
+//! Most attributes are plain texts, so each condition first reads the value that the path leads to through objects alone, which costs
+//! little; only where arrays are possible does it use `jsonb_path_query`, which costs some four times as much.
 
 use super::evaluate::{MAX_NESTED_ARRAYS, text_passes};
 use super::function::Test;
@@ -25,7 +25,7 @@ pub(super) struct Root {
 enum Source<'a> {
     /// The value that the names lead to from the root through objects alone.
     Plain(Root, &'a [String]),
-    /// The same, at hand under this number. Texts that are in lower case already are told apart.
+    /// The same, available under this number. Texts that are in lower case already are distinguished.
     Shared(&'a Shared),
     /// The row `v` of what the path reaches through arrays.
     Reached,
@@ -82,7 +82,7 @@ pub(super) fn write_same_value(sql: &mut Builder, property: &Property, names: &[
     sql.sql("EXISTS (SELECT 1 FROM ");
     write_reached(sql, Root { sql: property.sql, names: 0 }, names);
     sql.sql(" AS o(value) WHERE jsonb_typeof(o.value) = 'object' AND ");
-    // What is at hand outside is of no use within, where all paths lead from the object.
+    // Values of the outer object are of no use inside, where all paths start at the inner object.
     let outside = std::mem::take(&mut sql.shared);
     write_node(sql, inner, Some(Root { sql: "o.value", names: names.len() }));
     sql.shared = outside;
@@ -188,7 +188,7 @@ fn write_attribute_test(sql: &mut Builder, call: &Call, root: Root, names: &[Str
         write_reached_test(sql, call, root, names);
         sql.sql(" ELSE FALSE END");
     } else {
-        // Nothing there may mean that an array lies on the way.
+        // A NULL there may mean that an array is on the way.
         sql.sql(" WHEN 'null' THEN FALSE ELSE ");
         write_reached_test(sql, call, root, names);
         sql.sql(" END");

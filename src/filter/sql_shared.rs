@@ -1,19 +1,19 @@
-//! What many conditions look at is taken out of a row once.
+//! A value that many conditions read is extracted from a row once.
 //!
-//! A condition on an attribute unpacks the whole object and copies the value out of it, and what it copied stays until the row is done with. A
-//! filter with a hundred conditions on a text of a megabyte took half a gigabyte of the database's memory so, and most of its time.
+//! A condition on an attribute unpacks the whole object and copies the value out of it, and the copy stays until the row is done. A filter
+//! with a hundred conditions on a text of a megabyte took half a gigabyte of the database's memory so, and most of its time.
 
 use std::collections::BTreeMap;
 
 use super::predicate::{Builder, Shared};
 use super::sql_json::{Root, write_plain, write_reached};
 use super::syntax::{Call, Node};
-use super::vocabulary::Kind;
+use super::vocabulary::PropertyKind;
 
 /// From so many conditions on. For fewer, a subquery for each row costs more than it saves.
 const MANY: usize = 4;
 
-/// What conditions want of a value.
+/// The form of a value that conditions read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
     conditions: usize,
@@ -23,8 +23,8 @@ struct Use {
 
 type Uses<'a> = BTreeMap<(&'static str, &'a [String]), Use>;
 
-/// Writes conditions with an operator between them: first those that look at nothing often, since most rows may be decided by them, then those
-/// that share what they look at.
+/// Writes conditions with an operator between them: first those without shared values, since most rows may be decided by them, then those
+/// that share values.
 pub(super) fn write_sharing(
     sql: &mut Builder,
     members: &[Node],
@@ -65,7 +65,7 @@ pub(super) fn write_sharing(
     sql.sql("))");
 }
 
-/// What several members look at, and many conditions in all. What only one of them does is shared within it.
+/// Values that several members read, with many conditions in all. Values of one member alone are shared within it.
 fn used_often<'a>(sql: &Builder, uses: &[Uses<'a>]) -> Uses<'a> {
     let mut all = Uses::new();
     let mut members: BTreeMap<_, usize> = BTreeMap::new();
@@ -91,7 +91,7 @@ fn count<'a>(node: &'a Node, within: Option<Root>, uses: &mut Uses<'a>) {
     match node {
         Node::And(members) | Node::Or(members) => members.iter().for_each(|member| count(member, within, uses)),
         Node::Not(inner) => count(inner, within, uses),
-        Node::Call(call) if call.path.property.kind == Kind::Json && !call.path.counted => count_call(call, within, uses),
+        Node::Call(call) if call.path.property.kind == PropertyKind::Json && !call.path.counted => count_call(call, within, uses),
         Node::Call(_) => {}
         Node::SameValue { property, names, .. } => uses.entry((property.sql, names)).or_default().conditions += 1,
     }

@@ -93,12 +93,12 @@ fn write_beginning(sql: &mut Builder, length: usize, text: Write<'_>) {
     sql.sql(")");
 }
 
-/// Writes the text with its case taken away, as far as the values can tell.
+/// Writes the text in folded case, as far as the searched values require.
 fn write_folded(sql: &mut Builder, values: &[Value], text: Write<'_>) {
     write_translated(sql, translation(values.iter().map(|value| value.folded.as_str())), text);
 }
 
-/// Writes the text with the case of ASCII taken away and then these characters replaced.
+/// Writes the text with ASCII letters in lower case and then these characters replaced.
 fn write_translated(sql: &mut Builder, translation: Option<(String, String)>, text: Write<'_>) {
     if translation.is_some() {
         sql.sql("translate(");
@@ -119,7 +119,7 @@ fn write_translated(sql: &mut Builder, translation: Option<(String, String)>, te
     }
 }
 
-/// Writes the text with single spaces in place of all that stands between words, and one at either end.
+/// Writes the text with a single space for each run of separators, and one at either end.
 fn write_spaced(sql: &mut Builder, value: &Value, text: Write<'_>) {
     let (mut from, mut to) = translation([value.folded.as_str()]).unwrap_or_default();
     from.push_str(SEPARATORS);
@@ -184,7 +184,7 @@ fn write_order(sql: &mut Builder, call: &Call, text: Write<'_>) {
     }
 }
 
-/// Writes the moment that a text stands for which is a date. Postgres would round what is below a microsecond.
+/// Writes the moment of a text that is a date. Postgres would round parts of a microsecond.
 fn write_instant(sql: &mut Builder, text: Write<'_>) {
     sql.sql("CAST(regexp_replace(CASE length(");
     text(sql);
@@ -216,15 +216,15 @@ pub(super) fn write_numbers(sql: &mut Builder, bounds: Bounds<'_>, number: Write
     }
 }
 
-/// The ends of a range, each with the operator that what lies in the range satisfies.
+/// The ends of a range, each with the operator that values in the range satisfy.
 fn ends(bounds: Bounds<'_>) -> impl Iterator<Item = (&'static str, &Value)> {
     let low = bounds.low.map(|(value, included)| (if included { " >= " } else { " > " }, value));
     let high = bounds.high.map(|(value, included)| (if included { " <= " } else { " < " }, value));
     low.into_iter().chain(high)
 }
 
-/// Writes the comparison of texts in the order of their characters. One character more than a value has decides it, however long the text; and
-/// as any letter counts for the order, all must be folded, which a text of ASCII is spared.
+/// Writes the comparison of texts in the order of their characters. One character more than the value decides it, however long the text;
+/// and as any letter counts for the order, all must be folded, except in a text of ASCII.
 fn write_texts_between(sql: &mut Builder, bounds: Bounds<'_>, text: Write<'_>) {
     let length = ends(bounds).map(|(_, value)| value.folded.chars().count() + 1).max().unwrap_or(0);
     let beginning: Write<'_> = &|sql| write_beginning(sql, length, text);

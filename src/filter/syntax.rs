@@ -5,7 +5,7 @@ use super::function::{Function, Test};
 use super::moment::Moment;
 use super::number;
 use super::pattern::Pattern;
-use super::vocabulary::{Kind, Property};
+use super::vocabulary::{Property, PropertyKind};
 
 /// A condition on one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +16,11 @@ pub enum Node {
     Or(Vec<Node>),
     /// It does not hold.
     Not(Box<Node>),
-    /// A function holds for the values at a path.
+    /// A function that is true for the values at a path.
     Call(Call),
-    /// A condition holds within one object that `names` lead to; all of its paths begin so, and go on.
+    /// A condition holds within one object that `names` lead to; all of its paths begin so, and continue.
     SameValue {
-        /// The property that has the objects, of [`Kind::Json`].
+        /// The property that has the objects, of [`PropertyKind::Json`].
         property: &'static Property,
         /// The names that lead to the objects; at least one.
         names: Vec<String>,
@@ -34,7 +34,7 @@ pub enum Node {
 pub struct Call {
     /// The function.
     pub function: &'static Function,
-    /// What it looks at.
+    /// The property it reads.
     pub path: Path,
     /// As many as the function takes.
     pub values: Vec<Value>,
@@ -42,21 +42,21 @@ pub struct Call {
     pub pattern: Option<Pattern>,
 }
 
-/// What a function looks at.
+/// The property that a function reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
     /// The property.
     pub property: &'static Property,
-    /// Of [`Kind::Json`], the names that lead from the property to the values; without any, every value at any depth is meant.
+    /// Of [`PropertyKind::Json`], the names that lead from the property to the values; without any, every value at any depth is meant.
     pub names: Vec<String>,
-    /// Whether it is the number of the values that counts.
+    /// True if it is the number of the values that counts.
     pub counted: bool,
 }
 
 impl Path {
-    /// Whether the names lead to values of JSON.
+    /// Returns whether the names lead to values of JSON.
     pub fn is_attribute(&self) -> bool {
-        self.property.kind == Kind::Json && !self.names.is_empty() && !self.counted
+        self.property.kind == PropertyKind::Json && !self.names.is_empty() && !self.counted
     }
 }
 
@@ -69,7 +69,7 @@ pub struct Value {
     pub folded: String,
     /// Its plain decimal, if it reads as a number.
     pub number: Option<String>,
-    /// What it stands for, if it reads as a date.
+    /// The moments, if it reads as a date.
     pub moment: Option<Moment>,
 }
 
@@ -79,12 +79,12 @@ impl Value {
         Value { folded: fold(&text), number: number::plain(&text), moment: Moment::of_text(&text), text }
     }
 
-    /// What the value stands for where a time is wanted: a date, or a whole number of milliseconds.
+    /// The moments of a value where a time is wanted: a date, or a whole number of milliseconds.
     pub fn time(&self) -> Option<Moment> {
         self.moment.or_else(|| self.whole_number().and_then(Moment::of_milliseconds))
     }
 
-    /// What was probably meant by a number that is no time; see [`Moment::of_milliseconds`].
+    /// The probable meaning of a number that is not a time; see [`Moment::of_milliseconds`].
     pub(super) fn meant_time(&self) -> Option<String> {
         self.whole_number().and_then(Moment::meant_by).map(|meant| meant.as_time())
     }
@@ -94,7 +94,7 @@ impl Value {
     }
 }
 
-/// How values are put in order, which what they are compared with decides.
+/// How values are ordered, which depends on the operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
     /// By their number: JSON numbers, and texts that read as one.
@@ -160,7 +160,7 @@ impl Value {
         if prefixed { Value::new(&self.text[URI_PREFIX.len()..]) } else { self.clone() }
     }
 
-    /// Whether every URI begins with this, case ignored.
+    /// Returns whether every URI begins with this, case ignored.
     pub(super) fn begins_every_uri(&self) -> bool {
         URI_PREFIX.starts_with(&self.folded)
     }
@@ -173,7 +173,7 @@ impl Call {
         Call { values: self.values.iter().map(|value| value.uri_id(ignore_case)).collect(), ..self.clone() }
     }
 
-    /// Whether it looks at `entities/ID` as a whole, and not at the id that its values mean.
+    /// Returns whether it compares `entities/ID` as a whole, and not the id.
     pub(super) fn looks_at_whole_uris(&self) -> bool {
         matches!(self.function.test, Test::ContainsWords | Test::AnyWord | Test::Contains | Test::Matches)
     }

@@ -19,8 +19,8 @@ pub(super) fn refused_at(text: &str, position: usize, message_part: &str) {
     assert_eq!(error.position, position, "{text}: {error}");
 }
 
-/// Whether the filter selects an active entity `e1` of type `configuration/entityTypes/HCP` with these attributes, in no portfolio, with two
-/// references to other systems, that was created on 1 May 2024 and changed a microsecond after 14:30 of the next day.
+/// Returns whether the filter selects an active entity `e1` of type `configuration/entityTypes/HCP` with these attributes, in no portfolio,
+/// with two references to other systems, that was created on 1 May 2024 and changed a microsecond after 14:30 of the next day.
 pub(super) fn selects(text: &str, attributes: serde_json::Value) -> bool {
     let at = |text: &str| text.parse().expect("a time");
     parse(text).matches(&EntityRecord {
@@ -261,7 +261,7 @@ fn times_are_days_milliseconds_or_exact() {
     }
     refused_at("equals(createdTime, yesterday)", 20, "`createdTime` is a time");
     refused_at("lt(createdTime, 1.5)", 16, "`createdTime` is a time");
-    refused_at("startsWith(createdTime, 2024)", 11, "startsWith looks at texts, and `createdTime` is a time");
+    refused_at("startsWith(createdTime, 2024)", 11, "startsWith takes texts, and `createdTime` is a time");
     refused_at("missing(createdTime)", 8, "always there");
 }
 
@@ -310,10 +310,10 @@ fn numbers_dates_and_texts_are_each_put_in_their_own_order() {
             && holds("range(attributes.a, b, d)", json!("D"))
     );
     assert!(holds("lt(attributes.a, 'é')", json!("D")) && holds("range(attributes.a, 'ä', 'ö')", json!("É")));
-    refused_at("range(attributes.a, 10, 9)", 24, "nothing lies in this range");
-    refused_at("range(attributes.a, b, A)", 23, "nothing lies in this range");
-    refused_at("range(createdTime, '2024-05-02', '2024-05-01')", 33, "nothing lies in this range");
-    refused_at("range(uri, 'entities/b', 'a')", 25, "nothing lies in this range");
+    refused_at("range(attributes.a, 10, 9)", 24, "this range is empty");
+    refused_at("range(attributes.a, b, A)", 23, "this range is empty");
+    refused_at("range(createdTime, '2024-05-02', '2024-05-01')", 33, "this range is empty");
+    refused_at("range(uri, 'entities/b', 'a')", 25, "this range is empty");
     assert!(holds("range(attributes.a, 10, 10)", json!(10)));
 }
 
@@ -344,7 +344,7 @@ fn words_and_wildcards_ignore_case_and_find_what_they_are_of() {
 }
 
 #[test]
-fn an_expression_is_matched_in_full_and_its_fault_is_told() {
+fn an_expression_is_matched_in_full_and_its_fault_is_reported() {
     assert!(selects("regexp(attributes.a, 'Jo(h?)n{1,2}')", json!({"a": ["x", "Jonn"]})));
     assert!(!selects("regexp(attributes.a, 'jon')", json!({"a": "Jon"})) && !selects("regexp(attributes.a, 'o')", json!({"a": "Jon"})));
     refused_at("regexp(attributes.a, 'a(b')", 21, "unclosed group, at its character 1");
@@ -389,7 +389,10 @@ fn conditions_in_one_value_hold_for_the_same_one() {
 #[test]
 fn a_vocabulary_of_its_own_knows_nothing_of_entities() {
     static SHELF: Vocabulary = Vocabulary {
-        properties: &[Property::new(&["title", "name"], Kind::Text, "s.title"), Property::nullable(&["lent"], Kind::Time, "s.lent")],
+        properties: &[
+            Property::new(&["title", "name"], PropertyKind::Text, "s.title"),
+            Property::nullable(&["lent"], PropertyKind::Time, "s.lent"),
+        ],
     };
     let filter = Filter::parse_for(&SHELF, "startsWith(name, x) and not exists(lent)").expect("it is of the shelf");
     assert_eq!(filter.to_string(), "startsWith(title, 'x') and not exists(lent)");

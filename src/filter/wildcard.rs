@@ -1,6 +1,6 @@
 //! Wildcards: `*` for any run of characters, `?` for one. A backslash before either, or before itself, takes the meaning from it.
 
-/// A part of what is looked for.
+/// A part of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Character(char),
@@ -8,12 +8,12 @@ enum Part {
     Run,
 }
 
-/// What `contains` looks for in a text.
+/// The words that `contains` searches for in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wildcards(Vec<Part>);
 
 impl Wildcards {
-    /// Reads the text of a pattern. None if a backslash stands before something else.
+    /// Reads the text of a pattern. None if a backslash is before something else.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = Vec::new();
         let mut characters = text.chars();
@@ -28,17 +28,17 @@ impl Wildcards {
         Some(Wildcards(parts))
     }
 
-    /// Whether every text has it, also the empty one.
+    /// Returns whether every text has it, also the empty one.
     pub fn is_everywhere(&self) -> bool {
         self.0.iter().all(|part| *part == Part::Run)
     }
 
-    /// Whether it lies somewhere in a text.
+    /// Returns whether it is somewhere in a text.
     pub fn is_in(&self, text: &str) -> bool {
         let parts: Vec<Part> = [Part::Run].into_iter().chain(self.0.iter().copied()).chain([Part::Run]).collect();
         let text: Vec<char> = text.chars().collect();
         let (mut part, mut at) = (0, 0);
-        // Where to go on if what follows the last run does not fit: only that run can be longer.
+        // Where to continue if what follows the last run does not fit: only that run can be longer.
         let mut back = None;
         while at < text.len() {
             match parts.get(part) {

@@ -1,6 +1,6 @@
 //! Texts as words.
 
-/// What stands between words: white space of any script, and these marks.
+/// Separators of words: white space of any script, and these marks.
 pub(super) const SEPARATORS: &str = "\t\n\u{b}\u{c}\r \u{85}\u{a0}\u{1680}\u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\u{2006}\u{2007}\
      \u{2008}\u{2009}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}',@#$;:&%<>()[]*|/\\!?";
 

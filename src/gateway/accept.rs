@@ -3,20 +3,29 @@
 use http::HeaderMap;
 use http::header::HeaderName;
 
-/// What a header such as `Accept` lists, in lower case and without parameters, with the weight of each: from 0, never, to 1000.
+/// What a header such as `Accept` lists, in lower case and without parameters, with the weight of each: from 0, never, to 1000. One that cannot be
+/// read is none.
 pub fn weighted(headers: &HeaderMap, name: HeaderName) -> Vec<(String, u16)> {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    listed(headers, name).map(|(what, weight)| (what, weight.unwrap_or(MOST))).collect()
+}
+
+const MOST: u16 = 1000;
+
+/// The same, where a weight that cannot be read is told from none.
+pub fn listed(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = (String, Option<u16>)> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     let items = values.flat_map(|value| value.split(',')).map(|item| {
         let mut parts = item.split(';').map(str::trim);
         let what = parts.next().unwrap_or_default().to_ascii_lowercase();
         let weight = parts.find_map(|parameter| parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q=")));
-        let weight = weight.and_then(|weight| weight.parse::<f32>().ok()).unwrap_or(1.0);
-        (what, (weight.clamp(0.0, 1.0) * 1000.0) as u16)
+        let weight = weight.map_or(Some(1.0), |weight| weight.parse::<f32>().ok());
+        (what, weight.map(|weight| (weight.clamp(0.0, 1.0) * f32::from(MOST)) as u16))
     });
-    items.filter(|(what, _)| !what.is_empty()).collect()
+    items.filter(|(what, _)| !what.is_empty())
 }
 
-/// The one of these that the list gives the most weight; of several the first of the list. What is not listed by its name is not chosen.
+/// The one of these that the list gives the most weight; of several the first of the list. A coding that the list does not name is not
+/// chosen.
 pub fn preferred<'o, T>(listed: &[(String, u16)], offers: &'o [(&str, T)]) -> Option<&'o T> {
     let mut best: Option<(u16, &T)> = None;
     for (what, weight) in listed.iter().filter(|(_, weight)| *weight > 0) {

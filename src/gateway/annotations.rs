@@ -1,4 +1,4 @@
-//! What annotations say of fields and methods: limits of values, statuses of success, scopes. Most of it is for the published document alone.
+//! The annotations of fields and methods: limits of values, statuses of success, scopes. Most serve the published document alone.
 
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
@@ -33,7 +33,7 @@ impl Annotations {
         }
     }
 
-    /// Whether a field must be given.
+    /// Returns whether a field must be given.
     pub fn is_required(&self, field: &FieldDescriptor) -> bool {
         let Some(extension) = &self.behaviour else { return false };
         let options = field.options();
@@ -41,7 +41,7 @@ impl Annotations {
         behaviours.as_list().is_some_and(|list| list.contains(&Value::EnumNumber(REQUIRED)))
     }
 
-    /// What the value of a field must be.
+    /// The constraints on the value of a field.
     pub fn limits(&self, field: &FieldDescriptor) -> Limits {
         let Some(extension) = &self.limits else { return Limits::default() };
         let options = field.options();
@@ -51,19 +51,19 @@ impl Annotations {
         options.get_extension(extension).as_message().map(Limits::read).unwrap_or_default()
     }
 
-    /// Whether the value of a field is a UUID.
+    /// Returns whether the value of a field is a UUID.
     pub fn is_uuid(&self, field: &FieldDescriptor) -> bool {
         self.limits(field).value.iter().any(|(word, value)| *word == "format" && value == "uuid")
     }
 
-    /// Whether the value of a field can hold a colon. A pattern names all that may be there.
+    /// Returns whether the value of a field can hold a colon. A pattern names all that may be there.
     pub fn takes_colon(&self, field: &FieldDescriptor) -> bool {
         let rules = self.limits(field).value;
         let forbids = |(word, rule): &(&str, Json)| *word == "pattern" && rule.as_str().is_some_and(|pattern| !pattern.contains(':'));
         !self.is_uuid(field) && !rules.iter().any(forbids)
     }
 
-    /// Whether a list must have at least one element.
+    /// Returns whether a list must have at least one element.
     pub fn takes_some(&self, field: &FieldDescriptor) -> bool {
         self.limits(field).list.iter().any(|(word, value)| *word == "minItems" && value.as_i64() > Some(0))
     }
@@ -83,7 +83,7 @@ impl Annotations {
         if statuses.is_empty() { vec![200] } else { statuses }
     }
 
-    /// What all paths of a service's contract begin with, if that knows no problem documents.
+    /// The beginning of all paths of a service's contract, if that contract has no problem documents.
     pub fn plain_errors(&self, service: &ServiceDescriptor) -> Option<String> {
         let options = service.options();
         let declared = self.plain_errors.as_ref().map(|extension| options.get_extension(extension))?;
@@ -106,12 +106,12 @@ impl Annotations {
     }
 }
 
-/// Whether the type is `google.api.HttpBody`.
+/// Returns whether the type is `google.api.HttpBody`.
 pub fn is_http_body(message: &MessageDescriptor) -> bool {
     message.full_name() == "google.api.HttpBody"
 }
 
-/// What the value of a field must be, in the words of JSON Schema.
+/// The constraints on the value of a field, in the words of JSON Schema.
 #[derive(Debug, Default)]
 pub struct Limits {
     /// Of the value, or of each element of a list.

@@ -16,19 +16,20 @@ use tower::Service;
 use super::binding::{Binding, BodyRule};
 use super::body::{self, Form, Reading};
 use super::call::{Answer, call};
-use super::csv::Table;
-use super::exchange::Exchange;
+use super::compression::Lasting;
+use super::csv::{self, Table};
+use super::exchange::{Exchange, codings_taken};
 use super::faults::Faults;
 use super::messages::messages;
 use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
-use super::{MatchedRoute, head, headers, pages, plus, raw, request_id};
+use super::{MatchedRoute, Standing, head, headers, pages, plus, raw, request_id};
 use crate::error::{Code, Error};
 
 impl Exchange {
-    /// Answers a request, and tells which rule it was answered by.
+    /// Answers a request, and reports which rule it was answered by.
     pub async fn answer<S>(mut self, stack: S, request: Request<Body>) -> Response<Body>
     where
         S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
@@ -92,13 +93,22 @@ impl Exchange {
         S::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let binding = Arc::clone(&target.binding);
-        let form = match binding.body {
-            BodyRule::None => Form::Json,
-            _ if binding.takes_bytes => Form::Bytes,
-            _ => body::form(&parts.headers, binding.rpc.client_streaming).map_err(|error| self.wrong_media_type(&parts.method, error))?,
-        };
-        let coding = body::coding(&parts.headers).map_err(|error| self.wrong_coding(error))?;
         let found = Faults::default();
+        let form = match binding.body {
+            BodyRule::None => Ok(Form::Json),
+            _ if binding.takes_bytes => Ok(Form::Bytes),
+            _ => body::form(&parts.headers, binding.rpc.client_streaming),
+        };
+        let form = form.map_err(|error| (self.media_types_taken(&parts.method), error));
+        let (form, coding) = match form.and_then(|form| Ok((form, body::coding(&parts.headers).map_err(|error| (codings_taken(), error))?)))
+        {
+            Ok(read) => read,
+            // Who calls is reported first, so the call continues, up to where the body would be read.
+            Err((taken, error)) => {
+                found.keep_unfit(taken, error);
+                (Form::Json, None)
+            }
+        };
         target.form = found.form();
         let (conditions, faults) = Conditions::of(&parts.method, &parts.headers, &binding);
         found.keep(&faults);
@@ -107,24 +117,31 @@ impl Exchange {
         found.keep(&faults);
         metadata.insert(request_id::HEADER, self.request_id_header());
         if binding.rpc.client_streaming {
-            // What is wrong with the head of a stream is told before anything of it is read.
+            // The faults of the head of a stream are reported before anything of it is read.
             found.keep(&target.faults());
         }
 
         let content_type = if form == Form::Bytes { raw::declared(parts.headers.get(header::CONTENT_TYPE)) } else { String::new() };
-        // The stack says whose it is, before anything is read.
+        // The stack authenticates the caller, before anything is read.
         let account = self.shared.options.bodies.open();
         parts.extensions.insert(account.clone());
+        parts.extensions.insert(self.responding.clone());
         parts.extensions.insert(found.form());
         let reading = Reading::new(body, coding, account, self.shared.options.max_body_bytes);
         let messages = messages(target, form, content_type, reading, found.clone());
         let table = Table::asked_for(&parts, &binding, &self.shared.base_path);
         let called = call(stack, &binding.rpc, metadata, parts.extensions, messages).await;
         let spell = |path: &str| binding.spell(path);
-        let refused = |status: Status| self.problem(&found.told(status, spell));
+        let refused = |status: Status| {
+            let mut response = self.problem(&found.reported(status, spell));
+            if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+                response.headers_mut().extend(found.taken_instead());
+            }
+            response
+        };
         let answer = called.map_err(refused)?;
         if binding.rpc.server_streaming {
-            // What is wrong with a message of a stream is told behind the answers to those before it.
+            // The faults of a message of a stream are reported after the answers to those before it.
             if found.has_faults()
                 && let Some(refusal) = found.instead(&answer.metadata, spell)
             {
@@ -142,7 +159,13 @@ impl Exchange {
         }
         Ok(match table {
             Some(table) => self.table(&table, &binding, &metadata, &message),
-            None => self.document(&binding, &conditions, &metadata, &message),
+            None => {
+                let mut response = self.document(&binding, &conditions, &metadata, &message);
+                if csv::is_table(&binding) {
+                    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+                }
+                response
+            }
         })
     }
 
@@ -171,7 +194,7 @@ impl Exchange {
         }
     }
 
-    /// The answer of an RPC that answers with a page, for those who want it as a table.
+    /// The response of an RPC that returns a page, for callers who want it as a table.
     fn table(&self, table: &Table, binding: &Binding, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
         let (mut headers, status) = self.headers(metadata);
         match table.write(&binding.rpc, message) {
@@ -188,22 +211,29 @@ impl Exchange {
         }
     }
 
-    /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream, is
-    /// told as it was found.
+    /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream,
+    /// is reported as it was found.
     fn stream(&self, answer: Answer, framing: Framing, found: Faults) -> Response<Body> {
-        let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
+        let (mut headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
+        headers.append(header::VARY, HeaderValue::from_static("accept"));
         let binding = self.binding.clone();
+        // What answers a stream of requests ends with it.
+        let may_last = binding.as_ref().is_none_or(|binding| !binding.rpc.client_streaming);
         let spell = move |path: &str| binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path));
-        let messages = answer.messages.map(move |message| message.map_err(|status| found.told(status, &spell)));
+        let messages = answer.messages.map(move |message| message.map_err(|status| found.reported(status, &spell)));
         let body = framing.frame(self.clone(), messages);
-        self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body)
+        let mut response = self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body);
+        if may_last {
+            response.extensions_mut().insert(Lasting);
+        }
+        response
     }
 
-    /// The same where the messages are pieces of one body. The first of them says what it is.
+    /// The same where the messages are pieces of one body. The first of them declares its type.
     async fn stream_of_bytes(&self, mut answer: Answer, found: Faults) -> Result<Response<Body>, Response<Body>> {
         let Some(binding) = &self.binding else { return Err(self.refuse(Error::internal("a stream without a route"))) };
-        let told = |status| self.problem(&found.told(status, |path| binding.spell(path)));
-        let first = answer.messages.message().await.map_err(told)?;
+        let reported = |status| self.problem(&found.reported(status, |path| binding.spell(path)));
+        let first = answer.messages.message().await.map_err(reported)?;
         let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         let empty = || DynamicMessage::new(binding.rpc.output().clone());
         let (media_type, data) = raw::read(binding, &first.unwrap_or_else(empty));
@@ -225,7 +255,7 @@ impl Exchange {
                 // Only what listeners take up comes from somewhere.
                 let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
                 let bytes = answer.body().size_hint().lower();
-                match address.map_or(Ok(()), |address| self.shared.page_bytes.tell(address, bytes)) {
+                match address.map_or(Ok(()), |address| self.shared.page_bytes.report(address, bytes)) {
                     Ok(()) => answer,
                     Err(error) => self.refuse(error),
                 }
@@ -236,6 +266,7 @@ impl Exchange {
             response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
         }
         response.extensions_mut().insert(MatchedRoute(found.route.to_owned()));
+        response.extensions_mut().insert(Standing);
         response
     }
 

@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use http::Method;
 use http::uri::PathAndQuery;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
-};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value};
 
 use super::annotations::{Annotations, is_http_body};
 use super::json::{Cardinality, Field, FieldPath, FreeForm, Schema, Shape, Style};
 use super::mask::message_in;
-use super::percent::Place;
+use super::percent::UriPart;
 use super::route::Router;
 use super::template::Template;
 
@@ -21,14 +19,14 @@ pub enum BuildError {
     /// The descriptors cannot be put into the form that the gateway works with.
     #[error("the descriptors cannot be read: {0}")]
     Descriptors(String),
-    /// A path is no path template.
+    /// A path is not a path template.
     #[error("{rpc}: the path `{path}` cannot be read: {fault}")]
     Template {
         /// The RPC, as `package.Service.Method`.
         rpc: String,
         /// The path.
         path: String,
-        /// What is wrong with it.
+        /// The faults of it.
         fault: String,
     },
     /// A rule does not fit the messages of its RPC.
@@ -36,7 +34,7 @@ pub enum BuildError {
     Rule {
         /// The RPC, as `package.Service.Method`.
         rpc: String,
-        /// What is wrong with it.
+        /// The faults of it.
         fault: String,
     },
     /// Two RPCs have the same route.
@@ -70,9 +68,9 @@ pub struct Rpc {
     pub input_shape: Shape,
     /// The JSON form of the response message.
     pub output_shape: Shape,
-    /// Whether the client sends a stream.
+    /// True if the client sends a stream.
     pub client_streaming: bool,
-    /// Whether the server sends a stream.
+    /// True if the server sends a stream.
     pub server_streaming: bool,
 }
 
@@ -86,34 +84,34 @@ pub struct Binding {
     /// The path of the rule, such as `/v1/entities/{entity_id}`.
     pub path: String,
     /// The fields that the variables of the path are read into, in the order of the path.
-    pub variables: Vec<(FieldPath, Place)>,
-    /// What the body of the request is.
+    pub variables: Vec<(FieldPath, UriPart)>,
+    /// The rule for the body of the request.
     pub body: BodyRule,
-    /// The field of the response message that is the body of the answer, by its place; the whole message if there is none.
+    /// The index of the field of the response message that is the body of the response; none if that is the whole message.
     pub response_body: Option<usize>,
-    /// For a `PATCH` whose request message has an `update_mask`: the field, by its place. A mask that is not given is made of the members of
-    /// the body, so that a service can tell `null` from absent.
+    /// For a `PATCH` whose request message has an `update_mask`: the index of the field. A mask that is not given is made of the members of
+    /// the body, so that a service can distinguish `null` from absent.
     pub update_mask: Option<usize>,
     /// The field of each message of a stream that says which line of the body it is from, by its place.
     pub line: Option<usize>,
-    /// Whether the body of the request is a `google.api.HttpBody`: bytes of any kind.
+    /// True if the body of the request is a `google.api.HttpBody`: bytes of any kind.
     pub takes_bytes: bool,
-    /// Whether the body of the answer is a `google.api.HttpBody`.
+    /// True if the body of the answer is a `google.api.HttpBody`.
     pub gives_bytes: bool,
     /// The field of the request message that says at which version the resource must be.
     pub expected_version: Option<FieldPath>,
-    /// The only members of the answer, by their places in the response message; none if all are told.
+    /// The only members of the answer, by their places in the response message; none if all are reported.
     pub answer_members: Vec<usize>,
-    /// What all paths of the contract begin with, if it knows no problem documents.
+    /// The beginning of all paths of the contract, if it has no problem documents.
     pub plain_errors: Option<String>,
     /// The field of the response message, or of the field of it that is the answer, that says which version the resource is at.
     pub version: Option<FieldPath>,
 }
 
-/// What the body of a request is.
+/// The rule for the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyRule {
-    /// There is none.
+    /// A request has no body.
     None,
     /// The request message.
     Whole,
@@ -134,13 +132,14 @@ impl Rpc {
 }
 
 impl Binding {
-    /// Whether a field of the request message, by its place, is given by a body alone, be it by that of another rule.
-    pub fn is_of_a_body(&self, place: usize) -> bool {
-        self.body == BodyRule::Field(place) || self.rpc.schema.message(self.rpc.input).fields[place].body_only
+    /// Returns whether a field of the request message, by its place, is given by a body alone, be it by that of another rule.
+    pub fn is_of_a_body(&self, index: usize) -> bool {
+        self.body == BodyRule::Field(index) || self.rpc.schema.message(self.rpc.input).fields[index].body_only
     }
 
-    /// Whether a query parameter without a value, such as `status=`, is as good as none: forms and templates write it for what is left open. Only
-    /// where it can do no harm, which is where nothing is changed, and where the value is one word of several, `true` and `false` among them.
+    /// Returns whether a query parameter without a value, such as `status=`, counts as missing: forms and templates write it for fields
+    /// left open. Only where it can do no harm: the request changes nothing, and the value is one word of several, `true` and `false` among
+    /// them.
     pub fn may_be_blank(&self, field: &Field) -> bool {
         self.method == Method::GET
             && matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Enum(_) | Shape::Bool))
@@ -149,7 +148,7 @@ impl Binding {
     /// The message that the update mask leads into: the body.
     pub fn masked(&self) -> Option<usize> {
         match self.body {
-            BodyRule::Field(place) => message_in(&self.rpc.schema.message(self.rpc.input).fields[place]),
+            BodyRule::Field(index) => message_in(&self.rpc.schema.message(self.rpc.input).fields[index]),
             _ => Some(self.rpc.input),
         }
     }
@@ -158,7 +157,7 @@ impl Binding {
     pub fn answered(&self, name: &str) -> Option<&Field> {
         let schema = &self.rpc.schema;
         let resource = match self.response_body {
-            Some(place) => message_in(&schema.message(self.rpc.output).fields[place])?,
+            Some(index) => message_in(&schema.message(self.rpc.output).fields[index])?,
             None => self.rpc.output,
         };
         schema.message(resource).find(name).map(|(_, field)| field).filter(|_| !self.rpc.server_streaming)
@@ -174,12 +173,13 @@ impl Binding {
         many.flat_map(|resource| schema.message(resource).find(name)).map(|(_, field)| field).next()
     }
 
-    /// Whether this path of a fault is that of the update mask.
+    /// Returns whether this path of a fault is that of the update mask.
     pub fn is_update_mask(&self, path: &str) -> bool {
-        self.update_mask.is_some_and(|place| self.rpc.schema.message(self.rpc.input).fields[place].descriptor.name() == path)
+        self.update_mask.is_some_and(|index| self.rpc.schema.message(self.rpc.input).fields[index].descriptor.name() == path)
     }
 
-    /// Spells a name in the description of the fault at this path. What is wrong with a mask tells of its paths, which are no paths of the request.
+    /// Spells a name in the description of the fault at this path. The description of a mask's fault contains its paths, which are not
+    /// paths of the request.
     pub fn spell_in(&self, fault: &str, name: &str) -> String {
         match self.masked().filter(|_| self.is_update_mask(fault)) {
             Some(masked) => self.rpc.schema.spell(masked, name),
@@ -198,8 +198,8 @@ impl Binding {
         }
         let spelled = self.rpc.schema.spell(self.rpc.input, path);
         let inside = match self.body {
-            BodyRule::Field(place) => {
-                let field = &self.rpc.schema.message(self.rpc.input).fields[place].name;
+            BodyRule::Field(index) => {
+                let field = &self.rpc.schema.message(self.rpc.input).fields[index].name;
                 spelled.strip_prefix(field.as_str()).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
             }
             _ => None,
@@ -209,18 +209,15 @@ impl Binding {
     }
 }
 
-/// Makes the routes of every RPC that has a rule, in every service that declares a spelling. `free` says which fields of bytes are free-form
-/// values; answers tell paths below `base_path`.
+/// Makes the routes of every RPC that has a rule, in every service that declares a spelling. `free` says which fields of bytes are
+/// free-form values; answers report paths below `base_path`.
 pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result<Router<Arc<Binding>>, BuildError> {
     let mut router = Router::default();
     let annotations = Annotations::of(pool);
-    let extension = |name| pool.get_extension_by_name(name);
-    let (Some(http), Some(json_style)) = (extension("google.api.http"), extension("offboard.v1.json_style")) else {
-        return Ok(router);
-    };
+    let Some(http) = pool.get_extension_by_name("google.api.http") else { return Ok(router) };
     for style in [Style::SnakeCase, Style::CamelCase] {
         let methods = || {
-            let services = pool.services().filter(|service| style_of(service, &json_style) == Some(style));
+            let services = pool.services().filter(|service| style_of(service) == Some(style));
             services.flat_map(|service| service.methods().collect::<Vec<_>>()).filter(|method| method.options().has_extension(&http))
         };
         let mut schema = Schema::new(style, free).below(base_path);
@@ -243,13 +240,15 @@ pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result
                 client_streaming: method.is_client_streaming(),
                 server_streaming: method.is_server_streaming(),
             });
-            let told =
-                Told { members: annotations.answer_members(&method), plain_errors: annotations.plain_errors(method.parent_service()) };
+            let reported = AllowedResponse {
+                members: annotations.answer_members(&method),
+                plain_errors: annotations.plain_errors(method.parent_service()),
+            };
             if let Some(rule) = method.options().get_extension(&http).as_message() {
-                add_rule(&mut router, &annotations, &rpc, &told, rule)?;
+                add_rule(&mut router, &annotations, &rpc, &reported, rule)?;
                 let additional = rule.get_field_by_name("additional_bindings");
                 for rule in additional.as_deref().and_then(Value::as_list).unwrap_or_default().iter().filter_map(Value::as_message) {
-                    add_rule(&mut router, &annotations, &rpc, &told, rule)?;
+                    add_rule(&mut router, &annotations, &rpc, &reported, rule)?;
                 }
             }
         }
@@ -257,8 +256,10 @@ pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result
     Ok(router)
 }
 
-fn style_of(service: &ServiceDescriptor, json_style: &ExtensionDescriptor) -> Option<Style> {
-    service.options().get_extension(json_style).as_enum_number().and_then(Style::from_number)
+/// The spelling that a service declares.
+pub fn style_of(service: &ServiceDescriptor) -> Option<Style> {
+    let json_style = service.parent_pool().get_extension_by_name("offboard.v1.json_style")?;
+    service.options().get_extension(&json_style).as_enum_number().and_then(Style::from_number)
 }
 
 fn path_of(method: &MethodDescriptor) -> PathAndQuery {
@@ -266,9 +267,9 @@ fn path_of(method: &MethodDescriptor) -> PathAndQuery {
     path.parse().expect("names of protobuf are fit for a path")
 }
 
-/// What the contract of an RPC allows an answer to tell.
-struct Told {
-    /// The only members, by their proto names; any if there are none.
+/// The part of a response that the contract of an RPC allows.
+struct AllowedResponse {
+    /// The only members, by their proto names; any if the list is empty.
     members: Vec<String>,
     plain_errors: Option<String>,
 }
@@ -277,20 +278,20 @@ fn add_rule(
     router: &mut Router<Arc<Binding>>,
     annotations: &Annotations,
     rpc: &Arc<Rpc>,
-    told: &Told,
+    reported: &AllowedResponse,
     rule: &DynamicMessage,
 ) -> Result<(), BuildError> {
     let fault = |fault: String| BuildError::Rule { rpc: rpc.name.clone(), fault };
     let (method, path) = pattern(rule).ok_or_else(|| fault("the rule has no path".to_owned()))?;
-    let method: Method = method.parse().map_err(|_| fault(format!("`{method}` is no HTTP method")))?;
+    let method: Method = method.parse().map_err(|_| fault(format!("`{method}` is not an HTTP method")))?;
     if matches!(method, Method::HEAD | Method::OPTIONS) {
         return Err(fault(format!("{method} is answered for every route and cannot have one of its own")));
     }
     let template = Template::parse(&path).map_err(|fault| BuildError::Template { rpc: rpc.name.clone(), path: path.clone(), fault })?;
     let variables = template.variables.iter().map(|variable| {
-        let place = if variable.multi { Place::Segments } else { Place::Segment };
+        let index = if variable.multi { UriPart::Segments } else { UriPart::Segment };
         let found = rpc.schema.resolve(rpc.input, &variable.field).filter(|path| is_simple(&rpc.schema, path));
-        found.map(|path| (path, place)).ok_or_else(|| fault(format!("`{}` is no field that a path can give", variable.field)))
+        found.map(|path| (path, index)).ok_or_else(|| fault(format!("`{}` is not a field that a path can set", variable.field)))
     });
     let variables = variables.collect::<Result<Vec<_>, _>>()?;
     let is_uuid = |path| annotations.is_uuid(&rpc.schema.field_at(path).descriptor);
@@ -298,9 +299,9 @@ fn add_rule(
         template.variables.iter().zip(&variables).filter(|(_, (path, _))| is_uuid(path)).map(|(variable, _)| variable.start).collect();
     let last = template.variables.iter().zip(&variables).find(|(variable, _)| variable.end == template.segments.len());
     let takes_colon = last.is_none_or(|(_, (path, _))| annotations.takes_colon(&rpc.schema.field_at(path).descriptor));
-    let top_level = |schema_place: usize, name: &str| {
-        let found = rpc.schema.message(schema_place).find(name).map(|(place, _)| place);
-        found.ok_or_else(|| fault(format!("`{name}` is no field that a body can be")))
+    let top_level = |schema_index: usize, name: &str| {
+        let found = rpc.schema.message(schema_index).find(name).map(|(index, _)| index);
+        found.ok_or_else(|| fault(format!("`{name}` is not a field that a body can be")))
     };
     let body = match text(rule, "body").as_str() {
         "" => BodyRule::None,
@@ -316,11 +317,11 @@ fn add_rule(
     };
     let member = |name: &String| {
         let found = rpc.schema.message(rpc.output).find(name).filter(|_| response_body.is_none() && !rpc.server_streaming);
-        found.map(|(place, _)| place).ok_or_else(|| fault(format!("`{name}` is no member of the answer")))
+        found.map(|(index, _)| index).ok_or_else(|| fault(format!("`{name}` is not a member of the response")))
     };
-    let answer_members = told.members.iter().map(member).collect::<Result<Vec<_>, _>>()?;
+    let answer_members = reported.members.iter().map(member).collect::<Result<Vec<_>, _>>()?;
     let mask = rpc.schema.message(rpc.input).find("update_mask").filter(|(_, field)| matches!(field.shape, Shape::FieldMask(_)));
-    let update_mask = mask.map(|(place, _)| place).filter(|_| method == Method::PATCH && body != BodyRule::None);
+    let update_mask = mask.map(|(index, _)| index).filter(|_| method == Method::PATCH && body != BodyRule::None);
 
     let shape = template.shape();
     let binding = Arc::new(Binding {
@@ -334,15 +335,15 @@ fn add_rule(
         takes_bytes: match body {
             BodyRule::None => false,
             BodyRule::Whole => is_http_body(rpc.input()),
-            BodyRule::Field(place) => holds_http_body(&rpc.schema.message(rpc.input).fields[place]),
+            BodyRule::Field(index) => holds_http_body(&rpc.schema.message(rpc.input).fields[index]),
         },
         gives_bytes: match response_body {
             None => is_http_body(rpc.output()),
-            Some(place) => holds_http_body(&rpc.schema.message(rpc.output).fields[place]),
+            Some(index) => holds_http_body(&rpc.schema.message(rpc.output).fields[index]),
         },
         expected_version: expected_version(rpc, body),
         answer_members,
-        plain_errors: told.plain_errors.clone(),
+        plain_errors: reported.plain_errors.clone(),
         version: version(rpc, response_body),
         rpc: Arc::clone(rpc),
     });
@@ -360,7 +361,7 @@ fn holds_http_body(field: &Field) -> bool {
 /// The field in which a request says at which version the resource must be: `expected_version` of the message or of its body.
 fn expected_version(rpc: &Rpc, body: BodyRule) -> Option<FieldPath> {
     let within = match body {
-        BodyRule::Field(place) => Some(format!("{}.expected_version", rpc.schema.message(rpc.input).fields[place].descriptor.name())),
+        BodyRule::Field(index) => Some(format!("{}.expected_version", rpc.schema.message(rpc.input).fields[index].descriptor.name())),
         _ => None,
     };
     let found = within.and_then(|path| rpc.schema.resolve(rpc.input, &path)).or_else(|| rpc.schema.resolve(rpc.input, "expected_version"));
@@ -369,15 +370,15 @@ fn expected_version(rpc: &Rpc, body: BodyRule) -> Option<FieldPath> {
 
 /// The field in which a message of a stream says which line it is from: `line`, where a line is another field.
 fn line(rpc: &Rpc, body: BodyRule) -> Option<usize> {
-    let (place, field) = rpc.schema.message(rpc.input).find("line")?;
+    let (index, field) = rpc.schema.message(rpc.input).find("line")?;
     let is_number = matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Number(Kind::Int64)));
-    (is_number && rpc.client_streaming && matches!(body, BodyRule::Field(of) if of != place)).then_some(place)
+    (is_number && rpc.client_streaming && matches!(body, BodyRule::Field(of) if of != index)).then_some(index)
 }
 
-/// The field in which an answer says which version the resource is at: `version` of what is its body.
+/// The field of the response with the version of the resource: `version` of the message that is its body.
 fn version(rpc: &Rpc, response_body: Option<usize>) -> Option<FieldPath> {
     let path = match response_body {
-        Some(place) => format!("{}.version", rpc.schema.message(rpc.output).fields[place].descriptor.name()),
+        Some(index) => format!("{}.version", rpc.schema.message(rpc.output).fields[index].descriptor.name()),
         None => "version".to_owned(),
     };
     rpc.schema.resolve(rpc.output, &path).filter(|path| !rpc.server_streaming && is_version(&rpc.schema, path))
@@ -404,7 +405,7 @@ fn text(rule: &DynamicMessage, field: &str) -> String {
     rule.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Whether a field holds one value that can be read from text.
+/// Returns whether a field holds one value that can be read from text.
 fn is_simple(schema: &Schema, path: &FieldPath) -> bool {
     let field = schema.field_at(path);
     matches!(field.cardinality, Cardinality::Single { .. }) && !field.shape.is_document()

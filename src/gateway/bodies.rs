@@ -1,4 +1,5 @@
-//! The bodies of a route outside of any request: for a command that sends what a file has. It is read as the REST door reads it, with the same faults.
+//! The bodies of a route outside of any request: for a command that sends a file. It is read as the REST listener reads it, with the same
+//! faults.
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ impl Bodies {
         }))
     }
 
-    /// The request message with this body, and what is wrong with the form of that; fails where nothing of it can be read.
+    /// The request message with this body, and the faults of its form; fails where nothing of it can be read.
     pub fn read<M: Message + Default>(&self, body: &[u8]) -> Result<(M, Violations), Error> {
         let (message, faults) = self.target.message(body)?;
         let message = M::decode(message.encode_to_vec().as_slice()).map_err(Error::internal)?;

@@ -28,7 +28,7 @@ pub enum Form {
 /// The media types of a stream of documents.
 pub const JSON_LINES: &str = "application/x-ndjson";
 
-/// All media types that the body of a stream of documents may have, besides `application/json` and `application/*+json`.
+/// All media types that the body of a stream of documents may have, besides `application/json`.
 pub const ALL_JSON_LINES: [&str; 3] = [JSON_LINES, "application/jsonl", "application/x-jsonlines"];
 
 /// The form that the headers of a request declare; none declared is JSON, or lines of it where the route takes a stream.
@@ -49,8 +49,8 @@ pub fn form(headers: &HeaderMap, is_stream: bool) -> Result<Form, Error> {
     }
     match essence {
         _ if is_stream && ALL_JSON_LINES.contains(&essence) => Ok(Form::JsonLines),
+        // A type with the suffix `+json` says what its members mean, as a patch does, which may not be what they mean here.
         "application/json" => Ok(Form::Json),
-        _ if essence.starts_with("application/") && essence.ends_with("+json") => Ok(Form::Json),
         _ => Err(unsupported()),
     }
 }
@@ -68,13 +68,13 @@ const STEP: usize = 16 << 10;
 pub struct Reading {
     /// The body.
     pub body: Body,
-    /// Who pays for what is read.
+    /// The account that pays for the bytes that are read.
     pub account: Account,
     /// How large the body, or a line of it, may be.
     pub limit: usize,
     /// How large it says to be, or may well become.
     pub likely: usize,
-    /// What has come of it.
+    /// The part that has arrived.
     wire: Wire,
     /// How much of it was read in one step.
     step: usize,
@@ -138,10 +138,10 @@ impl Reading {
 
     fn over() -> Error {
         EMPTY_BYTES.reached();
-        Error::invalid("body", "empty", "holds too little for how long it is as it is compressed: it has very many empty parts")
+        Error::invalid("body", "empty", "expands too little for its compressed length: it has very many empty parts")
     }
 
-    /// The next data of a body; its trailers are of no interest. A body that has begun must go on.
+    /// The next data of a body; its trailers are of no interest. A body that has begun must continue.
     async fn next(&mut self, begun: Option<Instant>) -> Result<Option<Bytes>, Error> {
         loop {
             let next = self.body.frame();
@@ -155,7 +155,7 @@ impl Reading {
                 self.wire.made(data.len());
                 self.step += data.len();
                 if self.step > STEP {
-                    // What is compressed is all there at once. It gives way to other calls, and to whoever ends this one.
+                    // Compressed bytes are all there at once. The reader yields to other calls, and lets the caller end this one.
                     self.step = 0;
                     tokio::task::yield_now().await;
                 }
@@ -223,10 +223,11 @@ impl Lines {
         }
         match self.reading.next(self.begun).await? {
             Some(data) => {
-                // What ends with this is dealt with before more is read.
+                // The messages that end with these bytes are processed before more is read.
                 let unfinished = data.iter().rev().take_while(|byte| **byte != b'\n').count();
                 self.buffer.extend_from_slice(&data);
                 self.reading.account.receive(unfinished, self.reading.likely).await?;
+                self.reading.account.keep(self.reading.wire.window()).await?;
             }
             None => self.ended = true,
         }
@@ -339,17 +340,22 @@ mod tests {
     }
 
     #[test]
-    fn media_types_are_told_apart() {
+    fn media_types_are_reported_apart() {
         let form = |media_type: &'static str, is_stream| {
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))]);
             form(&headers, is_stream).map_err(|error| error.code())
         };
-        for json in ["application/json", "Application/JSON; charset=UTF-8", "application/merge-patch+json"] {
+        for json in ["application/json", "Application/JSON; charset=UTF-8"] {
             assert_eq!(form(json, false), Ok(Form::Json), "{json}");
         }
         assert_eq!(form("application/x-ndjson", true), Ok(Form::JsonLines));
         for other in ["text/plain", "application/json; charset=latin1", "application/x-ndjson", ""] {
             assert_eq!(form(other, false), Err(Code::UnsupportedMediaType), "{other}");
+        }
+        for patch in ["application/merge-patch+json", "application/json-patch+json", "application/vnd.api+json", "application/foo+json"] {
+            for is_stream in [false, true] {
+                assert_eq!(form(patch, is_stream), Err(Code::UnsupportedMediaType), "{patch}");
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Calls in process: the gRPC of a call, without a connection.
 //!
-//! `tonic::client::Grpc` takes only messages that are there already. Here the request is a stream that may fail, and nothing of it is read
-//! before the service asks for it. So a caller without a credential is refused before its body is read, and a fault in the middle of a stream
-//! reaches the service as a failure of the stream, never as its end.
+//! `tonic::client::Grpc` takes only existing messages. Here the request is a stream that may fail, and nothing of it is read before the
+//! service asks for it. So a caller without a credential is refused before its body is read, and a fault in the middle of a stream reaches
+//! the service as a failure of the stream, never as its end.
 
 use std::error::Error as StdError;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use async_compression::Level;
 use async_compression::tokio::bufread::{GzipDecoder, GzipEncoder, ZstdDecoder, ZstdEncoder};
-use async_compression::zstd::DParameter;
+use async_compression::zstd::{CParameter, DParameter};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -18,12 +18,17 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::accept::{preferred, weighted};
-use crate::limits::bodies::EMPTY_BYTES_AT_MOST;
+use super::window::Windows;
+use crate::limits::answers::{COMPRESSION, COMPRESSION_BYTES};
+use crate::limits::bodies::{EMPTY_BYTES_AT_MOST, FREE_BODY_BYTES};
+use crate::limits::responses::{Reservation, Responding};
 
 /// Below this, in bytes, compression costs more than it saves: an answer goes in one packet anyway.
 pub const WORTHWHILE: u64 = 1024;
 /// How far back a compressed request may refer, as a power of 2: 8 MiB, which RFC 8878 asks every decoder to take. It is memory of ours.
 const WINDOW_LOG_MAX: u32 = 23;
+/// How far back a compressed answer refers, as a power of 2. The memory for it is there until the answer is read.
+const WINDOW_LOG: u32 = 16;
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,18 +43,18 @@ const CODINGS: [(&str, Option<Coding>); 4] =
     [("zstd", Some(Coding::Zstd)), ("gzip", Some(Coding::Gzip)), ("x-gzip", Some(Coding::Gzip)), ("identity", None)];
 
 impl Coding {
-    /// What the caller would have the answer compressed by: what it gives the most weight, and zstd where it does not care.
+    /// The compression of the response: the one to which the caller gives the most weight, and zstd if the caller has no preference.
     pub fn accepted(headers: &HeaderMap) -> Option<Coding> {
         let mut listed = weighted(headers, header::ACCEPT_ENCODING);
         if listed.is_empty() {
             return None;
         }
-        // Callers list what they know in no order, and mean by it none.
+        // Callers list their codings in no order, and mean none by it.
         listed.sort_by_key(|(name, _)| CODINGS.iter().position(|(known, _)| known == name));
         preferred(&listed, &CODINGS).copied().flatten()
     }
 
-    /// What the body of a request is compressed by. Fails where that is another coding, or more than one.
+    /// The compression of a request's body. Fails if it is an unsupported one, or more than one.
     pub fn given(headers: &HeaderMap) -> Result<Option<Coding>, ()> {
         let Some(given) = headers.get(header::CONTENT_ENCODING) else { return Ok(None) };
         let given = given.to_str().map_err(|_| ())?.trim().to_ascii_lowercase();
@@ -65,7 +70,7 @@ impl Coding {
     }
 }
 
-/// A body that is not compressed by what it says, or breaks off within.
+/// A body that is not compressed as it declares, or breaks off.
 #[derive(Debug, thiserror::Error)]
 #[error("not {}", .coding.name())]
 struct Mislabelled {
@@ -73,7 +78,7 @@ struct Mislabelled {
     source: io::Error,
 }
 
-/// What a body says to be compressed by, if this is how it came out that it is not.
+/// The compression that a body declares, if reading it showed that to be wrong.
 pub fn mislabelled(error: &(dyn StdError + 'static)) -> Option<Coding> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -87,32 +92,52 @@ pub fn mislabelled(error: &(dyn StdError + 'static)) -> Option<Coding> {
 
 /// How much more has come of a compressed body than was made of it. Clones are one and the same.
 ///
-/// What is compressed may hold nothing however long it is: empty parts one after the other, each of which is work.
+/// A compressed body may be empty however long it is: empty parts one after the other, each of which is work.
 #[derive(Clone, Debug, Default)]
-pub struct Wire(Arc<AtomicUsize>);
+pub struct Wire(Arc<OnWire>);
+
+#[derive(Debug, Default)]
+struct OnWire {
+    more: AtomicUsize,
+    /// How far back it refers.
+    window: AtomicUsize,
+    /// What was made of it.
+    made: AtomicUsize,
+}
 
 impl Wire {
     /// So many bytes were made of it. What cannot be compressed becomes a little larger.
     pub fn made(&self, bytes: usize) {
-        self.0.store(self.0.load(Relaxed).saturating_sub(bytes + bytes / 32), Relaxed);
+        self.0.more.store(self.0.more.load(Relaxed).saturating_sub(bytes + bytes / 32), Relaxed);
+        self.0.made.fetch_add(bytes, Relaxed);
     }
 
-    /// Whether more has come than may.
+    /// How many bytes its decoder keeps of what was made of it, or may well keep.
+    pub fn window(&self) -> usize {
+        let (made, window) = (self.0.made.load(Relaxed), self.0.window.load(Relaxed));
+        if made > FREE_BODY_BYTES { window.min(1 << WINDOW_LOG_MAX) } else { 0 }
+    }
+
+    /// Returns whether more has come than may.
     pub fn is_over(&self) -> bool {
-        self.0.load(Relaxed) > EMPTY_BYTES_AT_MOST
+        self.0.more.load(Relaxed) > EMPTY_BYTES_AT_MOST
     }
 
     fn come(&self, bytes: usize) -> io::Result<()> {
-        self.0.fetch_add(bytes, Relaxed);
+        self.0.more.fetch_add(bytes, Relaxed);
         if self.is_over() { Err(io::Error::other("a compressed body of empty parts")) } else { Ok(()) }
     }
 }
 
-/// The body of a request as it was before its caller compressed it. It is made as it is read, so that a limit on what is read holds.
+/// The body of a request before its compression. It is decompressed as it is read, so that a limit on reading applies.
 pub fn decompressed(body: Body, coding: Option<Coding>, wire: Wire) -> Body {
     let Some(coding) = coding else { return body };
+    let mut windows = Windows::default();
     let data = body.into_data_stream().map(move |data| {
         let data = data.map_err(io::Error::other)?;
+        if coding == Coding::Zstd {
+            wire.0.window.store(windows.pass(&data), Relaxed);
+        }
         wire.come(data.len()).map(|()| data)
     });
     let reader = StreamReader::new(data);
@@ -130,7 +155,7 @@ pub fn decompressed(body: Body, coding: Option<Coding>, wire: Wire) -> Body {
     }
 }
 
-/// What a decoder reads. Its own failures are told from those of the body that it decodes.
+/// The source of a decoder. Its own failures are distinguished from those of the body that it decodes.
 fn read_as(coding: Coding, decoder: impl AsyncRead + Send + 'static) -> Body {
     let is_of_body = |error: &io::Error| error.get_ref().is_some_and(|cause| cause.is::<axum::Error>());
     Body::from_stream(ReaderStream::new(decoder).map_err(move |source| match is_of_body(&source) {
@@ -139,8 +164,16 @@ fn read_as(coding: Coding, decoder: impl AsyncRead + Send + 'static) -> Body {
     }))
 }
 
-/// The answer compressed, if its caller takes that and it is worthwhile. What is there of a stream is passed on whenever nothing more is.
-pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>) -> Response<Body> {
+/// A response that may last as long as its caller wants: among its extensions. It is not compressed, since that would take memory for as long.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting;
+
+/// The answer compressed, if its caller takes that, it is worthwhile, and there is memory for it. What is there of a stream is passed on whenever nothing
+/// more is.
+pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>, responding: &Responding) -> Response<Body> {
+    if answer.extensions().get::<Lasting>().is_some() {
+        return answer;
+    }
     if answer.headers().contains_key(header::CONTENT_ENCODING) || !is_compressible(answer.headers()) {
         return answer;
     }
@@ -149,13 +182,20 @@ pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>) -> Respons
     }
     answer.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
     let Some(coding) = coding else { return answer };
+    let Some(reserved) = responding.besides(COMPRESSION_BYTES) else {
+        COMPRESSION.reached();
+        return answer;
+    };
     answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     answer.headers_mut().remove(header::CONTENT_LENGTH);
     answer.map(|body| {
         let reader = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
         match coding {
-            Coding::Gzip => read(GzipEncoder::with_quality(reader, Level::Fastest)),
-            Coding::Zstd => read(ZstdEncoder::new(reader)),
+            Coding::Gzip => read(GzipEncoder::with_quality(reader, Level::Fastest), reserved),
+            Coding::Zstd => {
+                let window = [CParameter::window_log(WINDOW_LOG)];
+                read(ZstdEncoder::with_quality_and_params(reader, Level::Fastest, &window), reserved)
+            }
         }
     })
 }
@@ -179,11 +219,15 @@ pub fn converted(bytes: &Bytes, from: Option<Coding>, to: Option<Coding>) -> io:
     }
 }
 
-fn read(reader: impl AsyncRead + Send + 'static) -> Body {
-    Body::from_stream(ReaderStream::new(reader))
+fn read(reader: impl AsyncRead + Send + 'static, reserved: Reservation) -> Body {
+    Body::from_stream(ReaderStream::new(reader).map(move |data| {
+        // Until the body is dropped.
+        let _ = &reserved;
+        data
+    }))
 }
 
-/// Text, but not events: what stands between us and a browser may keep them back where they are compressed.
+/// Text, but not events: a proxy may delay them if they are compressed.
 fn is_compressible(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
@@ -196,6 +240,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::limits::responses::ResponseMemory;
 
     fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
@@ -212,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_compressed_otherwise_is_told_apart() {
+    fn a_request_that_is_compressed_otherwise_is_distinguished() {
         let given = |value| Coding::given(&headers(header::CONTENT_ENCODING, value));
         assert_eq!(given("GZIP"), Ok(Some(Coding::Gzip)));
         assert_eq!((given("zstd"), given("identity")), (Ok(Some(Coding::Zstd)), Ok(None)));
@@ -225,9 +270,9 @@ mod tests {
             for (size, packed) in [(1023, None), (1024, Some(coding.name())), (5_000_000, Some(coding.name()))] {
                 let mut answer = Response::new(Body::from("x".repeat(size)));
                 answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-                let answer = compressed(answer, Some(coding));
-                let told = answer.headers().get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap());
-                assert_eq!((told, answer.headers().contains_key(header::VARY)), (packed, packed.is_some()), "{size}");
+                let answer = compressed(answer, Some(coding), &ResponseMemory::new(4 << 20).open());
+                let reported = answer.headers().get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap());
+                assert_eq!((reported, answer.headers().contains_key(header::VARY)), (packed, packed.is_some()), "{size}");
                 let body = answer.into_body().collect().await.unwrap().to_bytes();
                 assert!(packed.is_none() || body.len() < size / 2);
                 let back = decompressed(Body::from(body), packed.map(|_| coding), Wire::default()).collect().await.unwrap().to_bytes();
@@ -237,16 +282,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_breaks_off_is_told_from_one_that_is_not_what_it_says() {
+    async fn what_may_last_and_what_there_is_no_memory_for_is_not_compressed() {
+        let memory = ResponseMemory::new(1 << 20);
+        let coded = |lasts: bool| {
+            let mut answer = Response::new(Body::from("x".repeat(5_000)));
+            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+            if lasts {
+                answer.extensions_mut().insert(Lasting);
+            }
+            let answer = compressed(answer, Some(Coding::Zstd), &memory.open());
+            (answer.headers().contains_key(header::CONTENT_ENCODING), answer)
+        };
+        assert!(!coded(true).0);
+        let first = coded(false);
+        assert!(first.0 && !coded(false).0, "there is memory for one");
+        drop(first);
+        assert!(coded(false).0);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_distinguished_from_one_that_is_not_what_it_says() {
         for coding in [Coding::Gzip, Coding::Zstd] {
             let whole = converted(&Bytes::from("x".repeat(5_000)), None, Some(coding)).unwrap();
-            let told = async |chunks: Vec<io::Result<Bytes>>| {
+            let reported = async |chunks: Vec<io::Result<Bytes>>| {
                 let sent = Body::from_stream(futures::stream::iter(chunks));
                 mislabelled(&decompressed(sent, Some(coding), Wire::default()).collect().await.unwrap_err())
             };
-            assert_eq!(told(vec![Ok(Bytes::from_static(b"{\"name\":1}"))]).await, Some(coding));
-            assert_eq!(told(vec![Ok(whole.slice(..whole.len() / 2))]).await, Some(coding), "it ends within");
-            assert_eq!(told(vec![Ok(whole.slice(..9)), Err(io::Error::other("reset"))]).await, None);
+            assert_eq!(reported(vec![Ok(Bytes::from_static(b"{\"name\":1}"))]).await, Some(coding));
+            assert_eq!(reported(vec![Ok(whole.slice(..whole.len() / 2))]).await, Some(coding), "it ends within");
+            assert_eq!(reported(vec![Ok(whole.slice(..9)), Err(io::Error::other("reset"))]).await, None);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Pages as tables: CSV (RFC 4180) for those who ask for `text/csv`.
+//! Pages as tables: CSV (RFC 4180) for callers who ask for `text/csv`.
 //!
 //! It is there for every `GET` that answers with a page of rows and nothing else: one list of messages whose fields are single values, and
 //! maybe `next_page_token`. The first line of the first page has the names of the columns, and no other page has them: pages that are put together
@@ -11,14 +11,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use prost_reflect::{DynamicMessage, Value};
 
+use super::accept::listed;
 use super::binding::{Binding, BodyRule, Rpc};
 use super::json::{self, Cardinality, Field, Schema, Shape};
-use super::percent::{self, Place};
+use super::percent::{self, UriPart};
 use crate::error::Error;
 
 /// The media type of a first page, with what a reader must know to read it.
 const FIRST: &str = "text/csv; charset=utf-8; header=present";
-/// That of the pages behind it.
+/// The token of the next page.
 const LATER: &str = "text/csv; charset=utf-8; header=absent";
 
 const NEXT_PAGE_TOKEN: &str = "next_page_token";
@@ -33,9 +34,9 @@ pub struct Table {
     row: usize,
     /// Where the request went, as callers know it.
     path: String,
-    /// The arguments of the request without its page token, and how the contract spells that. None if there are no other pages.
+    /// The arguments of the request without its page token, and the name of that in the contract. None if there are no other pages.
     paging: Option<(Vec<String>, String)>,
-    /// Whether it is the first page, which names the columns.
+    /// True if it is the first page, which names the columns.
     is_first: bool,
 }
 
@@ -50,7 +51,7 @@ pub struct Page {
 }
 
 impl Table {
-    /// The table that a request asks for; none if it asks for no table, or if its answer is none.
+    /// The table that a request asks for; none if it asks for no table, or its response is not one.
     pub fn asked_for(request: &request::Parts, binding: &Binding, base_path: &str) -> Option<Table> {
         if !prefers_csv(&request.headers) {
             return None;
@@ -93,7 +94,7 @@ fn header_value(text: String) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(text).map_err(Error::internal)
 }
 
-/// Whether the answers of a route can be written as tables.
+/// Returns whether the answers of a route can be written as tables.
 pub fn is_table(binding: &Binding) -> bool {
     rows(binding).is_some()
 }
@@ -105,9 +106,9 @@ fn rows(binding: &Binding) -> Option<(usize, usize)> {
     }
     let schema = &binding.rpc.schema;
     let mut found = None;
-    for (place, field) in schema.message(binding.rpc.output).fields.iter().enumerate() {
+    for (index, field) in schema.message(binding.rpc.output).fields.iter().enumerate() {
         match (&field.cardinality, &field.shape) {
-            (Cardinality::List, Shape::Message(row)) if found.is_none() && is_flat(schema, *row) => found = Some((place, *row)),
+            (Cardinality::List, Shape::Message(row)) if found.is_none() && is_flat(schema, *row) => found = Some((index, *row)),
             (Cardinality::Single { .. }, Shape::String) if field.descriptor.name() == NEXT_PAGE_TOKEN => {}
             _ => return None,
         }
@@ -115,7 +116,7 @@ fn rows(binding: &Binding) -> Option<(usize, usize)> {
     found
 }
 
-/// Whether every field of a message type holds one value.
+/// Returns whether every field of a message type holds one value.
 fn is_flat(schema: &Schema, message: usize) -> bool {
     let single = |field: &Field| {
         let is_value = !matches!(field.shape, Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue);
@@ -124,10 +125,10 @@ fn is_flat(schema: &Schema, message: usize) -> bool {
     schema.message(message).fields.iter().all(single)
 }
 
-/// Whether an argument of a query is the page token, which has this name.
+/// Returns whether an argument of a query is the page token, which has this name.
 fn is_token(argument: &str, name: &str) -> bool {
     let given = argument.split('=').next().unwrap_or_default();
-    percent::decode(given, Place::Query).is_ok_and(|given| given == name || given == PAGE_TOKEN)
+    percent::decode(given, UriPart::Query).is_ok_and(|given| given == name || given == PAGE_TOKEN)
 }
 
 /// The arguments of a query but for the page token.
@@ -135,29 +136,17 @@ fn others(query: &str, name: &str) -> Vec<String> {
     query.split('&').filter(|argument| !argument.is_empty() && !is_token(argument, name)).map(str::to_owned).collect()
 }
 
-/// Whether a query asks for a page behind the first.
+/// Returns whether a query asks for a page behind the first.
 fn continues(query: &str, name: &str) -> bool {
     query.split('&').any(|argument| is_token(argument, name) && argument.split_once('=').is_some_and(|(_, token)| !token.is_empty()))
 }
 
-/// Whether CSV is asked for, and more so than JSON (RFC 9110, section 12.5.1).
+/// Returns whether CSV is asked for, and more so than JSON (RFC 9110, section 12.5.1).
 fn prefers_csv(headers: &HeaderMap) -> bool {
-    let accepted: Vec<&str> =
-        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
-    let quality = |types: &[&str]| {
-        types.iter().find_map(|media_type| accepted.iter().find_map(|range| quality_of(range, media_type))).unwrap_or_default()
-    };
-    quality(&["text/csv"]) > quality(&["application/json", "application/*", "*/*"])
-}
-
-/// The quality of a range, from 0 to 1, where it is the one that is looked for.
-fn quality_of(range: &str, media_type: &str) -> Option<f32> {
-    let mut parts = range.split(';').map(str::trim);
-    if !parts.next()?.eq_ignore_ascii_case(media_type) {
-        return None;
-    }
-    let given = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-    Some(given.map_or(1.0, |quality| quality.parse().unwrap_or_default()))
+    let accepted: Vec<_> = listed(headers, header::ACCEPT).collect();
+    let of = |media_type: &str| accepted.iter().find(|(range, _)| range == media_type).map(|(_, weight)| weight.unwrap_or_default());
+    let weight = |types: &[&str]| types.iter().find_map(|media_type| of(media_type)).unwrap_or_default();
+    weight(&["text/csv"]) > weight(&["application/json", "application/*", "*/*"])
 }
 
 /// The text of a cell.
@@ -171,9 +160,9 @@ fn cell(schema: &Schema, column: &Field, row: &DynamicMessage) -> Result<String,
     })
 }
 
-/// Text that a spreadsheet would take for a formula, behind an apostrophe: an id such as `-1+cmd|…` must not run on the machine of whoever opens
-/// the file. Spreadsheets pass over what they do not show, and take the signs of East Asian keyboards, of full width, as well. Numbers are written
-/// as such and stay as they are.
+/// Text that a spreadsheet would take for a formula, after an apostrophe: an id such as `-1+cmd|…` must not run on the machine that opens
+/// the file. Spreadsheets skip invisible characters, and take the signs of East Asian keyboards, of full width, as well. Numbers are
+/// written as such and stay as they are.
 fn harmless(text: String) -> String {
     const SIGNS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
     let shown = text.trim_start_matches(is_not_shown);
@@ -185,7 +174,8 @@ fn is_not_shown(character: char) -> bool {
     character.is_whitespace() || character.is_control() || zero_width
 }
 
-/// Whether a cell would be taken apart, or lose its blanks, without quotes. Semicolons and tabs part cells where a comma parts decimals.
+/// Returns whether a cell would be taken apart, or lose its blanks, without quotes. Semicolons and tabs part cells where a comma parts
+/// decimals.
 fn needs_quotes(cell: &str) -> bool {
     cell.contains(['"', ',', ';', '\t', '\r', '\n']) || cell.starts_with(is_not_shown) || cell.ends_with(is_not_shown)
 }

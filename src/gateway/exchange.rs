@@ -1,11 +1,11 @@
-//! One request, as far as it is known, and how it is answered: with a status, headers and a body, or with a refusal.
+//! One request, as far as it could be read, and its response: a status, headers and a body, or a refusal.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use prost_reflect::DynamicMessage;
 use tonic::Status;
 use tonic_types::StatusExt;
@@ -15,19 +15,22 @@ use super::plain::Refusals;
 use super::problem::{Problem, Spelling};
 use super::{Shared, body, headers, json, plus, request_id};
 use crate::error::{Code, Error};
+use crate::limits::responses::Responding;
 
-/// What one request is answered with: the settings, and the id and rule of the request as far as they are known.
+/// The context of a response: the settings, and the id and the rule of the request if they are known.
 #[derive(Clone)]
 pub struct Exchange {
     pub shared: Arc<Shared>,
     pub request_id: String,
-    /// What refusals look like.
+    /// The form of refusals.
     pub refusals: Refusals,
     pub binding: Option<Arc<Binding>>,
-    /// The query parameters in whose values a `+` stands.
+    /// The query parameters with a `+` in their values.
     pub with_plus: Arc<[String]>,
-    /// Whether the update mask is made of what the body names.
+    /// True if the update mask is made of what the body names.
     pub mask_is_made: Arc<AtomicBool>,
+    /// What the response has of the memory.
+    pub responding: Responding,
 }
 
 impl Exchange {
@@ -35,7 +38,7 @@ impl Exchange {
     pub fn write(&self, binding: &Binding, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Status> {
         let rpc = &binding.rpc;
         let written = match binding.response_body {
-            Some(place) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[place], message, out),
+            Some(index) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[index], message, out),
             None if !binding.answer_members.is_empty() => json::encode_some(&rpc.schema, rpc.output, &binding.answer_members, message, out),
             None => json::encode_value(&rpc.schema, &rpc.output_shape, message, out),
         };
@@ -87,26 +90,17 @@ impl Exchange {
         response
     }
 
-    /// Tells what media types the route takes: `Accept-Post` (W3C Linked Data Platform), `Accept-Patch` (RFC 5789), or `Accept` (RFC 9110).
-    pub fn wrong_media_type(&self, method: &Method, error: Error) -> Response<Body> {
-        let mut response = self.refuse(error);
+    /// The header that says which media types the route takes: `Accept-Post` (W3C Linked Data Platform), `Accept-Patch` (RFC 5789), or `Accept` (RFC 9110).
+    pub fn media_types_taken(&self, method: &Method) -> (HeaderName, HeaderValue) {
         let is_stream = self.binding.as_ref().is_some_and(|binding| binding.rpc.client_streaming);
         let lines: &[&str] = if is_stream { &body::ALL_JSON_LINES } else { &[] };
         let taken = [lines, &["application/json"]].concat().join(", ");
         let name = match *method {
-            Method::POST => "accept-post",
-            Method::PATCH => "accept-patch",
-            _ => "accept",
+            Method::POST => HeaderName::from_static("accept-post"),
+            Method::PATCH => HeaderName::from_static("accept-patch"),
+            _ => header::ACCEPT,
         };
-        response.headers_mut().insert(name, HeaderValue::try_from(taken).expect("media types are fit for a header"));
-        response
-    }
-
-    /// Tells what a body may be compressed by (RFC 9110, section 15.5.16).
-    pub fn wrong_coding(&self, error: Error) -> Response<Body> {
-        let mut response = self.refuse(error);
-        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("zstd, gzip"));
-        response
+        (name, HeaderValue::try_from(taken).expect("media types are fit for a header"))
     }
 
     /// An answer with the headers that every one has.
@@ -127,6 +121,11 @@ impl Exchange {
     pub fn request_id_header(&self) -> HeaderValue {
         HeaderValue::try_from(&self.request_id).expect("a sane id is fit for a header")
     }
+}
+
+/// The header that says by what a body may be compressed (RFC 9110, section 15.5.16).
+pub fn codings_taken() -> (HeaderName, HeaderValue) {
+    (header::ACCEPT_ENCODING, HeaderValue::from_static("zstd, gzip"))
 }
 
 impl Spelling for Exchange {

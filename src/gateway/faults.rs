@@ -1,20 +1,29 @@
-//! What is wrong with a request: what is found here while it is read, and what its service finds in what could be read.
+//! The faults of a request: those found here while it is read, and those that its service finds in the readable part.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::error::{Code, Error, Form, Left, Violations, together};
 
-/// What is found wrong with a request. Clones are one and the same.
+/// The faults found in a request. Clones are one and the same.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     form: Form,
     faults: Arc<Mutex<Violations>>,
     line: Arc<OnceLock<Line>>,
     failure: Arc<OnceLock<Status>>,
+    unfit: Arc<OnceLock<Unfit>>,
+}
+
+/// A body that is of no kind that the route takes.
+#[derive(Debug)]
+struct Unfit {
+    /// The header that says what it takes.
+    taken: (HeaderName, HeaderValue),
+    refusal: Status,
 }
 
 /// The line that a stream ends with, for its faults.
@@ -26,12 +35,12 @@ struct Line {
 }
 
 impl Faults {
-    /// What is said of it to those who do the work.
+    /// The form in which the service learns of the faults.
     pub fn form(&self) -> Form {
         self.form.clone()
     }
 
-    /// Keeps the faults of a request that goes on to its service.
+    /// Keeps the faults of a request that continues to its service.
     pub fn keep(&self, faults: &Violations) {
         if !faults.is_empty() {
             self.form.spoil();
@@ -39,12 +48,12 @@ impl Faults {
         }
     }
 
-    /// Whether there are such.
+    /// Returns whether there are such.
     pub fn has_faults(&self) -> bool {
         !self.faults.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Keeps why there is no message, and says as much as its service need know.
+    /// Keeps why there is no message, and passes on as much as its service needs.
     pub fn end(&self, error: Error) -> Status {
         if error.code() == Code::ValidationFailed {
             self.keep(&error.into_violations());
@@ -53,10 +62,11 @@ impl Faults {
         self.fail(error)
     }
 
-    /// Keeps the faults of a line. The message that is made of it, which is at this place of the stream, goes on to the service, and nothing behind it.
-    pub fn end_at(&self, place: i64, number: Option<u64>, faults: Violations) {
+    /// Keeps the faults of a line. The message that is made of it, which is at this position of the stream, continues to the service, and
+    /// nothing after it.
+    pub fn end_at(&self, position: i64, number: Option<u64>, faults: Violations) {
         let _ = self.line.set(Line { number, faults });
-        self.form.end_at(place);
+        self.form.end_at(position);
     }
 
     /// The same of a line that no message can be made of.
@@ -76,9 +86,27 @@ impl Faults {
         if has_left { Left::status() } else { status }
     }
 
-    /// What is told of a request that was answered with this failure: what is wrong with the request comes before what the service, or a layer
-    /// before it, made of it.
-    pub fn told(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
+    /// Keeps that the body cannot be read, for its media type or its coding. Its service is asked all the same, since who calls is reported before.
+    pub fn keep_unfit(&self, taken: (HeaderName, HeaderValue), error: Error) {
+        self.form.spoil();
+        let _ = self.unfit.set(Unfit { taken, refusal: error.into() });
+    }
+
+    /// The refusal of such a body, in place of its messages.
+    pub fn unfit(&self) -> Option<Status> {
+        let refusal = self.unfit.get()?.refusal.clone();
+        let _ = self.failure.set(refusal.clone());
+        Some(refusal)
+    }
+
+    /// The header that says what the route takes instead of such a body.
+    pub fn taken_instead(&self) -> Option<(HeaderName, HeaderValue)> {
+        self.unfit.get().map(|unfit| unfit.taken.clone())
+    }
+
+    /// Returns the failure to send for a request that was answered with this one: faults of the request come before the failure of the
+    /// service, or of a layer before it.
+    pub fn reported(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
         let metadata = || answered.metadata().clone().into_headers();
         match self.failure(Some(&answered), spell) {
             Some(failure) => with_metadata(failure, metadata()),
@@ -94,6 +122,10 @@ impl Faults {
     fn failure(&self, answered: Option<&Status>, spell: impl Fn(&str) -> String) -> Option<Status> {
         if let Some(failure) = self.failure.get() {
             return Some(failure.clone());
+        }
+        // The faults of the head of a stream may be found before its messages are asked for.
+        if let Some(unfit) = self.unfit.get().filter(|_| answered.is_some_and(|answered| answered.code() == tonic::Code::InvalidArgument)) {
+            return Some(unfit.refusal.clone());
         }
         let of_request = together(&self.faults.lock().unwrap_or_else(PoisonError::into_inner), answered, &spell);
         of_request
@@ -129,8 +161,8 @@ mod tests {
         faults
     }
 
-    fn told(found: &Faults, answered: Error) -> String {
-        found.told(answered.into(), str::to_owned).message().to_owned()
+    fn reported(found: &Faults, answered: Error) -> String {
+        found.reported(answered.into(), str::to_owned).message().to_owned()
     }
 
     #[test]
@@ -138,14 +170,14 @@ mod tests {
         let found = Faults::default();
         assert!(found.instead(&HeaderMap::new(), str::to_owned).is_none() && !found.has_faults());
         found.end_at(3, Some(4), faults("line"));
-        assert_eq!(told(&found, Form::refusal()), "line: line 4: is wrong");
+        assert_eq!(reported(&found, Form::refusal()), "line: line 4: is wrong");
         assert!(found.form().ends_at(3) && !found.form().is_spoilt(), "what came before the line is done");
-        assert_eq!(told(&found, Error::unavailable("away")), "away");
+        assert_eq!(reported(&found, Error::unavailable("away")), "away");
         found.keep(&faults("head"));
-        assert_eq!(told(&found, Form::refusal()), "head: is wrong");
+        assert_eq!(reported(&found, Form::refusal()), "head: is wrong");
         assert!(found.has_faults() && found.form().is_spoilt());
         let _ = found.end(Error::new(Code::PayloadTooLarge, "too large"));
-        assert_eq!(told(&found, Form::refusal()), "too large");
+        assert_eq!(reported(&found, Form::refusal()), "too large");
     }
 
     #[test]
@@ -153,6 +185,6 @@ mod tests {
         let found = Faults::default();
         found.keep(&faults("If-Match"));
         assert_eq!(found.end(Error::invalid("body", "invalid_json", "is no JSON")).message(), Form::refusal().message());
-        assert_eq!(told(&found, Error::invalid("other", "invalid", "x")), "The request has 3 faults.");
+        assert_eq!(reported(&found, Error::invalid("other", "invalid", "x")), "The request has 3 faults.");
     }
 }

@@ -1,4 +1,4 @@
-//! Bounds on the request line and the headers, below those of the HTTP library, which answers to what is past its own without a document.
+//! Limits of the request line and the headers, below those of the HTTP library, which answers without a document.
 
 use http::request::Parts;
 
@@ -26,8 +26,7 @@ pub fn check(request: &Parts) -> Result<()> {
 
 /// The refusal of a request whose path and query are too long.
 pub fn uri_too_long() -> Error {
-    let message =
-        format!("The path and the query are longer than {MAX_URI_BYTES} bytes together. A long filter fits where it stands in a body.");
+    let message = format!("The path and the query are longer than {MAX_URI_BYTES} bytes together. Send a long filter in a body.");
     Error::new(Code::UriTooLong, message).with("limit_bytes", MAX_URI_BYTES)
 }
 

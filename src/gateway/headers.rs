@@ -10,7 +10,7 @@ use crate::error::Violations;
 /// The metadata by which a service sets the HTTP status of a success: 200, 201, 202 or 204.
 const HTTP_CODE: &str = "x-http-code";
 
-/// The headers of a request that a service gets to see, and those that are misspelt. All others stay outside, so that nobody can forge what is said
+/// The headers of a request that a service gets, and the misspelt ones. All others stay outside, so that nobody can forge the metadata
 /// between layers.
 const PASSED_ON: [&str; 13] = [
     "accept-language",
@@ -42,10 +42,12 @@ const KEPT_BACK: [&str; 10] = [
     HTTP_CODE,
 ];
 
-/// What `X-Request-Timeout` must be.
+/// The rule for `X-Request-Timeout`.
 pub const SECONDS: &str = "must be a number of seconds above 0, such as `2.5`";
+/// The same of `Grpc-Timeout`.
+pub const UNITS: &str = "must be 1 to 8 digits and one of the units H, M, S, m, u, n";
 
-/// The metadata of a call, and what is wrong with the headers.
+/// The metadata of a call, and the faults of its headers.
 pub fn to_metadata(headers: &HeaderMap) -> (HeaderMap, Violations) {
     let mut metadata = HeaderMap::with_capacity(headers.len());
     for name in PASSED_ON {
@@ -84,7 +86,7 @@ pub fn from_metadata(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, Optio
 /// The same of an answer of many messages.
 pub fn of_stream(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, StatusCode) {
     let (mut headers, status) = from_metadata(metadata, base_path);
-    // What reverse proxies understand, nginx and those like it: pass on each message as it comes.
+    // A header that reverse proxies understand, nginx and those like it: pass on each message as it comes.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     (headers, status.unwrap_or(StatusCode::OK))
 }
@@ -99,21 +101,21 @@ fn timeout(headers: &HeaderMap, faults: &mut Violations) -> Option<HeaderValue> 
         timeout
     });
     let in_units = only(headers, "grpc-timeout", "Grpc-Timeout", faults).map(|given| {
-        let is_one = is_grpc_timeout(given.as_bytes());
-        if !is_one {
-            faults.add("Grpc-Timeout", "invalid", "must be 1 to 8 digits and one of the units H, M, S, m, u, n");
+        if grpc_timeout(given).is_none() {
+            faults.add("Grpc-Timeout", "invalid", UNITS);
+            return None;
         }
-        is_one.then(|| given.clone())
+        Some(given.clone())
     });
     in_seconds.or(in_units).flatten()
 }
 
 /// The value of a header that may be given once.
-fn only<'h>(headers: &'h HeaderMap, name: &str, told: &str, faults: &mut Violations) -> Option<&'h HeaderValue> {
+fn only<'h>(headers: &'h HeaderMap, name: &str, reported: &str, faults: &mut Violations) -> Option<&'h HeaderValue> {
     let mut given = headers.get_all(name).iter();
     let first = given.next();
     if given.next().is_some() {
-        faults.add(told, "duplicate", "is given twice");
+        faults.add(reported, "duplicate", "is given twice");
         return None;
     }
     first
@@ -135,9 +137,23 @@ fn in_seconds(given: &HeaderValue) -> Option<HeaderValue> {
     Some(HeaderValue::try_from(text).expect("digits and a letter are fit for a header"))
 }
 
-fn is_grpc_timeout(value: &[u8]) -> bool {
-    let Some((unit, digits)) = value.split_last() else { return false };
-    b"HMSmun".contains(unit) && (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+/// The time that `Grpc-Timeout` says: at most 8 digits and a unit, as the specification of gRPC over HTTP/2 has it.
+pub fn grpc_timeout(given: &HeaderValue) -> Option<Duration> {
+    let given = given.to_str().ok()?;
+    let (digits, unit) = given.split_at(given.len().checked_sub(1)?);
+    if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -164,17 +180,17 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_told_in_the_form_of_grpc() {
-        let told = |name, value| {
+    fn a_timeout_is_reported_in_the_form_of_grpc() {
+        let reported = |name, value| {
             let (metadata, faults) = to_metadata(&headers(&[(name, value)]));
-            let told = metadata.get("grpc-timeout").map(|timeout| timeout.to_str().unwrap().to_owned());
-            assert_eq!(told.is_none(), faults.count() == 1, "{name}: {value}");
-            told
+            let reported = metadata.get("grpc-timeout").map(|timeout| timeout.to_str().unwrap().to_owned());
+            assert_eq!(reported.is_none(), faults.count() == 1, "{name}: {value}");
+            reported
         };
-        assert_eq!(told("x-request-timeout", "2.5").as_deref(), Some("2500m"));
-        assert_eq!(told("x-request-timeout", "0.0001").as_deref(), Some("1m"));
-        assert_eq!(told("x-request-timeout", "100000").as_deref(), Some("100000S"));
-        assert_eq!(told("grpc-timeout", "3S").as_deref(), Some("3S"));
+        assert_eq!(reported("x-request-timeout", "2.5").as_deref(), Some("2500m"));
+        assert_eq!(reported("x-request-timeout", "0.0001").as_deref(), Some("1m"));
+        assert_eq!(reported("x-request-timeout", "100000").as_deref(), Some("100000S"));
+        assert_eq!(reported("grpc-timeout", "3S").as_deref(), Some("3S"));
         for (name, value) in [
             ("x-request-timeout", "0"),
             ("x-request-timeout", "-1"),
@@ -184,16 +200,27 @@ mod tests {
             ("grpc-timeout", "123456789S"),
             ("grpc-timeout", "S"),
         ] {
-            assert_eq!(told(name, value), None, "{name}: {value}");
+            assert_eq!(reported(name, value), None, "{name}: {value}");
         }
         let faults = |given: &[(&'static str, &'static str)]| to_metadata(&headers(given)).1.count();
         assert_eq!(faults(&[("x-request-timeout", "0"), ("grpc-timeout", "S")]), 2, "one hides no other");
     }
 
     #[test]
-    fn a_location_is_told_as_callers_reach_it() {
-        for (given, told) in [("/v1/x", "/base/v1/x"), ("https://other.example/x", "https://other.example/x")] {
-            assert_eq!(from_metadata(&headers(&[("location", given)]), "/base").0["location"], told);
+    fn a_timeout_is_read_as_the_specification_has_it() {
+        let read = |given: &str| grpc_timeout(&HeaderValue::from_bytes(given.as_bytes()).unwrap());
+        assert_eq!(read("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(read("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(read("99999999u"), Some(Duration::from_micros(99_999_999)));
+        for wrong in ["", "S", "1", "+1S", "100000000S", "1x", "1é", "-1S"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_location_is_reported_as_callers_reach_it() {
+        for (given, reported) in [("/v1/x", "/base/v1/x"), ("https://other.example/x", "https://other.example/x")] {
+            assert_eq!(from_metadata(&headers(&[("location", given)]), "/base").0["location"], reported);
         }
     }
 

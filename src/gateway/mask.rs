@@ -1,12 +1,12 @@
-//! The paths of update masks: as callers spell them, and those that a body stands for (AIP-134): what it names, and of a message within it what that
-//! names.
+//! The paths of update masks: in the spelling of callers, and those that a body implies (AIP-134): its members, and those of messages
+//! within it.
 
 use serde_json::{Map, Value};
 
 use super::json::{Cardinality, Field, Schema, Shape};
 
-/// A path that a caller has given, in proto names. What comes behind them may be the name of a member of a free-form object, and is kept. A path that
-/// leads to no field is kept as it was sent: so it is told.
+/// A path from the caller, in proto names. The parts behind it may be the name of a member of a free-form object, and are kept. A path that
+/// leads to no field is kept as it was sent, and so reported.
 pub fn in_proto_names(schema: &Schema, message: usize, path: &str) -> String {
     let mut inside = Some(message);
     let mut names = Vec::new();
@@ -22,7 +22,7 @@ pub fn in_proto_names(schema: &Schema, message: usize, path: &str) -> String {
     names.join(".")
 }
 
-/// The paths of a body, of whose message these members are named. A message that is empty, or `null`, is named itself.
+/// The paths of a body that names these members of its message. A message that is empty, or `null`, is named itself.
 pub fn inner(schema: &Schema, message: usize, named: Vec<String>, body: &[u8]) -> Vec<String> {
     let has_messages = named.iter().any(|name| message_at(schema, message, name).is_some());
     match serde_json::from_slice::<Map<String, Value>>(body) {

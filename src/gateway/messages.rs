@@ -24,6 +24,10 @@ type Messages = BoxStream<'static, Result<DynamicMessage, Status>>;
 /// The messages of a request. Nothing is read before the first is asked for.
 pub fn messages(target: Target, form: Form, content_type: String, reading: Reading, found: Faults) -> Messages {
     let sends_many = target.binding.rpc.client_streaming;
+    if found.taken_instead().is_some() {
+        // Only now is it said why, for whoever asks for the message.
+        return stream::once(async move { Err(found.unfit().unwrap_or_else(refusal)) }).boxed();
+    }
     if sends_many && found.has_faults() {
         return stream::once(std::future::ready(Err(refusal()))).boxed();
     }
@@ -59,13 +63,13 @@ pub fn messages(target: Target, form: Form, content_type: String, reading: Readi
         };
         return stream::once(document).flat_map(|messages| stream::iter(messages.into_iter().flatten())).boxed();
     }
-    let (mut failed, mut place) = (false, 0);
+    let (mut failed, mut position) = (false, 0);
     let messages = reading.lines().then(move |read| {
         let (target, found) = (Arc::clone(&target), found.clone());
-        place += 1;
+        position += 1;
         async move {
             match read {
-                Ok((number, text)) => line(target, found, (place, Some(number)), text).await,
+                Ok((number, text)) => line(target, found, (position, Some(number)), text).await,
                 Err(error) => [Some(Err(found.fail(error))), None],
             }
         }
@@ -103,7 +107,7 @@ fn pieces(target: Target, content_type: String, body: Body) -> impl Stream<Item 
 async fn line(
     target: Arc<Target>,
     found: Faults,
-    (place, number): (i64, Option<u64>),
+    (position, number): (i64, Option<u64>),
     text: Bytes,
 ) -> [Option<Result<DynamicMessage, Status>>; 2] {
     let numbered = Arc::clone(&target);
@@ -117,11 +121,11 @@ async fn line(
     if faults.is_empty() {
         return [Some(Ok(message)), None];
     }
-    found.end_at(place, number, faults);
+    found.end_at(position, number, faults);
     [Some(Ok(message)), Some(Err(refusal()))]
 }
 
-/// What a service gets in place of a message; the faults are told by whoever has found them.
+/// The message that a service gets instead of an unreadable one; the faults are reported by those who found them.
 fn refusal() -> Status {
     crate::error::Form::refusal().into()
 }

@@ -1,64 +1,64 @@
-//! Headers that were probably meant to protect a change. A header that is not known is passed over, as HTTP has it, and who misspells one of these
-//! would believe to be protected. By REST they are passed on all the same, and refused where those of gRPC are.
+//! Headers that were probably meant to protect a change. An unknown header is ignored, as HTTP has it, and a caller who misspells one of
+//! these would believe to be protected. By REST they are passed on all the same, and refused where those of gRPC are.
 
 use crate::error::Violations;
 use crate::limits::answers::{COMPARED_NAME, MAX_COMPARED_NAME};
 
-/// What protects a request: a header, or a member of the request that is no header.
+/// Finds misspelt guards of a request: a header, or a member of the request sent as a header.
 struct Protecting {
     /// Its letters and digits.
     letters: &'static str,
-    /// What no other header has within its name, so that one which has it means this.
+    /// A part of the name that no other header has, so that a name with it means this one.
     stems: &'static [&'static str],
-    /// What is told of a name that means it.
-    told: &'static str,
+    /// The description for a name that means it.
+    reported: &'static str,
 }
 
 const PROTECTING: [Protecting; 11] = [
-    Protecting { letters: "idempotencykey", stems: &["idemp", "idemkey"], told: "is not known; did you mean `Idempotency-Key`?" },
-    Protecting { letters: "ifmatch", stems: &["ifmatch"], told: "is not known; did you mean `If-Match`?" },
-    Protecting { letters: "ifnonematch", stems: &["ifnonematch"], told: "is not known; did you mean `If-None-Match`?" },
+    Protecting { letters: "idempotencykey", stems: &["idemp", "idemkey"], reported: "is unknown; did you mean `Idempotency-Key`?" },
+    Protecting { letters: "ifmatch", stems: &["ifmatch"], reported: "is unknown; did you mean `If-Match`?" },
+    Protecting { letters: "ifnonematch", stems: &["ifnonematch"], reported: "is unknown; did you mean `If-None-Match`?" },
     Protecting {
         letters: "ifunmodifiedsince",
         stems: &["ifunmodified"],
-        told: "is not known; `If-Unmodified-Since` cannot be kept, and `If-Match` says at which version the thing must be",
+        reported: "is unknown; `If-Unmodified-Since` is not supported, and `If-Match` names the expected version",
     },
-    Protecting { letters: "requesttimeout", stems: &["requesttimeout"], told: "is not known; did you mean `X-Request-Timeout`?" },
-    Protecting { letters: "grpctimeout", stems: &["grpctimeout"], told: "is not known; did you mean `Grpc-Timeout`?" },
+    Protecting { letters: "requesttimeout", stems: &["requesttimeout"], reported: "is unknown; did you mean `X-Request-Timeout`?" },
+    Protecting { letters: "grpctimeout", stems: &["grpctimeout"], reported: "is unknown; did you mean `Grpc-Timeout`?" },
     Protecting {
         letters: "dryrun",
         stems: &["dryrun"],
-        told: "is not known; a dry run is asked for by `dryRun` in the query or, by gRPC, by `dry_run` in the message",
+        reported: "is unknown; a dry run is requested by `dryRun` in the query or, by gRPC, by `dry_run` in the message",
     },
     Protecting {
         letters: "expectedversion",
         stems: &["expectedversion"],
-        told: "is no header; `expected_version` is a member of the requests that have one, and by REST `If-Match` says the same",
+        reported: "is not a header; `expected_version` is a member of the requests that have one, and by REST `If-Match` says the same",
     },
     Protecting {
         letters: "expectedcount",
         stems: &["expectedcount"],
-        told: "is no header; `expected_count` is a member of the requests that have one, by REST in the body",
+        reported: "is not a header; `expected_count` is a member of the requests that have one, by REST in the body",
     },
     Protecting {
         letters: "maxobjects",
         stems: &["maxobjects"],
-        told: "is no header; `max_objects` is a member of the requests that have one, by REST in the body",
+        reported: "is not a header; `max_objects` is a member of the requests that have one, by REST in the body",
     },
     Protecting {
         letters: "previewtoken",
         stems: &["previewtoken"],
-        told: "is no header; `preview_token` is a member of the requests that have one, by REST in the body or in the query",
+        reported: "is not a header; `preview_token` is a member of the requests that have one, by REST in the body or in the query",
     },
 ];
 
-/// Words that are members of requests which decide what is done to whom, and too common to be looked for within a name.
+/// Words that are members of requests with a large effect, and too common to be searched for within a name.
 const WORDS: [(&[&str], &str); 2] = [
-    (&["mode", "deletemode"], "is no header; `mode` is a member of the requests that have one, by REST in the query"),
-    (&["tenant"], "is no header; `tenant` is that of the key, and by REST part of the paths that have one"),
+    (&["mode", "deletemode"], "is not a header; `mode` is a member of the requests that have one, by REST in the query"),
+    (&["tenant"], "is not a header; `tenant` is that of the key, and by REST part of the paths that have one"),
 ];
 
-/// What stands before such a word and says whose it is.
+/// A prefix of such a word that names its owner.
 const OWNERS: [&str; 2] = ["x", "offboard"];
 
 /// The headers that are spelt right, and one that answers have and a caller may send back.
@@ -73,10 +73,10 @@ const KNOWN: [&str; 8] = [
     "idempotent-replayed",
 ];
 
-/// A name of so many letters may have one that is wrong, one of twice as many two.
+/// A name of so many letters may have one wrong letter, one of twice as many two.
 const LETTERS_FOR_A_SLIP: usize = 7;
 
-/// What is wrong with a header of this name, in lower case, if it was probably meant to protect.
+/// The fault of a header with this name, in lower case, if it was probably meant to protect.
 pub fn fault_of(name: &str) -> Option<&'static str> {
     if name.len() > MAX_COMPARED_NAME {
         COMPARED_NAME.reached();
@@ -88,7 +88,7 @@ pub fn fault_of(name: &str) -> Option<&'static str> {
     let is_part = |c: char| !c.is_ascii_alphanumeric();
     let all = name.replace(is_part, "");
     let letters = all.as_str();
-    // A name may have others before its own, as `X-App-If-Macth` has: it is looked at from the beginning of each of its words.
+    // A name may have others before its own, as `X-App-If-Macth` has: it is compared from the beginning of each of its words.
     let words = || name.split(is_part).filter(|word| !word.is_empty());
     let tails = || {
         words().scan(letters, |left, word| {
@@ -101,16 +101,16 @@ pub fn fault_of(name: &str) -> Option<&'static str> {
         protecting.stems.iter().any(|stem| letters.contains(stem)) || tails().any(|tail| is_nearly(tail, protecting.letters))
     };
     if let Some(protecting) = PROTECTING.iter().find(is_meant) {
-        return Some(protecting.told);
+        return Some(protecting.reported);
     }
     let own: String = words().skip_while(|word| OWNERS.contains(word)).collect();
-    WORDS.iter().find(|(names, _)| names.contains(&own.as_str())).map(|(_, told)| *told)
+    WORDS.iter().find(|(names, _)| names.contains(&own.as_str())).map(|(_, reported)| *reported)
 }
 
-/// Whether one text is the other but for a few slips.
+/// Returns whether one text is the other but for a few slips.
 fn is_nearly(letters: &str, meant: &str) -> bool {
     let slips = meant.len() / LETTERS_FOR_A_SLIP;
-    // Nearly every header is told apart by its length or this: a slip takes one letter away and brings another at most.
+    // Nearly every header is ruled out by its length or by this: a slip removes one letter and adds another at most.
     let apart = || (set_of(letters) ^ set_of(meant)).count_ones() as usize;
     letters.len().abs_diff(meant.len()) <= slips && apart() <= 2 * slips && strsim::damerau_levenshtein(letters, meant) <= slips
 }
@@ -120,11 +120,11 @@ fn set_of(letters: &str) -> u32 {
     letters.bytes().filter(u8::is_ascii_lowercase).fold(0, |set, letter| set | 1 << (letter - b'a'))
 }
 
-/// What is wrong with headers of these names.
+/// The faults of headers of these names.
 pub fn faults<'n>(names: impl Iterator<Item = &'n str>) -> Violations {
     let mut faults = Violations::new();
-    for (name, told) in names.filter_map(|name| Some((name, fault_of(name)?))) {
-        faults.add(name, "unknown_header", told);
+    for (name, reported) in names.filter_map(|name| Some((name, fault_of(name)?))) {
+        faults.add(name, "unknown_header", reported);
     }
     faults
 }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_that_was_probably_meant_to_protect_is_told() {
+    fn a_header_that_was_probably_meant_to_protect_is_reported() {
         for (meant, names) in [
             (
                 "Idempotency-Key",
@@ -194,11 +194,11 @@ mod tests {
             ("tenant", &["tenant", "x-tenant", "offboard-tenant"]),
         ] {
             for name in names {
-                assert!(fault_of(name).is_some_and(|told| told.contains(&format!("`{meant}`"))), "{name}");
+                assert!(fault_of(name).is_some_and(|reported| reported.contains(&format!("`{meant}`"))), "{name}");
             }
         }
-        let told = faults(["accept", "x-dry-run", "if_match"].into_iter());
-        assert_eq!(told.as_slice().iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["x-dry-run", "if_match"]);
+        let reported = faults(["accept", "x-dry-run", "if_match"].into_iter());
+        assert_eq!(reported.as_slice().iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["x-dry-run", "if_match"]);
     }
 
     /// The names of the IANA registry of HTTP fields that have anything in common with ours, and what proxies, meshes, browsers and gRPC libraries add.

@@ -8,6 +8,7 @@
 mod accept;
 mod annotations;
 mod answering;
+mod answers;
 mod binding;
 mod bodies;
 mod body;
@@ -22,7 +23,7 @@ mod headers;
 mod json;
 mod mask;
 mod messages;
-pub mod misspelt;
+pub(crate) mod misspelt;
 mod opaque;
 pub mod openapi;
 mod pages;
@@ -32,13 +33,14 @@ mod plus;
 mod problem;
 mod raw;
 mod request;
-pub mod request_id;
+pub(crate) mod request_id;
 mod route;
 mod stream;
 mod template;
 #[cfg(test)]
 mod tests;
-pub mod version;
+pub(crate) mod version;
+mod window;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -56,31 +58,36 @@ use http_body::Body as _;
 use prost_reflect::DescriptorPool;
 use tower::Service;
 
+pub use self::answers::Answers;
 use self::binding::Binding;
 pub use self::binding::BuildError;
 pub use self::bodies::Bodies;
 use self::exchange::Exchange;
 pub use self::head::{check as check_head, headers_too_large, uri_too_long};
-pub use self::headers::{SECONDS, request_timeout};
+pub use self::headers::{SECONDS, UNITS, grpc_timeout, request_timeout};
 use self::pages::Pages;
 pub use self::plain::refusal;
 use self::plain::{PlainPaths, Refusals, refusal_as};
 use self::route::Router;
-use crate::error::Error;
+use crate::error::{Error, panic_text};
 use crate::limits::allowance::Allowance;
+use crate::limits::answers::FREE_RESPONSE_BYTES;
 use crate::limits::listeners::{PAGE_BYTES, PAGE_BYTES_AT_MOST};
 use crate::limits::memory::BodyMemory;
+use crate::limits::responses::{Cut, Responding, ResponseMemory};
 
 /// The settings of a gateway.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the service is reached from outside, such as `https://api.example.com/offboard`: what the links in problem documents begin with, and
-    /// whose path stands before every other path that an answer tells. Without it links are relative, as RFC 9457 allows.
+    /// The public URL, such as `https://api.example.com/offboard`: the beginning of the links in problem documents, whose path is prepended
+    /// to every other path in a response. Without it links are relative, as RFC 9457 allows.
     pub public_url: Option<String>,
     /// How large the body of a request may be and, where the body is a stream, how large a line of it, in bytes.
     pub max_body_bytes: usize,
     /// The memory for bodies.
     pub bodies: BodyMemory,
+    /// The memory for responses.
+    pub responses: ResponseMemory,
     /// The versions of the API that the header `Api-Version` may name, for the published document; any, if there are none.
     pub api_versions: Vec<String>,
 }
@@ -88,7 +95,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let bodies = BodyMemory::new(96 << 20, Duration::from_secs(5), Duration::from_secs(30));
-        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024, bodies, api_versions: Vec::new() }
+        let responses = ResponseMemory::new(48 << 20);
+        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024, bodies, responses, api_versions: Vec::new() }
     }
 }
 
@@ -97,14 +105,14 @@ impl Default for Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MatchedRoute(pub String);
 
-/// The REST door of a gRPC stack: a tower service that answers every request, also those that have no route.
+/// The REST listener of a gRPC stack: a tower service that answers every request, also those that have no route.
 #[derive(Clone, Debug)]
 pub struct Gateway<S> {
     shared: Arc<Shared>,
     stack: S,
 }
 
-/// What all requests have in common.
+/// The shared context of all requests.
 #[derive(Debug)]
 struct Shared {
     router: Router<Arc<Binding>>,
@@ -120,8 +128,8 @@ struct Shared {
 }
 
 impl<S> Gateway<S> {
-    /// Makes the routes of all rules in the descriptors. Fails where a rule cannot be obeyed: a path that is no template, a field that is not
-    /// there, a route that two RPCs claim.
+    /// Makes the routes of all rules in the descriptors. Fails if a rule is invalid: a path that is not a template, a missing field, a
+    /// route that two RPCs claim.
     pub fn new(descriptors: DescriptorPool, stack: S, options: Options) -> Result<Self, BuildError> {
         let (descriptors, free) = opaque::opaque(&descriptors)?;
         let base = options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
@@ -154,8 +162,23 @@ impl<S> Gateway<S> {
             binding: None,
             with_plus: Arc::default(),
             mask_is_made: Arc::default(),
+            responding: self.shared.options.responses.open(),
         }
     }
+}
+
+/// A response that is of bytes which are there anyway: among its extensions.
+#[derive(Clone, Copy, Debug)]
+struct Standing;
+
+/// The response, of which what is large is paid for until it is written.
+fn written(answer: Response<Body>, responding: &Responding, cut: Option<Cut>) -> Response<Body> {
+    let size = answer.body().size_hint().exact();
+    if answer.extensions().get::<Standing>().is_some() || size.is_some_and(|size| size <= FREE_RESPONSE_BYTES as u64) {
+        return answer;
+    }
+    let fails = |error: Error| Err(axum::Error::new(error));
+    answer.map(|body| Body::new(responding.written(body, fails, cut)))
 }
 
 impl<S, B> Service<Request<B>> for Gateway<S>
@@ -180,11 +203,14 @@ where
         let exchange = self.exchange(request.uri().path(), request.headers());
         let stack = self.stack.clone();
         let is_head = request.method() == Method::HEAD;
+        let (responding, cut) = (exchange.responding.clone(), request.extensions().get::<Cut>().cloned());
         Box::pin(async move {
             let after_panic = exchange.clone();
             let answer = AssertUnwindSafe(exchange.answer(stack, request.map(Body::new))).catch_unwind().await;
-            let answer = answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(panic_message(panic.as_ref()))));
-            let answer = compression::compressed(answer, coding);
+            let answer =
+                answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(format!("panic: {}", panic_text(panic.as_ref())))));
+            let answer = written(answer, &responding, cut);
+            let answer = compression::compressed(answer, coding, &responding);
             Ok(if is_head { without_body(answer) } else { answer })
         })
     }
@@ -197,10 +223,4 @@ fn without_body(mut answer: Response<Body>) -> Response<Body> {
         answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     answer.map(|_| Body::empty())
-}
-
-/// What a panic said, for the log.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", message.unwrap_or("without a message"))
 }

@@ -1,7 +1,8 @@
 //! Free-form JSON as bytes: descriptors in which each field of `google.protobuf.Struct`, `Value` or `ListValue` is one of `bytes`.
 //!
-//! The two look the same on the wire: a tag, a length and the content. As messages, free-form values would be a tree with a node for each of
-//! them, tens of times as large as what the caller sent; as bytes they are read and written in one pass ([`Builder`](crate::proto::object::Builder)).
+//! The two look the same on the wire: a tag, a length and the content. As messages, free-form values would be a tree with a node for each
+//! of them, tens of times as large as the request; as bytes they are read and written in one pass
+//! ([`Builder`](crate::proto::object::Builder)).
 
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, ReflectMessage, Value};
@@ -17,7 +18,7 @@ const OPTIONAL: i32 = 1;
 pub fn opaque(pool: &DescriptorPool) -> Result<(DescriptorPool, FreeForm), BuildError> {
     let failed = |error: &dyn std::fmt::Display| BuildError::Descriptors(error.to_string());
     let mut free = FreeForm::new();
-    // With its own descriptors, options that are extensions stay what they are.
+    // With its own descriptors, options that are extensions are kept.
     let Some(set) = pool.get_message_by_name("google.protobuf.FileDescriptorSet") else { return Ok((pool.clone(), free)) };
     let mut set = DynamicMessage::decode(set, pool.encode_to_vec().as_slice()).map_err(|error| failed(&error))?;
     for file in messages(&mut set, "file") {

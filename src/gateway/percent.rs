@@ -1,4 +1,5 @@
-//! Percent-encoding (RFC 3986, section 2.1), read strictly: what is malformed or not UTF-8 is a fault of the caller, and never guessed at.
+//! Percent-encoding (RFC 3986, section 2.1), read strictly: malformed text, or text that is not UTF-8, is a fault of the caller, and never
+//! guessed at.
 
 use std::borrow::Cow;
 
@@ -8,7 +9,7 @@ pub struct Malformed;
 
 /// How the places that carry percent-encoded text differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum UriPart {
     /// One segment of a path.
     Segment,
     /// Several segments of a path: a `%2F` stays as it is.
@@ -18,8 +19,8 @@ pub enum Place {
 }
 
 /// Decodes; borrows where there is nothing to decode.
-pub fn decode(text: &str, place: Place) -> Result<Cow<'_, str>, Malformed> {
-    let plus_is_space = place == Place::Query;
+pub fn decode(text: &str, part: UriPart) -> Result<Cow<'_, str>, Malformed> {
+    let plus_is_space = part == UriPart::Query;
     if !text.bytes().any(|byte| byte == b'%' || (plus_is_space && byte == b'+')) {
         return Ok(Cow::Borrowed(text));
     }
@@ -30,7 +31,7 @@ pub fn decode(text: &str, place: Place) -> Result<Cow<'_, str>, Malformed> {
             b'%' => {
                 let (high, low) = (bytes.next().ok_or(Malformed)?, bytes.next().ok_or(Malformed)?);
                 let value = hex(high)? << 4 | hex(low)?;
-                if value == b'/' && place == Place::Segments {
+                if value == b'/' && part == UriPart::Segments {
                     decoded.extend([b'%', high, low]);
                 } else {
                     decoded.push(value);
@@ -53,16 +54,16 @@ mod tests {
 
     #[test]
     fn each_place_has_its_rule() {
-        assert_eq!(decode("a%2Fb+c%C3%A9", Place::Segment).unwrap(), "a/b+cé");
-        assert_eq!(decode("a%2fb/%41", Place::Segments).unwrap(), "a%2fb/A");
-        assert_eq!(decode("a+b%2B", Place::Query).unwrap(), "a b+");
-        assert!(matches!(decode("plain", Place::Query), Ok(Cow::Borrowed("plain"))));
+        assert_eq!(decode("a%2Fb+c%C3%A9", UriPart::Segment).unwrap(), "a/b+cé");
+        assert_eq!(decode("a%2fb/%41", UriPart::Segments).unwrap(), "a%2fb/A");
+        assert_eq!(decode("a+b%2B", UriPart::Query).unwrap(), "a b+");
+        assert!(matches!(decode("plain", UriPart::Query), Ok(Cow::Borrowed("plain"))));
     }
 
     #[test]
     fn what_is_malformed_is_refused() {
         for text in ["%", "%4", "%zz", "%+1", "%ff"] {
-            assert_eq!(decode(text, Place::Segment), Err(Malformed), "{text}");
+            assert_eq!(decode(text, UriPart::Segment), Err(Malformed), "{text}");
         }
     }
 }

@@ -10,13 +10,13 @@ use tonic::Status;
 
 use super::accept::weighted;
 use super::binding::Binding;
-use super::percent::{self, Place};
+use super::percent::{self, UriPart};
 use super::problem::{self, Problem};
 use super::request_id::{self, sane_or_new};
 use super::route::Router;
 use crate::error::Error;
 
-/// What refusals of a request look like.
+/// The form of refusals of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refusals {
     /// Problem documents.
@@ -68,7 +68,7 @@ impl PlainPaths {
 
     fn have(&self, path: &str) -> bool {
         let Some(path) = path.strip_prefix('/').filter(|_| !self.0.is_empty()) else { return false };
-        let given: Vec<_> = path.split('/').map(|segment| percent::decode(segment, Place::Segment).unwrap_or_default()).collect();
+        let given: Vec<_> = path.split('/').map(|segment| percent::decode(segment, UriPart::Segment).unwrap_or_default()).collect();
         self.0.iter().any(|first| first.len() <= given.len() && first.iter().zip(&given).all(|(one, other)| *one == **other))
     }
 }
@@ -77,7 +77,7 @@ fn segments(path: &str) -> Vec<String> {
     path.trim_matches('/').split('/').map(str::to_owned).collect()
 }
 
-/// What is left of a problem document. The field that a fault is in stands in its message too.
+/// The rest of a problem document. The field of a fault is in its message too.
 fn plain(mut document: Map<String, Value>) -> Value {
     let mut errors = document.remove("errors").unwrap_or_default();
     for error in errors.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -86,7 +86,7 @@ fn plain(mut document: Map<String, Value>) -> Value {
     json!({"errors": errors})
 }
 
-/// The answer to what is refused before it is anything to be routed, with the headers that it came with; `base` is as in [`Problem::new`].
+/// The response to a request that is refused before it can be routed, with its headers; `base` is as in [`Problem::new`].
 pub fn refusal(error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
     refusal_as(Refusals::Problems, error, headers, base)
 }

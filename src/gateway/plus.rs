@@ -1,15 +1,15 @@
-//! The `+` of a query, which is a blank (HTML's form encoding), told to those who may have meant a plus sign.
+//! The `+` of a query, which is a space (HTML's form encoding), explained to those who may have meant a plus sign.
 
 use serde_json::{Map, Value};
 
-use super::percent::{Place, decode};
+use super::percent::{UriPart, decode};
 use crate::error::Code;
 
-/// What is told beside a fault of a value that had one.
+/// The hint beside a fault of a value that had a `+`.
 pub const HINT: &str = "in a query `+` is a blank; write `%2B` for a plus sign";
 
-/// Whether a value, still percent-encoded, can be meant in two ways: whoever writes blanks as `+` does not write them as `%20` as well, so the
-/// `+` beside a `%20` may be a plus sign that was not encoded.
+/// Returns whether a value, still percent-encoded, is ambiguous: a caller who writes spaces as `+` does not write them as `%20` as well, so
+/// the `+` beside a `%20` may be a plus sign that was not encoded.
 pub fn is_ambiguous(encoded: &str) -> bool {
     encoded.contains('+') && encoded.contains("%20")
 }
@@ -17,7 +17,7 @@ pub fn is_ambiguous(encoded: &str) -> bool {
 /// The parameters of a query in whose values a `+` stands.
 pub fn parameters(query: &str) -> Vec<String> {
     let with_plus = query.split('&').filter_map(|parameter| parameter.split_once('=')).filter(|(_, value)| value.contains('+'));
-    with_plus.filter_map(|(name, _)| decode(name, Place::Query).ok().map(|name| name.into_owned())).collect()
+    with_plus.filter_map(|(name, _)| decode(name, UriPart::Query).ok().map(|name| name.into_owned())).collect()
 }
 
 /// Adds the hint to the faults of a problem that lie in these parameters. Those that have it already stay as they are.
@@ -29,9 +29,9 @@ pub fn explain(document: &mut Map<String, Value>, parameters: &[String]) {
     };
     let Some(faults) = document.get_mut("errors").and_then(Value::as_array_mut) else { return };
     let count = faults.len();
-    let mut told = false;
+    let mut reported = false;
     for fault in faults.iter_mut().filter(|fault| is_meant(fault)) {
-        told = true;
+        reported = true;
         for member in ["message", "description"] {
             if let Some(Value::String(text)) = fault.get_mut(member)
                 && !text.contains(HINT)
@@ -41,7 +41,7 @@ pub fn explain(document: &mut Map<String, Value>, parameters: &[String]) {
             }
         }
     }
-    if let (true, 1, Some(Value::String(detail))) = (told, count, document.get_mut("detail"))
+    if let (true, 1, Some(Value::String(detail))) = (reported, count, document.get_mut("detail"))
         && !detail.contains(HINT)
     {
         // The caret of a filter points up from its own line.

@@ -10,14 +10,14 @@ use crate::error::{Code, DOMAIN, MemberKind};
 /// The media type of problem documents.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What is told of an `internal` failure: nothing.
+/// An `internal` failure reveals nothing.
 const INTERNAL: &str = "Something unexpected happened; the request id finds it in the service's log.";
 
 /// How the names of a request are spelled for its caller.
 pub trait Spelling {
     /// The path of a fault.
     fn field(&self, path: &str) -> String;
-    /// A name that stands in what is said of the fault at this path.
+    /// A name in the description of the fault at this path.
     fn name(&self, fault: &str, name: &str) -> String;
 }
 
@@ -31,7 +31,7 @@ impl<F: Fn(&str) -> String> Spelling for F {
     }
 }
 
-/// A failure as HTTP tells it.
+/// A failure in the form of HTTP.
 #[derive(Debug)]
 pub struct Problem {
     /// The HTTP status.
@@ -43,13 +43,17 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Makes the problem of a status. `base` stands before the paths of the error reference, and is empty where the public URL is not known;
+    /// Makes the problem of a status. `base` is the prefix of the paths of the error reference, and is empty without a public URL;
     /// `spelling` is that of the caller.
     pub fn new(status: &Status, request_id: &str, base: &str, spelling: &impl Spelling) -> Problem {
         let details = status.get_error_details();
         let own = details.error_info().filter(|info| info.domain == DOMAIN).and_then(|info| Code::from_reason(&info.reason));
-        let code = own.unwrap_or_else(|| Code::from_grpc(status.code()));
-        let http = StatusCode::from_u16(code.http()).expect("the catalogue holds HTTP statuses");
+        let code = own.unwrap_or_else(|| match status.code() {
+            // The path has a route and its method, and no service behind it.
+            tonic::Code::Unimplemented => Code::NotFound,
+            other => Code::from_grpc(other),
+        });
+        let http = StatusCode::from_u16(code.http()).expect("the catalogue contains HTTP statuses");
         let detail = detail(code, status, &details, spelling);
         let request_id = details.request_info().map(|info| info.request_id.as_str()).filter(|id| !id.is_empty()).unwrap_or(request_id);
 
@@ -104,7 +108,7 @@ fn members(code: Code, details: &ErrorDetails) -> Map<String, Value> {
     given.collect()
 }
 
-/// Every fault of the request; where there is none, the failure itself, for callers who look only here.
+/// Every fault of the request; if there is none, the failure itself, for callers who read only this.
 fn errors(code: Code, detail: &str, details: &ErrorDetails, spelling: &impl Spelling) -> Value {
     let violations = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
     if violations.is_empty() {
@@ -141,8 +145,8 @@ fn headers(status: StatusCode, details: &ErrorDetails) -> HeaderMap {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     let delay = details.retry_info().and_then(|info| info.retry_delay).map(|delay| delay.as_millis().div_ceil(1000).max(1) as u64);
-    let told = || details.error_info().and_then(|info| info.metadata.get("retry_after")?.parse().ok());
-    if let Some(seconds) = delay.or_else(told) {
+    let reported = || details.error_info().and_then(|info| info.metadata.get("retry_after")?.parse().ok());
+    if let Some(seconds) = delay.or_else(reported) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     headers
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_in_the_spelling_of_the_caller() {
+    fn every_fault_is_reported_in_the_spelling_of_the_caller() {
         let fault = |field: &str| Violation { field: field.to_owned(), code: "too_long".into(), description: "must be short".to_owned() };
         let document = problem(&Error::validation([fault("a_b"), fault("c[1]")].into_iter().collect()).into()).document;
         assert_eq!(

@@ -10,7 +10,7 @@ use tonic::Status;
 use super::binding::{Binding, BodyRule};
 use super::exchange::Exchange;
 
-/// What bytes are of which nobody said what they are.
+/// The media type of bytes that nobody has declared.
 const BYTES: &str = "application/octet-stream";
 
 /// The numbers of the fields of an `HttpBody`.
@@ -20,8 +20,8 @@ const DATA: u32 = 2;
 /// Puts the body of a request into the message, or into the field of it that is the body.
 pub fn fill(binding: &Binding, message: &mut DynamicMessage, content_type: &str, data: Bytes) {
     let holder = match binding.body {
-        BodyRule::Field(place) => {
-            let field = &binding.rpc.schema.message(binding.rpc.input).fields[place];
+        BodyRule::Field(index) => {
+            let field = &binding.rpc.schema.message(binding.rpc.input).fields[index];
             message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message")
         }
         _ => message,
@@ -33,7 +33,7 @@ pub fn fill(binding: &Binding, message: &mut DynamicMessage, content_type: &str,
 /// The media type and the bytes of an answer.
 pub fn read(binding: &Binding, message: &DynamicMessage) -> (HeaderValue, Bytes) {
     let field =
-        binding.response_body.map(|place| message.get_field(&binding.rpc.schema.message(binding.rpc.output).fields[place].descriptor));
+        binding.response_body.map(|index| message.get_field(&binding.rpc.schema.message(binding.rpc.output).fields[index].descriptor));
     let holder = field.as_deref().and_then(Value::as_message).unwrap_or(message);
     let content_type = holder.get_field_by_number(CONTENT_TYPE);
     let content_type = content_type.as_deref().and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -47,8 +47,8 @@ pub fn declared(given: Option<&HeaderValue>) -> String {
     given.and_then(|value| value.to_str().ok()).unwrap_or(BYTES).to_owned()
 }
 
-/// The bytes of a stream of answers, behind those of the first, which decided what they are. A failure breaks the connection off: there is no
-/// other way left to tell of it.
+/// The bytes of a stream of responses, after those of the first, which decided its form. A failure breaks the connection off: there is no
+/// other way left to report it.
 pub fn rest(exchange: Exchange, first: Bytes, messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static) -> Body {
     let rest = messages.map(move |message| match (message, &exchange.binding) {
         (Ok(message), Some(binding)) => Ok(read(binding, &message).1),

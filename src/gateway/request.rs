@@ -1,4 +1,5 @@
-//! The request message, from the three places that it comes from: the path, the query and the body. The faults of all three are told at once.
+//! The request message, from the three places that it comes from: the path, the query and the body. The faults of all three are reported at
+//! once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
-use super::json::{Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text, with_readable_numbers};
-use super::percent::{Place, decode};
+use super::json::{BELONGS, Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text, with_readable_numbers};
+use super::percent::{UriPart, decode};
 use super::{mask, plus, raw};
 use crate::error::{Error, Form, Violation, Violations, cut, nearest};
 
-/// What a request says outside of its body.
+/// The parts of a request outside of its body.
 #[derive(Debug)]
 pub struct Target {
     /// The rule that it is read by.
@@ -25,15 +26,15 @@ pub struct Target {
     pub query: Option<String>,
     /// The version that its resource must be at, by `If-Match`.
     pub expected_version: Option<i64>,
-    /// Whether its update mask is made of what its body names.
+    /// True if its update mask is made of what its body names.
     pub mask_is_made: Arc<AtomicBool>,
-    /// What its service is told besides its message.
+    /// The metadata that its service gets besides its message.
     pub form: Form,
 }
 
 impl Target {
-    /// Makes the request message with a body; an empty one is none, and refused where there must be one. Where there are faults, the message is what could be read; fails
-    /// where nothing of the body could be.
+    /// Makes the request message with a body; an empty body is none, and refused where one is required. If there are faults, the message is
+    /// the readable part; fails if nothing of the body was readable.
     pub fn message(&self, body: &[u8]) -> Result<(DynamicMessage, Violations), Error> {
         let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
         let mut violations = Violations::new();
@@ -44,7 +45,7 @@ impl Target {
         Ok((message, violations))
     }
 
-    /// What is wrong with a request before its body is read.
+    /// The faults of a request before its body is read.
     pub fn faults(&self) -> Violations {
         let mut violations = Violations::new();
         self.read_target(&mut DynamicMessage::new(self.binding.rpc.input().clone()), &mut violations);
@@ -54,9 +55,9 @@ impl Target {
     /// Says which line of the body a message is from.
     pub fn set_line(&self, message: &mut DynamicMessage, number: u64) {
         let rpc = &self.binding.rpc;
-        if let Some(place) = self.binding.line {
+        if let Some(index) = self.binding.line {
             message
-                .set_field(&rpc.schema.message(rpc.input).fields[place].descriptor, Value::I64(i64::try_from(number).unwrap_or(i64::MAX)));
+                .set_field(&rpc.schema.message(rpc.input).fields[index].descriptor, Value::I64(i64::try_from(number).unwrap_or(i64::MAX)));
         }
     }
 
@@ -77,7 +78,7 @@ impl Target {
         self.read_version(message, violations);
     }
 
-    /// Reads the body, and tells the members that it had, by their proto names; none if it is not what a body must be at all.
+    /// Reads the body, and reports the members that it had, by their proto names; none if it is not what a body must be at all.
     fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Result<Option<Vec<String>>, Error> {
         if let Some(fault) = byte_order_mark(body) {
             violations.add("body", "invalid_json", fault);
@@ -87,8 +88,8 @@ impl Target {
         let rpc = &self.binding.rpc;
         let schema = &*rpc.schema;
         if body.is_empty() {
-            let BodyRule::Field(place) = self.binding.body else { return Ok(Some(Vec::new())) };
-            let Fault { code, description } = Fault::no_body(schema.message(rpc.input).fields[place].filled);
+            let BodyRule::Field(index) = self.binding.body else { return Ok(Some(Vec::new())) };
+            let Fault { code, description } = Fault::no_body(schema.message(rpc.input).fields[index].filled);
             violations.add("body", code, description);
             return Ok(None);
         }
@@ -112,18 +113,18 @@ impl Target {
             }
             BodyRule::Whole => {
                 let mut decoded = Decoder::new(schema, body, "").message(rpc.input, message);
-                self.form.tell_void(std::mem::take(&mut decoded.void));
+                self.form.report_void(std::mem::take(&mut decoded.void));
                 (self.named(rpc.input, &decoded, body), decoded.violations)
             }
-            BodyRule::Field(place) => {
-                let field = &schema.message(rpc.input).fields[place];
+            BodyRule::Field(index) => {
+                let field = &schema.message(rpc.input).fields[index];
                 root = field.descriptor.name();
                 let decoder = Decoder::new(schema, body, root);
                 match (&field.cardinality, &field.shape) {
                     (Cardinality::Single { .. }, Shape::Message(inner)) => {
                         let holder = message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message");
                         let mut decoded = decoder.message(*inner, holder);
-                        self.form.tell_void(std::mem::take(&mut decoded.void));
+                        self.form.report_void(std::mem::take(&mut decoded.void));
                         (self.named(*inner, &decoded, body), decoded.violations)
                     }
                     _ => (Vec::new(), decoder.field(field, message).violations),
@@ -140,10 +141,10 @@ impl Target {
 
     fn read_path(&self, message: &mut DynamicMessage, violations: &mut Violations) {
         let schema = &self.binding.rpc.schema;
-        for ((path, place), text) in self.binding.variables.iter().zip(&self.variables) {
+        for ((path, index), text) in self.binding.variables.iter().zip(&self.variables) {
             let field = schema.field_at(path);
             let name = schema.path_name(path);
-            let Ok(text) = decode(text, *place) else {
+            let Ok(text) = decode(text, *index) else {
                 violations.add(name, "invalid", "must be percent-encoded UTF-8");
                 continue;
             };
@@ -176,22 +177,26 @@ impl Target {
         let query = self.query.as_deref().unwrap_or_default();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let Ok(name) = decode(name, Place::Query) else {
+            if name.is_empty() {
+                violations.add("query", "unknown_parameter", "has a value without a name: a parameter is `name=value`");
+                continue;
+            }
+            let Ok(name) = decode(name, UriPart::Query) else {
                 violations.add(cut(name), "unknown_parameter", "must be percent-encoded UTF-8");
                 continue;
             };
             let Some(path) = self.parameter(&name) else {
                 let hint = self.meant(&name).map(|meant| format!("; did you mean `{meant}`?"));
                 let hint = hint
-                    .or_else(|| self.place_in_body(&name).map(|place| format!("; it goes into the body as `{place}`")))
+                    .or_else(|| self.place_in_body(&name).map(|index| format!("; it goes into the body as `{index}`")))
                     .unwrap_or_default();
                 let name = cut(&name);
-                let description = format!("`{name}` is no query parameter of this request{hint}");
+                let description = format!("unknown query parameter `{name}`{hint}");
                 violations.add(name, "unknown_parameter", description);
                 continue;
             };
             let encoded = text;
-            let Ok(text) = decode(encoded, Place::Query) else {
+            let Ok(text) = decode(encoded, UriPart::Query) else {
                 violations.add(name, "invalid", "must be percent-encoded UTF-8");
                 continue;
             };
@@ -246,8 +251,8 @@ impl Target {
         }
     }
 
-    /// Says of a member which a body, whose members are at `root`, must not have why it must not, where the resource has it; and that it belongs into
-    /// the query, where that has it: who has it in the body would take a dry run for one.
+    /// Describes why a body, whose members are at `root`, must not have a member that the resource has; and that it belongs into the query,
+    /// where the query has it: a caller with it in the body would expect a dry run.
     fn with_hint(&self, root: &str, mut fault: Violation) -> Violation {
         let name = within(root, &fault.field);
         if fault.code != "unknown_field" {
@@ -263,18 +268,21 @@ impl Target {
         if fault.description.contains(OWN) && (answered.is_some() || of_many().is_some()) {
             fault.description = "cannot be given here".to_owned();
         }
-        if !fault.description.contains("did you mean") {
+        if !fault.description.contains("did you mean") && !fault.description.contains(BELONGS) {
             let field = |path| self.binding.rpc.schema.field_at(&path).name.as_str();
-            if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)) {
+            // One within an object is not a parameter by a path, but its name may be one.
+            let last = name.rsplit('.').next().filter(|last| *last != name);
+            let by_its_name = || last.and_then(|last| self.parameter(last)).map(field);
+            if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)).or_else(by_its_name) {
                 // It is not one of the caller's own.
-                let told = fault.description.split("; ").next().unwrap_or_default();
-                fault.description = format!("{told}; `{parameter}` is a query parameter");
+                let reported = fault.description.split("; ").next().unwrap_or_default();
+                fault.description = format!("{reported}; `{parameter}` is a query parameter");
             }
         }
         fault
     }
 
-    /// Where it is said at which version the resource must be, for who has sent the version that it is at.
+    /// The place for the expected version, for callers who have sent the version of the resource.
     fn version_hint(&self, name: &str) -> String {
         let schema = &self.binding.rpc.schema;
         match (&self.binding.version, &self.binding.expected_version) {
@@ -285,26 +293,26 @@ impl Target {
         }
     }
 
-    /// The parameter that was probably meant by a name that is none, in the spelling of the service.
+    /// The parameter that a misspelt name probably means, in the spelling of the service.
     fn meant(&self, name: &str) -> Option<&str> {
         let rpc = &self.binding.rpc;
         let names = rpc.schema.message(rpc.input).fields.iter().map(|field| field.name.as_str());
         nearest(name, names.filter(|known| self.parameter(known).is_some()))
     }
 
-    /// Where a body may have what is no parameter, in proto names from the top of the request.
+    /// The place in a body for a member that is not a parameter, in proto names from the top of the request.
     fn place_in_body(&self, name: &str) -> Option<String> {
         let rpc = &self.binding.rpc;
-        let place = match self.binding.body {
+        let index = match self.binding.body {
             BodyRule::None => return None,
             BodyRule::Whole => {
                 let path = rpc.schema.resolve(rpc.input, name).filter(FieldPath::is_top)?;
                 let is_in_path = self.binding.variables.iter().any(|(variable, _)| *variable == path);
                 return (!is_in_path).then(|| rpc.schema.path_name(&path));
             }
-            BodyRule::Field(place) => place,
+            BodyRule::Field(index) => index,
         };
-        let field = &rpc.schema.message(rpc.input).fields[place];
+        let field = &rpc.schema.message(rpc.input).fields[index];
         let (Cardinality::Single { .. }, Shape::Message(inner)) = (&field.cardinality, &field.shape) else { return None };
         let direct = || rpc.schema.message(*inner).find(name).map(|(_, field)| field.descriptor.name().to_owned());
         let way = direct().or_else(|| rpc.schema.way_down(*inner, name))?;
@@ -322,19 +330,19 @@ impl Target {
         (!is_in_body && !is_in_path && has_text_form).then_some(path)
     }
 
-    /// What a body names of its message: these members, and for a mask also what it names of messages within them.
-    /// A body with faults is of no effect, and is not read again.
+    /// The members that a body names, and for a mask also those of messages within them. A body with faults has no effect, and is not read
+    /// again.
     fn named(&self, message: usize, decoded: &Decoded<Vec<usize>>, body: &[u8]) -> Vec<String> {
         let schema = &*self.binding.rpc.schema;
-        let named = decoded.value.iter().map(|place| schema.message(message).fields[*place].descriptor.name().to_owned()).collect();
+        let named = decoded.value.iter().map(|index| schema.message(message).fields[*index].descriptor.name().to_owned()).collect();
         let is_sound = decoded.violations.is_empty();
         if is_sound && self.binding.update_mask.is_some() { mask::inner(schema, message, named, body) } else { named }
     }
 
-    /// Has the mask name fields as their proto does; where there is none, those that the body has. The faults are those that are left.
+    /// Makes the mask name fields as their proto does; without a mask, it is the members of the body. Returns the remaining faults.
     fn read_mask(&self, mut members: Vec<String>, message: &mut DynamicMessage, violations: Violations) -> Violations {
         let rpc = &self.binding.rpc;
-        let mask = self.binding.update_mask.map(|place| &rpc.schema.message(rpc.input).fields[place].descriptor);
+        let mask = self.binding.update_mask.map(|index| &rpc.schema.message(rpc.input).fields[index].descriptor);
         let (Some(mask), Some(masked)) = (mask, self.binding.masked()) else { return violations };
         let given = message.has_field(mask).then(|| message.get_field(mask).into_owned());
         let given = given.as_ref().and_then(Value::as_message).and_then(|mask| mask.get_field_by_number(1));
@@ -362,13 +370,13 @@ impl Target {
     /// The faults but for those of members that the resource has as it is answered, and that the mask does not name: callers read a resource, change a
     /// member and send the whole.
     fn without_unnamed(&self, paths: &[String], violations: Violations) -> Violations {
-        // Those that are not told may be others.
+        // Those that are not reported may be others.
         if paths.is_empty() || violations.left_out() > 0 {
             return violations;
         }
         let binding = &self.binding;
         let root = match binding.body {
-            BodyRule::Field(place) => binding.rpc.schema.message(binding.rpc.input).fields[place].descriptor.name(),
+            BodyRule::Field(index) => binding.rpc.schema.message(binding.rpc.input).fields[index].descriptor.name(),
             _ => "",
         };
         let name_of = |path: &str| binding.answered(path.split('.').next().unwrap_or_default()).map(|field| field.name.clone());
@@ -381,12 +389,12 @@ impl Target {
     }
 }
 
-/// The path within what is at `root`.
+/// The path within the message at `root`.
 fn within<'p>(root: &str, path: &'p str) -> &'p str {
     path.strip_prefix(root).map(|path| path.trim_start_matches('.')).unwrap_or_default()
 }
 
-/// What is wrong with a body that begins with a byte order mark. No editor shows it, so its sender has to be told.
+/// The faults of a body that begins with a byte order mark. No editor shows it, so its sender has to be reported.
 fn byte_order_mark(body: &[u8]) -> Option<&'static str> {
     match body {
         [0xef, 0xbb, 0xbf, ..] => Some("must be JSON without a byte order mark: it begins with U+FEFF (RFC 8259, section 8.1)"),

@@ -5,7 +5,7 @@ pub const HEADER: &str = "x-request-id";
 
 const MAX_LENGTH: usize = 128;
 
-/// What the secrets of keys begin with.
+/// The prefix of the secrets of keys.
 const SECRETS: [&str; 2] = ["sk_test_", "sk_live_"];
 
 /// The caller's id if it is 1 to 128 characters of `[A-Za-z0-9._~-]` and no key, which must not come into logs and answers; else a new one: `req_` and

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use http::Method;
 use uuid::Uuid;
 
-use super::percent::{self, Place};
+use super::percent::{self, UriPart};
 use super::template::{Segment, Template};
 
-/// Routes, each with what it leads to.
+/// Routes, each with its target.
 #[derive(Debug)]
 pub struct Router<T> {
     root: Node,
@@ -19,7 +19,7 @@ pub struct Router<T> {
 #[derive(Debug)]
 struct Route<T> {
     template: Template,
-    /// Whether the last segment of its paths can have a colon in it that begins no verb.
+    /// True if the last segment of its paths can have a colon in it that begins no verb.
     takes_colon: bool,
     target: T,
 }
@@ -51,16 +51,16 @@ impl Node {
 
 impl End {
     fn takes(&self, segments: &[&str]) -> bool {
-        self.uuids.iter().all(|place| segments.get(*place).is_some_and(|text| Uuid::try_parse(text).is_ok()))
+        self.uuids.iter().all(|index| segments.get(*index).is_some_and(|text| Uuid::try_parse(text).is_ok()))
     }
 }
 
-/// What a router finds.
+/// The result of a router.
 #[derive(Debug)]
 pub enum Found<'r, 'p, T> {
     /// A route, and the text of each of its variables, still percent-encoded, in the order of the template.
     Route {
-        /// What the route leads to.
+        /// The target of the route.
         target: &'r T,
         /// The text of its variables.
         variables: Vec<Cow<'p, str>>,
@@ -81,9 +81,9 @@ impl<T> Default for Router<T> {
 impl<T> Router<T> {
     /// Adds a route. Fails with the target that has the same method and matches the same paths already.
     ///
-    /// The segments at `uuids` hold UUIDs. A path with another text there still has this route, so that its caller learns what is wrong with the
-    /// id; but not where a more literal route has the path: what stands there is a name, and no id. Where the last segment `takes_colon`, `a:b` is text
-    /// there unless it is a verb; elsewhere it is one in any case.
+    /// The segments at `uuids` contain UUIDs. A path with another text there still has this route, so that its caller learns the fault of
+    /// the id; but not where a more literal route has the path: that text is a name, and not an id. Where the last segment `takes_colon`,
+    /// `a:b` is text there unless it is a verb; elsewhere it is a verb in any case.
     pub fn add(&mut self, method: Method, template: Template, (uuids, takes_colon): (Vec<usize>, bool), target: T) -> Result<(), &T> {
         let mut node = &mut self.root;
         for segment in &template.segments {
@@ -101,7 +101,7 @@ impl<T> Router<T> {
         Ok(())
     }
 
-    /// What the routes lead to, in the order in which they were added.
+    /// The targets of the routes, in the order in which they were added.
     pub fn targets(&self) -> impl Iterator<Item = &T> {
         self.routes.iter().map(|route| &route.target)
     }
@@ -131,7 +131,7 @@ impl<T> Router<T> {
             }
             segments[last] = whole;
             search.verb = None;
-            // As text it is of no use to another method: whoever writes it means a verb, and there is none.
+            // As text it matches no other method: a caller who writes it means a verb, and there is none.
             return match search.descend(&self.root, &segments, 0) {
                 Some(route) if self.routes[route].takes_colon => self.found(route, &segments),
                 _ => Found::Nothing,
@@ -169,7 +169,7 @@ impl Search<'_> {
         let Some(first) = segments.get(depth) else {
             return self.end(node, segments).or_else(|| node.rest.as_deref().and_then(|rest| self.end(rest, segments)));
         };
-        let literal = percent::decode(first, Place::Segment).ok().and_then(|text| node.literals.get(text.as_ref()));
+        let literal = percent::decode(first, UriPart::Segment).ok().and_then(|text| node.literals.get(text.as_ref()));
         if let Some(route) = literal.and_then(|child| self.descend(child, segments, depth + 1)) {
             return Some(route);
         }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_told() {
+    fn other_methods_are_reported() {
         let router = router(&[("GET", "/t/{id}"), ("DELETE", "/t/{id}"), ("POST", "/t/x")]);
         assert_eq!(find(&router, Method::PUT, "/t/x"), "[OPTIONS, POST]");
         assert_eq!(find(&router, Method::DELETE, "/t/x"), r#"/t/{id} ["x"]"#);

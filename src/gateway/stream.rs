@@ -1,4 +1,4 @@
-//! Answers of many messages: lines of JSON, or server-sent events or an array for those who ask for them.
+//! Responses of many messages: lines of JSON, or server-sent events or an array for callers who ask for them.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,13 +15,12 @@ use super::accept::{preferred, weighted};
 use super::binding::Binding;
 use super::body::JSON_LINES;
 use super::exchange::Exchange;
-use super::panic_message;
-use crate::error::Error;
+use crate::error::{Error, panic_text};
 
 const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// How the messages of a stream are told apart.
+/// The framing of the messages of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// One a line. A failure is a last line `{"error": problem}`.
@@ -33,7 +32,7 @@ pub enum Framing {
     Array,
 }
 
-/// What callers may ask for by `Accept`.
+/// The media types that callers may ask for by `Accept`.
 const OFFERS: [(&str, Framing); 5] = [
     (JSON_LINES, Framing::Lines),
     ("application/jsonl", Framing::Lines),
@@ -57,15 +56,15 @@ impl Framing {
         }
     }
 
-    /// The body that tells the messages as they come. It ends with the first failure.
+    /// The body that reports the messages as they come. It ends with the first failure.
     ///
     /// Where the rule of the route has a `response_body`, a message without it is a sign of life: an empty line, or an event without data,
-    /// which tells a client nothing but its id; of an array it is white space.
+    /// which gives a client nothing but its id; in an array it is white space.
     pub fn frame(self, exchange: Exchange, messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static) -> Body {
         // A panic behind the stream ends it as any other failure does.
         let messages = AssertUnwindSafe(messages).catch_unwind().map(|message| match message {
             Ok(message) => message,
-            Err(panic) => Err(Error::internal(panic_message(panic.as_ref())).into()),
+            Err(panic) => Err(Error::internal(format!("panic: {}", panic_text(panic.as_ref()))).into()),
         });
         let state = Some(State { exchange, messages: messages.boxed(), begun: false });
         let frames = stream::unfold(state, move |state| async move {
@@ -99,7 +98,7 @@ impl Framing {
 
     fn message(self, exchange: &Exchange, binding: &Binding, message: &DynamicMessage, before: &str) -> Result<Bytes, Status> {
         let fields = &binding.rpc.schema.message(binding.rpc.output).fields;
-        let says_something = binding.response_body.is_none_or(|place| message.has_field(&fields[place].descriptor));
+        let says_something = binding.response_body.is_none_or(|index| message.has_field(&fields[index].descriptor));
         let mut frame = Vec::with_capacity(512);
         if self == Framing::Events
             && let Some(field) = fields.iter().find(|field| field.sse_id && message.has_field(&field.descriptor))
@@ -108,7 +107,7 @@ impl Framing {
             frame.extend([b"id: ", id.as_str().unwrap_or_default().as_bytes(), b"\n"].concat());
         }
         if says_something {
-            // JSON as we write it has no line ends, so one line holds it.
+            // JSON as we write it has no line ends, so it fits one line.
             frame.extend_from_slice(if self == Framing::Events { b"data: " } else { before.as_bytes() });
             exchange.write(binding, message, &mut frame)?;
             frame.push(b'\n');
@@ -133,6 +132,6 @@ impl Framing {
 struct State {
     exchange: Exchange,
     messages: BoxStream<'static, Result<DynamicMessage, Status>>,
-    /// Whether a message was told.
+    /// True if a message was reported.
     begun: bool,
 }

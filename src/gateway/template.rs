@@ -26,18 +26,18 @@ pub struct Variable {
     pub start: usize,
     /// The segment after its last.
     pub end: usize,
-    /// Whether it may span several segments. If so, a `%2F` in it stays encoded, so that it can be told from a separator.
+    /// True if it may span several segments. If so, a `%2F` in it stays encoded, so that it is not taken for a separator.
     pub multi: bool,
 }
 
 /// A path template, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
-    /// What the segments of a path must be.
+    /// The rules for the segments of a path.
     pub segments: Vec<Segment>,
     /// The variables in the order in which they stand.
     pub variables: Vec<Variable>,
-    /// The custom verb: what stands behind a colon at the end.
+    /// The custom verb: the text after a colon at the end.
     pub verb: Option<String>,
 }
 
@@ -125,7 +125,7 @@ impl Parser<'_> {
     fn segment(&mut self, in_variable: bool) -> Result<(), String> {
         if self.eat('{') {
             if in_variable {
-                return Err("a variable stands inside a variable".to_owned());
+                return Err("a variable inside a variable".to_owned());
             }
             return self.variable();
         }
@@ -147,7 +147,7 @@ impl Parser<'_> {
         let end = self.template.segments.len();
         let multi = end - start > 1 || self.template.segments[start] == Segment::Rest;
         if self.template.variables.iter().any(|other| other.field == field) {
-            return Err(format!("the variable `{field}` stands twice"));
+            return Err(format!("the variable `{field}` appears twice"));
         }
         self.template.variables.push(Variable { field, start, end, multi });
         Ok(())

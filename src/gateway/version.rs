@@ -1,8 +1,8 @@
 //! Conditional requests (RFC 9110, section 13) over the versions that resources have.
 //!
-//! The answer that has a resource with a `version` says `ETag: "N"`. `If-Match: "N"` is the `expected_version` of a request that has one; that it
-//! is at another version the service says, by `state_conflict` as the contracts have it. `If-None-Match` spares a reader what it has already.
-//! Where a condition cannot be kept the request is refused: a caller who says what must hold does not want it done regardless.
+//! A response with a resource that has a `version` has `ETag: "N"`. `If-Match: "N"` is the `expected_version` of a request that has one;
+//! the service refuses another version by `state_conflict`, as the contracts have it. `If-None-Match` saves a reader a body that it has
+//! already. A condition that cannot be kept is refused: a caller who names a condition does not want the operation regardless.
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use prost_reflect::DynamicMessage;
@@ -10,7 +10,7 @@ use prost_reflect::DynamicMessage;
 use super::binding::Binding;
 use crate::error::Violations;
 
-/// What a request demands of the version of its resource.
+/// The condition of a request on the version of its resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
     /// The version that it must be at.
@@ -23,7 +23,7 @@ pub struct Conditions {
 pub const UNKEPT: [&str; 6] = ["if-unmodified-since", "if-modified-since", "if-range", "content-range", "if", "if-schedule-tag-match"];
 
 impl Conditions {
-    /// Reads the conditions of a request, and tells what is wrong with them.
+    /// Reads the conditions of a request, and returns their faults.
     pub fn of(method: &Method, headers: &HeaderMap, binding: &Binding) -> (Conditions, Violations) {
         let mut faults = Violations::new();
         let expected = match expected(headers, binding) {
@@ -34,7 +34,11 @@ impl Conditions {
             }
         };
         let known = listed(headers, header::IF_NONE_MATCH);
-        if !matches!(*method, Method::GET | Method::HEAD) {
+        if matches!(*method, Method::GET | Method::HEAD) {
+            if headers.contains_key(header::IF_NONE_MATCH) && !are_tags(&known) {
+                faults.add("If-None-Match", "invalid", "must be `*` or entity tags of answers, such as `\"7\"`, with commas between them");
+            }
+        } else {
             if headers.contains_key(header::IF_NONE_MATCH) {
                 faults.add("If-None-Match", "unsupported", "can be kept only where something is read");
             }
@@ -49,17 +53,17 @@ impl Conditions {
         (Conditions { expected, known }, faults)
     }
 
-    /// Whether the caller has what this tag names, compared as RFC 9110 has it for reading: a weak tag is as good as a strong one.
+    /// Returns whether the caller has what this tag names, compared as RFC 9110 has it for reading: a weak tag is as good as a strong one.
     pub fn has(&self, tag: &HeaderValue) -> bool {
         let tag = tag.to_str().unwrap_or_default();
         self.known.iter().any(|known| known == "*" || known.trim_start_matches("W/") == tag.trim_start_matches("W/"))
     }
 }
 
-/// The version that `If-Match` asks for, or what is wrong with it.
+/// The version that `If-Match` asks for, or its fault.
 fn expected(headers: &HeaderMap, binding: &Binding) -> Result<Option<i64>, (&'static str, &'static str)> {
     match listed(headers, header::IF_MATCH).as_slice() {
-        // Who sends one without a tag means some version, and not any.
+        // A caller who sends one without a tag means some version, and not any.
         [] if headers.contains_key(header::IF_MATCH) && binding.expected_version.is_some() => Err(("invalid", WANTED)),
         [] => Ok(None),
         _ if binding.expected_version.is_none() => Err(("unsupported", "cannot be kept here: this request expects no version")),
@@ -71,6 +75,21 @@ fn expected(headers: &HeaderMap, binding: &Binding) -> Result<Option<i64>, (&'st
 
 const WANTED: &str = "must be `*` or one strong entity tag of an answer, such as `\"7\"`";
 
+/// Returns whether these are what `If-None-Match` may have: tags, or `*` alone.
+fn are_tags(listed: &[String]) -> bool {
+    match listed {
+        [] => false,
+        [any] if any == "*" => true,
+        tags => tags.iter().all(|tag| is_tag(tag)),
+    }
+}
+
+/// Returns whether this is an entity tag (RFC 9110, section 8.8.3), be it none of ours.
+fn is_tag(text: &str) -> bool {
+    let opaque = text.strip_prefix("W/").unwrap_or(text).strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    opaque.is_some_and(|opaque| opaque.chars().all(|character| character != '"' && !character.is_whitespace() && !character.is_control()))
+}
+
 /// The entity tag of an answer: its version.
 pub fn tag(binding: &Binding, message: &DynamicMessage) -> Option<HeaderValue> {
     let version = binding.rpc.schema.value_at(message, binding.version.as_ref()?)?.as_i64()?;
@@ -80,7 +99,7 @@ pub fn tag(binding: &Binding, message: &DynamicMessage) -> Option<HeaderValue> {
 fn version(tag: &str) -> Option<i64> {
     let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
     let version: i64 = digits.parse().ok()?;
-    // Any other spelling of a number is none of our tags.
+    // Any other spelling of a number is not one of our tags.
     (version > 0 && version.to_string() == digits).then_some(version)
 }
 
@@ -99,6 +118,20 @@ mod tests {
         assert_eq!((version("\"7\""), version("\"9223372036854775807\"")), (Some(7), Some(i64::MAX)));
         for other in ["7", "W/\"7\"", "\"07\"", "\"+7\"", "\"0\"", "\"-7\"", "\"\"", "\"x\"", "\"7"] {
             assert_eq!(version(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_tag_is_reported_from_one_of_others() {
+        let read = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(text))]);
+            are_tags(&listed(&headers, header::IF_NONE_MATCH))
+        };
+        for tags in ["*", "\"7\"", "W/\"7\"", "\"x-y\", W/\"\"", "\"1\",\"2\","] {
+            assert!(read(tags), "{tags}");
+        }
+        for other in ["", ",", "1", "zz", "\"1", "\"1\" \"2\"", "*, \"1\"", "\"1\", 2", "w/\"1\"", "\"a\"b\""] {
+            assert!(!read(other), "{other}");
         }
     }
 

@@ -1,8 +1,8 @@
-//! What follows when the clock of the database steps back: work would stand still that is due by the clock, a lease of the dead or a wait
-//! before another try, until the clock is where it was.
+//! Recalls work when the clock of the database steps back: work that is scheduled by the clock, a lease of a dead worker or a wait before
+//! another try, would otherwise stand still until the clock is where it was.
 //!
-//! Whoever is at work renews its lease by the clock as it is, and goes on. Tokens fence leases whatever their times are, so work that is taken
-//! up too early is never done twice.
+//! A worker renews its lease by the clock as it is, and continues. Tokens fence leases whatever their times are, so work that is taken up
+//! too early is never done twice.
 
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,18 @@ use crate::db::outage::warn_of;
 use crate::db::{Db, Work};
 use crate::jobs::clock_queries;
 
-/// How often the clock is looked at.
+/// How often the clock is read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// By how much the clock has to step, at least: it is read over a network, and clocks are made to go slower when they are ahead.
 const STEP: Duration = Duration::from_secs(1);
-/// So long after a step whoever is at work has renewed its lease.
+/// So long after a step every worker has renewed its lease.
 const RENEWED: Duration = Duration::from_secs(2);
-/// How often waits are looked at that are too long for any work, whether or not a step was seen.
+/// How often waits are checked that are too long for any work, whether or not a step was seen.
 const EVERY: Duration = Duration::from_secs(300);
 /// Longer than any lease and any wait before another try is meant to be.
 const TOO_LONG: Duration = Duration::from_secs(3600);
 
-/// Has work that is due later than so long from now be due now, and tells how much there was.
+/// Makes work ready that is scheduled later than so long from now, and returns how much there was.
 pub type Recall = fn(&mut PgConnection, Duration) -> Work<usize>;
 
 /// Watches the clock of the database until it is dropped. When it has stepped back, and every so often, work is recalled that waits for longer
@@ -67,7 +67,7 @@ async fn recall(db: &Db, bound: Duration, recalls: &[(&'static str, Recall)]) {
     }
 }
 
-/// What was last read of a clock, and when the answer was there, by a clock that does not step.
+/// The last reading of a clock, and when the response arrived, by a clock that does not step.
 #[derive(Debug, Default)]
 struct Clock(Option<(DateTime<Utc>, Instant)>);
 

@@ -7,7 +7,7 @@ use diesel::sql_types::Timestamptz;
 
 use crate::db::{Work, statement};
 
-/// What the clock of the database says.
+/// The time by the clock of the database.
 pub fn read(connection: &mut PgConnection) -> Work<DateTime<Utc>> {
     let (now,): (DateTime<Utc>,) = ReadClock {}.get_result(connection)?;
     Ok(now)

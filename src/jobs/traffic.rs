@@ -1,4 +1,4 @@
-//! How much this process is called: what work goes by that only uses what nobody else needs.
+//! How much this process is called: work that only uses idle capacity goes by it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ const AT_ONCE: f64 = 10.0;
 /// For how long hardly anyone must have called before it is quiet again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Counts calls, and tells whether there were few lately. Clones share one count.
+/// Counts calls, and reports whether there were few lately. Clones share one count.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic(Arc<Mutex<Level>>);
 
@@ -19,7 +19,7 @@ impl Traffic {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).rise(Instant::now());
     }
 
-    /// Whether hardly anyone calls.
+    /// Returns whether hardly anyone calls.
     pub fn is_quiet(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_quiet(Instant::now())
     }

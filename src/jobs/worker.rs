@@ -8,19 +8,19 @@ use crate::db::listen::Topics;
 use crate::db::outage::warn_of;
 use crate::error::Result;
 
-/// The wait after a failure of the loop itself, such as a database that is away.
+/// The wait after a failure of the loop itself, such as a database that is unreachable.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// How soon to look again after work. Who asks for work while other work waits wakes nobody; its request may have been committed after the
-/// worker's last look.
+/// How soon to check again after work. A request for work while other work waits wakes nobody; it may have been committed after the
+/// worker's last check.
 const AFTER_WORK: Duration = Duration::from_millis(50);
 
-/// Under whose name, and for how long, work is claimed.
+/// The owner and the length of leases.
 #[derive(Clone, Debug)]
 pub struct Lease {
     /// Names this process among the replicas.
     pub owner: String,
-    /// For how long a claim holds before another worker may take it over.
+    /// For how long a claim is valid before another worker may take it over.
     pub duration: Duration,
 }
 
@@ -30,21 +30,21 @@ pub struct Lease {
 /// lost its lease changes nothing.
 #[tonic::async_trait]
 pub trait Executor: Send + Sync + 'static {
-    /// What one claim yields.
+    /// The work of one claim.
     type Job: Send;
 
     /// The topic that wakes the loop; also the name in logs and metrics.
     fn topic(&self) -> &'static str;
 
-    /// Claims what is due; none if there is nothing.
+    /// Claims ready work; none if there is nothing.
     async fn claim(&self) -> Result<Option<Self::Job>>;
 
-    /// Does what was claimed. When `stop` is cancelled it ends at the next safe point and gives back what is left. A failure that is returned
-    /// is logged; the lease of what it was about runs out.
+    /// Does the claimed work. When `stop` is cancelled it ends at the next safe point and gives back the rest. A returned failure is
+    /// logged; the lease of its work runs out.
     async fn execute(&self, job: Self::Job, stop: &CancellationToken) -> Result<()>;
 }
 
-/// Runs an executor until `stop`. A wake-up or, behind it, the poll interval ends a wait; the first wait after work is short.
+/// Runs an executor until `stop`. A wake-up or, after it, the poll interval ends a wait; the first wait after work is short.
 pub async fn run<E: Executor>(executor: E, topics: Topics, poll: Duration, stop: CancellationToken) {
     let topic = executor.topic();
     let mut wake_ups = topics.subscribe(topic);

@@ -1,4 +1,4 @@
-//! How much an address may be told within a minute that shows no key: a small question may have a large answer.
+//! How much an address may be reported within a minute that shows no key: a small question may have a large answer.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -10,40 +10,40 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use super::Limit;
 use crate::error::{Code, Error};
 
-/// Of how many networks it is remembered what they were told, before those are forgotten that have asked for nothing lately.
+/// How many networks have a remembered allowance, before those are forgotten that have asked for nothing lately.
 const REMEMBER: usize = 4096;
-/// How soon one who was told as much as it may can come again.
+/// The time until an address with a used-up allowance can come again.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// So many bytes a minute for each network. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Allowance {
     limit: &'static Limit,
-    told: Arc<DefaultKeyedRateLimiter<IpAddr>>,
+    reported: Arc<DefaultKeyedRateLimiter<IpAddr>>,
 }
 
 impl Allowance {
     /// At most so many bytes, counted by this limit.
     pub fn new(bytes: NonZeroU32, limit: &'static Limit) -> Self {
-        Allowance { limit, told: Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(bytes))) }
+        Allowance { limit, reported: Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(bytes))) }
     }
 
-    /// Takes so many bytes of what this address may be told. Fails with what it is told instead where there are not as many.
-    pub fn tell(&self, address: IpAddr, bytes: u64) -> Result<(), Error> {
+    /// Takes so many bytes of the allowance of this address. Fails with the refusal to send where not as many are left.
+    pub fn report(&self, address: IpAddr, bytes: u64) -> Result<(), Error> {
         let Some(bytes) = NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX)) else { return Ok(()) };
-        if self.told.len() > REMEMBER {
-            self.told.retain_recent();
+        if self.reported.len() > REMEMBER {
+            self.reported.retain_recent();
         }
-        if matches!(self.told.check_key_n(&network(address), bytes), Ok(Ok(()))) {
+        if matches!(self.reported.check_key_n(&network(address), bytes), Ok(Ok(()))) {
             return Ok(());
         }
         self.limit.reached();
-        let message = "This address was told as much without a key as it may be within a minute.";
+        let message = "This address has received as much without a key as it may within a minute.";
         Err(Error::new(Code::RateLimitExceeded, message).retry_after(AGAIN))
     }
 }
 
-/// What is one caller: an IPv4 address, or the first half of an IPv6 address, of which one host has as many as it likes.
+/// One caller by address: an IPv4 address, or the first half of an IPv6 address, of which one host has as many as it likes.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -57,13 +57,13 @@ mod tests {
     use crate::limits::listeners::PAGE_BYTES;
 
     #[test]
-    fn an_address_is_told_so_much_and_another_has_its_own() {
+    fn an_address_is_reported_so_much_and_another_has_its_own() {
         let allowance = Allowance::new(NonZeroU32::new(100).unwrap(), &PAGE_BYTES);
         let [one, other] = [1, 2].map(|host| IpAddr::from([10, 0, 0, host]));
-        assert!(allowance.tell(one, 60).is_ok() && allowance.tell(one, 0).is_ok());
-        let refused = allowance.tell(one, 60).unwrap_err();
+        assert!(allowance.report(one, 60).is_ok() && allowance.report(one, 0).is_ok());
+        let refused = allowance.report(one, 60).unwrap_err();
         assert_eq!(refused.code(), Code::RateLimitExceeded);
-        assert!(allowance.tell(one, 40).is_ok() && allowance.tell(other, 60).is_ok());
-        assert!(allowance.tell(other, 101).is_err(), "more than there ever is");
+        assert!(allowance.report(one, 40).is_ok() && allowance.report(other, 60).is_ok());
+        assert!(allowance.report(other, 101).is_err(), "more than there ever is");
     }
 }

@@ -1,37 +1,28 @@
 //! Limits of reading events.
 
-use super::{Limit, Value};
+use super::limits;
 
 /// For how many milliseconds one call evaluates its filter.
 pub const FILTER_MILLIS: u64 = 200;
 /// How many calls evaluate filters at once.
 pub const FILTERS_AT_ONCE: usize = 1;
-/// How many events are kept for those who watch one realm.
+/// How many events are kept for the watches of one realm.
 pub const SHARED_PER_REALM: usize = 5_000;
 
-/// The time in which a list evaluates its filter.
-pub static FILTER_TIME: Limit = Limit {
-    name: "event_filter_time",
-    bounds: "Time in which one list of events evaluates its filter",
-    value: Value::Fixed(FILTER_MILLIS, "milliseconds"),
-    past: "A page that is short or empty, with `caught_up` false; the next page goes on",
-};
-
-/// How many calls evaluate filters at once.
-pub static FILTERS: Limit = Limit {
-    name: "event_filters",
-    bounds: "Lists of events that evaluate their filters at the same moment, at one replica",
-    value: Value::Fixed(FILTERS_AT_ONCE as u64, "call"),
-    past: "The call waits; those that wait take turns every few milliseconds",
-};
-
-/// How many events are kept for those who watch one realm.
-pub static SHARED: Limit = Limit {
-    name: "shared_events",
-    bounds: "Events of one realm that are kept in memory for all who watch it, at one replica",
-    value: Value::Fixed(SHARED_PER_REALM as u64, "events"),
-    past: "A watcher that is farther behind reads from the database by itself",
-};
-
-/// All of them.
-pub const ALL: &[&Limit] = &[&FILTER_TIME, &FILTERS, &SHARED];
+limits! {
+    FILTER_TIME "event_filter_time" {
+        bounds: "Time in which one list of events evaluates its filter",
+        value: Fixed(FILTER_MILLIS, "milliseconds"),
+        past: "A page that is short or empty, with `caught_up` false; the next page continues",
+    }
+    FILTERS "event_filters" {
+        bounds: "Lists of events that evaluate their filters at the same moment, at one replica",
+        value: Fixed(FILTERS_AT_ONCE as u64, "call"),
+        past: "The call waits; those that wait take turns every few milliseconds",
+    }
+    SHARED "shared_events" {
+        bounds: "Events of one realm that one replica keeps in memory for all its watches",
+        value: Fixed(SHARED_PER_REALM as u64, "events"),
+        past: "A watcher that is farther behind reads from the database by itself",
+    }
+}

@@ -1,23 +1,28 @@
 //! The memory that bodies may cost while they are read and decoded: one budget for all calls of the process.
 //!
-//! A caller pays for its body once more of it arrives than is free, and for what decoding will cost before it is decoded. Both wait, a bounded
-//! time, until the budget has room. A body is paid for as a whole, as large as it says or may be: if each had some of what it needs and waited
-//! for the rest, all would wait for each other. What is received and what is decoded have a part each, so that bodies that arrive slowly keep nobody from decoding; a realm
-//! may hold half of each, so that none keeps out the others. The first bytes of each call are free: small calls pass whatever is held.
+//! A caller pays for its body once more of it arrives than is free, and for what decoding will cost before it is decoded. Both wait until the budget
+//! has room, for a bounded time that a message has once. A body is paid for as a whole, as large as it says or may be: if each had some of what it needs
+//! and waited for the rest, all would wait for each other. So what becomes larger than was thought pays for that without waiting, or is refused; and a
+//! stream that has to wait while it has messages that are not dealt with says so ([`Account::is_short`]), and these are dealt with first.
+//! What is received and what is decoded have a part each, so that bodies that arrive slowly keep nobody from decoding; a realm
+//! may have half of each, so that none keeps out the others. The first bytes of each call are free: small calls pass whatever others have.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use futures::FutureExt;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::bodies::{BODY_MEMORY, BODY_TIME, FREE_BODY_BYTES};
+use super::part::{Part, Reservation};
 use crate::error::{Code, Error, Result};
 use crate::telemetry;
 
-/// What permits of the semaphores stand for, in bytes: a semaphore counts no further than `u32` in one step.
-const UNIT: usize = 1024;
+/// For as long a message may wait for the one before it, which is being decoded, without its call being short of memory.
+const BRIEF: Duration = Duration::from_millis(250);
 
 /// Memory for bodies. Clones share it.
 #[derive(Clone, Debug)]
@@ -31,128 +36,91 @@ struct Shared {
     body_time: Duration,
 }
 
-/// A part of the memory, shared out by realm.
-#[derive(Debug)]
-struct Part {
-    free: Arc<Semaphore>,
-    /// The most that one realm may hold.
-    share: usize,
-    realms: Mutex<HashMap<i32, Weak<Semaphore>>>,
-}
-
-/// Memory that is held until it is dropped.
-#[derive(Debug)]
-pub struct Held {
-    all: OwnedSemaphorePermit,
-    share: OwnedSemaphorePermit,
-    bytes: usize,
-}
-
-impl Held {
-    /// Gives back what is more than this.
-    fn shrink(&mut self, bytes: usize) {
-        let surplus = (self.bytes / UNIT).saturating_sub(bytes.div_ceil(UNIT));
-        drop((self.all.split(surplus), self.share.split(surplus)));
-        self.bytes -= surplus * UNIT;
-        telemetry::body_memory(-((surplus * UNIT) as i64));
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        telemetry::body_memory(-(self.bytes as i64));
-    }
-}
-
-impl Part {
-    fn new(bytes: usize) -> Self {
-        let units = (bytes / UNIT).max(2);
-        Part { free: Arc::new(Semaphore::new(units)), share: units / 2, realms: Mutex::default() }
-    }
-
-    /// The memory that a realm may hold.
-    fn share_of(&self, realm: i32) -> Arc<Semaphore> {
-        let mut realms = self.realms.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = realms.get(&realm).and_then(Weak::upgrade) {
-            return share;
-        }
-        // Whoever holds memory holds the share as well, so only those that nobody holds are forgotten.
-        realms.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(self.share));
-        realms.insert(realm, Arc::downgrade(&share));
-        share
-    }
-
-    /// Holds so many bytes, but never more than `most` units: what is larger could never be held, and the limits of bodies keep it near.
-    async fn hold(&self, realm: i32, bytes: usize, most: usize) -> Held {
-        let units = bytes.div_ceil(UNIT).clamp(1, most);
-        let count = u32::try_from(units).unwrap_or(u32::MAX);
-        let share = acquire(self.share_of(realm), count).await;
-        let all = acquire(Arc::clone(&self.free), count).await;
-        telemetry::body_memory((units * UNIT) as i64);
-        Held { all, share, bytes: units * UNIT }
-    }
-}
-
-async fn acquire(semaphore: Arc<Semaphore>, count: u32) -> OwnedSemaphorePermit {
-    semaphore.acquire_many_owned(count).await.expect("the semaphores are never closed")
-}
-
 impl BodyMemory {
-    /// So much memory. Who waits for it gives up after `patience`; a body or a message of a stream that has begun to arrive must be there after
-    /// `body_time`.
+    /// So much memory. A call that waits for it gives up after `patience`; a body or a message of a stream that has begun to arrive must be
+    /// there after `body_time`.
     pub fn new(bytes: usize, patience: Duration, body_time: Duration) -> Self {
-        let received = bytes / 4;
-        BodyMemory(Arc::new(Shared { received: Part::new(received), decoded: Part::new(bytes - received), patience, body_time }))
+        let (received, part) = (bytes / 4, |bytes| Part::new(bytes, telemetry::body_memory));
+        BodyMemory(Arc::new(Shared { received: part(received), decoded: part(bytes - received), patience, body_time }))
     }
 
     /// The account of a call of nobody yet.
     pub fn open(&self) -> Account {
-        Account { budget: self.clone(), state: Arc::default() }
+        Account { budget: self.clone(), state: Arc::default(), short: Arc::default() }
     }
 }
 
-/// What one call holds of the memory. Clones share it; what is held goes back with the last of them, if not before.
+/// The memory of one call. Clones share it; it is given back with the last of them, if not before.
 #[derive(Clone, Debug)]
 pub struct Account {
     budget: BodyMemory,
     state: Arc<Mutex<State>>,
+    short: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     realm: i32,
     /// What is paid for the message that is being received.
-    received: Vec<Held>,
+    received: Vec<Reservation>,
     /// What has arrived of it.
     received_bytes: usize,
     /// What messages cost that are decoded, the oldest first.
-    decoded: VecDeque<Option<Held>>,
+    decoded: VecDeque<Option<Reservation>>,
     /// What is kept of the last of them.
     kept: usize,
+    /// What is paid for what the call keeps to decode.
+    window: Vec<Reservation>,
+    /// How long it was waited for the message that is being received.
+    waited: Duration,
 }
 
 impl Account {
-    /// Whose call it is: what it holds counts for this realm.
+    /// The realm of the call, to which its memory counts.
     pub fn charge_to(&self, realm: i32) {
         self.lock().realm = realm;
     }
 
-    /// Bytes have arrived of a message that will be as large as `whole`, which is paid for before more is read.
+    /// Bytes have arrived of a message that will be as large as `whole`, which is paid for before more is read. One that becomes larger pays for as much
+    /// again, and fails where there is no room for that: whoever has some of what it needs never waits for the rest.
     pub async fn receive(&self, bytes: usize, whole: usize) -> Result<()> {
         let part = &self.budget.0.received;
-        let (realm, due) = {
+        let (realm, paid, due) = {
             let mut state = self.lock();
             state.received_bytes += bytes;
             let arrived = state.received_bytes.saturating_sub(FREE_BODY_BYTES);
-            let paid: usize = state.received.iter().map(|held| held.bytes).sum();
-            let whole = arrived.max(whole.saturating_sub(FREE_BODY_BYTES)).min(part.share * UNIT);
-            (state.realm, if arrived > paid { whole.saturating_sub(paid) } else { 0 })
+            let paid: usize = state.received.iter().map(|held| held.bytes()).sum();
+            let whole = arrived.max(whole.saturating_sub(FREE_BODY_BYTES)).min(part.share());
+            (state.realm, paid, if arrived > paid { whole.saturating_sub(paid) } else { 0 })
         };
         if due > 0 {
-            let held = self.wait(part.hold(realm, due, part.share)).await?;
+            let held = match paid {
+                0 => self.wait(part.reserve(realm, due, part.share())).await?,
+                paid => {
+                    let more = due.max(paid).min(part.share().saturating_sub(paid));
+                    part.try_reserve(realm, more, part.share()).ok_or_else(too_much)?
+                }
+            };
             self.lock().received.push(held);
         }
+        Ok(())
+    }
+
+    /// The call keeps so many bytes until its end to decode what arrives: pays for them once they are more.
+    pub async fn keep(&self, bytes: usize) -> Result<()> {
+        let part = &self.budget.0.decoded;
+        let (realm, paid) = {
+            let state = self.lock();
+            (state.realm, state.window.iter().map(Reservation::bytes).sum::<usize>())
+        };
+        if bytes <= paid {
+            return Ok(());
+        }
+        let more = match paid {
+            0 => self.wait(part.reserve(realm, bytes, part.share() / 2)).await?,
+            _ => part.try_reserve(realm, bytes - paid, part.share() / 2).ok_or_else(too_much)?,
+        };
+        self.lock().window.push(more);
         Ok(())
     }
 
@@ -173,9 +141,9 @@ impl Account {
                 }
                 None => {}
             }
-            (state.realm, if state.decoded.is_empty() { part.share } else { (part.share / 2).max(1) })
+            (state.realm, if state.decoded.is_empty() && state.window.is_empty() { part.share() } else { part.share() / 2 })
         };
-        let held = self.wait(part.hold(realm, cost, most)).await?;
+        let held = self.wait(part.reserve(realm, cost, most)).await?;
         self.lock().decoded.push_back(Some(held));
         Ok(())
     }
@@ -185,6 +153,7 @@ impl Account {
         let mut state = self.lock();
         state.received.clear();
         state.received_bytes = 0;
+        state.waited = Duration::ZERO;
     }
 
     /// The oldest messages that were decoded are done with.
@@ -203,16 +172,36 @@ impl Account {
         tokio::time::timeout_at(begun + self.budget.0.body_time, next).await.map_err(late)
     }
 
-    async fn wait(&self, held: impl Future<Output = Held>) -> Result<Held> {
-        tokio::time::timeout(self.budget.0.patience, held).await.map_err(|_| {
-            BODY_MEMORY.reached();
-            Error::unavailable("Too much is being read and decoded at once; try again in a moment.")
-        })
+    /// Comes when the call has to wait for memory, which it may be keeping from itself by messages that are not done with.
+    pub async fn is_short(&self) {
+        self.short.notified().await;
+    }
+
+    async fn wait(&self, held: impl Future<Output = Reservation>) -> Result<Reservation> {
+        let mut held = std::pin::pin!(held);
+        if let Some(held) = held.as_mut().now_or_never() {
+            return Ok(held);
+        }
+        let begun = Instant::now();
+        let patience = self.budget.0.patience.saturating_sub(self.lock().waited);
+        let brief = patience.min(BRIEF);
+        let mut outcome = tokio::time::timeout(brief, held.as_mut()).await;
+        if outcome.is_err() {
+            self.short.notify_one();
+            outcome = tokio::time::timeout(patience - brief, held).await;
+        }
+        self.lock().waited += begun.elapsed();
+        outcome.map_err(|_| too_much())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn too_much() -> Error {
+    BODY_MEMORY.reached();
+    Error::unavailable("Too much is being read and decoded at once; try again in a moment.")
 }
 
 #[cfg(test)]
@@ -230,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_finds_no_room_waits_and_is_then_told_to_come_back() {
+    async fn a_caller_who_finds_no_room_waits_and_is_then_asked_to_come_back() {
         let budget = budget(800);
         let first = account(&budget, 1);
         first.decode(300 << 10, 0).await.unwrap();
@@ -240,7 +229,9 @@ mod tests {
         // Another realm has a share of its own.
         account(&budget, 2).decode(300 << 10, 0).await.unwrap();
 
-        let waiting = tokio::spawn(async move { second.decode(200 << 10, 0).await });
+        // A call that is refused is over: it comes back as another.
+        let third = account(&budget, 1);
+        let waiting = tokio::spawn(async move { third.decode(200 << 10, 0).await });
         tokio::task::yield_now().await;
         first.release(1);
         waiting.await.unwrap().unwrap();
@@ -263,7 +254,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bodies_that_arrive_together_do_not_wait_for_each_other() {
-        // A realm may hold 100 KiB, in which three bodies of 60 KiB have no room at once.
+        // A realm may have 100 KiB, in which three bodies of 60 KiB have no room at once.
         let budget = budget(800);
         let bodies = (0..3).map(|_| {
             let account = account(&budget, 1);
@@ -277,12 +268,55 @@ mod tests {
             }
         });
         futures::future::join_all(bodies).await;
-        // What grows beyond what a realm may hold pays for that, and no more.
+        // A body that grows beyond the share of a realm pays for that, and no more.
         let endless = account(&budget, 1);
         for _ in 0..300 {
             endless.receive(1 << 10, 0).await.unwrap();
         }
-        assert_eq!(budget.0.received.free.available_permits(), 100);
+        assert_eq!(budget.0.received.free(), 100 << 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_become_larger_than_they_said_do_not_wait_for_each_other() {
+        // A realm may have 100 KiB: room for each as it says to be, and for two as they become.
+        let budget = budget(800);
+        let grow = || {
+            let account = account(&budget, 1);
+            async move {
+                for _ in 0..60 {
+                    account.receive(1 << 10, FREE_BODY_BYTES + (2 << 10)).await?;
+                    tokio::task::yield_now().await;
+                }
+                account.decoded();
+                Ok::<_, Error>(())
+            }
+        };
+        let begun = Instant::now();
+        let ended = futures::future::join_all((0..40).map(|_| grow())).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waited");
+        let through = ended.iter().filter(|ended| ended.is_ok()).count();
+        assert!((1..40).contains(&through), "{through}");
+        grow().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_waits_once() {
+        let budget = budget(800);
+        let (first, second) = (account(&budget, 1), account(&budget, 1));
+        first.receive(FREE_BODY_BYTES + (100 << 10), 0).await.unwrap();
+        first.decode(300 << 10, 0).await.unwrap();
+        let begun = Instant::now();
+        let release = async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            first.decoded();
+        };
+        let refused = async {
+            second.receive(FREE_BODY_BYTES + (50 << 10), 0).await.unwrap();
+            second.decode(300 << 10, 0).await.unwrap_err()
+        };
+        let ((), refused) = tokio::join!(release, refused);
+        assert_eq!((refused.code(), begun.elapsed().as_secs()), (Code::Unavailable, 5));
+        assert!(second.is_short().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -293,9 +327,9 @@ mod tests {
             account.receive(150 << 10, 0).await.unwrap();
             account.decode(10 << 20, 0).await.unwrap();
         }
-        assert_eq!(budget.0.decoded.free.available_permits(), 600);
-        assert_eq!(budget.0.received.free.available_permits(), 200);
-        assert!(budget.0.decoded.realms.lock().unwrap().len() <= 2);
+        assert_eq!(budget.0.decoded.free(), 600 << 10);
+        assert_eq!(budget.0.received.free(), 200 << 10);
+        assert!(budget.0.decoded.realms() <= 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -307,7 +341,21 @@ mod tests {
         // 120 KiB are kept of four, and the last may be half of 300 KiB; it would not fit if it were whole.
         account.decode(10 << 20, 30 << 10).await.unwrap();
         account.release(4);
-        assert_eq!(account.budget.0.decoded.free.available_permits(), 600 - 150);
+        assert_eq!(account.budget.0.decoded.free(), (600 - 150) << 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_call_keeps_to_decode_is_paid_for_until_its_end() {
+        let budget = budget(800);
+        let account = account(&budget, 1);
+        for bytes in [0, 50 << 10, 50 << 10, 80 << 10, 20 << 10] {
+            account.keep(bytes).await.unwrap();
+        }
+        account.decode(10 << 10, 0).await.unwrap();
+        account.release(1);
+        assert_eq!(budget.0.decoded.free(), (600 - 80) << 10);
+        drop(account);
+        assert_eq!(budget.0.decoded.free(), 600 << 10);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,31 +1,55 @@
-//! Every limit of the service: its name, where it is set, and what a caller sees who goes past it. A file for each kind; `docs/limits.md` is made of
-//! this list, and one metric counts how often each limit was reached.
+//! Every limit of the service: its name, where it is set, and the response when it is exceeded. A file for each kind; `docs/limits.md` is
+//! made of this list, and one metric counts how often each limit was reached.
+
+use std::fmt::Display;
 
 use crate::telemetry;
 
-pub mod allowance;
-pub mod answers;
-pub mod bodies;
-pub mod database;
-pub mod events;
-pub mod faults;
-pub mod kept;
+pub(crate) mod allowance;
+pub(crate) mod answers;
+pub(crate) mod bodies;
+pub(crate) mod database;
+pub(crate) mod events;
+pub(crate) mod faults;
+pub(crate) mod kept;
 pub mod listeners;
-pub mod mail;
-pub mod memory;
-pub mod requests;
-pub mod shares;
+pub(crate) mod log;
+pub(crate) mod mail;
+pub(crate) mod memory;
+mod part;
+pub(crate) mod requests;
+pub(crate) mod responses;
+pub(crate) mod shares;
+
+/// Declares limits, and the list `ALL` of them. What one bounds is its doc comment too.
+macro_rules! limits {
+    ($($limit:ident $name:literal { bounds: $bounds:literal, value: $kind:ident($($value:expr),*), past: $past:literal $(,)? })*) => {
+        $(
+            #[doc = $bounds]
+            pub static $limit: $crate::limits::Limit = $crate::limits::Limit {
+                name: $name,
+                bounds: $bounds,
+                value: $crate::limits::Value::$kind($($value),*),
+                past: $past,
+            };
+        )*
+
+        /// All of them.
+        pub const ALL: &[&$crate::limits::Limit] = &[$(&$limit),*];
+    };
+}
+use limits;
 
 /// One limit.
 #[derive(Debug)]
 pub struct Limit {
     /// Its name, in snake case: the value of `offboard.limit.name` in `offboard.limit.reached`.
     pub name: &'static str,
-    /// What it bounds, as the start of a sentence without a full stop: `Calls at once with a key, at one replica`.
+    /// The measured quantity, as the start of a sentence without a full stop: `Calls at once with a key, at one replica`.
     pub bounds: &'static str,
     /// Where its value comes from.
     pub value: Value,
-    /// What a caller sees past it, or what is done with what is too much.
+    /// The response when the limit is reached, or the treatment of the surplus.
     pub past: &'static str,
 }
 
@@ -57,12 +81,14 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Events", events::ALL),
     ("Mails", mail::ALL),
     ("Faults of requests", faults::ALL),
+    ("The log", log::ALL),
 ];
 
-/// A number for people: `1,000`.
-pub fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+/// An integer for people: `1,000`.
+pub fn thousands(number: impl Display) -> String {
+    let number = number.to_string();
+    let digits = number.trim_start_matches('-');
+    let mut text = String::from(&number[..number.len() - digits.len()]);
     for (place, digit) in digits.char_indices() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
@@ -78,8 +104,8 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        let written = [0, 999, 1_000, 50_000, 1_234_567].map(super::thousands);
-        assert_eq!(written, ["0", "999", "1,000", "50,000", "1,234,567"]);
+        let written = [0, 999, 1_000, 50_000, -100, -1_234_567].map(super::thousands);
+        assert_eq!(written, ["0", "999", "1,000", "50,000", "-100", "-1,234,567"]);
     }
 
     #[test]

@@ -1,161 +1,104 @@
 //! Limits of calls and messages.
 
-use super::{Limit, Value};
-
-/// Calls at once.
-pub static CALLS: Limit = Limit {
-    name: "calls",
-    bounds: "Calls with a key at once, at one replica",
-    value: Value::Setting("max-concurrent-calls"),
-    past: "`unavailable` (503), at once",
-};
-
-/// Calls of a key a second.
-pub static CALL_RATE: Limit = Limit {
-    name: "call_rate",
-    bounds: "Calls of one key a second, at one replica",
-    value: Value::Setting("rate-limit"),
-    past: "`rate_limit_exceeded` (429) with `Retry-After`",
-};
-
-/// The size of a message.
-pub static MESSAGE_BYTES: Limit = Limit {
-    name: "message_bytes",
-    bounds: "Bytes of one message or one body, after decompression",
-    value: Value::Setting("max-body-bytes"),
-    past: "`payload_too_large` (413) with `limit_bytes`",
-};
-
-/// How long a call may take.
-pub static CALL_TIME: Limit = Limit {
-    name: "call_time",
-    bounds: "Time of a call that is no stream",
-    value: Value::Setting("request-timeout"),
-    past: "`deadline_exceeded` (504)",
-};
+use super::limits;
 
 /// How long before they would be cut off calls are ended as the process ends, in milliseconds.
 pub const LAST_WORDS_MILLIS: u64 = 1000;
 
-/// The last words of calls.
-pub static LAST_WORDS: Limit = Limit {
-    name: "last_words",
-    bounds: "Time before the end of what calls have of `--drain-timeout`, four fifths of it, at which those that still run are ended; a quarter of that where it is less than four seconds",
-    value: Value::Fixed(LAST_WORDS_MILLIS, "milliseconds"),
-    past: "`unavailable` (503), so that no call is cut off without a word",
-};
-
 /// How many organisations are looked through for the name of a new one.
 pub const MAX_ORGANISATIONS: usize = 10_000;
-
-/// Organisations that are looked through.
-pub static ORGANISATIONS: Limit = Limit {
-    name: "organisations_compared",
-    bounds: "Organisations that `offboard key create` and `import --offline` look through for names much like that of a new one",
-    value: Value::Fixed(MAX_ORGANISATIONS as u64, "organisations"),
-    past: "Further ones are not named",
-};
 
 /// How many values of one entity an attribute index has rows for.
 pub const MAX_INDEXED_VALUES: usize = 1_000;
 
-/// Values in an index.
-pub static INDEXED_VALUES: Limit = Limit {
-    name: "indexed_values",
-    bounds: "Different values of an attribute that one entity has rows for in an attribute index",
-    value: Value::Fixed(MAX_INDEXED_VALUES as u64, "values"),
-    past: "It has one row, by which every filter looks at it; answers are the same",
-};
-
 /// How long a start of a task looks for the attributes of its filter, in milliseconds, and a list.
 pub const ATTRIBUTE_LOOK_MILLIS: (u64, u64) = (5_000, 50);
 
-/// The look for the attributes of a filter.
-pub static ATTRIBUTE_LOOK: Limit = Limit {
-    name: "attribute_look",
-    bounds: "Time for which the start of a bulk delete looks whether entities have the attributes of its filter; a list looks for 50 milliseconds",
-    value: Value::Fixed(ATTRIBUTE_LOOK_MILLIS.0, "milliseconds"),
-    past: "The worker finds out before anything is deleted; a dry run has the warning `unchecked_attribute`, and a list has no warning",
-};
-
 /// How many entities are looked through at once for the attributes of a filter, and for names that may have been meant.
 pub const ATTRIBUTE_WALK: i64 = 50_000;
-/// How many entities, each with other names than the others, tell the names that may have been meant.
+/// How many entities, each with other names than the others, report the names that may have been meant.
 pub const SUGGESTING_ENTITIES: i64 = 200;
 /// How many names are kept of what those have.
 pub const SUGGESTED_NAMES: usize = 5_000;
 
-/// Entities that are looked through for names.
-pub static ATTRIBUTE_NAMES_WALK: Limit = Limit {
-    name: "attribute_names_walk",
-    bounds: "Entities, from the first that the filter is about, that are looked through for attributes which may have been meant by one that no entity has",
-    value: Value::Fixed(ATTRIBUTE_WALK as u64, "entities"),
-    past: "What entities behind them have is not suggested",
-};
-
-/// Entities that tell names.
-pub static ATTRIBUTE_NAMES_ENTITIES: Limit = Limit {
-    name: "attribute_names_entities",
-    bounds: "Entities among those, each with other names at its top than the others and of at most 16 KiB, whose attributes are read for it",
-    value: Value::Fixed(SUGGESTING_ENTITIES as u64, "entities"),
-    past: "What others have is not suggested",
-};
-
-/// Names that are kept.
-pub static ATTRIBUTE_NAMES: Limit = Limit {
-    name: "attribute_names",
-    bounds: "Names of attributes, with their paths, that are kept of those",
-    value: Value::Fixed(SUGGESTED_NAMES as u64, "names"),
-    past: "Further ones are not suggested",
-};
-
 /// How many ids of each list of a bulk delete are shown, such as those of no entity.
 pub const LISTED_IDS: i64 = 100;
-
-/// Ids of lists that are shown.
-pub static IDS_SHOWN: Limit = Limit {
-    name: "ids_shown",
-    bounds: "Ids of each list of a bulk delete that its task, its preview and its refusal show: those that are spared, and those of no entity",
-    value: Value::Fixed(LISTED_IDS as u64, "ids"),
-    past: "The first in their order are shown; a count tells how many there are",
-};
 
 /// How many refused entities of an import have a result.
 pub const MAX_IMPORT_FAILURES: usize = 10_000;
 
-/// The results of refused entities of an import.
-pub static IMPORT_FAILURES: Limit = Limit {
-    name: "import_failures",
-    bounds: "Entities of an import that were refused and have a result that says why",
-    value: Value::Fixed(MAX_IMPORT_FAILURES as u64, "results"),
-    past: "Those refused behind them have none; `failures_left_out` of the summary says how many",
-};
-
 /// How many entities at most are looked at for the values that a filter names.
 pub const VALUE_LOOK_ENTITIES: u64 = 14_600;
 
-/// The look for the values that a filter names.
-pub static VALUE_LOOK: Limit = Limit {
-    name: "value_look",
-    bounds: "Entities that are looked at to find out whether any has a type or the value of an attribute that a filter names, where no index tells",
-    value: Value::Fixed(VALUE_LOOK_ENTITIES, "entities"),
-    past: "There is no warning `unknown_value`, but of a type that is spelt much like one that was met",
-};
-
-/// All of them.
-pub const ALL: &[&Limit] = &[
-    &CALLS,
-    &CALL_RATE,
-    &MESSAGE_BYTES,
-    &CALL_TIME,
-    &LAST_WORDS,
-    &INDEXED_VALUES,
-    &ATTRIBUTE_LOOK,
-    &ATTRIBUTE_NAMES_WALK,
-    &ATTRIBUTE_NAMES_ENTITIES,
-    &ATTRIBUTE_NAMES,
-    &VALUE_LOOK,
-    &IDS_SHOWN,
-    &IMPORT_FAILURES,
-    &ORGANISATIONS,
-];
+limits! {
+    CALLS "calls" {
+        bounds: "Calls with a key at once, at one replica",
+        value: Setting("max-concurrent-calls"),
+        past: "`unavailable` (503), at once",
+    }
+    CALL_RATE "call_rate" {
+        bounds: "Calls of one key a second, at one replica",
+        value: Setting("rate-limit"),
+        past: "`rate_limit_exceeded` (429) with `Retry-After`",
+    }
+    MESSAGE_BYTES "message_bytes" {
+        bounds: "Bytes of one message or one body, after decompression",
+        value: Setting("max-body-bytes"),
+        past: "`payload_too_large` (413) with `limit_bytes`",
+    }
+    CALL_TIME "call_time" {
+        bounds: "Time of a unary call",
+        value: Setting("request-timeout"),
+        past: "`deadline_exceeded` (504)",
+    }
+    LAST_WORDS "last_words" {
+        bounds: "Time before the end of what calls have of `--drain-timeout`, four fifths of it, at which those that still run are ended; a quarter of that where it is less than four seconds",
+        value: Fixed(LAST_WORDS_MILLIS, "milliseconds"),
+        past: "`unavailable` (503), so that no call is cut off without a word",
+    }
+    INDEXED_VALUES "indexed_values" {
+        bounds: "Different values of an attribute that one entity has rows for in an attribute index",
+        value: Fixed(MAX_INDEXED_VALUES as u64, "values"),
+        past: "It has one row, by which every filter finds it; responses are the same",
+    }
+    ATTRIBUTE_LOOK "attribute_look" {
+        bounds: "Time for which the start of a bulk delete searches for entities with the attributes of its filter; a list searches for 50 milliseconds",
+        value: Fixed(ATTRIBUTE_LOOK_MILLIS.0, "milliseconds"),
+        past: "The worker finds out before anything is deleted; a dry run and a list have the warning `unchecked_attribute`",
+    }
+    ATTRIBUTE_NAMES_WALK "attribute_names_walk" {
+        bounds: "Entities, from the first that the filter is about, that are searched for attributes with names similar to one that no entity has",
+        value: Fixed(ATTRIBUTE_WALK as u64, "entities"),
+        past: "What entities behind them have is not suggested",
+    }
+    ATTRIBUTE_NAMES_ENTITIES "attribute_names_entities" {
+        bounds: "Entities among those, each with other names at its top than the others and of at most 16 KiB, whose attributes are read for it",
+        value: Fixed(SUGGESTING_ENTITIES as u64, "entities"),
+        past: "What others have is not suggested",
+    }
+    ATTRIBUTE_NAMES "attribute_names" {
+        bounds: "Names of attributes, with their paths, that are kept of those",
+        value: Fixed(SUGGESTED_NAMES as u64, "names"),
+        past: "Further ones are not suggested",
+    }
+    VALUE_LOOK "value_look" {
+        bounds: "Entities that are read to find whether any has a type or the value of an attribute that a filter names, where no index has it, and which kinds of values they have; the values that a hard delete denies are looked for among all, for as long as `attribute_look` says",
+        value: Fixed(VALUE_LOOK_ENTITIES, "entities"),
+        past: "There is the warning `unchecked_value`, or `unknown_value` of a type that is spelt much like one that was met; a hard delete of which it must be known is refused with `suspect_value`",
+    }
+    IDS_SHOWN "ids_shown" {
+        bounds: "Ids of each list of a bulk delete that its task, its preview and its refusal show: those that are excluded, and those of no entity",
+        value: Fixed(LISTED_IDS as u64, "ids"),
+        past: "The first in their order are shown; a count tells how many there are",
+    }
+    IMPORT_FAILURES "import_failures" {
+        bounds: "Entities of an import that were refused and have a result that says why",
+        value: Fixed(MAX_IMPORT_FAILURES as u64, "results"),
+        past: "Those refused behind them have none; `failures_left_out` of the summary says how many",
+    }
+    ORGANISATIONS "organisations_compared" {
+        bounds: "Organisations that `offboard key create` and `import --offline` search for names similar to that of a new one",
+        value: Fixed(MAX_ORGANISATIONS as u64, "organisations"),
+        past: "Further ones are not named",
+    }
+}

@@ -1,4 +1,4 @@
-//! What answers of changing calls show of entities that are to go. Requests and jobs outlive them, so nothing of these is taken out.
+//! The entities that responses of changing calls show. Requests and jobs outlive their entities, so nothing of them is erased.
 
 use crate::access::{Answer, Caller, Scope, Subject, shows_nothing};
 use crate::proto::v1;

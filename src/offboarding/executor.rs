@@ -1,21 +1,19 @@
 //! The worker that removes entities whose grace period is over.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
 
+use diesel::pg::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::db::Db;
 use crate::db::outage::warn_of;
-use crate::error::Result;
+use crate::db::{Db, Fail, backoff_of, is_refusal};
+use crate::error::{Result, one_line};
 use crate::jobs::{Executor, Lease};
-use crate::offboarding::confirmation::{self, Confirmation, Verdict};
-use crate::offboarding::model::{MAX_ATTEMPTS, backoff};
+use crate::offboarding::model::MAX_ATTEMPTS;
 use crate::offboarding::queries::TOPIC;
-use crate::offboarding::removal_queries::{self, Claimed, Reason};
+use crate::offboarding::removal_queries::{self, ClaimedRequest, LONGEST_WAIT, Reason};
 use crate::telemetry;
 
 /// How many requests are claimed, and removed, at once.
@@ -23,66 +21,33 @@ const BATCH: i64 = 100;
 /// How often the removal of entities that others keep changing is tried before it is put off.
 const ROUNDS: usize = 3;
 
+/// The code and the sentence of a removal that the database refuses.
+const REFUSED: (&str, &str) = ("refused_by_database", "The database refuses to have the entity removed; the service's log says why.");
+
+/// The outcome of a request that was tried alone.
+enum Alone {
+    /// Its entity was removed.
+    Removed,
+    /// It was not.
+    Left,
+    /// The database refuses it, for this cause.
+    Refused(String),
+}
+
 /// Takes up due requests and removes their entities, many in one transaction.
 pub struct OffboardingExecutor {
     db: Db,
     lease: Lease,
-    confirmations: Vec<Arc<dyn Confirmation>>,
 }
 
 impl OffboardingExecutor {
     /// A worker on this database.
     pub fn new(db: Db, lease: Lease) -> Self {
-        OffboardingExecutor { db, lease, confirmations: Vec::new() }
-    }
-
-    /// Asks somebody outside the database before an entity goes.
-    pub fn with_confirmation(mut self, confirmation: impl Confirmation) -> Self {
-        self.confirmations.push(Arc::new(confirmation));
-        self
-    }
-
-    /// Keeps those that everybody has confirmed; puts the others off, or ends them.
-    async fn confirmed(&self, claimed: Vec<Claimed>) -> Result<Vec<Claimed>> {
-        if self.confirmations.is_empty() {
-            return Ok(claimed);
-        }
-        let against = match confirmation::ask(&self.confirmations, &claimed).await {
-            Ok(against) => against,
-            Err(error) => {
-                tracing::warn!(%error, cause = error.cause_chain(), requests = claimed.len(), "confirmation failed");
-                for claim in claimed {
-                    self.give_back(claim).await?;
-                }
-                return Ok(Vec::new());
-            }
-        };
-        let mut confirmed = Vec::with_capacity(claimed.len());
-        for (claim, against) in claimed.into_iter().zip(against) {
-            match against {
-                None | Some((_, Verdict::Confirmed)) => confirmed.push(claim),
-                Some((name, Verdict::Later(delay))) => self.wait(claim, name, delay).await?,
-                Some((_, Verdict::Refused(why))) => {
-                    self.db.run(move |connection| removal_queries::fail(connection, &claim, "refused", &why)).await?;
-                    telemetry::job_finished(TOPIC, "failed");
-                }
-            }
-        }
-        Ok(confirmed)
-    }
-
-    async fn wait(&self, claim: Claimed, name: &'static str, delay: Duration) -> Result<()> {
-        let message = format!("Waits for a confirmation by {name}.");
-        let waiting = move |connection: &mut diesel::PgConnection| {
-            let reason = Reason { code: "waiting_for_confirmation", message: &message, counts: false };
-            removal_queries::put_off(connection, &claim, delay, reason)
-        };
-        self.db.run(waiting).await?;
-        Ok(())
+        OffboardingExecutor { db, lease }
     }
 
     /// Removes what can be removed of these and returns the rest.
-    async fn remove(&self, claimed: Vec<Claimed>) -> Result<Vec<Claimed>> {
+    async fn remove(&self, claimed: Vec<ClaimedRequest>) -> Result<Vec<ClaimedRequest>> {
         let batch = claimed.clone();
         let done = self.db.run(move |connection| removal_queries::remove(connection, &batch)).await?;
         let done: HashSet<Uuid> = done.into_iter().collect();
@@ -90,8 +55,40 @@ impl OffboardingExecutor {
         Ok(claimed.into_iter().filter(|claim| !done.contains(&claim.id)).collect())
     }
 
+    /// Removes the entity of one request.
+    async fn remove_alone(&self, claim: &ClaimedRequest) -> Result<Alone> {
+        let batch = [claim.clone()];
+        let removing = move |connection: &mut PgConnection| match removal_queries::remove(connection, &batch) {
+            Ok(done) => Ok(if done.is_empty() { Alone::Left } else { Alone::Removed }),
+            Err(Fail::Database(error)) if is_refusal(&error) => {
+                // Where the statement fails with nothing to remove as well, that is no matter of this entity.
+                removal_queries::remove(connection, &[])?;
+                Ok(Alone::Refused(one_line(&error.to_string())))
+            }
+            Err(fail) => Err(fail),
+        };
+        self.db.run(removing).await
+    }
+
+    /// Ends a request whose entity the database refuses to have removed: it would again. Where it refuses the way back to `active` as well, the request
+    /// is put off.
+    async fn end_refused(&self, claim: ClaimedRequest) -> Result<()> {
+        let refused = claim.clone();
+        let ended = self.db.run(move |connection| removal_queries::fail(connection, &refused, REFUSED.0, REFUSED.1)).await;
+        let Err(error) = ended else {
+            telemetry::job_finished(TOPIC, "failed");
+            return Ok(());
+        };
+        warn_of!(error, job_id = %claim.id, "a request cannot be ended; it is put off");
+        let reason = Reason { code: REFUSED.0, message: REFUSED.1 };
+        self.db
+            .run(move |connection| removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason))
+            .await?;
+        Ok(())
+    }
+
     /// Finds out why a request was not done, and ends it or puts it off.
-    async fn settle(&self, claim: Claimed) -> Result<()> {
+    async fn settle(&self, claim: ClaimedRequest) -> Result<()> {
         let settled = self.db.run(move |connection| {
             let Some(obstacle) = removal_queries::obstacle(connection, &claim)? else { return Ok("lease_lost") };
             let reason = if !obstacle.leaving {
@@ -101,8 +98,8 @@ impl OffboardingExecutor {
             } else if claim.attempts >= MAX_ATTEMPTS {
                 ("unavailable", "The entity was changed by others each time it was tried.")
             } else {
-                let reason = Reason { code: "unavailable", message: "The entity was changed by others while it was tried.", counts: true };
-                removal_queries::put_off(connection, &claim, backoff(claim.attempts), reason)?;
+                let reason = Reason { code: "unavailable", message: "The entity was changed by others while it was tried." };
+                removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)?;
                 return Ok("put_off");
             };
             removal_queries::fail(connection, &claim, reason.0, reason.1)?;
@@ -116,14 +113,14 @@ impl OffboardingExecutor {
     }
 
     /// Ends or puts off a request that the database refused to do.
-    async fn give_back(&self, claim: Claimed) -> Result<()> {
+    async fn give_back(&self, claim: ClaimedRequest) -> Result<()> {
         self.db
             .run(move |connection| {
                 if claim.attempts >= MAX_ATTEMPTS {
                     removal_queries::fail(connection, &claim, "internal", "The entity could not be removed.")
                 } else {
-                    let reason = Reason { code: "internal", message: "The entity could not be removed; it is tried again.", counts: true };
-                    removal_queries::put_off(connection, &claim, backoff(claim.attempts), reason)
+                    let reason = Reason { code: "internal", message: "The entity could not be removed; it is tried again." };
+                    removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)
                 }
             })
             .await?;
@@ -133,32 +130,29 @@ impl OffboardingExecutor {
 
 #[tonic::async_trait]
 impl Executor for OffboardingExecutor {
-    type Job = Vec<Claimed>;
+    type Job = Vec<ClaimedRequest>;
 
     fn topic(&self) -> &'static str {
         TOPIC
     }
 
-    async fn claim(&self) -> Result<Option<Vec<Claimed>>> {
+    async fn claim(&self) -> Result<Option<Vec<ClaimedRequest>>> {
         let Lease { owner, duration } = self.lease.clone();
         let claimed = self.db.run(move |connection| removal_queries::claim(connection, &owner, duration, BATCH)).await?;
         claimed.iter().for_each(|_| telemetry::job_claimed(TOPIC));
         Ok((!claimed.is_empty()).then_some(claimed))
     }
 
-    async fn execute(&self, claimed: Vec<Claimed>, _stop: &CancellationToken) -> Result<()> {
+    async fn execute(&self, claimed: Vec<ClaimedRequest>, _stop: &CancellationToken) -> Result<()> {
         let span = tracing::info_span!("offboard.offboarding.batch", requests = claimed.len());
-        async { self.finish(self.confirmed(claimed).await?).await }.instrument(span).await
+        self.finish(claimed).instrument(span).await
     }
 }
 
 impl OffboardingExecutor {
     /// Ends every one of these, or gives it back.
-    async fn finish(&self, claimed: Vec<Claimed>) -> Result<()> {
+    async fn finish(&self, claimed: Vec<ClaimedRequest>) -> Result<()> {
         let mut left = claimed;
-        if left.is_empty() {
-            return Ok(());
-        }
         for _ in 0..ROUNDS {
             left = match self.remove(left.clone()).await {
                 Ok(rest) => rest,
@@ -178,11 +172,15 @@ impl OffboardingExecutor {
     }
 
     /// So that one that cannot be done does not keep the others.
-    async fn each_alone(&self, claimed: Vec<Claimed>) -> Result<()> {
+    async fn each_alone(&self, claimed: Vec<ClaimedRequest>) -> Result<()> {
         for claim in claimed {
-            match self.remove(vec![claim.clone()]).await {
-                Ok(rest) if rest.is_empty() => {}
-                Ok(_) => self.settle(claim).await?,
+            match self.remove_alone(&claim).await {
+                Ok(Alone::Removed) => telemetry::job_finished(TOPIC, "succeeded"),
+                Ok(Alone::Left) => self.settle(claim).await?,
+                Ok(Alone::Refused(cause)) => {
+                    tracing::warn!(job_id = %claim.id, org = claim.realm.org(), mode = %claim.realm.mode(), cause, "the database refuses the removal");
+                    self.end_refused(claim).await?;
+                }
                 Err(error) => {
                     warn_of!(error, job_id = %claim.id, org = claim.realm.org(), mode = %claim.realm.mode(), attempts = claim.attempts, "removal failed");
                     self.give_back(claim).await?;

@@ -1,7 +1,6 @@
 //! Offboarding of single entities: one request, seen through two contracts, done by a worker.
 
 mod answers;
-pub mod confirmation;
 mod executor;
 pub mod model;
 mod policy;

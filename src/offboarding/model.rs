@@ -1,4 +1,4 @@
-//! What an offboarding request is and how it moves. Pure.
+//! An offboarding request and its states. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,13 +18,13 @@ pub const MAX_ATTEMPTS: i32 = 10;
 const COUNTED_KINDS: [&str; 3] = ["assessment", "task", "data_override"];
 
 text_enum! {
-    /// Where a request stands.
+    /// The state of a request.
     pub enum OffboardingState {
         /// Waits for its grace period to end and for a worker.
         Pending = "pending",
         /// A worker has it.
         Running = "running",
-        /// The entity is gone.
+        /// The entity is removed.
         Succeeded = "succeeded",
         /// The entity could not be removed and is active again.
         Failed = "failed",
@@ -34,7 +34,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// What is done to a request.
+    /// The change of a request.
     pub enum OffboardingAction {
         /// A worker takes it up.
         Start = "start",
@@ -63,7 +63,7 @@ impl OffboardingState {
         })
     }
 
-    /// What can be done in this state.
+    /// The actions that are possible in this state.
     pub fn allowed(self) -> Vec<OffboardingAction> {
         OffboardingAction::ALL.iter().copied().filter(|action| self.after(*action).is_some()).collect()
     }
@@ -79,7 +79,7 @@ impl OffboardingState {
         }
     }
 
-    /// Whether the request still has something before it.
+    /// Returns whether the request still has something before it.
     pub fn is_live(self) -> bool {
         !self.allowed().is_empty()
     }
@@ -118,9 +118,9 @@ pub struct Offboarding {
     pub id: Uuid,
     /// The entity.
     pub entity_id: String,
-    /// Who asked.
+    /// The caller.
     pub principal_id: Uuid,
-    /// Where it stands.
+    /// Its state.
     #[diesel(column_name = status)]
     pub state: OffboardingState,
     /// The entity's parts.
@@ -208,12 +208,6 @@ pub fn too_short(min: Duration) -> Error {
         .at(places)
 }
 
-/// How long to wait before the next try: one second after the first, twice as long each time, five minutes at most.
-pub fn backoff(attempts: i32) -> Duration {
-    let doublings = attempts.saturating_sub(1).clamp(0, 9).unsigned_abs();
-    Duration::from_secs(1 << doublings).min(Duration::from_secs(300))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,10 +241,5 @@ mod tests {
         assert_eq!(check(3600), (Some(3600), 0));
         assert_eq!(check(-1), (None, 1));
         assert_eq!(check(90 * 24 * 3600 + 1), (None, 1));
-    }
-
-    #[test]
-    fn tries_grow_further_apart_up_to_a_bound() {
-        assert_eq!([1, 2, 3, 10, 99].map(|attempts| backoff(attempts).as_secs()), [1, 2, 4, 300, 300]);
     }
 }

@@ -1,4 +1,4 @@
-//! What a realm has decided on removals. Pure.
+//! The removal policy of a realm. Pure.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const FIELDS: [&str; 9] = [
     "soft_delete",
 ];
 
-/// The fields that say whose policy it is.
+/// The fields that name the realm of the policy.
 const OUTPUT_ONLY: [&str; 2] = ["tenant", "mode"];
 
 /// The removal policy of a realm; without one, [`Policy::default`] holds.
@@ -51,9 +51,9 @@ pub struct Policy {
     pub filter_retention: Option<Duration>,
     /// The domains that mails about tasks may go to, in lower case.
     pub mail_domains: Vec<String>,
-    /// What a hard bulk delete must show.
+    /// The requirements for a hard bulk delete.
     pub hard_delete: Requirements,
-    /// What a soft bulk delete must show.
+    /// The requirements for a soft bulk delete.
     pub soft_delete: Requirements,
 }
 
@@ -88,14 +88,14 @@ pub struct Change {
 }
 
 impl Change {
-    /// Reads a change of the policy of this realm; every fault is told. A policy that says to be of another realm is not taken for this one, whatever
-    /// the mask names: it was read with another key.
+    /// Reads a change of the policy of this realm; every fault is reported. A policy that says to be of another realm is not taken for this
+    /// one, whatever the mask names: it was read with another key.
     pub fn check(policy: Option<v1::RemovalPolicy>, mask: Option<prost_types::FieldMask>, realm: &Realm) -> Result<Change> {
         let mut faults = Violations::new();
         let policy = policy.unwrap_or_default();
         let (fields, members) = (spelled_out(&FIELDS), spelled_out(&RequirementsChange::MEMBERS));
-        let told = format!("is none of {fields}, and behind `hard_delete.` and `soft_delete.` of {members}");
-        let mask = Mask::check(mask, given(&policy), is_known, &told, &mut faults);
+        let reported = format!("is not one of {fields}, nor after `hard_delete.` and `soft_delete.` one of {members}");
+        let mask = Mask::check(mask, given(&policy), is_known, &reported, &mut faults);
         if faults.as_slice().is_empty() && !mask.is_of_any(&FIELDS) && !mask.is_of_any(&OUTPUT_ONLY) {
             faults.add("update_mask", "required", format!("must name at least one of {fields}, or the policy have one"));
         }
@@ -114,7 +114,7 @@ impl Change {
                 "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
                 "filter_retention" => change.filter_retention = Some(retention(policy.filter_retention, &at, &mut faults)),
                 "mail_domains" => change.mail_domains = Some(domains(&policy.mail_domains, &at, &mut faults)),
-                // What is demanded is read below, by its members.
+                // The requirements are read below, member by member.
                 _ => {}
             }
         }
@@ -145,7 +145,7 @@ impl Change {
         }
     }
 
-    /// The policy after the change, or what is wrong with it.
+    /// The policy after the change, or the faults of the change.
     pub fn apply(&self, to: Policy) -> Result<Policy> {
         let changed = Policy {
             default_grace: self.default_grace.unwrap_or(to.default_grace),
@@ -165,7 +165,7 @@ impl Change {
     }
 }
 
-/// Whether a mask may have this path: that of a field, of a demand or of what a caller sends back as it was read.
+/// Returns whether a mask may have this path: that of a field, of a demand or of what a caller sends back as it was read.
 fn is_known(path: &str) -> bool {
     let is_demand = |name| part_of(path, name).is_some_and(|part| part.is_none_or(|part| RequirementsChange::MEMBERS.contains(&part)));
     FIELDS.contains(&path) || OUTPUT_ONLY.contains(&path) || is_demand("hard_delete") || is_demand("soft_delete")
@@ -206,8 +206,8 @@ fn check_whose(policy: &v1::RemovalPolicy, realm: &Realm, faults: &mut Violation
     }
 }
 
-/// A grace period, or what it is where the change takes it back; none if it could not be read. In a request whose form has faults nobody knows whether
-/// one that is not there was taken back.
+/// A grace period, or the default if the change resets it; none if it could not be read. In a request whose form has faults a missing one
+/// may not have been reset.
 fn grace(message: Option<prost_types::Duration>, otherwise: Duration, field: &str, faults: &mut Violations) -> Option<Duration> {
     match message {
         None => Form::check_current().is_ok().then_some(otherwise),
@@ -237,7 +237,7 @@ fn domains(given: &[String], field: &str, faults: &mut Violations) -> Vec<String
     domains.into_iter().collect()
 }
 
-/// Whether this is the name of a domain (RFC 1123, section 2.1); one in another script is written as DNS has it (`xn--…`).
+/// Returns whether this is the name of a domain (RFC 1123, section 2.1); one in another script is written as DNS has it (`xn--…`).
 fn is_domain(text: &str) -> bool {
     let is_label = |label: &str| {
         let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -275,9 +275,9 @@ impl Policy {
         }
     }
 
-    /// As its event tells it: durations as everywhere in JSON, and nothing of what is not set.
-    pub fn told(&self) -> Json {
-        let mut told = json!({"mail_domains": self.mail_domains});
+    /// In the form of its event: durations as everywhere in JSON, and no unset members.
+    pub fn reported(&self) -> Json {
+        let mut reported = json!({"mail_domains": self.mail_domains});
         let durations = [
             ("default_grace_period", Some(self.default_grace)),
             ("max_grace_period", Some(self.max_grace)),
@@ -287,14 +287,14 @@ impl Policy {
             ("filter_retention", self.filter_retention),
         ];
         for (name, duration) in durations.into_iter().filter_map(|(name, duration)| Some((name, duration?))) {
-            told[name] = convert::std_duration_text(duration).into();
+            reported[name] = convert::std_duration_text(duration).into();
         }
-        for (name, demands) in [("hard_delete", self.hard_delete.told()), ("soft_delete", self.soft_delete.told())] {
+        for (name, demands) in [("hard_delete", self.hard_delete.reported()), ("soft_delete", self.soft_delete.reported())] {
             if let Some(demands) = demands {
-                told[name] = demands;
+                reported[name] = demands;
             }
         }
-        told
+        reported
     }
 }
 
@@ -322,21 +322,21 @@ mod tests {
     }
 
     #[test]
-    fn an_event_tells_what_is_set_as_everywhere_in_json() {
+    fn an_event_reports_what_is_set_as_everywhere_in_json() {
         let policy = Policy {
             tombstone_retention: Some(MIN_RETENTION),
             hard_delete: Requirements { preview_within: Some(Duration::from_millis(1500)), ..Requirements::default() },
             ..Policy::default()
         };
-        let told = json!({
+        let reported = json!({
             "default_grace_period": "0s", "max_grace_period": "7776000s", "min_grace_period": "0s", "tombstone_retention": "86400s", "mail_domains": [],
             "hard_delete": {"preview_within": "1.500s"},
         });
-        assert_eq!(policy.told(), told);
+        assert_eq!(policy.reported(), reported);
     }
 
     #[test]
-    fn every_fault_of_a_change_is_told() {
+    fn every_fault_of_a_change_is_reported() {
         let message = v1::RemovalPolicy { default_grace_period: seconds(-1), request_retention: seconds(5), ..Default::default() };
         let error = change(message, &["default_grace_period", "request_retention", "nonsense"]).unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
@@ -368,8 +368,8 @@ mod tests {
             assert!(change(own, &["mail_domains"]).is_ok());
         }
         let error = change(of("other", v1::Mode::Test), &["mail_domains"]).unwrap_err();
-        let told: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
-        assert_eq!(told, ["policy.tenant is `other`, and the key is of `acme`", "policy.mode is `test`, and the key is of `live`"]);
+        let reported: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
+        assert_eq!(reported, ["policy.tenant is `other`, and the key is of `acme`", "policy.mode is `test`, and the key is of `live`"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, U
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::db::{Realm, Work, statement};
+use crate::db::{Realm, Work, lock_realm, statement};
 use crate::entity::requirements::Requirements;
 use crate::offboarding::policy::Policy;
 
@@ -51,19 +51,14 @@ statement! {
      WHERE realm_id = {realm}"
 }
 
-/// Reads the policy for a change of it; call it in a transaction. Whoever else changes it waits.
+/// Reads the policy for a change of it; call it in a transaction. Other changes wait.
 pub fn lock(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
-    LockRealm { realm: realm.id() }.get_result::<(i32,)>(connection)?;
+    // There is something to lock also where no policy is yet.
+    lock_realm(connection, realm)?;
     get(connection, realm)
 }
 
-statement! {
-    /// A lock that there is also where no policy is yet.
-    struct LockRealm { realm: i32 as Integer } -> (Integer,),
-    "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
-}
-
-/// Stores the policy and tells of it.
+/// Stores the policy and reports it.
 pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy: &Policy) -> Work<()> {
     let statement = PutPolicy {
         realm: realm.id(),
@@ -78,7 +73,7 @@ pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy
         min_grace: policy.min_grace.as_secs_f64(),
         hard_delete: policy.hard_delete.to_json(),
         soft_delete: policy.soft_delete.to_json(),
-        told: policy.told(),
+        reported: policy.reported(),
     };
     statement.execute(connection)?;
     Ok(())
@@ -99,7 +94,7 @@ statement! {
         min_grace: f64 as Double,
         hard_delete: Json as Jsonb,
         soft_delete: Json as Jsonb,
-        told: Json as Jsonb,
+        reported: Json as Jsonb,
     } -> (),
     "WITH changed AS (
         INSERT INTO removal_policy
@@ -121,11 +116,11 @@ statement! {
      )
      INSERT INTO event (realm_id, type, subjects, principal_id, data)
      SELECT {realm}, 'removal_policy.updated', ARRAY[{org}], {principal},
-            {told}
+            {reported}
      FROM changed"
 }
 
-/// Removes some of the tombstones that have had their time, whichever realm they are of, and tells how many.
+/// Removes some of the tombstones that have had their time, whichever realm they are of, and reports how many.
 pub fn sweep_tombstones(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepTombstones { at_most }.execute(connection)?)
 }
@@ -135,7 +130,8 @@ statement! {
     struct SweepTombstones { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT t.realm_id, t.entity_id, t.incarnation
-        FROM removal_policy p
+        -- In another order each time, so that one realm with much to remove does not delay the others.
+        FROM (SELECT * FROM removal_policy ORDER BY random()) p
         -- A look for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT t.realm_id, t.entity_id, t.incarnation
@@ -152,7 +148,7 @@ statement! {
      WHERE t.realm_id = o.realm_id AND t.entity_id = o.entity_id AND t.incarnation = o.incarnation"
 }
 
-/// Removes some of the requests that ended long ago, whichever realm they are of, and tells how many.
+/// Removes some of the requests that ended long ago, whichever realm they are of, and reports how many.
 pub fn sweep_requests(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepRequests { at_most }.execute(connection)?)
 }
@@ -162,7 +158,8 @@ statement! {
     struct SweepRequests { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT r.realm_id, r.id
-        FROM removal_policy p
+        -- In another order each time, so that one realm with much to remove does not delay the others.
+        FROM (SELECT * FROM removal_policy ORDER BY random()) p
         -- A look for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT r.realm_id, r.id
@@ -179,7 +176,7 @@ statement! {
      WHERE r.realm_id = o.realm_id AND r.id = o.id"
 }
 
-/// Blanks some of the filters that have had their time, whichever realm their tasks are of, and tells how many.
+/// Blanks some of the filters that have had their time, whichever realm their tasks are of, and reports how many.
 pub fn sweep_filters(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepFilters { at_most }.execute(connection)?)
 }
@@ -189,7 +186,8 @@ statement! {
     struct SweepFilters { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT b.realm_id, b.id
-        FROM removal_policy p
+        -- In another order each time, so that one realm with much to remove does not delay the others.
+        FROM (SELECT * FROM removal_policy ORDER BY random()) p
         -- A look for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT b.realm_id, b.id

@@ -1,4 +1,4 @@
-//! What a removal would take, and what stands in its way. Pure.
+//! The effect of a removal, and what blocks it. Pure.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::offboarding::model::by_plural;
 use crate::offboarding::preview_queries::Outlook;
 use crate::proto::v1;
 
-/// The answer for an entity as it stands.
+/// The response for an entity in this state.
 pub fn preview(entity_id: String, outlook: Outlook) -> v1::RemovalPreview {
     let blockers = blockers(&entity_id, &outlook);
     v1::RemovalPreview {
@@ -45,7 +45,7 @@ fn blockers(entity_id: &str, outlook: &Outlook) -> Vec<v1::RemovalBlocker> {
     blockers
 }
 
-/// Whether the filter of a task selects the entity; a task without one does.
+/// Returns whether the filter of a task selects the entity; a task without one does.
 fn takes(task: &Json, entity_id: &str, outlook: &Outlook) -> bool {
     let record = EntityRecord {
         id: entity_id,
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_blocker_is_told() {
+    fn every_blocker_is_reported() {
         assert_eq!(codes(outlook()), (vec![], true));
         let both = Outlook { state: State::Onboarding, hold_reason: Some("audit".to_owned()), ..outlook() };
         assert_eq!(codes(both), (vec!["onboarding".to_owned(), "on_hold".to_owned()], false));

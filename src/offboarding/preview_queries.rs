@@ -1,4 +1,4 @@
-//! The SQL of a look at what a removal would do.
+//! The SQL of the preview of a removal.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
@@ -11,15 +11,15 @@ use crate::db::{Realm, Work, statement};
 use crate::entity::model::State;
 use crate::proto::object::Struct;
 
-/// How many bulk deletes that are under way are looked at.
+/// How many open bulk deletes are checked.
 const TASKS: i64 = 100;
 
 /// An entity with all that a removal of it has to do with.
 #[derive(Debug, diesel::Queryable)]
 pub struct Outlook {
-    /// What the entity is.
+    /// The entity.
     pub type_: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// Why it must not go, if it must not.
     pub hold_reason: Option<String>,
@@ -45,13 +45,13 @@ pub struct Outlook {
     pub default_grace: f64,
 }
 
-/// Looks at an entity. None if it is missing or deleted.
+/// Reads an entity. None if it is missing or deleted.
 pub fn outlook(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<Option<Outlook>> {
     Ok(ReadOutlook { realm: realm.id(), entity: entity_id, tasks: TASKS }.get_result(connection).optional()?)
 }
 
 statement! {
-    /// One look at everything, so that what it tells was true at one moment.
+    /// One statement for everything, so that the preview was true at one moment.
     struct ReadOutlook<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,

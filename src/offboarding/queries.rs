@@ -13,7 +13,7 @@ use crate::db::filtered::Condition;
 use crate::db::schema::offboarding_request as request;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::entity::model::State;
-use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 use crate::offboarding::model::{MAX_GRACE, Offboarding, OffboardingState};
 
 /// The topic that wakes the workers.
@@ -38,12 +38,12 @@ type OffboardingRow = (
     Nullable<Timestamptz>,
 );
 
-/// Who asks for what.
+/// The caller and the request.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// Whose world.
+    /// The realm.
     pub realm: Realm,
-    /// Who asks.
+    /// The caller.
     pub principal_id: Uuid,
     /// With which key.
     pub key_id: Uuid,
@@ -54,13 +54,14 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// What a caller asks for.
+    /// The request of a caller.
     pub fn of(caller: &Caller, entity_id: String, grace: Option<Duration>) -> Self {
         Ask { realm: caller.realm.clone(), principal_id: caller.principal_id, key_id: caller.key_id, entity_id, grace }
     }
 }
 
-/// Moves an active entity to `offboarding` and makes its request. None if there is no entity that can be offboarded: [`standing`] tells why.
+/// Moves an active entity to `offboarding` and makes its request. None if there is no entity that can be offboarded: [`eligibility`]
+/// returns why.
 pub fn request(connection: &mut PgConnection, ask: &Ask) -> Work<Option<Offboarding>> {
     let statement = Request {
         realm: ask.realm.id(),
@@ -111,7 +112,7 @@ statement! {
         FROM leaving l
         RETURNING *
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_requested', ARRAY[a.entity_id], {principal},
                jsonb_build_object('offboarding_request_id', a.id, 'execute_after', a.execute_after, 'version', l.version)
@@ -133,20 +134,20 @@ statement! {
      ) woken ON true"
 }
 
-/// What stands between an entity and its offboarding.
+/// True if an entity can be offboarded.
 #[derive(Debug, diesel::Queryable)]
-pub struct Standing {
+pub struct Eligibility {
     /// The state of the entity, unless it is missing.
     pub state: Option<State>,
-    /// Whether it is on hold.
+    /// True if it is on hold.
     pub on_hold: bool,
 }
 
-/// Reads the entity's state, and the request that is live for it or, where it is gone, the one that has removed it. A request for another entity
-/// that had the id before is none of these.
-pub fn standing(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<(Standing, Option<Offboarding>)> {
-    // The request first: one that ends in between has then left its entity gone or active, never the other way round. There is one at most: what
-    // is live is unique, and whoever adds an entity marks the requests for those before it.
+/// Reads the entity's state, and the request that is open for it or, if it is removed, the one that has removed it. A request for another
+/// entity that had the id before does not count.
+pub fn eligibility(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<(Eligibility, Option<Offboarding>)> {
+    // The request first: one that ends in between has then left its entity removed or active, never the other way round. There is one at
+    // most: the open one is unique, and adding an entity marks the requests for those that had the id before.
     let counts = [OffboardingState::Pending, OffboardingState::Running, OffboardingState::Succeeded].map(OffboardingState::as_str);
     let request = request::table
         .filter(request::realm_id.eq(realm.id()).and(request::entity_id.eq(entity_id)))
@@ -155,13 +156,13 @@ pub fn standing(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -
         .order(request::created_at.desc())
         .first(connection)
         .optional()?;
-    let standing = ReadStanding { realm: realm.id(), entity: entity_id }.get_result(connection)?;
-    Ok((standing, request))
+    let eligibility = ReadEligibility { realm: realm.id(), entity: entity_id }.get_result(connection)?;
+    Ok((eligibility, request))
 }
 
 statement! {
     /// The state and hold of an entity that may be missing.
-    struct ReadStanding<'a> {
+    struct ReadEligibility<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
     } -> (Nullable<Text>, Bool),
@@ -214,7 +215,7 @@ statement! {
         WHERE e.realm_id = c.realm_id AND e.id = c.entity_id AND e.incarnation = c.incarnation AND e.state = 'offboarding'
         RETURNING e.version
      ),
-     told AS (
+     recorded AS (
         -- Behind the change of the entity: the numbers of events follow the order of its changes.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_canceled', ARRAY[c.entity_id], {principal},
@@ -234,22 +235,22 @@ pub struct Selection {
     pub state: Option<OffboardingState>,
     /// Only those for this entity.
     pub entity_id: Option<String>,
-    /// Only those for which it holds.
+    /// Only those that match it.
     pub filter: Option<Filter>,
 }
 
-/// What the filter of a list of requests may look at.
+/// The properties for the filter of a list of requests.
 pub static OFFBOARDING: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["id"], Kind::Text, "CAST(offboarding_request.id AS text)"),
-        Property::new(&["uri", "entityId", "entity_id"], Kind::Uri, "offboarding_request.entity_id"),
-        Property::new(&["principalId", "principal_id"], Kind::Text, "CAST(offboarding_request.principal_id AS text)"),
-        Property::new(&["status"], Kind::Text, "offboarding_request.status").one_of(OffboardingState::SPELLINGS),
-        Property::new(&["attempts"], Kind::Number, "offboarding_request.attempts"),
-        Property::new(&["created", "createdTime", "created_at"], Kind::Time, "offboarding_request.created_at"),
-        Property::new(&["executeAfter", "execute_after"], Kind::Time, "offboarding_request.execute_after"),
-        Property::nullable(&["started", "startedTime", "started_at"], Kind::Time, "offboarding_request.started_at"),
-        Property::nullable(&["finished", "finishedTime", "finished_at"], Kind::Time, "offboarding_request.finished_at"),
+        Property::new(&["id"], PropertyKind::Text, "CAST(offboarding_request.id AS text)"),
+        Property::new(&["uri", "entityId", "entity_id"], PropertyKind::Uri, "offboarding_request.entity_id"),
+        Property::new(&["principalId", "principal_id"], PropertyKind::Text, "CAST(offboarding_request.principal_id AS text)"),
+        Property::new(&["status"], PropertyKind::Text, "offboarding_request.status").one_of(OffboardingState::SPELLINGS),
+        Property::new(&["attempts"], PropertyKind::Number, "offboarding_request.attempts"),
+        Property::new(&["created", "createdTime", "created_at"], PropertyKind::Time, "offboarding_request.created_at"),
+        Property::new(&["executeAfter", "execute_after"], PropertyKind::Time, "offboarding_request.execute_after"),
+        Property::nullable(&["started", "startedTime", "started_at"], PropertyKind::Time, "offboarding_request.started_at"),
+        Property::nullable(&["finished", "finishedTime", "finished_at"], PropertyKind::Time, "offboarding_request.finished_at"),
     ],
 };
 

@@ -12,8 +12,8 @@ use crate::db::{Mode, Realm, Work, statement};
 
 /// A request that this worker has the lease of.
 #[derive(Clone, Debug)]
-pub struct Claimed {
-    /// Whose world.
+pub struct ClaimedRequest {
+    /// The realm.
     pub realm: Realm,
     /// The request.
     pub id: Uuid,
@@ -25,10 +25,10 @@ pub struct Claimed {
     pub attempts: i32,
 }
 
-/// Claims requests that are due, also those whose worker was lost.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<Claimed>> {
+/// Claims requests that are due, also those whose worker was lost: of each realm that has any about as many, those that have been due for longest.
+pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<ClaimedRequest>> {
     let rows: Vec<(i32, String, Mode, Uuid, String, i64, i32)> = Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
-    let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| Claimed {
+    let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| ClaimedRequest {
         realm: Realm::from_row(realm_id, org, mode),
         id,
         entity_id,
@@ -38,43 +38,107 @@ pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit:
     Ok(claimed.collect())
 }
 
+/// The period in which a request is due, as the index `offboarding_request_turn` has it. Of one that is over every request is due, so realms that
+/// wait for their time cost nothing.
+macro_rules! period {
+    ($due:literal) => {
+        concat!("date_bin('10 minutes', ", $due, ", 'epoch'::timestamptz)")
+    };
+}
+
 statement! {
-    /// Leases on what is due, whichever realm it is of.
+    /// Leases on ready requests of any realm.
     pub struct Claim<'a> {
         owner: &'a str as Text,
         lease: f64 as Double,
         limit: i64 as BigInt,
     } -> (Integer, Text, Text, SqlUuid, Text, BigInt, Integer),
-    "WITH due AS (
-        SELECT realm_id, id
-        FROM offboarding_request
-        WHERE status IN ('pending', 'running') AND due_at <= now()
-        ORDER BY due_at
+    concat!("WITH RECURSIVE queue AS (
+        -- Who has something due, and in which periods, the first ones first: a step along the index for each.
+        (SELECT ", period!("due_at"), " AS period, realm_id, 1 AS nth
+         FROM offboarding_request
+         WHERE status IN ('pending', 'running') AND ", period!("due_at"), " <= now()
+         ORDER BY ", period!("due_at"), ", realm_id
+         LIMIT 1)
+        UNION ALL
+        SELECT n.period, n.realm_id, q.nth + 1
+        FROM queue q
+        CROSS JOIN LATERAL (
+            SELECT ", period!("r.due_at"), " AS period, r.realm_id
+            FROM offboarding_request r
+            WHERE r.status IN ('pending', 'running') AND ", period!("r.due_at"), " <= now()
+              AND (", period!("r.due_at"), ", r.realm_id) > (q.period, q.realm_id)
+            ORDER BY ", period!("r.due_at"), ", r.realm_id
+            LIMIT 1
+        ) n
+        WHERE q.nth < 1000
+     ),
+     turn AS (
+        SELECT realm_id, min(period) AS period, count(*) OVER () AS realms FROM queue GROUP BY realm_id
+     ),
+     next AS (
+        -- The first of each realm, the second of each, and so on. Where there are more realms than requests to claim, chance has no favourites.
+        SELECT c.realm_id, c.id
+        FROM turn t
+        CROSS JOIN LATERAL (
+            SELECT r.realm_id, r.id, row_number() OVER (ORDER BY r.due_at) AS nth
+            FROM offboarding_request r
+            WHERE r.status IN ('pending', 'running') AND ", period!("r.due_at"), " = t.period AND r.realm_id = t.realm_id AND r.due_at <= now()
+            ORDER BY r.due_at
+            -- More than its part, for where others have less. All in all it is little.
+            LIMIT 1 + 20::int8 * {limit} / t.realms
+        ) c
+        WHERE t.realms > 1
+        ORDER BY c.nth, random()
+     ),
+     fair AS MATERIALIZED (
+        SELECT f.realm_id, f.id
+        FROM next n
+        CROSS JOIN LATERAL (
+            SELECT r.realm_id, r.id
+            FROM offboarding_request r
+            WHERE r.realm_id = n.realm_id AND r.id = n.id AND r.status IN ('pending', 'running') AND r.due_at <= now()
+            FOR UPDATE SKIP LOCKED
+        ) f
         LIMIT {limit}
-        FOR UPDATE SKIP LOCKED
+     ),
+     rest AS MATERIALIZED (
+        -- Where turns leave room, as when one realm alone has something due or others are claiming the same: whatever is due.
+        SELECT r.realm_id, r.id
+        FROM offboarding_request r
+        WHERE r.status IN ('pending', 'running') AND r.due_at <= now() AND (r.realm_id, r.id) NOT IN (SELECT f.realm_id, f.id FROM fair f)
+        ORDER BY r.due_at
+        LIMIT {limit} - (SELECT count(*) FROM fair)
+        FOR UPDATE OF r SKIP LOCKED
+     ),
+     due AS (
+        -- Of arrays the planner believes that they are short, as these are.
+        SELECT d.realm_id, d.id
+        FROM (SELECT array_agg(b.realm_id) AS realms, array_agg(b.id) AS ids FROM (SELECT * FROM fair UNION ALL SELECT * FROM rest) b) a,
+             unnest(a.realms, a.ids) d(realm_id, id)
      )
      UPDATE offboarding_request r
      SET status = 'running', started_at = COALESCE(r.started_at, now()), attempts = r.attempts + 1,
          lease_token = nextval('lease_token'), lease_owner = {owner}, due_at = now() + make_interval(secs => {lease}), next_attempt_at = NULL
      FROM due JOIN realm ON realm.id = due.realm_id
      WHERE r.realm_id = due.realm_id AND r.id = due.id
-     RETURNING r.realm_id, realm.org, realm.mode, r.id, r.entity_id, r.lease_token, r.attempts"
+     RETURNING r.realm_id, realm.org, realm.mode, r.id, r.entity_id, r.lease_token, r.attempts")
 }
 
 /// The longest wait for another try.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Has requests be due now that are due later than so long from now. See [`crate::jobs::watch_clock`]. A grace period is over when the clock says
-/// so, and not before; where none was asked for the request is due at once, whatever the clock says. A confirmation may have asked for any wait.
+/// so, and not before; where none was asked for the request is due at once, whatever the clock says.
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.max(LONGEST_WAIT).as_secs_f64(), at_once: AT_ONCE }.execute(connection)?)
 }
 
-/// What is due at once is due no later than so many seconds from now: the clock was read by another transaction.
+/// A request without a grace period is scheduled no later than so many seconds from now: the clock was read by another transaction.
 const AT_ONCE: f64 = 1.0;
 
 statement! {
-    /// What was put off, or leased by who is lost, before the clock stepped back, and what was asked for then.
+    /// Requests that were postponed, or leased by a lost worker, before the clock stepped back, and those made then.
     struct Recall {
         bound: f64 as Double,
         at_once: f64 as Double,
@@ -82,14 +146,12 @@ statement! {
     "UPDATE offboarding_request
      SET due_at = now(), next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN now() END
      WHERE status IN ('pending', 'running') AND due_at > now() + make_interval(secs => {at_once})
-       AND CASE status WHEN 'pending' THEN execute_after <= created_at
-                       ELSE due_at > now() + make_interval(secs => {bound})
-                            AND (next_attempt_at IS NULL OR last_error_code IS DISTINCT FROM 'waiting_for_confirmation') END"
+       AND CASE status WHEN 'pending' THEN execute_after <= created_at ELSE due_at > now() + make_interval(secs => {bound}) END"
 }
 
 /// Removes the entities of these requests with all that hangs on them, in one statement, and returns the ids of the requests that are done.
 /// The others are as they were: their entity changed in between, must not go, or the lease is lost.
-pub fn remove(connection: &mut PgConnection, claimed: &[Claimed]) -> Work<Vec<Uuid>> {
+pub fn remove(connection: &mut PgConnection, claimed: &[ClaimedRequest]) -> Work<Vec<Uuid>> {
     let statement = Remove {
         realms: claimed.iter().map(|claim| claim.realm.id()).collect(),
         ids: claimed.iter().map(|claim| claim.id).collect(),
@@ -149,7 +211,7 @@ statement! {
         FROM (SELECT request_id, kind, count(*) AS parts FROM parts GROUP BY request_id, kind) k
         GROUP BY k.request_id
      ),
-     stones AS (
+     tombstones AS (
         INSERT INTO tombstone
             (realm_id, entity_id, incarnation, type, version, created_at, updated_at, removed_by, job_kind, job_id)
         SELECT g.realm_id, g.id, g.incarnation, g.type, g.version, g.created_at, g.updated_at, g.principal_id, 'offboarding', g.request_id
@@ -170,14 +232,14 @@ statement! {
         FOR NO KEY UPDATE OF p
      ),
      folio AS (
-        -- Each removal is one step of the portfolio's version, and told as such, whichever are done at once.
+        -- Each removal is one step of the portfolio's version, and recorded as such, whichever are done at once.
         UPDATE portfolio p
         SET entity_count = p.entity_count - h.members, version = p.version + h.members, updated_at = now()
         FROM held h
         WHERE p.realm_id = h.realm_id AND p.id = h.id
         RETURNING p.realm_id, p.id, p.version - h.members AS before
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT g.realm_id, 'entity.offboarded', ARRAY[g.id], g.principal_id,
                jsonb_build_object('offboarding_request_id', g.request_id, 'incarnation', g.incarnation, 'version', g.version)
@@ -200,19 +262,19 @@ statement! {
 /// Why a claimed request was not done.
 #[derive(Debug, diesel::Queryable)]
 pub struct Obstacle {
-    /// Whether the entity is still there, the same incarnation and on its way out.
+    /// True if the entity is still there, the same incarnation and on its way out.
     pub leaving: bool,
-    /// Whether it is on hold.
+    /// True if it is on hold.
     pub on_hold: bool,
 }
 
 /// Reads why a claimed request was not done. None if the lease is lost.
-pub fn obstacle(connection: &mut PgConnection, claim: &Claimed) -> Work<Option<Obstacle>> {
+pub fn obstacle(connection: &mut PgConnection, claim: &ClaimedRequest) -> Work<Option<Obstacle>> {
     Ok(ReadObstacle { realm: claim.realm.id(), id: claim.id, token: claim.token }.get_result(connection).optional()?)
 }
 
 statement! {
-    /// How the entity of a leased request stands.
+    /// The state of the entity of a leased request.
     struct ReadObstacle {
         realm: i32 as Integer,
         id: Uuid as SqlUuid,
@@ -227,7 +289,7 @@ statement! {
 }
 
 /// Ends a claimed request as failed; its entity is active again. False if the lease is lost.
-pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<bool> {
+pub fn fail(connection: &mut PgConnection, claim: &ClaimedRequest, code: &str, message: &str) -> Work<bool> {
     let failed: Option<(Uuid,)> =
         FailRequest { realm: claim.realm.id(), id: claim.id, token: claim.token, code, message }.get_result(connection).optional()?;
     Ok(failed.is_some())
@@ -256,7 +318,7 @@ statement! {
         WHERE e.realm_id = f.realm_id AND e.id = f.entity_id AND e.incarnation = f.incarnation AND e.state = 'offboarding'
         RETURNING e.version
      ),
-     told AS (
+     recorded AS (
         -- Behind the change of the entity: the numbers of events follow the order of its changes.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'entity.offboarding_failed', ARRAY[f.entity_id], f.principal_id,
@@ -274,12 +336,10 @@ pub struct Reason<'a> {
     pub code: &'a str,
     /// A sentence for people.
     pub message: &'a str,
-    /// Whether the claim counts as an attempt.
-    pub counts: bool,
 }
 
-/// Puts a claimed request off, giving its lease back and telling why. False if the lease is lost.
-pub fn put_off(connection: &mut PgConnection, claim: &Claimed, delay: Duration, reason: Reason<'_>) -> Work<bool> {
+/// Puts a claimed request off, giving its lease back and reporting why. False if the lease is lost.
+pub fn put_off(connection: &mut PgConnection, claim: &ClaimedRequest, delay: Duration, reason: Reason<'_>) -> Work<bool> {
     let statement = PutOff {
         realm: claim.realm.id(),
         id: claim.id,
@@ -287,7 +347,6 @@ pub fn put_off(connection: &mut PgConnection, claim: &Claimed, delay: Duration, 
         delay: delay.as_secs_f64(),
         code: reason.code,
         message: reason.message,
-        uncounted: i32::from(!reason.counts),
     };
     let put_off: Option<(Option<i64>,)> = statement.get_result(connection).optional()?;
     Ok(put_off.is_some())
@@ -302,12 +361,10 @@ statement! {
         delay: f64 as Double,
         code: &'a str as Text,
         message: &'a str as Text,
-        uncounted: i32 as Integer,
     } -> (Nullable<BigInt>,),
     "UPDATE offboarding_request
      SET lease_token = nextval('lease_token'), due_at = now() + make_interval(secs => {delay}),
-         next_attempt_at = now() + make_interval(secs => {delay}), last_error_code = {code}, last_error_message = {message},
-         attempts = attempts - {uncounted}
+         next_attempt_at = now() + make_interval(secs => {delay}), last_error_code = {code}, last_error_message = {message}
      WHERE realm_id = {realm} AND id = {id} AND lease_token = {token} AND status = 'running'
      RETURNING lease_token"
 }

@@ -1,11 +1,11 @@
-//! `offboard.v1.RemovalService`: the same requests, seen as jobs.
+//! `offboard.v1.RemovalService`: the same requests, in the form of jobs.
 
 use http::StatusCode;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Once};
-use crate::db::{Db, Page, id};
+use crate::db::{Db, Page, id, paged};
 use crate::error::{Error, Violations};
 use crate::offboarding::model::Offboarding;
 use crate::offboarding::policy::Change;
@@ -16,8 +16,10 @@ use crate::offboarding::{policy_queries, preview_queries};
 use crate::proto::v1::removal_service_server::RemovalService as Service;
 use crate::proto::{answer, convert, v1};
 
-/// In how many seconds to look at a new job again.
+/// In how many seconds to check a new job again.
 const RETRY_AFTER: u16 = 1;
+
+paged!(v1::ListRemovalJobsRequest, "RemovalJobs", PAGES);
 
 /// Removal of one entity as a job.
 pub struct RemovalService {
@@ -68,9 +70,8 @@ impl Service for RemovalService {
     ) -> Result<Response<v1::ListRemovalJobsResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
-        let page = Page::check(self.db.seal().await?, &realm, "RemovalJobs", &request, (size, &token), PAGES, &mut faults);
+        let page = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let selection = check_selection((request.status, &request.entity_id, &request.filter), faults)?;
         let (before, limit) = (page.after().copied(), page.limit());
         let mut found = self.db.run(move |connection| queries::list(connection, &realm, &selection, before, limit)).await?;

@@ -1,5 +1,7 @@
 //! `offboard.v1.OffboardingService`.
 
+use std::mem::take;
+
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -7,11 +9,11 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Once};
-use crate::db::{Db, Page, PageSize, Work, id};
+use crate::db::{Db, Page, PageAsked, PageRequest, PageSize, Work, id};
 use crate::entity::model::{Action, State};
 use crate::error::{Error, Result, Violations};
 use crate::events::Watching;
-use crate::filter::check_filter;
+use crate::filter::only_filter;
 use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long, too_short};
 use crate::offboarding::policy_queries;
 use crate::offboarding::queries::{self, Ask, Selection};
@@ -19,11 +21,23 @@ use crate::offboarding::watch::watch;
 use crate::proto::v1::offboarding_service_server::OffboardingService as Service;
 use crate::proto::{answer, convert, v1};
 
-/// How often an entity that others keep changing while it is looked at is tried.
+/// How often an entity that others keep changing while it is read is tried.
 const TRIES: usize = 10;
 
 /// The sizes of the pages of requests.
 pub(super) const PAGES: PageSize = PageSize { default: 100, max: 1_000 };
+
+impl PageRequest for v1::ListOffboardingRequestsRequest {
+    const LIST: &'static str = "OffboardingRequests";
+    const SIZES: PageSize = PAGES;
+
+    /// The token has another name beside that of all lists.
+    fn take_page(&mut self) -> PageAsked {
+        let (page_size, token, other) = (take(&mut self.page_size), take(&mut self.continuation_token), take(&mut self.page_token));
+        let (name, page_token) = if token.is_empty() { ("page_token", other) } else { ("continuation_token", token) };
+        PageAsked { page_size, name, page_token }
+    }
+}
 
 /// Offboarding as a request that can be called off while it waits.
 pub struct OffboardingService {
@@ -38,11 +52,11 @@ impl OffboardingService {
     }
 }
 
-/// What became of the asking.
+/// The outcome of the asking.
 pub(super) enum Asked {
     /// A request was made.
     New(Offboarding),
-    /// There was one already: live, or done with the entity gone.
+    /// There was one already: open, or done with the entity removed.
     Known(Offboarding),
 }
 
@@ -59,13 +73,13 @@ pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Aske
         if ask.grace.is_some_and(|grace| grace < policy.min_grace) {
             return Err(too_short(policy.min_grace).into());
         }
-        let (standing, request) = queries::standing(connection, &ask.realm, &ask.entity_id)?;
-        match (standing.state, request) {
+        let (eligibility, request) = queries::eligibility(connection, &ask.realm, &ask.entity_id)?;
+        match (eligibility.state, request) {
             (Some(State::Offboarding), Some(live)) if live.state.is_live() => return Ok(Asked::Known(live)),
             (None, Some(done)) if done.state == OffboardingState::Succeeded => return Ok(Asked::Known(done)),
             (None, Some(live)) if live.state.is_live() => {}
             (None, _) => return Err(Error::not_found("entity", &ask.entity_id).into()),
-            (Some(state @ State::Active), _) if standing.on_hold => {
+            (Some(state @ State::Active), _) if eligibility.on_hold => {
                 state.transition_on_hold(Action::RequestOffboarding)?;
             }
             (Some(State::Active | State::Offboarding), _) => {}
@@ -117,15 +131,11 @@ impl Service for OffboardingService {
     ) -> Result<Response<v1::ListOffboardingRequestsResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
-        let size = std::mem::take(&mut request.page_size);
-        let (token, other) = (std::mem::take(&mut request.continuation_token), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
-        if !token.is_empty() && !other.is_empty() {
+        if !request.continuation_token.is_empty() && !request.page_token.is_empty() {
             faults.add("page_token", "conflict", "is another name of `continuation_token`; give one of the two");
         }
-        let (name, token) = if token.is_empty() { ("page_token", &other) } else { ("continuation_token", &token) };
-        let seal = self.db.seal().await?;
-        let page = Page::check_named(seal, &realm, "OffboardingRequests", &request, (size, name, token), PAGES, &mut faults);
+        let page = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let selection = check_selection((request.status, &request.entity_id, &request.filter), faults)?;
         let (before, limit, named) = (page.after().copied(), page.limit(), selection.clone());
         let mut found = self.db.run(move |connection| queries::list(connection, &realm, &named, before, limit)).await?;
@@ -177,7 +187,7 @@ impl Service for OffboardingService {
     }
 }
 
-/// What a list is asked to show. `faults` are those of the request so far.
+/// The arguments of a list. `faults` are those of the request so far.
 pub(super) fn check_selection((status, entity_id, filter): (i32, &str, &str), mut faults: Violations) -> Result<Selection> {
     let state = match v1::OffboardingStatus::try_from(status) {
         Ok(status) => OffboardingState::ALL.iter().copied().find(|state| v1::OffboardingStatus::from(*state) == status),
@@ -189,8 +199,7 @@ pub(super) fn check_selection((status, entity_id, filter): (i32, &str, &str), mu
     if !entity_id.is_empty() {
         id::check_id(entity_id, "entity_id", &mut faults);
     }
-    let filter = check_filter(&queries::OFFBOARDING, filter, &mut faults);
-    let filter = faults.check_with(filter)?;
+    let filter = only_filter(&queries::OFFBOARDING, filter, faults)?;
     Ok(Selection { state, entity_id: (!entity_id.is_empty()).then(|| entity_id.to_owned()), filter })
 }
 
@@ -209,7 +218,7 @@ fn link(of: &Selection, filter: &str, page_size: i32, token: &str) -> String {
     path
 }
 
-/// This contract knows no request for an entity that is gone.
+/// This contract has no request for an entity that is removed.
 fn still_there(asked: Asked, ask: &Ask) -> Work<Asked> {
     match asked {
         Asked::Known(done) if !done.state.is_live() => Err(Error::not_found("entity", &ask.entity_id).into()),
@@ -221,7 +230,7 @@ fn no_request(id: &str) -> Error {
     Error::not_found("offboarding_request", id)
 }
 
-/// An id that is no UUID is the id of nothing.
+/// An id that is not a UUID is the id of nothing.
 fn parse_id(id: &str) -> Result<Uuid> {
     Uuid::try_parse(id).map_err(|_| no_request(id))
 }

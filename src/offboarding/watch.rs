@@ -15,7 +15,7 @@ use crate::events::{Admission, WakeUp, Watching};
 use crate::offboarding::model::{Offboarding, OffboardingState};
 use crate::offboarding::queries;
 
-/// How often a request is looked at when nothing wakes: a put-off attempt changes it without an event.
+/// How often a request is read when nothing wakes: a postponed attempt changes it without an event.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 struct Watch {
@@ -23,16 +23,16 @@ struct Watch {
     admission: Admission,
     request_id: Uuid,
     wake_up: WakeUp,
-    /// What was told last.
-    told: Offboarding,
-    /// What is to be told.
+    /// The last message.
+    reported: Offboarding,
+    /// The messages to send.
     ahead: VecDeque<Offboarding>,
 }
 
-/// Tells of a request as it is, and of all that becomes of it.
+/// Sends a request as it is, and each of its changes.
 pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Offboarding) -> BoxStream<'static, Result<Offboarding, Status>> {
     let (db, admission) = (on.db.clone(), on.admission(caller));
-    let watch = Watch { db, admission, request_id: first.id, wake_up, told: first.clone(), ahead: VecDeque::new() };
+    let watch = Watch { db, admission, request_id: first.id, wake_up, reported: first.clone(), ahead: VecDeque::new() };
     let rest = stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
@@ -45,36 +45,36 @@ pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Offboarding)
 }
 
 impl Watch {
-    /// What is told next; none behind the end.
+    /// The next message; none after the end.
     async fn next(&mut self) -> Result<Option<Offboarding>> {
         loop {
             if let Some(next) = self.ahead.pop_front() {
-                self.told = next.clone();
+                self.reported = next.clone();
                 return Ok(Some(next));
             }
-            if !self.told.state.is_live() {
+            if !self.reported.state.is_live() {
                 return Ok(None);
             }
             self.admission.wait(self.wake_up.wait(), Instant::now() + LOOK_EVERY).await?;
             let (realm, id) = (self.admission.caller().realm.clone(), self.request_id);
             let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
-            // Gone by the realm's retention.
+            // Swept by the realm's retention.
             let Some(now) = found else { return Ok(None) };
-            self.ahead = between(&self.told, now).into();
+            self.ahead = between(&self.reported, now).into();
         }
     }
 }
 
-/// What lies between what was told and what is: also the start that was over before anybody looked.
-fn between(told: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
+/// The states between the last message and the present one: also a start that was over before anybody read it.
+fn between(reported: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
     let mut steps = Vec::new();
     let ran = matches!(now.state, OffboardingState::Succeeded | OffboardingState::Failed);
-    if told.state == OffboardingState::Pending && ran {
+    if reported.state == OffboardingState::Pending && ran {
         let running = OffboardingState::Running;
         let (error_code, error_message) = (None, None);
         steps.push(Offboarding { state: running, finished_at: None, removed: None, error_code, error_message, ..now.clone() });
     }
-    let is_news = told.state != now.state || told.attempts != now.attempts || told.next_attempt_at != now.next_attempt_at;
+    let is_news = reported.state != now.state || reported.attempts != now.attempts || reported.next_attempt_at != now.next_attempt_at;
     if is_news {
         steps.push(now);
     }

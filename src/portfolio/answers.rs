@@ -1,4 +1,4 @@
-//! A portfolio as a message, and what answers of changing calls show of it.
+//! A portfolio as a message, and the parts of it that responses of changing calls show.
 
 use crate::access::{Answer, Caller, Scope, Subject};
 use crate::db::Realm;

@@ -1,4 +1,4 @@
-//! Many memberships at once: what becomes of each entity, whatever becomes of the others. Pure.
+//! Many memberships at once: the result of each entity, whatever the results of the others. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,12 +11,12 @@ use crate::proto::v1;
 
 /// The most entities of one call.
 const MAX_ENTITIES: usize = 1_000;
-/// How many faults of ids are told; more would not fit into the headers that carry them.
-const FAULTS_TOLD: usize = 20;
+/// How many faults of ids are reported; more would not fit into the headers that carry them.
+const FAULTS_REPORTED: usize = 20;
 
-/// What is done to the membership of each entity of a batch.
+/// The change of the membership of each entity of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum MembershipChange {
     /// It becomes a member.
     Attach,
     /// It is a member no more.
@@ -26,8 +26,8 @@ pub enum Act {
 /// A valid batch.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// What is done.
-    pub act: Act,
+    /// The change.
+    pub change: MembershipChange,
     /// The portfolio.
     pub portfolio_id: String,
     /// The entities, in the order of the request; one may be named more than once.
@@ -38,20 +38,20 @@ pub struct Batch {
 
 impl Batch {
     /// Checks a request.
-    pub fn check(act: Act, portfolio_id: String, entity_ids: Vec<String>, view: i32) -> Result<Batch> {
+    pub fn check(change: MembershipChange, portfolio_id: String, entity_ids: Vec<String>, view: i32) -> Result<Batch> {
         let mut faults = Violations::new();
         let view = View::check(view, &mut faults);
         id::check_id(&portfolio_id, "portfolio_id", &mut faults);
         match entity_ids.len() {
             0 => faults.add("entity_ids", "required", "must have at least one member"),
             1..=MAX_ENTITIES => {
-                let wrong = entity_ids.iter().enumerate().filter(|(_, entity_id)| !id::is_id(entity_id)).take(FAULTS_TOLD);
+                let wrong = entity_ids.iter().enumerate().filter(|(_, entity_id)| !id::is_id(entity_id)).take(FAULTS_REPORTED);
                 wrong.for_each(|(n, entity_id)| id::check_id(entity_id, &format!("entity_ids[{n}]"), &mut faults));
             }
             _ => faults.add("entity_ids", "too_many", "must have at most 1,000 members"),
         }
         faults.check()?;
-        Ok(Batch { act, portfolio_id, entity_ids, view })
+        Ok(Batch { change, portfolio_id, entity_ids, view })
     }
 
     /// The ids, each once.
@@ -60,7 +60,7 @@ impl Batch {
         self.entity_ids.iter().map(String::as_str).filter(|entity_id| seen.insert(*entity_id)).collect()
     }
 
-    /// What becomes of each item, given the entities that were found.
+    /// The result of each item, given the entities that were found.
     pub fn judge(&self, found: &HashMap<String, Candidate>) -> Vec<Verdict> {
         let mut seen = HashSet::new();
         let verdicts = self.entity_ids.iter().map(|entity_id| match self.judge_one(entity_id, found.get(entity_id)) {
@@ -71,25 +71,25 @@ impl Batch {
         verdicts.collect()
     }
 
-    /// Whether an entity is to change, or why it cannot.
+    /// Returns whether an entity is to change, or why it cannot.
     fn judge_one(&self, entity_id: &str, candidate: Option<&Candidate>) -> Result<bool> {
         let Candidate { state, portfolio_id } = candidate.ok_or_else(|| Error::not_found("entity", entity_id))?;
-        match (self.act, portfolio_id) {
-            (Act::Attach, Some(current)) if *current == self.portfolio_id => Ok(false),
-            (Act::Attach, _) if *state == State::Offboarding => Err(refuse(state.as_str(), Action::Attach, &state.allowed())),
-            (Act::Detach, None) => Ok(false),
-            (Act::Detach, Some(current)) if *current != self.portfolio_id => Err(in_another(entity_id, current)),
-            (Act::Attach | Act::Detach, _) => Ok(true),
+        match (self.change, portfolio_id) {
+            (MembershipChange::Attach, Some(current)) if *current == self.portfolio_id => Ok(false),
+            (MembershipChange::Attach, _) if *state == State::Offboarding => Err(refuse(state.as_str(), Action::Attach, &state.allowed())),
+            (MembershipChange::Detach, None) => Ok(false),
+            (MembershipChange::Detach, Some(current)) if *current != self.portfolio_id => Err(in_another(entity_id, current)),
+            (MembershipChange::Attach | MembershipChange::Detach, _) => Ok(true),
         }
     }
 
-    /// The items as the caller is told.
+    /// The items for the caller.
     pub fn results(&self, verdicts: Vec<Verdict>) -> Vec<v1::MembershipResult> {
         self.entity_ids.iter().zip(verdicts).map(|(entity_id, verdict)| verdict.into_result(entity_id.clone())).collect()
     }
 }
 
-/// What becomes of one item.
+/// The result of one item.
 #[derive(Debug)]
 pub enum Verdict {
     /// It is attached, or detached.
@@ -133,8 +133,8 @@ mod tests {
         ])
     }
 
-    fn judged(act: Act, ids: &[&str]) -> Vec<&'static str> {
-        let batch = Batch::check(act, "p".to_owned(), ids.iter().map(ToString::to_string).collect(), 0).unwrap();
+    fn judged(change: MembershipChange, ids: &[&str]) -> Vec<&'static str> {
+        let batch = Batch::check(change, "p".to_owned(), ids.iter().map(ToString::to_string).collect(), 0).unwrap();
         let verdicts = batch.judge(&found()).into_iter().map(|verdict| match verdict {
             Verdict::Changed => "changed",
             Verdict::Unchanged => "unchanged",
@@ -147,21 +147,21 @@ mod tests {
     fn each_item_of_a_batch_is_judged_by_itself() {
         let ids = ["free", "here", "there", "leaving", "going", "none", "free"];
         let attached = ["changed", "unchanged", "changed", "invalid_state_transition", "unchanged", "not_found", "unchanged"];
-        assert_eq!(judged(Act::Attach, &ids), attached);
+        assert_eq!(judged(MembershipChange::Attach, &ids), attached);
         let detached = ["unchanged", "changed", "state_conflict", "state_conflict", "changed", "not_found", "unchanged"];
-        assert_eq!(judged(Act::Detach, &ids), detached);
-        assert_eq!(judged(Act::Detach, &["here", "here"]), ["changed", "unchanged"]);
+        assert_eq!(judged(MembershipChange::Detach, &ids), detached);
+        assert_eq!(judged(MembershipChange::Detach, &["here", "here"]), ["changed", "unchanged"]);
     }
 
     #[test]
     fn a_batch_has_1_to_1000_ids() {
         let fields = |ids: Vec<String>| {
-            let error = Batch::check(Act::Attach, "p".to_owned(), ids, 0).unwrap_err();
+            let error = Batch::check(MembershipChange::Attach, "p".to_owned(), ids, 0).unwrap_err();
             error.violations().iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
         };
         assert_eq!(fields(Vec::new()), ["entity_ids"]);
         assert_eq!(fields(vec!["e".to_owned(); 1001]), ["entity_ids"]);
         assert_eq!(fields(vec!["e".to_owned(), "a b".to_owned(), String::new()]), ["entity_ids[1]", "entity_ids[2]"]);
-        assert!(Batch::check(Act::Attach, "p".to_owned(), vec!["e".to_owned(); 1000], 0).is_ok());
+        assert!(Batch::check(MembershipChange::Attach, "p".to_owned(), vec!["e".to_owned(); 1000], 0).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! The SQL of changing many memberships at once: three statements, whatever the number of entities.
 //!
-//! The entities are locked by a statement of their own. What comes after it then sees whatever portfolio each of them is in, also one that was
-//! made while their locks were waited for.
+//! The entities are locked by a statement of their own. The next one then sees the present portfolio of each, also one that was made while
+//! their locks were waited for.
 
 use std::collections::HashMap;
 
@@ -13,16 +13,16 @@ use uuid::Uuid;
 use crate::db::{Realm, Work, statement};
 use crate::entity::model::State;
 
-/// An entity whose membership is looked at, under a lock.
+/// An entity with its membership, under a lock.
 #[derive(Clone, Debug, diesel::Queryable)]
 pub struct Candidate {
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// The portfolio it is in.
     pub portfolio_id: Option<String>,
 }
 
-/// Locks those of these entities that are there, in the order of their ids, and reads where they are.
+/// Locks the existing ones of these entities, in the order of their ids, and reads their portfolios.
 pub fn lock(connection: &mut PgConnection, realm: &Realm, entities: &[&str]) -> Work<HashMap<String, Candidate>> {
     let rows: Vec<(String, Candidate)> = LockEntities { realm: realm.id(), entities }.load(connection)?;
     Ok(rows.into_iter().collect())
@@ -41,15 +41,16 @@ statement! {
      FOR NO KEY UPDATE"
 }
 
-/// Makes these entities members of a portfolio, in this order. They are locked and none is a member yet. Changes nothing if there is no such
-/// portfolio.
+/// Makes these entities members of a portfolio, in this order. They are locked and none is a member yet. Changes nothing if there is no
+/// such portfolio.
 pub fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entities: &[&str]) -> Work<()> {
     AttachMany { realm: realm.id(), principal, portfolio, entities }.execute(connection)?;
     Ok(())
 }
 
 statement! {
-    /// Sets the links, takes the entities off the portfolios they were in, steps each portfolio's version once and tells of each.
+    /// Sets the links, takes the entities off the portfolios they were in, raises each portfolio's version once and records an event of
+    /// each.
     pub struct AttachMany<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -112,7 +113,7 @@ pub fn detach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, por
 }
 
 statement! {
-    /// Clears the links, steps the portfolio's version once and tells of it.
+    /// Clears the links, raises the portfolio's version once and records the event.
     pub struct DetachMany<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,

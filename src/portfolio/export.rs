@@ -1,7 +1,7 @@
-//! The take-out of a portfolio: one moment of it, told as slowly as the caller reads.
+//! The take-out of a portfolio: one moment of it, reported as slowly as the caller reads.
 //!
-//! An export reads in one transaction, from one snapshot, and so holds a connection until its reader has come to the end. What that may cost
-//! others is bounded: few exports at once, a reader that must go on, and a longest time for all of it.
+//! An export reads in one transaction, from one snapshot, and so keeps a connection until its reader has come to the end. Its cost for
+//! others is bounded: few exports at once, a reader that must continue, and a longest time for all of it.
 
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ async fn run(db: Db, realm: Realm, portfolio_id: String, sender: Sender, turn: T
     let exported = exported.await;
     drop(turn);
     if let Err(error) = exported {
-        // Nobody is there to hear of it if the reader has gone.
+        // If the reader has left, nobody needs the message.
         let _ = sender.send(Err(error.into())).await;
     }
 }
@@ -122,7 +122,7 @@ struct Outlet {
 }
 
 impl Outlet {
-    /// Sends a message as soon as the reader has room for it. False if it has gone.
+    /// Sends a message as soon as the reader has room for it. False if it has left.
     fn send(&self, message: ExportPortfolioResponse) -> Result<bool> {
         let patience = STALL.min(LONGEST.saturating_sub(self.begun.elapsed()));
         let sent = self.runtime.block_on(tokio::time::timeout(patience, self.sender.send(Ok(message))));

@@ -14,10 +14,10 @@ use crate::entity::model::Entity;
 use crate::filter::Filter;
 
 /// The place of a member in its portfolio: when it was attached, and its id.
-pub type Place = (DateTime<Utc>, String);
+pub type MemberPosition = (DateTime<Utc>, String);
 
 /// The place before all members.
-pub fn start() -> Place {
+pub fn start() -> MemberPosition {
     (DateTime::UNIX_EPOCH, String::new())
 }
 
@@ -25,14 +25,14 @@ pub fn start() -> Place {
 const PAGE_BYTES: usize = 2 << 20;
 
 /// Members, each with its place, and whether reading ended before the limit because they are large.
-pub type Members = (Vec<(Entity, Place)>, bool);
+pub type Members = (Vec<(Entity, MemberPosition)>, bool);
 
-/// The members behind this place for which the filter holds. None if there is no such portfolio.
+/// The members after this position that match the filter. None if there is no such portfolio.
 pub fn members(
     connection: &mut PgConnection,
     realm: &Realm,
     (portfolio, filter): (&str, Option<&Filter>),
-    (at, id): &Place,
+    (at, id): &MemberPosition,
     limit: i64,
 ) -> Work<Option<Members>> {
     let statement = ListMembers { realm: realm.id(), portfolio, at: *at, id, limit }.filtered(filter.map(Filter::predicate));
@@ -45,8 +45,8 @@ pub fn members(
         }
         let (entity, attached_at) = row?;
         bytes += entity.attributes.encoded_len();
-        let place = (attached_at.unwrap_or_default(), entity.id.clone());
-        members.push((entity, place));
+        let position = (attached_at.unwrap_or_default(), entity.id.clone());
+        members.push((entity, position));
     }
     if members.is_empty() && !exists(connection, realm, portfolio)? {
         return Ok(None);
@@ -80,7 +80,7 @@ fn exists(connection: &mut PgConnection, realm: &Realm, portfolio: &str) -> Work
 }
 
 statement! {
-    /// Whether there is such a portfolio.
+    /// True if there is such a portfolio.
     struct PortfolioExists<'a> {
         realm: i32 as Integer,
         portfolio: &'a str as Text,
@@ -113,8 +113,14 @@ statement! {
      ORDER BY d.kind"
 }
 
-/// The places of the members behind this one.
-pub fn places(connection: &mut PgConnection, realm: &Realm, portfolio: &str, (at, id): &Place, limit: i64) -> Work<Vec<Place>> {
+/// The positions of the members after this one.
+pub fn places(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    portfolio: &str,
+    (at, id): &MemberPosition,
+    limit: i64,
+) -> Work<Vec<MemberPosition>> {
     Ok(ReadPlaces { realm: realm.id(), portfolio, at: *at, id, limit }.load(connection)?)
 }
 

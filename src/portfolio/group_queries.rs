@@ -1,64 +1,61 @@
-//! The SQL of changes of membership that are done together: in one statement, which leaves out what is not plain, for [`queries`] to do by itself.
+//! The SQL of calls that are done together. Changes of membership leave out what is not plain, for [`queries`] to do by itself.
 //!
-//! It waits for nobody. What others have locked is left out, and so is an entity that two of the calls name; so the order of its locks is of no matter.
+//! Such a statement waits for nobody. What others have locked is left out, and so is an entity that two of the calls name; so the order of its
+//! locks is of no matter.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::{Together, Work, statement};
+use crate::db::{Realm, Together, Work, statement};
 use crate::portfolio::model::{Portfolio, View};
 use crate::portfolio::queries::{Change, Changed, PortfolioRow};
 
-/// An entity that leaves a portfolio.
-pub(super) struct Detach(pub Change);
-
-/// An entity that is in no portfolio and joins one.
-pub(super) struct Attach(pub Change);
-
-impl Together for Detach {
-    type Answer = Changed;
-    const ONLY_READS: bool = false;
-    const IS_SMALL: bool = true;
-
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
-        let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Detach(change)| change));
-        let rows = DetachEach { realms, principals, portfolios, entities, full, shown: View::Full.shown() }.load(connection)?;
-        Ok(placed(rows, calls.len()))
-    }
+/// A portfolio that is read.
+pub(super) struct Get {
+    pub realm: Realm,
+    pub id: String,
+    pub view: View,
 }
 
-impl Together for Attach {
-    type Answer = Changed;
-    const ONLY_READS: bool = false;
-    const IS_SMALL: bool = true;
+impl Together for Get {
+    type Answer = Option<Portfolio>;
+    const ONLY_READS: bool = true;
+    // A portfolio may show many members.
+    const IS_SMALL: bool = false;
 
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
-        let Columns { realms, principals, portfolios, entities, full } = Columns::of(calls.iter().map(|Attach(change)| change));
-        let rows = AttachEach { realms, principals, portfolios, entities, full, shown: View::Full.shown() }.load(connection)?;
-        Ok(placed(rows, calls.len()))
-    }
-}
-
-struct Columns<'a> {
-    realms: Vec<i32>,
-    principals: Vec<Uuid>,
-    portfolios: Vec<&'a str>,
-    entities: Vec<&'a str>,
-    full: Vec<bool>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(changes: impl Iterator<Item = &'a Change> + Clone) -> Self {
-        Columns {
-            realms: changes.clone().map(|change| change.realm.id()).collect(),
-            principals: changes.clone().map(|change| change.principal).collect(),
-            portfolios: changes.clone().map(|change| change.portfolio.as_str()).collect(),
-            entities: changes.clone().map(|change| change.entity.as_str()).collect(),
-            full: changes.map(|change| change.view == View::Full).collect(),
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Option<Portfolio>>>> {
+        let statement = GetEach {
+            realms: calls.iter().map(|call| call.realm.id()).collect(),
+            ids: calls.iter().map(|call| call.id.as_str()).collect(),
+            shown: calls.iter().map(|call| call.view.shown()).collect(),
+        };
+        let mut answers: Vec<_> = calls.iter().map(|_| Some(None)).collect();
+        for (place, portfolio) in statement.load::<(i64, Portfolio)>(connection)? {
+            answers[place as usize - 1] = Some(Some(portfolio));
         }
+        Ok(answers)
     }
+}
+
+statement! {
+    /// Portfolios by key with their first members, each for whoever asks for it.
+    struct GetEach<'a> {
+        realms: Vec<i32> as Array<Integer>,
+        ids: Vec<&'a str> as Array<Text>,
+        shown: Vec<i64> as Array<BigInt>,
+    } -> (BigInt, PortfolioRow),
+    "SELECT w.place, p.id, p.name, p.shared_registered_agent_id, p.shared_compliance_calendar, p.metadata, p.entity_count, p.version,
+            p.created_at, p.updated_at,
+            (SELECT coalesce(string_agg(m.id, ' '), '')
+             FROM (SELECT e.id
+                   FROM entity e
+                   WHERE e.realm_id = w.realm AND e.portfolio_id = w.id
+                   ORDER BY e.attached_at, e.id
+                   LIMIT w.shown) m)
+     FROM unnest({realms}, {ids}, {shown}) WITH ORDINALITY w(realm, id, shown, place)
+     JOIN portfolio p ON p.realm_id = w.realm AND p.id = w.id"
 }
 
 fn placed(rows: Vec<(i64, Portfolio, bool)>, calls: usize) -> Vec<Option<Changed>> {
@@ -69,11 +66,48 @@ fn placed(rows: Vec<(i64, Portfolio, bool)>, calls: usize) -> Vec<Option<Changed
     answers
 }
 
+/// Makes a kind of change with the statement that makes many of it.
+///
 /// Of the calls, the first that names an entity; of the entities those that are `$ready`, locked; of their portfolios those that nobody else has
-/// locked; and what each call makes of its portfolio, as if one came after the other.
-macro_rules! ready {
-    ($ready:literal, $step:literal) => {
-        concat!(
+/// locked; and what each call makes of its portfolio, as if one came after the other. Then the links are changed, the
+/// portfolios stepped and an event written of each call.
+macro_rules! change {
+    (
+        $(#[$meta:meta])* $change:ident by $each:ident,
+        entity: $ready:literal, link: $link:literal, count: $step:literal, event: $event:literal, members: $members:literal
+    ) => {
+        $(#[$meta])*
+        pub(super) struct $change(pub Change);
+
+        impl Together for $change {
+            type Answer = Changed;
+            const ONLY_READS: bool = false;
+            const IS_SMALL: bool = true;
+
+            fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
+                let statement = $each {
+                    realms: calls.iter().map(|call| call.0.realm.id()).collect(),
+                    principals: calls.iter().map(|call| call.0.principal).collect(),
+                    portfolios: calls.iter().map(|call| call.0.portfolio.as_str()).collect(),
+                    entities: calls.iter().map(|call| call.0.entity.as_str()).collect(),
+                    full: calls.iter().map(|call| call.0.view == View::Full).collect(),
+                    shown: View::Full.shown(),
+                };
+                Ok(placed(statement.load(connection)?, calls.len()))
+            }
+        }
+
+        statement! {
+            /// Changes links, raises versions and records an event of each.
+            struct $each<'a> {
+                realms: Vec<i32> as Array<Integer>,
+                principals: Vec<Uuid> as Array<SqlUuid>,
+                portfolios: Vec<&'a str> as Array<Text>,
+                entities: Vec<&'a str> as Array<Text>,
+                full: Vec<bool> as Array<Bool>,
+                shown: i64 as BigInt,
+            } -> (BigInt, PortfolioRow, Bool),
+            concat!(
             "WITH wanted AS MATERIALIZED (
         SELECT DISTINCT ON (w.realm, w.entity) w.*
         FROM unnest({realms}, {principals}, {portfolios}, {entities}, {full}) WITH ORDINALITY w(realm, principal, portfolio, entity, shows, place)
@@ -107,16 +141,15 @@ macro_rules! ready {
         SELECT s.*, s.shows AND s.nth = 1 AND p.version = s.was AND (s.entity_count < 50 OR cardinality({realms}) = 1) AS lists
         FROM stepping s
         JOIN portfolio p ON p.realm_id = s.realm AND p.id = s.portfolio
-     )"
-        )
-    };
-}
-
-/// What follows once the links are changed: the steps of the portfolios, an event of each call, and the answers.
-macro_rules! changed {
-    ($event:literal, $members:literal) => {
-        concat!(
-            ",
+     ),
+     link AS (
+        UPDATE entity e
+        SET ",
+            $link,
+            ", version = e.version + 1, updated_at = now()
+        FROM ready r
+        WHERE e.realm_id = r.realm AND e.id = r.entity
+     ),
      stepped AS (
         UPDATE portfolio p
         SET entity_count = l.entity_count, version = l.version, updated_at = now()
@@ -126,7 +159,7 @@ macro_rules! changed {
         WHERE p.realm_id = l.realm AND p.id = l.portfolio
         RETURNING p.*
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT r.realm, '",
             $event,
@@ -147,52 +180,27 @@ macro_rules! changed {
             ", r.lists OR NOT r.shows
      FROM ready r
      JOIN stepped s ON s.realm_id = r.realm AND s.id = r.portfolio"
-        )
+            )
+        }
     };
 }
 
-statement! {
-    /// Clears links, steps versions and tells of each.
-    struct DetachEach<'a> {
-        realms: Vec<i32> as Array<Integer>,
-        principals: Vec<Uuid> as Array<SqlUuid>,
-        portfolios: Vec<&'a str> as Array<Text>,
-        entities: Vec<&'a str> as Array<Text>,
-        full: Vec<bool> as Array<Bool>,
-        shown: i64 as BigInt,
-    } -> (BigInt, PortfolioRow, Bool),
-    concat!(
-        ready!("e.portfolio_id = w.portfolio", "-"),
-        ",
-     link AS (
-        UPDATE entity e
-        SET portfolio_id = NULL, attached_at = NULL, version = e.version + 1, updated_at = now()
-        FROM ready r
-        WHERE e.realm_id = r.realm AND e.id = r.entity
-     )",
-        changed!("portfolio.entity_detached", "")
-    )
+change! {
+    /// An entity that leaves a portfolio.
+    Detach by DetachEach,
+    entity: "e.portfolio_id = w.portfolio",
+    link: "portfolio_id = NULL, attached_at = NULL",
+    count: "-",
+    event: "portfolio.entity_detached",
+    members: ""
 }
 
-statement! {
-    /// Sets links, steps versions and tells of each.
-    struct AttachEach<'a> {
-        realms: Vec<i32> as Array<Integer>,
-        principals: Vec<Uuid> as Array<SqlUuid>,
-        portfolios: Vec<&'a str> as Array<Text>,
-        entities: Vec<&'a str> as Array<Text>,
-        full: Vec<bool> as Array<Bool>,
-        shown: i64 as BigInt,
-    } -> (BigInt, PortfolioRow, Bool),
-    concat!(
-        ready!("e.portfolio_id IS NULL AND e.state <> 'offboarding'", "+"),
-        ",
-     link AS (
-        UPDATE entity e
-        SET portfolio_id = r.portfolio, attached_at = clock_timestamp(), version = e.version + 1, updated_at = now()
-        FROM ready r
-        WHERE e.realm_id = r.realm AND e.id = r.entity
-     )",
-        changed!("portfolio.entity_attached", " || CASE WHEN r.lists AND r.entity_count <= {shown} THEN CASE WHEN r.entity_count > 1 THEN ' ' ELSE '' END || r.entity ELSE '' END")
-    )
+change! {
+    /// An entity that is in no portfolio and joins one.
+    Attach by AttachEach,
+    entity: "e.portfolio_id IS NULL AND e.state <> 'offboarding'",
+    link: "portfolio_id = r.portfolio, attached_at = clock_timestamp()",
+    count: "+",
+    event: "portfolio.entity_attached",
+    members: " || CASE WHEN r.lists AND r.entity_count <= {shown} THEN CASE WHEN r.entity_count > 1 THEN ' ' ELSE '' END || r.entity ELSE '' END"
 }

@@ -1,12 +1,12 @@
-//! Portfolios and who is in them.
+//! Portfolios and their members.
 
 mod answers;
-pub mod batch;
+mod batch;
 pub mod batch_queries;
 mod export;
 pub mod export_queries;
 mod group_queries;
-pub mod model;
+mod model;
 pub mod queries;
 pub mod registry_queries;
 mod service;

@@ -1,4 +1,4 @@
-//! What a portfolio is and what makes a new one valid. Pure.
+//! A portfolio and the rules for a new one. Pure.
 
 use chrono::{DateTime, Utc};
 use diesel::deserialize::FromSql;
@@ -26,7 +26,7 @@ pub struct Portfolio {
     pub name: String,
     /// The registered agent that its members share.
     pub shared_registered_agent_id: Option<String>,
-    /// Whether they share a compliance calendar.
+    /// True if they share a compliance calendar.
     pub shared_compliance_calendar: bool,
     /// The caller's own data, a JSON object.
     pub metadata: Struct,
@@ -99,14 +99,14 @@ pub struct NewPortfolio {
     pub name: String,
     /// The registered agent that its members share.
     pub shared_registered_agent_id: Option<String>,
-    /// Whether they share a compliance calendar.
+    /// True if they share a compliance calendar.
     pub shared_compliance_calendar: bool,
     /// The caller's own data, a JSON object.
     pub metadata: Struct,
 }
 
 impl NewPortfolio {
-    /// Checks a request and fills in what the caller left to us. Every fault is told.
+    /// Checks a request and fills in what the caller left to us. Every fault is reported.
     pub fn check(request: v1::CreatePortfolioRequest) -> Result<NewPortfolio> {
         let mut faults = Violations::new();
         let id = if request.portfolio_id.is_empty() { id::new_id().to_string() } else { request.portfolio_id };
@@ -125,14 +125,14 @@ impl NewPortfolio {
     }
 }
 
-/// A valid change of what a portfolio says of itself. What is none stays as it is.
+/// A valid change of a portfolio's own fields. Unset ones stay as they are.
 #[derive(Clone, Debug)]
 pub struct PortfolioUpdate {
     /// Its new name.
     pub name: Option<String>,
     /// The registered agent that its members share from now on, or that they share none.
     pub shared_registered_agent_id: Option<Option<String>>,
-    /// Whether they share a compliance calendar from now on.
+    /// True if they share a compliance calendar from now on.
     pub shared_compliance_calendar: Option<bool>,
     /// The caller's own data as a whole, a JSON object.
     pub metadata: Option<Struct>,
@@ -142,13 +142,13 @@ pub struct PortfolioUpdate {
     pub view: View,
 }
 
-/// What an update may change.
+/// The members that an update may change.
 const UPDATABLE: [&str; 4] = ["name", "shared_registered_agent_id", "shared_compliance_calendar", "metadata"];
-/// What stands in the body of a `PATCH` besides, and is no field to change.
+/// The members of the body of a `PATCH` that are not fields to change.
 const BESIDE: [&str; 3] = ["portfolio_id", "expected_version", "view"];
 
 impl PortfolioUpdate {
-    /// Checks a request whose mask says what to change; without one, what is given is changed. Every fault is told.
+    /// Checks a request whose mask names the changes; without one, the given members are changed. Every fault is reported.
     pub fn check(request: v1::UpdatePortfolioRequest) -> Result<PortfolioUpdate> {
         let mut faults = Violations::new();
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
@@ -160,8 +160,8 @@ impl PortfolioUpdate {
         ];
         let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
         let is_known = |path: &str| UPDATABLE.contains(&path) || BESIDE.contains(&path);
-        let told = format!("is not among {}", spelled_out(&UPDATABLE));
-        let mask = Mask::check(request.update_mask, given, is_known, &told, &mut faults);
+        let reported = format!("is not among {}", spelled_out(&UPDATABLE));
+        let mask = Mask::check(request.update_mask, given, is_known, &reported, &mut faults);
         let mut update = PortfolioUpdate {
             name: None,
             shared_registered_agent_id: None,
@@ -195,22 +195,14 @@ impl PortfolioUpdate {
         faults.check()?;
         Ok(update)
     }
-
-    /// The names of the fields that it changes.
-    pub fn fields(&self) -> Vec<&'static str> {
-        let is_set = [
-            self.name.is_some(),
-            self.shared_registered_agent_id.is_some(),
-            self.shared_compliance_calendar.is_some(),
-            self.metadata.is_some(),
-        ];
-        UPDATABLE.into_iter().zip(is_set).filter_map(|(field, is_set)| is_set.then_some(field)).collect()
-    }
 }
 
 fn check_name(name: &str, faults: &mut Violations) {
     if name.is_empty() {
         faults.add("name", "required", "must be given");
+    }
+    if name.trim() != name {
+        faults.add("name", "invalid", "must not begin or end with a blank");
     }
     check_text(name, "name", MAX_NAME_CHARACTERS, faults);
 }
@@ -223,7 +215,7 @@ fn check_metadata(metadata: Option<Struct>, faults: &mut Violations) -> Struct {
     let metadata = metadata.unwrap_or_default().in_order();
     let fault = metadata.fault();
     if fault == Some(Fault::TooLarge) || metadata.json_size() > MAX_METADATA_BYTES {
-        faults.add("metadata", "too_long", "must be at most 64 KiB of JSON");
+        faults.add("metadata", "too_long", "must be at most 64 KiB of JSON, without blanks and with numbers written out");
     } else if let Some(fault) = fault {
         faults.add("metadata", fault.code(), fault.description());
     }
@@ -235,7 +227,7 @@ fn check_text(text: &str, field: &str, max: usize, faults: &mut Violations) {
         faults.add(field, "too_long", format!("must be at most {max} characters"));
     }
     if text.contains('\0') {
-        faults.add(field, "invalid", "must not hold the character U+0000");
+        faults.add(field, "invalid", "must not contain the character U+0000");
     }
 }
 
@@ -284,6 +276,19 @@ mod tests {
         v1::UpdatePortfolioRequest { portfolio_id: "p".to_owned(), update_mask: Some(update_mask), ..Default::default() }
     }
 
+    impl PortfolioUpdate {
+        /// The names of the fields that it changes.
+        fn fields(&self) -> Vec<&'static str> {
+            let is_set = [
+                self.name.is_some(),
+                self.shared_registered_agent_id.is_some(),
+                self.shared_compliance_calendar.is_some(),
+                self.metadata.is_some(),
+            ];
+            UPDATABLE.into_iter().zip(is_set).filter_map(|(field, is_set)| is_set.then_some(field)).collect()
+        }
+    }
+
     #[test]
     fn the_mask_says_what_is_cleared_and_without_one_what_is_given_is_changed() {
         let cleared = PortfolioUpdate::check(masked(&["shared_registered_agent_id", "metadata", "expected_version"])).unwrap();
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_an_update_is_told() {
+    fn every_fault_of_an_update_is_reported() {
         let fields = |request| {
             let error = PortfolioUpdate::check(request).unwrap_err();
             error.violations().iter().map(|fault| fault.field.clone()).collect::<Vec<_>>()
@@ -311,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_new_portfolio_is_told() {
+    fn every_fault_of_a_new_portfolio_is_reported() {
         let request = v1::CreatePortfolioRequest {
             portfolio_id: "a/b".to_owned(),
             shared_registered_agent_id: Some("x".repeat(129)),

@@ -1,8 +1,9 @@
-//! The SQL of one portfolio and one membership. Each act is one statement: the change, the portfolio's step and the event commit together.
+//! The SQL of one portfolio and one membership. Each operation is one statement: the change, the portfolio's new version and the event
+//! commit together.
 //!
 //! Locks are taken on entities first and on portfolios second, each in the order of their ids, everywhere.
 //!
-//! Members are read from the index `entity_portfolio` alone: what is soft-deleted has no link.
+//! Members are read from the index `entity_portfolio` alone: soft-deleted entities have no link.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -72,7 +73,7 @@ statement! {
         ON CONFLICT (realm_id, id) DO NOTHING
         RETURNING *
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.created', ARRAY[f.id], {principal}, jsonb_build_object('version', f.version)
         FROM fresh f
@@ -85,7 +86,7 @@ statement! {
 /// A portfolio that a statement has changed, and whether its members are those of the version that it made.
 ///
 /// A statement reads the members as they were when it began. If another transaction changed the same portfolio meanwhile, this one waited
-/// for it and goes on from the version that it left, but its members are older.
+/// for it and continues from the version that it left, but its members are older.
 pub(super) type Changed = (Portfolio, bool);
 
 /// The portfolio, with its members read anew if they are older than the rest.
@@ -100,9 +101,9 @@ pub(super) fn settle(connection: &mut PgConnection, realm: &Realm, view: View, (
 /// A change of one membership.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Whose world.
+    /// The realm.
     pub realm: Realm,
-    /// Who changes it.
+    /// The principal who changes it.
     pub principal: Uuid,
     /// The portfolio.
     pub portfolio: String,
@@ -112,7 +113,7 @@ pub struct Change {
     pub view: View,
 }
 
-/// Detaches an entity from a portfolio and returns the portfolio. None if it is not a member: [`membership`] tells why.
+/// Detaches an entity from a portfolio and returns the portfolio. None if it is not a member: [`membership`] reports why.
 pub fn detach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
     let Change { realm, principal, portfolio, entity, view } = change;
     let statement = Detach { realm: realm.id(), principal: *principal, portfolio, entity, shown: view.shown() };
@@ -121,7 +122,7 @@ pub fn detach(connection: &mut PgConnection, change: &Change) -> Work<Option<Por
 }
 
 statement! {
-    /// Clears the link, steps both versions and tells of it.
+    /// Clears the link, raises both versions and records the event.
     pub struct Detach<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -142,7 +143,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = {portfolio}
         RETURNING p.*
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.entity_detached', ARRAY[f.id], {principal},
                jsonb_build_object('entity_ids', jsonb_build_array({entity}), 'version', f.version)
@@ -161,7 +162,7 @@ statement! {
      FROM folio f"
 }
 
-/// Makes an entity a member and returns the portfolio. None if it is one already, or cannot become one: [`membership`] tells why.
+/// Makes an entity a member and returns the portfolio. None if it is one already, or cannot become one: [`membership`] reports why.
 pub fn attach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
     let Change { realm, principal, portfolio, entity, view } = change;
     let statement = Attach { realm: realm.id(), principal: *principal, portfolio, entity, shown: view.shown() };
@@ -170,7 +171,7 @@ pub fn attach(connection: &mut PgConnection, change: &Change) -> Work<Option<Por
 }
 
 statement! {
-    /// Sets the link, takes the entity off the portfolio it was in, steps the versions and tells of it.
+    /// Sets the link, takes the entity off the portfolio it was in, raises the versions and records the event.
     pub struct Attach<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -212,7 +213,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = latest.id
         RETURNING p.*
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, CASE WHEN c.id = {portfolio} THEN 'portfolio.entity_attached' ELSE 'portfolio.entity_detached' END, ARRAY[c.id],
                {principal}, jsonb_build_object('entity_ids', jsonb_build_array({entity}), 'version', c.version)
@@ -239,9 +240,9 @@ statement! {
 /// How an entity and a portfolio stand to each other.
 #[derive(Debug, diesel::Queryable)]
 pub struct Membership {
-    /// Whether the portfolio is there.
+    /// True if the portfolio is there.
     pub portfolio_exists: bool,
-    /// Whether the entity is there.
+    /// True if the entity is there.
     pub entity_exists: bool,
     /// The portfolio that the entity is in.
     pub current_portfolio_id: Option<String>,
@@ -255,7 +256,7 @@ pub fn membership(connection: &mut PgConnection, realm: &Realm, portfolio: &str,
 }
 
 statement! {
-    /// Whether a portfolio and an entity are there, and where the entity is.
+    /// True if a portfolio and an entity are there, and where the entity is.
     struct ReadMembership<'a> {
         realm: i32 as Integer,
         portfolio: &'a str as Text,

@@ -1,41 +1,44 @@
-//! The SQL of portfolios as things of their own: pages of them, what they say of themselves, and their end.
+//! The SQL of portfolios themselves: pages of them, their own fields, and their end.
 
-use diesel::pg::PgConnection;
+use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, statement};
-use crate::filter::{Filter, Kind, Property, Vocabulary};
+use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 use crate::portfolio::model::{Portfolio, PortfolioUpdate, View};
 use crate::portfolio::queries::{Changed, PortfolioRow, settle};
 use crate::proto::object::Struct;
 
-/// How many members the portfolios of a page show together, the last of them aside.
+/// How many members the portfolios of a page show together, without the last of them.
 const PAGE_MEMBERS: i64 = 20_000;
+
+/// The bytes after which a page ends.
+const PAGE_BYTES: usize = 2 << 20;
 
 /// What the filter of a list of portfolios may look at.
 pub static PORTFOLIO: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["id"], Kind::Text, "f.id"),
-        Property::new(&["name"], Kind::Text, "f.name"),
-        Property::nullable(&["sharedRegisteredAgentId", "shared_registered_agent_id"], Kind::Text, "f.shared_registered_agent_id"),
+        Property::new(&["id"], PropertyKind::Text, "f.id"),
+        Property::new(&["name"], PropertyKind::Text, "f.name"),
+        Property::nullable(&["sharedRegisteredAgentId", "shared_registered_agent_id"], PropertyKind::Text, "f.shared_registered_agent_id"),
         Property::new(
             &["sharedComplianceCalendar", "shared_compliance_calendar"],
-            Kind::Text,
+            PropertyKind::Text,
             "CASE WHEN f.shared_compliance_calendar THEN 'true' ELSE 'false' END",
         )
         .one_of(&["true", "false"]),
-        Property::new(&["entityCount", "entity_count"], Kind::Number, "f.entity_count"),
-        Property::new(&["version"], Kind::Number, "f.version"),
-        Property::new(&["createdTime", "created_at"], Kind::Time, "f.created_at"),
-        Property::new(&["updatedTime", "updated_at"], Kind::Time, "f.updated_at"),
-        Property::new(&["metadata"], Kind::Json, "f.metadata"),
+        Property::new(&["entityCount", "entity_count"], PropertyKind::Number, "f.entity_count"),
+        Property::new(&["version"], PropertyKind::Number, "f.version"),
+        Property::new(&["createdTime", "created_at"], PropertyKind::Time, "f.created_at"),
+        Property::new(&["updatedTime", "updated_at"], PropertyKind::Time, "f.updated_at"),
+        Property::new(&["metadata"], PropertyKind::Json, "f.metadata"),
     ],
 };
 
-/// The portfolios behind this id that satisfy the filter, as far as they have room on one page, and whether any of them had none.
+/// The portfolios after this id that match the filter, as far as they have room on one page, and whether any of them had none.
 pub fn list(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -45,9 +48,25 @@ pub fn list(
     view: View,
 ) -> Work<(Vec<Portfolio>, bool)> {
     let statement = ListPortfolios { realm: realm.id(), after, limit, shown: view.shown(), room: PAGE_MEMBERS };
-    let rows: Vec<(Portfolio, bool)> = statement.filtered(filter.map(Filter::predicate)).load(connection)?;
-    let more = rows.iter().any(|(_, fits)| !fits);
-    Ok((rows.into_iter().filter(|(_, fits)| *fits).map(|(portfolio, _)| portfolio).collect(), more))
+    let statement = statement.filtered(filter.map(Filter::predicate));
+    let rows = statement.load_iter::<(Portfolio, bool), PgRowByRowLoadingMode>(connection)?;
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    for row in rows {
+        if bytes >= PAGE_BYTES {
+            return Ok((page, true));
+        }
+        let (portfolio, fits) = row?;
+        if !fits {
+            return Ok((page, true));
+        }
+        bytes += weight(&portfolio);
+        page.push(portfolio);
+    }
+    Ok((page, false))
+}
+
+fn weight(portfolio: &Portfolio) -> usize {
+    256 + portfolio.metadata.weight() + portfolio.entity_ids.iter().map(|id| id.len() + 8).sum::<usize>()
 }
 
 statement! {
@@ -81,7 +100,7 @@ statement! {
 #[cfg(test)]
 crate::db::checked::filtered!(ListPortfolios, crate::filter::conditions::conditions(&PORTFOLIO));
 
-/// Changes what a portfolio says of itself. None if there is none, or none at the version that is expected.
+/// Changes a portfolio's own fields. None if there is none, or none at the expected version.
 pub fn update(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -106,8 +125,8 @@ pub fn update(
 }
 
 statement! {
-    /// What is given takes the place of what was; the version steps, and the event tells which fields have changed. Where none has, nothing is
-    /// written.
+    /// The given values replace the old ones; the version is raised, and the event records which fields have changed. If none has, nothing
+    /// is written.
     pub struct UpdatePortfolio<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -143,7 +162,7 @@ statement! {
         WHERE p.realm_id = {realm} AND p.id = f.id AND f.fields <> '{}'
         RETURNING p.*
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.updated', ARRAY[c.id], {principal}, jsonb_build_object('fields', f.fields, 'version', c.version)
         FROM changed c, found f
@@ -174,8 +193,8 @@ pub fn delete(connection: &mut PgConnection, realm: &Realm, principal: Uuid, por
 }
 
 statement! {
-    /// The portfolio's end and its event, which is the last step of its version. Whoever attaches a member has locked the row: one of the two
-    /// waits for the other, and then finds a member, or no portfolio.
+    /// The portfolio's end and its event, with its last version. Attaching a member locks the row: one of the two waits for the other, and
+    /// then finds a member, or no portfolio.
     pub struct DeletePortfolio<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,
@@ -186,7 +205,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {portfolio} AND entity_count = 0
         RETURNING id, version
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm}, 'portfolio.deleted', ARRAY[g.id], {principal}, jsonb_build_object('version', g.version + 1)
         FROM gone g

@@ -5,31 +5,32 @@ use http::StatusCode;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Authenticator, Caller, Once, Scope, Subject, erasure_queries};
-use crate::db::{Db, Group, Page, PageSize, Work, id};
+use crate::db::{Db, Group, Page, PageSize, Work, id, paged};
 use crate::entity;
 use crate::entity::model::{Action, State, refuse};
-use crate::entity::unknown_queries;
+use crate::entity::warning_queries;
 use crate::error::{Code, Error, Result, Violations};
-use crate::filter::{ENTITY, check_filter};
+use crate::filter::{ENTITY, only_filter};
 use crate::portfolio::answers::to_proto;
 use crate::portfolio::batch::{self, Batch, Verdict};
 use crate::portfolio::export::{Exports, Messages};
-use crate::portfolio::group_queries::{Attach, Detach};
+use crate::portfolio::group_queries::{Attach, Detach, Get};
 use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, View, at_another_version, in_another, no_membership, not_empty};
 use crate::portfolio::queries::{Change, Changed};
 use crate::portfolio::{batch_queries, export_queries, queries, registry_queries};
 use crate::proto::v1::portfolio_service_server::PortfolioService as Service;
 use crate::proto::{answer, v1};
 
-/// How often a change that others keep undoing while it is looked at is tried.
+/// How often a change that others keep undoing while it is checked is tried.
 const TRIES: usize = 10;
 
-const PORTFOLIOS: PageSize = PageSize { default: 50, max: 100 };
-const ENTITIES: PageSize = PageSize { default: 50, max: 1_000 };
+paged!(v1::ListPortfoliosRequest, "PortfolioService/ListPortfolios", PageSize { default: 50, max: 100 });
+paged!(v1::ListPortfolioEntitiesRequest, "PortfolioService/ListPortfolioEntities", PageSize { default: 50, max: 1_000 });
 
-/// Portfolios and who is in them.
+/// Portfolios and their members.
 pub struct PortfolioService {
     db: Db,
+    gets: Group<Get>,
     attaches: Group<Attach>,
     detaches: Group<Detach>,
     exports: Exports,
@@ -39,7 +40,14 @@ pub struct PortfolioService {
 impl PortfolioService {
     /// The service on this database. The authenticator knows when the key of an export ends.
     pub fn new(db: Db, authenticator: Authenticator) -> Self {
-        PortfolioService { attaches: Group::new(&db), detaches: Group::new(&db), exports: Exports::new(&db), db, authenticator }
+        PortfolioService {
+            gets: Group::new(&db),
+            attaches: Group::new(&db),
+            detaches: Group::new(&db),
+            exports: Exports::new(&db),
+            db,
+            authenticator,
+        }
     }
 }
 
@@ -61,22 +69,22 @@ impl Service for PortfolioService {
         let v1::GetPortfolioRequest { portfolio_id, view } = request.into_inner();
         let (portfolio_id, view) = checked(portfolio_id, view)?;
         let (realm, wanted) = (caller.realm.clone(), portfolio_id.clone());
-        let found = self.db.run(move |connection| queries::get(connection, &realm, &wanted, view)).await?;
+        let found = match self.gets.call(Get { realm: realm.clone(), id: wanted.clone(), view }).await? {
+            Some(found) => found,
+            None => self.db.run(move |connection| queries::get(connection, &realm, &wanted, view)).await?,
+        };
         let portfolio = found.ok_or_else(|| missing(&portfolio_id))?;
         Ok(Response::new(to_proto(portfolio, &caller.realm)))
     }
 
     async fn list_portfolios(&self, request: Request<v1::ListPortfoliosRequest>) -> Result<Response<v1::ListPortfoliosResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
-        let mut rest = request.into_inner();
-        let (page_size, page_token) = (std::mem::take(&mut rest.page_size), std::mem::take(&mut rest.page_token));
+        let mut request = request.into_inner();
         let mut faults = Violations::new();
-        // A token goes on with the same list, however much of it is shown.
-        let view = View::check(std::mem::take(&mut rest.view), &mut faults);
-        let list = "PortfolioService/ListPortfolios";
-        let page: Page<String> = Page::check(self.db.seal().await?, &realm, list, &rest, (page_size, &page_token), PORTFOLIOS, &mut faults);
-        let filter = check_filter(&registry_queries::PORTFOLIO, &rest.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        // A token continues with the same list, however much of it is shown.
+        let view = View::check(std::mem::take(&mut request.view), &mut faults);
+        let page: Page<String> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let filter = only_filter(&registry_queries::PORTFOLIO, &request.filter, faults)?;
         let (after, limit, own) = (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
         let read = self.db.run(move |connection| registry_queries::list(connection, &own, filter.as_ref(), &after, limit, view));
         let (mut portfolios, more) = read.await?;
@@ -150,7 +158,7 @@ impl Service for PortfolioService {
     ) -> Result<Response<v1::BatchAttachEntitiesResponse>, Status> {
         let once = Once::of(&request)?;
         let v1::BatchAttachEntitiesRequest { portfolio_id, entity_ids, view } = request.into_inner();
-        let batch = Batch::check(batch::Act::Attach, portfolio_id, entity_ids, view)?;
+        let batch = Batch::check(batch::MembershipChange::Attach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let attach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
@@ -165,7 +173,7 @@ impl Service for PortfolioService {
     ) -> Result<Response<v1::BatchDetachEntitiesResponse>, Status> {
         let once = Once::of(&request)?;
         let v1::BatchDetachEntitiesRequest { portfolio_id, entity_ids, view } = request.into_inner();
-        let batch = Batch::check(batch::Act::Detach, portfolio_id, entity_ids, view)?;
+        let batch = Batch::check(batch::MembershipChange::Detach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let detach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
@@ -181,25 +189,24 @@ impl Service for PortfolioService {
         let caller = Caller::of(&request)?;
         // The entities are shown as `GetEntity` shows them.
         caller.require(Scope::EntitiesRead)?;
+        let sees_portfolios = caller.may(Scope::PortfoliosRead);
         let realm = caller.realm;
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
-        let (list, seal) = ("PortfolioService/ListPortfolioEntities", self.db.seal().await?);
-        let page: Page<export_queries::Place> = Page::check(seal, &realm, list, &request, (size, &token), ENTITIES, &mut faults);
-        let filter = check_filter(&ENTITY, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let page: Page<export_queries::MemberPosition> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let filter = only_filter(&ENTITY, &request.filter, faults)?;
         let (after, is_first, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.after().is_none(), page.limit());
         let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
         let read = self.db.run(move |connection| {
             let members = export_queries::members(connection, &own, (&portfolio_id, filter.as_ref()), &after, limit)?;
             let is_empty = members.as_ref().is_none_or(|(rows, _)| rows.is_empty());
-            Ok((members, unknown_queries::warnings(connection, &own, filter.as_ref(), (is_first, is_empty))?))
+            let filter = (filter.as_ref(), sees_portfolios);
+            Ok((members, warning_queries::warnings(connection, &own, filter, (is_first, is_empty))?))
         });
         let (members, warnings) = read.await?;
         let (mut members, more) = members.ok_or_else(|| missing(&request.portfolio_id))?;
-        let next_page_token = page.cut_short(&mut members, more, |(_, place)| place.clone())?;
+        let next_page_token = page.cut_short(&mut members, more, |(_, position)| position.clone())?;
         let entities = members.into_iter().map(|(member, _)| entity::to_proto(member, &realm)).collect();
         Ok(Response::new(v1::ListPortfolioEntitiesResponse { entities, next_page_token, warnings }))
     }
@@ -215,11 +222,17 @@ impl Service for PortfolioService {
 }
 
 /// Makes a change of membership: the portfolio after it, or none if others changed the same things in between.
-type Act = fn(&mut PgConnection, &Change) -> Work<Option<Portfolio>>;
+type MakeChange = fn(&mut PgConnection, &Change) -> Work<Option<Portfolio>>;
 
 impl PortfolioService {
     /// The answer to a change that was made `together` with others, or is made now.
-    async fn change(&self, once: Once, change: Change, together: Option<Changed>, act: Act) -> Result<Response<v1::Portfolio>, Status> {
+    async fn change(
+        &self,
+        once: Once,
+        change: Change,
+        together: Option<Changed>,
+        make: MakeChange,
+    ) -> Result<Response<v1::Portfolio>, Status> {
         if let Some(changed) = together {
             let realm = change.realm.clone();
             let portfolio = match changed {
@@ -229,7 +242,7 @@ impl PortfolioService {
             return Ok(once.seen(Response::new(to_proto(portfolio, &realm))));
         }
         let work = move |connection: &mut PgConnection| {
-            let portfolio = retried(|| act(connection, &change))?;
+            let portfolio = retried(|| make(connection, &change))?;
             Ok(Response::new(to_proto(portfolio, &change.realm)))
         };
         once.run(&self.db, work).await
@@ -245,7 +258,7 @@ fn check_change(caller: &Caller, portfolio: String, entity: String, view: i32) -
     Ok(Change { realm: caller.realm.clone(), principal: caller.principal_id, portfolio, entity, view })
 }
 
-/// Tries until there is an answer: there is none when others changed the same things between a change and the look at why it was not done.
+/// Tries until there is a result: there is none if others changed the same rows between a change and the query for why it was not made.
 fn retried<T>(mut attempt: impl FnMut() -> Work<Option<T>>) -> Work<T> {
     for _ in 0..TRIES {
         if let Some(answer) = attempt()? {
@@ -262,9 +275,9 @@ fn change_many(connection: &mut PgConnection, caller: &Caller, batch: &Batch) ->
     let changing = batch.entity_ids.iter().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Changed));
     let changing: Vec<&str> = changing.map(|(entity_id, _)| entity_id.as_str()).collect();
     if !changing.is_empty() {
-        let change = match batch.act {
-            batch::Act::Attach => batch_queries::attach,
-            batch::Act::Detach => batch_queries::detach,
+        let change = match batch.change {
+            batch::MembershipChange::Attach => batch_queries::attach,
+            batch::MembershipChange::Detach => batch_queries::detach,
         };
         change(connection, realm, caller.principal_id, portfolio, &changing)?;
     }

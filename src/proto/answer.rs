@@ -1,4 +1,4 @@
-//! Answers whose HTTP form says more than the message: the metadata that the gateway turns into a status and headers.
+//! Responses whose HTTP form has more than the message: the metadata that the gateway turns into a status and headers.
 
 use http::StatusCode;
 use tonic::Response;

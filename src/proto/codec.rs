@@ -1,4 +1,4 @@
-//! The gRPC codec of the services: prost's, behind a look at how many elements the lists of a request have.
+//! The gRPC codec of the services: prost's, after a count of the elements in the lists of a request.
 //!
 //! An empty message in a list is two bytes on the wire and a hundred in memory, so a list is counted before it is decoded.
 
@@ -56,7 +56,7 @@ impl<U: Message + Default + Name> Decoder for BoundedDecoder<U> {
             return Err(Status::internal("a message in more than one piece"));
         }
         let Some((shortened, faults)) = guard::shortened(&U::full_name(), chunk) else { return self.0.decode(buffer) };
-        // What is left goes on to the service, which finds what else is wrong, and nothing is done.
+        // The rest goes to the service, which finds the other faults, and nothing is done.
         let (Some(form), Some(shortened)) = (Form::current(), shortened) else { return Err(Error::validation(faults).into()) };
         let message =
             U::decode(shortened.as_slice()).map_err(|error| Status::internal(format!("failed to decode Protobuf message: {error}")))?;

@@ -1,4 +1,4 @@
-//! Between the types of messages and those of the rest of the house.
+//! Between the types of messages and those of the rest of the project.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub fn timestamp(moment: DateTime<Utc>) -> Timestamp {
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const NANOS_PER_SECOND: i32 = 1_000_000_000;
 
-/// A moment from a message, or `out_of_range` where it is none that the type can say: gRPC hands on any numbers, of which JSON would refuse some.
+/// A moment from a message, or `out_of_range` if the type cannot express it: gRPC passes on any numbers, of which JSON would refuse some.
 pub fn check_moment(message: Timestamp, field: &str, faults: &mut Violations) -> Option<DateTime<Utc>> {
     let nanos = u32::try_from(message.nanos).ok().filter(|_| message.nanos < NANOS_PER_SECOND);
     let moment = nanos.filter(|_| TIMESTAMP_SECONDS.contains(&message.seconds));
@@ -28,8 +28,8 @@ pub fn check_moment(message: Timestamp, field: &str, faults: &mut Violations) ->
     moment
 }
 
-/// A duration from a message: `invalid` where its parts do not fit together, such as where their signs differ, and `out_of_range` with what is
-/// `wanted` where it is not within the bounds, also those of the type.
+/// A duration from a message: `invalid` if its parts do not fit together, such as with different signs, and `out_of_range` with the
+/// `wanted` bounds if it is outside of them, or of the type.
 pub fn check_duration(
     message: prost_types::Duration,
     bounds: RangeInclusive<Duration>,

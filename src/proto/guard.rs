@@ -11,7 +11,7 @@ use crate::error::Violations;
 use crate::limits::bodies::{DEFAULT_MAX_ITEMS, MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
 use crate::limits::thousands;
 
-/// The request messages of every method, and what is in them.
+/// The request messages of every method, and their fields.
 static GUARDS: LazyLock<Guards> = LazyLock::new(|| {
     let pool = DescriptorPool::decode(DESCRIPTOR_SET).expect("the build made this descriptor set");
     let mut guards = Guards::default();
@@ -29,7 +29,7 @@ struct Guards {
     messages: Vec<HashMap<u32, Field>>,
 }
 
-/// A field that is a list, or a message that may hold one.
+/// A field that is a list, or a message that may have one.
 struct Field {
     name: String,
     /// How many elements it may have, if it is a list, and which of the lists of its message it is.
@@ -74,11 +74,11 @@ fn max_items(field: &FieldDescriptor) -> usize {
     declared().unwrap_or_default().max(DEFAULT_MAX_ITEMS)
 }
 
-/// What is wrong with the lists of a message of this type, and the message without what they have too much of; nothing where no list is too long.
-/// Messages that are no requests are not looked into. Of one that is malformed nothing is left.
+/// The faults of the lists of a message of this type, and the message without the surplus of its lists; nothing if no list is too long.
+/// Messages that are not requests are not scanned. Nothing is left of a malformed one.
 pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Violations)> {
     let place = *GUARDS.requests.get(full_name)?;
-    let mut look = Look { listed: 0, kept: None, path: Vec::new(), faults: Violations::new() };
+    let mut look = Scan { listed: 0, kept: None, path: Vec::new(), faults: Violations::new() };
     let is_malformed = look.walk(place, message).is_err();
     if look.faults.is_empty() {
         return None;
@@ -86,8 +86,8 @@ pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Vi
     if is_malformed {
         return Some((None, look.faults));
     }
-    // Few have anything too long, so what is left is written only then.
-    let mut again = Look { listed: 0, kept: Some(Vec::new()), path: Vec::new(), faults: Violations::new() };
+    // Few have anything too long, so the rest is written only then.
+    let mut again = Scan { listed: 0, kept: Some(Vec::new()), path: Vec::new(), faults: Violations::new() };
     let left = again.walk(place, message).ok().and(again.kept);
     Some((left, look.faults))
 }
@@ -96,17 +96,17 @@ pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Vi
 struct Malformed;
 
 /// A look through a message.
-struct Look {
+struct Scan {
     /// How many objects were in lists so far.
     listed: usize,
-    /// What is left of the message, if that is wanted.
+    /// The rest of the message, if that is wanted.
     kept: Option<Vec<u8>>,
     /// Where it is.
     path: Vec<String>,
     faults: Violations,
 }
 
-impl Look {
+impl Scan {
     fn walk(&mut self, place: usize, message: &[u8]) -> Result<(), Malformed> {
         let fields = &GUARDS.messages[place];
         if fields.is_empty() {

@@ -4,7 +4,7 @@ use prost_types::FieldMask;
 
 use crate::error::{Violations, cut};
 
-/// The path that stands for all fields: what is not given goes back to nothing.
+/// The path that means all fields: members that are not given are reset.
 const ALL: &str = "*";
 
 /// Which fields an update is of.
@@ -15,12 +15,12 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Reads a mask; an empty one is of what is `given`. A path that is not known is a fault, of which `told` is said behind the path.
+    /// Reads a mask; an empty one is of the `given` members. An unknown path is a fault, with `reported` after the path in its description.
     pub fn check(
         mask: Option<FieldMask>,
         given: impl IntoIterator<Item = String>,
         is_known: impl Fn(&str) -> bool,
-        told: &str,
+        reported: &str,
         faults: &mut Violations,
     ) -> Mask {
         let paths = mask.map(|mask| mask.paths).unwrap_or_default();
@@ -28,34 +28,34 @@ impl Mask {
             return Mask { paths: given.into_iter().collect(), is_all: false };
         }
         for unknown in paths.iter().filter(|path| *path != ALL && !is_known(path)) {
-            faults.add("update_mask", "unknown_field", format!("`{}` {told}", cut(unknown)));
+            faults.add("update_mask", "unknown_field", format!("`{}` {reported}", cut(unknown)));
         }
         Mask { is_all: paths.iter().any(|path| path == ALL), paths }
     }
 
-    /// Whether it is of all fields, so that what is given replaces what was there.
+    /// Returns whether it is of all fields, so that the given value replaces the old one.
     pub fn is_all(&self) -> bool {
         self.is_all
     }
 
-    /// Whether it is of this field as a whole.
+    /// Returns whether it is of this field as a whole.
     pub fn names(&self, field: &str) -> bool {
         self.is_all || self.paths.iter().any(|path| path == field)
     }
 
-    /// What it names of the message in this field: each the name of a field of that, or none where it is the whole.
+    /// The fields of the message in this field that it names; none for the whole message.
     pub fn within<'m>(&'m self, field: &'m str) -> impl Iterator<Item = Option<&'m str>> {
         let whole = self.is_all.then_some(None);
         whole.into_iter().chain(self.paths.iter().filter_map(move |path| part_of(path, field)))
     }
 
-    /// Whether it is of any of these fields, or of a part of one.
+    /// Returns whether it is of any of these fields, or of a part of one.
     pub fn is_of_any(&self, fields: &[&str]) -> bool {
         self.is_all || self.paths.iter().any(|path| fields.iter().any(|field| part_of(path, field).is_some()))
     }
 }
 
-/// What a path names of the message in a field: a field of that, or none where it is the whole; none at all if it is of another field.
+/// The field of the message in a field that a path names: none if it is the whole; nothing at all if the path is of another field.
 pub fn part_of<'p>(path: &'p str, field: &str) -> Option<Option<&'p str>> {
     match path.strip_prefix(field)? {
         "" => Some(None),
@@ -75,7 +75,7 @@ mod tests {
     fn mask(paths: &[&str], faults: &mut Violations) -> Mask {
         let mask = FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
         let is_known = |path: &str| path == "name" || part_of(path, "rules").is_some();
-        Mask::check(Some(mask), ["name".to_owned(), "rules.most".to_owned()], is_known, "is no field", faults)
+        Mask::check(Some(mask), ["name".to_owned(), "rules.most".to_owned()], is_known, "is not a field", faults)
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
     fn every_path_that_is_not_known_is_a_fault() {
         let mut faults = Violations::new();
         mask(&["nam", "name", "rulesmost"], &mut faults);
-        let told: Vec<_> = faults.as_slice().iter().map(|fault| (fault.code.as_ref(), fault.description.as_str())).collect();
-        assert_eq!(told, [("unknown_field", "`nam` is no field"), ("unknown_field", "`rulesmost` is no field")]);
+        let reported: Vec<_> = faults.as_slice().iter().map(|fault| (fault.code.as_ref(), fault.description.as_str())).collect();
+        assert_eq!(reported, [("unknown_field", "`nam` is not a field"), ("unknown_field", "`rulesmost` is not a field")]);
     }
 }

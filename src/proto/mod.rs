@@ -1,4 +1,4 @@
-//! What `build.rs` makes of `proto/`.
+//! The types that `build.rs` makes of `proto/`.
 
 /// Encoded `google.protobuf.FileDescriptorSet` of every file under `proto/`, with comments and custom options.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/offboard.descriptor.bin"));
@@ -15,9 +15,9 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/offboard.v1.rs"));
 }
 
-pub mod answer;
-pub mod codec;
-pub mod convert;
+pub(crate) mod answer;
+mod codec;
+pub(crate) mod convert;
 mod guard;
-pub mod mask;
+pub(crate) mod mask;
 pub mod object;

@@ -1,7 +1,7 @@
 //! The port for operators and their machines: probes and metrics. Neither needs a key, so it is to be reached from within alone.
 //!
-//! It is served by a thread of its own, so that a probe is answered at once however busy the threads of calls are. What takes time, such as
-//! asking the database, is done beside the probes, every second, and they answer from what was found last.
+//! It is served by a thread of its own, so that a probe is answered at once however busy the threads of calls are. Slow checks, such as
+//! asking the database, are done beside the probes, every second, and probes answer from the last results.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,21 +24,47 @@ use tokio_util::sync::CancellationToken;
 use super::listener::{self, Answer, Options};
 use crate::telemetry;
 
-/// How long a check may take. Probes give up after a second or more of their own, and a database that hangs is as bad as one that is away.
+/// How long a check may take. Probes give up after a second or more of their own, and a database that hangs is as bad as an unreachable
+/// one.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two rounds of checks.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// The check of a start that is not over.
+const START: &str = "start";
 /// How often the threads of calls show that they run.
 const BEAT: Duration = Duration::from_secs(1);
-/// After this time without a sign of them the process is not alive: no load explains it, and a restart mends it.
+/// After this time without a sign of them the process is not alive: no load explains it, and a restart repairs it.
 const STANDSTILL: Duration = Duration::from_secs(60);
 
-/// What must be right for this replica to be sent calls.
+/// The conditions under which calls may be routed to this replica.
 #[derive(Clone, Default)]
 pub struct Readiness {
     instant: Vec<InstantCheck>,
     checks: Vec<Check>,
     found: watch::Sender<Option<Vec<Outcome>>>,
+    /// The reason that was found last.
+    reason: watch::Sender<Option<&'static str>>,
+}
+
+/// The readiness of now, for who answers probes: that of the start, and then that of the service.
+pub type Current = watch::Receiver<Readiness>;
+
+/// How far a start is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The database is opened, and what is served is made.
+    Starting,
+    /// The schema is brought up to date.
+    Migrating,
+}
+
+impl Stage {
+    fn finding(self) -> Finding {
+        match self {
+            Stage::Starting => Finding::new("starting", "starts: the database was not looked at yet"),
+            Stage::Migrating => Finding::new("migrating", "brings the schema up to date"),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -53,7 +79,7 @@ struct Check {
     run: Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Finding>, Finding>> + Send + Sync>,
 }
 
-/// Why a check fails, or what is to be known of it though it does not. Answered to whoever asks, so it tells nothing of causes.
+/// Why a check fails, or a notice though it passes. Anybody may read it, so it reveals no causes.
 #[derive(Clone, Debug)]
 pub struct Finding {
     reason: &'static str,
@@ -67,7 +93,7 @@ impl Finding {
     }
 }
 
-/// What is so of a replica that is ready.
+/// A notice about a replica that is ready.
 const READY: &str = "ready";
 
 impl Readiness {
@@ -76,24 +102,18 @@ impl Readiness {
         Self::default()
     }
 
+    /// That of a start, which is not over.
+    pub fn of_start(stage: watch::Receiver<Stage>) -> Self {
+        Readiness::new().with_instant(START, move || Err(stage.borrow().finding()))
+    }
+
     /// Adds a check that is made for every probe, so it must take no time.
     pub fn with_instant(mut self, name: &'static str, run: impl Fn() -> Result<(), Finding> + Send + Sync + 'static) -> Self {
         self.instant.push(InstantCheck { name, run: Arc::new(run) });
         self
     }
 
-    /// Adds a check that is made every second, as long as [`Readiness::keep`] runs.
-    pub fn with<F>(self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = Result<(), Finding>> + Send + 'static,
-    {
-        self.with_note(name, move || {
-            let outcome = run();
-            async move { outcome.await.map(|()| None) }
-        })
-    }
-
-    /// Adds a check that may have something to say also when all is well.
+    /// Adds a check that is made every second, as long as [`Readiness::keep`] runs. It may have something to say also when all is well.
     pub fn with_note<F>(mut self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Option<Finding>, Finding>> + Send + 'static,
@@ -102,16 +122,22 @@ impl Readiness {
         self
     }
 
-    /// Makes the checks again and again, until it is dropped.
-    pub async fn keep(self) {
-        let mut told = READY;
+    /// Makes the checks again and again, until it is dropped. `reported` is what the metric says.
+    async fn keep(&self, reported: &mut &'static str) {
         loop {
             self.found.send_replace(Some(self.check().await));
-            let reason = self.report().await.reason();
-            telemetry::readiness(reason, (reason != told).then_some(told));
-            told = reason;
+            let reason = self.report().reason();
+            telemetry::readiness(reason, (reason != *reported).then_some(*reported));
+            *reported = reason;
+            self.reason.send_replace(Some(reason));
             tokio::time::sleep(CHECK_EVERY).await;
         }
+    }
+
+    /// Waits until the replica is ready for the first time.
+    pub async fn is_ready(&self) {
+        // The sender is kept, so that the wait cannot end by losing it.
+        let _ = self.reason.subscribe().wait_for(|reason| *reason == Some(READY)).await;
     }
 
     /// Makes all checks at once; takes no longer than the timeout, whatever they do.
@@ -125,13 +151,25 @@ impl Readiness {
         join_all(checks).await
     }
 
-    /// What was found last, and what is so at this instant. Waits only for the first round of checks.
-    async fn report(&self) -> Report {
-        let mut found = self.found.subscribe();
-        let found = found.wait_for(Option::is_some).await.map(|found| found.clone().unwrap_or_default());
+    /// What was found last, and what is so at this instant. Waits for nothing: before the first round of checks is over, the start is not.
+    fn report(&self) -> Report {
+        let found = self.found.borrow().clone();
+        let found = found.unwrap_or_else(|| vec![Outcome::new(START, Err(Stage::Starting.finding()))]);
         let instant = self.instant.iter().map(|check| Outcome::new(check.name, (check.run)().map(|()| None)));
-        let checks: Vec<_> = instant.chain(found.unwrap_or_default()).collect();
+        let checks: Vec<_> = instant.chain(found).collect();
         Report { ready: checks.iter().all(|check| check.ok), checks }
+    }
+}
+
+/// Makes the checks of the readiness of now, until it is dropped.
+async fn keep(mut current: Current) {
+    let mut reported = READY;
+    loop {
+        let readiness = current.borrow_and_update().clone();
+        tokio::select! {
+            () = readiness.keep(&mut reported) => {}
+            changed = current.changed() => if changed.is_err() { readiness.keep(&mut reported).await },
+        }
     }
 }
 
@@ -213,10 +251,10 @@ impl IntoResponse for Report {
 
 /// The routes of the port:
 ///
-/// - `/livez`: 200 for as long as the threads of calls run at all; tells nothing of the database, since a restart would not mend that.
+/// - `/livez`: 200 for as long as the threads of calls run at all; reports nothing of the database, since a restart would not repair that.
 /// - `/readyz`: 200 or 503, with the outcome of every check as JSON.
 /// - `/metrics`: what `metrics` gives, as Prometheus text.
-pub fn router(readiness: Readiness, pulse: Pulse, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
+pub fn router(current: Current, pulse: Pulse, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
     let scrape = async move || {
         // There may be much to write, and a probe must not wait for it.
         let text = tokio::task::spawn_blocking(metrics).await.unwrap_or_default();
@@ -228,9 +266,9 @@ pub fn router(readiness: Readiness, pulse: Pulse, metrics: impl Fn() -> String +
     };
     Router::new()
         .route("/livez", get(alive))
-        .route("/readyz", get(async |State(readiness): State<Readiness>| readiness.report().await))
+        .route("/readyz", get(async |State(current): State<Current>| current.borrow().report()))
         .route("/metrics", get(scrape))
-        .with_state(readiness)
+        .with_state(current)
 }
 
 /// The thread that serves the port.
@@ -241,8 +279,8 @@ pub struct AdminThread {
 }
 
 impl AdminThread {
-    /// Serves the port and makes the checks of `readiness`.
-    pub fn spawn(listener: TcpListener, door: impl Answer, readiness: Readiness, options: Options) -> std::io::Result<Self> {
+    /// Serves the port and makes the checks of the readiness of now.
+    pub fn spawn(listener: TcpListener, protocol: impl Answer, current: Current, options: Options) -> std::io::Result<Self> {
         let listener = listener.into_std()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = CancellationToken::new();
@@ -255,8 +293,8 @@ impl AdminThread {
                 };
                 tokio::select! {
                     // It answers to the very end.
-                    () = listener::serve(listener, door, options, CancellationToken::new()) => {}
-                    () = readiness.keep() => {}
+                    () = listener::serve(listener, protocol, options, CancellationToken::new()) => {}
+                    () = keep(current) => {}
                     () = stopped.cancelled() => {}
                 }
             });
@@ -276,128 +314,4 @@ impl AdminThread {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-    use std::io::{Read, Write};
-
-    use axum::body::{Body, to_bytes};
-    use axum::http::Request;
-    use serde_json::{Value, json};
-    use tower::ServiceExt;
-
-    use super::*;
-    use crate::server::admin_door::AdminDoor;
-    use crate::server::listener::Patience;
-    use crate::server::ports::{Addresses, Port};
-
-    async fn ask(readiness: Readiness, path: &str) -> (StatusCode, String) {
-        tokio::spawn(readiness.clone().keep());
-        tokio::task::yield_now().await;
-        ask_with(Pulse::new(), readiness, path).await
-    }
-
-    async fn ask_with(pulse: Pulse, readiness: Readiness, path: &str) -> (StatusCode, String) {
-        let request = Request::get(path).body(Body::empty()).expect("a path");
-        let answer = router(readiness, pulse, || "offboard_up 1\n".to_owned()).oneshot(request).await.expect("infallible");
-        let status = answer.status();
-        let body = to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
-        (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
-    }
-
-    #[tokio::test]
-    async fn a_replica_is_ready_when_every_check_passes() {
-        let readiness = Readiness::new().with("database", async || Ok(())).with("schema", async || Ok(()));
-        let (status, body) = ask(readiness, "/readyz").await;
-        assert_eq!(status, StatusCode::OK);
-        let checks = json!([{"name": "database", "ok": true}, {"name": "schema", "ok": true}]);
-        assert_eq!(serde_json::from_str::<Value>(&body).expect("JSON"), json!({"ready": true, "checks": checks}));
-    }
-
-    #[tokio::test]
-    async fn the_check_that_fails_is_named() {
-        let readiness = Readiness::new()
-            .with("database", async || Ok(()))
-            .with("schema", async || Err(Finding::new("schema_behind", "at version 3, not 4")));
-        let (status, body) = ask(readiness, "/readyz").await;
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        let body: Value = serde_json::from_str(&body).expect("JSON");
-        assert_eq!(body["ready"], false);
-        assert_eq!(body["checks"][1], json!({"name": "schema", "ok": false, "reason": "schema_behind", "detail": "at version 3, not 4"}));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_check_that_hangs_is_not_waited_for() {
-        let readiness = Readiness::new().with("database", pending).with("schema", async || Ok(()));
-        let answer = timeout(Duration::from_secs(3), ask(readiness, "/readyz")).await;
-        let (status, body) = answer.expect("an answer in bounded time, of a paused clock");
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(body.contains("no answer within 2 s"), "{body}");
-    }
-
-    #[tokio::test]
-    async fn a_replica_that_is_not_ready_is_alive() {
-        let readiness = Readiness::new().with("database", async || Err(Finding::new("database_away", "away")));
-        assert_eq!(ask(readiness, "/livez").await, (StatusCode::OK, "ok\n".to_owned()));
-    }
-
-    #[tokio::test]
-    async fn a_process_whose_threads_stand_still_is_not_alive() {
-        let long_ago = Instant::now().checked_sub(STANDSTILL).expect("a machine that has run for a minute");
-        let pulse = Pulse { begun: long_ago, last: Arc::default() };
-        let (status, body) = ask_with(pulse.clone(), Readiness::new(), "/livez").await;
-        assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "the threads of calls have stood still for 60 s\n"));
-        tokio::spawn(pulse.clone().beat());
-        tokio::task::yield_now().await;
-        assert_eq!(ask_with(pulse, Readiness::new(), "/livez").await.0, StatusCode::OK);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_probe_answers_from_what_was_found_last_and_what_is_so_now() {
-        let (drained, checked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (draining, checks) = (drained.clone(), checked.clone());
-        let readiness = Readiness::new()
-            .with_instant("draining", move || {
-                if draining.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err(Finding::new("draining", "shutting down")) }
-            })
-            .with("database", move || {
-                checks.fetch_add(1, Ordering::Relaxed);
-                async { Ok(()) }
-            });
-        let keeper = tokio::spawn(readiness.clone().keep());
-        tokio::time::sleep(CHECK_EVERY * 3 + CHECK_EVERY / 2).await;
-        keeper.abort();
-        for _ in 0..10 {
-            assert_eq!(ask_with(Pulse::new(), readiness.clone(), "/readyz").await.0, StatusCode::OK);
-        }
-        assert_eq!(checked.load(Ordering::Relaxed), 4, "once at first and then every second, however often it is probed");
-        drained.store(1, Ordering::Relaxed);
-        assert_eq!(ask_with(Pulse::new(), readiness, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
-    }
-
-    #[tokio::test]
-    async fn probes_are_answered_while_no_thread_of_calls_runs() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let readiness = Readiness::new().with("database", async || Ok(()));
-        let time = Duration::from_secs(30);
-        let options = Options::admin(Patience { head: time, idle: Some(time), idle_without_key: None, unread: time });
-        let router = router(readiness.clone(), Pulse::new(), String::new);
-        let port = Port::admin(&Addresses { grpc: None, http: None, admin: address }, None);
-        let admin = AdminThread::spawn(listener, AdminDoor::new(router, port, None), readiness, options).expect("a thread");
-        // From here on the only thread of this runtime waits for the answers and runs nothing else.
-        for path in ["/livez", "/readyz", "/metrics"] {
-            let mut connection = std::net::TcpStream::connect(address).expect("a listener");
-            connection.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout that is not zero");
-            write!(connection, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").expect("a connection");
-            let mut answer = String::new();
-            connection.read_to_string(&mut answer).expect("an answer");
-            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
-        }
-        admin.stop();
-    }
-
-    #[tokio::test]
-    async fn metrics_are_given_as_text() {
-        assert_eq!(ask(Readiness::new(), "/metrics").await, (StatusCode::OK, "offboard_up 1\n".to_owned()));
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use crate::config::{Role, Serve};
 use crate::error::{Code, Error, Result, Violations};
 
-/// The addresses of a service, taken: whoever connects waits until it starts.
+/// The addresses of a service, taken: connections wait until it starts.
 pub struct Bound {
     pub(super) grpc: Option<TcpListener>,
     pub(super) http: Option<TcpListener>,
@@ -37,15 +37,15 @@ impl Bound {
         let mut others: Vec<(SocketAddr, &str)> = Vec::new();
         for (address, flag) in grpc.into_iter().chain(http).chain([admin]) {
             if let Some((_, other)) = others.iter().find(|(other, _)| is_same(*other, address)) {
-                let told = format!("{address} is the address of {other} too: each listener needs a port of its own");
-                faults.add(flag, "invalid", told);
+                let reported = format!("{address} is the address of {other} too: each listener needs a port of its own");
+                faults.add(flag, "invalid", reported);
             }
             others.push((address, flag));
         }
     }
 }
 
-/// Whether two listeners cannot have these two addresses. Port 0 is any that is free.
+/// Returns whether two listeners cannot have these two addresses. Port 0 is any that is free.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let (ip, other_ip) = (one.ip(), other.ip());
     one.port() == other.port() && one.port() != 0 && (ip == other_ip || ip.is_unspecified() || other_ip.is_unspecified())

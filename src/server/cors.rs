@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use crate::limits::answers::{MAX_VERSION_HEADERS, VERSION_HEADERS};
 
-/// What a page may send besides what every page may.
+/// Request headers that a page may send besides those that every page may.
 const REQUEST_HEADERS: &str = "accept, accept-language, api-version, apikey, authorization, baggage, content-encoding, content-type, grpc-timeout, idempotency-key, if-match, \
      if-none-match, last-event-id, traceparent, tracestate, x-grpc-web, x-request-id, x-request-timeout, x-user-agent";
 /// How the names of headers end by which clients of the contracts say which version they speak, such as `Matter-Version`. Those that we do not
@@ -15,17 +15,17 @@ const REQUEST_HEADERS: &str = "accept, accept-language, api-version, apikey, aut
 const VERSION: &str = "-version";
 /// How long the names of those may be.
 const MAX_NAME: usize = 64;
-/// What a page may read besides what every page may.
+/// Response headers that a page may read besides those that every page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept, accept-encoding, accept-patch, accept-post, allow, api-version, content-disposition, content-encoding, date, etag, \
      grpc-encoding, grpc-message, grpc-status, grpc-status-details-bin, idempotent-replayed, link, location, retry-after, vary, \
      offboard-realm, www-authenticate, x-accel-buffering, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
 );
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, PATCH, POST, PUT");
-/// Seconds that a browser may remember what is allowed; none remembers it for longer.
+/// Seconds that a browser may remember the permission; none remembers it for longer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// Who may call from a browser.
+/// The origins whose pages may call from a browser.
 #[derive(Clone, Debug)]
 pub struct Cors {
     /// Origins such as `https://app.example.com`; `*` is all of them.
@@ -33,12 +33,12 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Pages of these origins may call; nobody is told anything where there are none.
+    /// Pages of these origins may call; without any, no response has headers for other origins.
     pub fn new(origins: &[String]) -> Option<Cors> {
         (!origins.is_empty()).then(|| Cors { origins: origins.to_vec() })
     }
 
-    /// The origin that is to be told that it may call, if the request is from one that may.
+    /// The origin that is to be reported that it may call, if the request is from one that may.
     fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = headers.get(header::ORIGIN)?;
         if self.origins.iter().any(|allowed| allowed == "*") {
@@ -65,13 +65,13 @@ impl Cors {
         Some(response)
     }
 
-    /// What is added to an answer: who may read it, and that it differs by who asks.
+    /// Headers that a response gets: the origin that may read it, and that it differs by origin.
     pub fn headers(&self, request: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-        let mut told = vec![(header::VARY, VARY)];
+        let mut reported = vec![(header::VARY, VARY)];
         if let Some(origin) = self.allowed(request) {
-            told.extend([(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin), (header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS)]);
+            reported.extend([(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin), (header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS)]);
         }
-        told
+        reported
     }
 }
 
@@ -123,9 +123,9 @@ mod tests {
             (StatusCode::NO_CONTENT, &"https://b.example".parse().unwrap())
         );
         assert!(answer.headers()["access-control-allow-headers"].to_str().unwrap().contains("idempotency-key"));
-        let told = cors.headers(&asked(Method::GET, "https://b.example", &[]).headers);
-        assert!(told.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("https://b.example"))), "{told:?}");
-        assert!(told.iter().any(|(_, value)| value.to_str().unwrap().contains("etag")));
+        let reported = cors.headers(&asked(Method::GET, "https://b.example", &[]).headers);
+        assert!(reported.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("https://b.example"))), "{reported:?}");
+        assert!(reported.iter().any(|(_, value)| value.to_str().unwrap().contains("etag")));
     }
 
     #[test]
@@ -139,9 +139,12 @@ mod tests {
         fn asked_for(more: &[(&str, &str)]) -> Parts {
             asked(Method::OPTIONS, "https://b.example", more)
         }
-        let told = allowed("authorization, Matter-Version,x-other");
-        assert!(["authorization", "api-version", "matter-version"].iter().all(|name| told.iter().any(|told| told == name)), "{told:?}");
-        assert!(!told.contains(&"x-other".to_owned()));
+        let reported = allowed("authorization, Matter-Version,x-other");
+        assert!(
+            ["authorization", "api-version", "matter-version"].iter().all(|name| reported.iter().any(|reported| reported == name)),
+            "{reported:?}"
+        );
+        assert!(!reported.contains(&"x-other".to_owned()));
         let known = allowed("").len();
         let many = (0..50).map(|n| format!("x{n}-version")).collect::<Vec<_>>().join(",");
         assert_eq!(allowed(&many).len(), known + MAX_VERSION_HEADERS);
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_origin_is_told_nothing() {
+    fn a_page_of_another_origin_is_reported_nothing() {
         let cors = cors("https://b.example");
         for origin in ["https://b.example:444", "http://b.example", "https://x.b.example", "null"] {
             assert!(cors.preflight(&asked(Method::OPTIONS, origin, PREFLIGHT)).is_none(), "{origin}");
@@ -167,8 +170,8 @@ mod tests {
 
     #[test]
     fn a_star_is_every_origin() {
-        let told = cors("*").headers(&asked(Method::GET, "https://any.example", &[]).headers);
-        assert!(told.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))));
+        let reported = cors("*").headers(&asked(Method::GET, "https://any.example", &[]).headers);
+        assert!(reported.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))));
         assert!(Cors::new(&[]).is_none());
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::select_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -32,17 +33,17 @@ pub enum Phase {
 pub struct Grace {
     /// For load balancers to notice that the process is not ready.
     pub notice: Duration,
-    /// For all that comes then: calls that run, workers, and what is done at the very end.
+    /// The time for everything after that: running calls, workers, and the very end.
     pub in_all: Duration,
 }
 
-/// What each step has at least, also where no time was left or given: who is idle ends at once, and not at no time at all.
+/// The least time of each step, also if no time was left or given: idle connections then end at once, instead of at no time.
 const LEAST: Duration = Duration::from_millis(250);
 
-/// The parts of the time that calls leave to others, and of which workers leave a half to what is done at the very end.
+/// The parts of the time that calls leave to others, and of which workers leave a half to the very end.
 const LEFT_BY_CALLS: u32 = 5;
 
-/// How long before they are cut off calls are ended, so that their callers are told. Where there is little time, a quarter of it.
+/// Calls are ended so long before they would be cut off, so that their callers get an error. Where there is little time, a quarter of it.
 const LAST_WORDS: Duration = Duration::from_millis(LAST_WORDS_MILLIS);
 
 /// Where everyone learns how far the process is. Clones are one and the same.
@@ -76,7 +77,7 @@ impl Drain {
         *self.phase.borrow()
     }
 
-    /// Tells of every change of the phase.
+    /// Notifies of every change of the phase.
     pub fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
@@ -124,8 +125,8 @@ impl Drain {
         }
     }
 
-    /// Goes the whole way, each step when the one before is done or has used up its time: `listeners` ends when the last call has, `workers`
-    /// when the last worker has. The caller then closes what is left, and has until the instant that is returned.
+    /// Drains the process, each step when the one before is done or has used up its time: `listeners` ends when the last call has,
+    /// `workers` when the last worker has. The caller then closes the rest, and has until the returned instant.
     pub async fn run(&self, grace: Grace, listeners: impl Future<Output = ()>, workers: impl Future<Output = ()>) -> Instant {
         self.advance(Phase::Draining);
         tokio::time::sleep(grace.notice).await;
@@ -138,7 +139,7 @@ impl Drain {
             tracing::warn!("calls that did not end in time are ended");
             self.calls.cancel();
             if timeout_at(cut, listeners).await.is_err() {
-                tracing::info!("connections are closed whose callers have not read the end of their last answer");
+                tracing::info!("connections are closed although their callers have not read the end of the last response");
             }
         }
         self.advance(Phase::StoppingWorkers);
@@ -150,37 +151,61 @@ impl Drain {
     }
 }
 
-/// SIGTERM and SIGINT, from the moment this is made.
+/// The signals that ask the process to end, from the moment this is made: every one that would end it and can be taken over, but for those of faults.
 #[derive(Debug)]
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
+pub struct Signals(Vec<(&'static str, Signal)>);
 
 impl Signals {
-    /// Takes over what the two signals do, for the rest of the process.
+    /// Takes over what the signals do, for the rest of the process. Where whoever started it has SIGHUP ignored, as `nohup` does, that stays so.
     pub fn install() -> io::Result<Self> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let named = [
+            ("SIGTERM", SignalKind::terminate()),
+            ("SIGINT", SignalKind::interrupt()),
+            ("SIGHUP", SignalKind::hangup()),
+            ("SIGQUIT", SignalKind::quit()),
+            ("SIGUSR1", SignalKind::user_defined1()),
+            ("SIGUSR2", SignalKind::user_defined2()),
+            ("SIGALRM", SignalKind::alarm()),
+        ];
+        let ignored = ignored_signals();
+        let taken = named.into_iter().filter(|(_, kind)| *kind != SignalKind::hangup() || ignored & 1 << (kind.as_raw_value() - 1) == 0);
+        taken.map(|(name, kind)| Ok((name, signal(kind)?))).collect::<io::Result<_>>().map(Signals)
     }
 
     /// Waits for the signal that asks for an orderly end. To be followed by [`Drain::run`].
     pub async fn first_signal(&mut self) {
         let name = self.next().await;
-        tracing::info!(signal = name, "told to end; a second signal ends at once");
+        tracing::info!(signal = name, "shutting down; a second signal ends the process at once");
     }
 
     /// Waits, after [`Signals::first_signal`], for the one that asks to end at once.
     pub async fn second_signal(&mut self) {
         let name = self.next().await;
-        tracing::warn!(signal = name, "told to end at once");
+        tracing::warn!(signal = name, "ending at once");
+    }
+
+    /// Waits for a signal that ends what is no service, and returns what a shell takes for its exit code.
+    pub async fn ends(&mut self) -> i32 {
+        let name = self.next().await;
+        128 + name.parse::<nix::sys::signal::Signal>().map_or(0, |signal| signal as i32)
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
+        let each = self.0.iter_mut().map(|(name, signal)| {
+            Box::pin(async move {
+                signal.recv().await;
+                *name
+            })
+        });
+        select_all(each).await.0
     }
+}
+
+/// The signals that this process was started to ignore, a bit for each; none where that cannot be read.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    u64::from_str_radix(ignored.trim(), 16).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -256,8 +281,10 @@ mod tests {
     #[tokio::test]
     async fn a_signal_is_not_lost_when_it_comes_before_anyone_waits() {
         let mut signals = Signals::install().expect("handlers");
-        raise(Signal::SIGTERM).expect("a signal");
-        signals.first_signal().await;
+        for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM] {
+            raise(signal).expect("a signal");
+            signals.first_signal().await;
+        }
         raise(Signal::SIGINT).expect("a signal");
         signals.second_signal().await;
     }

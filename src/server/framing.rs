@@ -1,4 +1,4 @@
-//! What a request of HTTP/1.1 must be so that nobody on its way can read it differently (RFC 9112, sections 3.2 and 6.1).
+//! The rules for the framing of an HTTP/1.1 request, so that no proxy can read it differently (RFC 9112, sections 3.2 and 6.1).
 
 use http::request::Parts;
 use http::uri::Authority;
@@ -7,7 +7,7 @@ use http::{HeaderValue, Version, header};
 use super::listener::Arrival;
 use crate::error::{Code, Error};
 
-/// Fails where two servers could disagree on whom a request is for, or on where it ends. The connection is then to be closed.
+/// Fails where two servers could disagree on the target of a request, or on where it ends. The connection is then to be closed.
 pub fn check(request: &Parts) -> Result<(), Error> {
     if request.version > Version::HTTP_11 {
         return Ok(());
@@ -31,7 +31,7 @@ fn is_authority(host: &HeaderValue) -> bool {
     host.is_empty() || Authority::try_from(host.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
 }
 
-/// Where there is a `Content-Length` besides, hyper has taken it away.
+/// If there is a `Content-Length` besides, hyper has removed it.
 fn body(request: &Parts) -> Result<(), Error> {
     let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };

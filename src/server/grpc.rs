@@ -12,22 +12,22 @@ use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::ServiceExt;
 
-use super::layers::{Asked, Failures, Told, refuse, refused};
+use super::layers::{Asked, CommonHeaders, Failures, refuse, refused};
 use super::listener::{Answer, Arriving, Unreadable};
 use super::ports::{Port, is_grpc};
 use super::stack::Stack;
 use crate::error::Error;
 use crate::gateway::{self, check_head};
 
-/// What answers by gRPC, and tells those who speak anything else where they are.
+/// Answers by gRPC, and sends clients of any other protocol the address of the right listener.
 #[derive(Clone)]
 pub struct Grpc {
     /// The services.
     pub stack: Stack,
     /// Which listener this is.
     pub port: Port,
-    /// Completes what is answered without them.
-    pub told: Told,
+    /// Completes responses that are made without the layers.
+    pub reported: CommonHeaders,
     /// The same, for failures.
     pub failures: Failures,
     /// Where the pages of errors are.
@@ -37,11 +37,11 @@ pub struct Grpc {
 impl Grpc {
     fn problem(&self, asked: &Asked, headers: &HeaderMap, error: Error) -> Response<Bytes> {
         let mut answer = gateway::refusal(error, headers, &self.base);
-        self.told.complete(asked, answer.headers_mut());
+        self.reported.complete(asked, answer.headers_mut());
         answer
     }
 
-    /// The answer to who does not speak gRPC.
+    /// The response to a client that does not speak gRPC.
     fn misdirected(&self, request: &Request<Arriving>) -> Response<Body> {
         let asked = Asked::by(request.headers(), request.extensions());
         let mut answer = self.problem(&asked, request.headers(), self.port.misdirected(request));
@@ -64,10 +64,10 @@ impl Answer for Grpc {
         }
         let (parts, body) = request.into_parts();
         if let Err(error) = check_head(&parts) {
-            let (told, asked) = (self.told.clone(), Asked::by(&parts.headers, &parts.extensions));
+            let (reported, asked) = (self.reported.clone(), Asked::by(&parts.headers, &parts.extensions));
             let refused = refused(self.failures.clone(), Request::from_parts(parts, Body::empty()), error.into());
             let complete = move |mut answer: Response<Body>| {
-                told.complete(&asked, answer.headers_mut());
+                reported.complete(&asked, answer.headers_mut());
                 answer
             };
             return refused.map(complete).boxed();

@@ -1,4 +1,4 @@
-//! Whether this replica can do its work: told to probes by readiness, and to gRPC callers by the health of each service.
+//! Reports whether this replica can do its work: to probes by readiness, and to gRPC callers by the health of each service.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ pub fn readiness(probe: &Probe, drain: &Drain) -> Readiness {
         .with_note("database", move || check_database(probe.clone()))
 }
 
-/// Whether the database can be used, with what is to be known of it if it can.
+/// Returns whether the database can be used, with a notice about it if it can.
 async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
-    let standing = probe.check().await.map_err(|(trouble, told)| Finding::new(reason(trouble), told))?;
-    match standing.schema {
+    let database = probe.check().await.map_err(|(trouble, reported)| Finding::new(reason(trouble), reported))?;
+    match database.schema {
         SchemaState::Behind(missing) => {
-            let told = format!("the schema lacks {} migrations: run `offboard migrate`", missing.len());
-            return Err(Finding::new("schema_behind", told));
+            let reported = format!("the schema lacks {} migrations: run `offboard migrate`", missing.len());
+            return Err(Finding::new("schema_behind", reported));
         }
         SchemaState::Foreign(_) => {
             return Err(Finding::new("schema_foreign", "the schema has tables of others, and no migration: run `offboard migrate`"));
@@ -41,7 +41,7 @@ async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
         SchemaState::Absent(absent) => return Err(Finding::new("schema_absent", absent.to_string())),
         SchemaState::Current | SchemaState::Ahead(_) => {}
     }
-    Ok(match (standing.standby, standing.read_only, standing.schema) {
+    Ok(match (database.standby, database.read_only, database.schema) {
         (true, ..) => Some(Finding::new("database_standby", "a standby: reads are answered, changes are not")),
         (_, true, _) => Some(Finding::new("database_read_only", "read only: reads are answered, changes are not")),
         (.., SchemaState::Ahead(ahead)) => Some(Finding::new("schema_ahead", ahead.to_string())),
@@ -66,8 +66,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Makes every service known. None serves before the database was looked at; the overall health, that of the empty name, follows the
-    /// drain alone: a restart mends no database.
+    /// Adds every service. None serves before the database was checked; the overall health, that of the empty name, follows the drain
+    /// alone: a restart repairs no database.
     pub async fn register(reporter: HealthReporter, descriptors: &DescriptorPool) -> Self {
         let services = descriptors.services().map(|service| service.full_name().to_owned()).collect();
         let health = Health { reporter, services };

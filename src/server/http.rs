@@ -1,4 +1,4 @@
-//! The HTTP door: REST, and gRPC-Web for those who speak gRPC from a browser.
+//! The HTTP listener: REST, and gRPC-Web for callers who speak gRPC from a browser.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -15,10 +15,10 @@ use tonic::Status;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service, ServiceExt};
 
-use super::aside::Aside;
+use super::compute::Compute;
 use super::cors::Cors;
 use super::framing;
-use super::layers::{Asked, Failures, Told, refuse, refused};
+use super::layers::{Asked, CommonHeaders, Failures, refuse, refused};
 use super::listener::{Answer, Arriving, Unreadable};
 use super::ports::{Port, is_grpc};
 use super::stack::Stack;
@@ -26,34 +26,39 @@ use crate::error::Error;
 use crate::gateway::{Gateway, MatchedRoute, check_head};
 use crate::telemetry;
 
-/// What answers over HTTP.
+/// The protocol of the HTTP listener.
 #[derive(Clone)]
-pub struct HttpDoor {
+pub struct HttpProtocol {
     gateway: Gateway<Stack>,
     web: GrpcWebService<Stack>,
     cors: Option<Cors>,
-    aside: Aside,
+    compute: Compute,
     port: Port,
-    told: Told,
+    reported: CommonHeaders,
     failures: Failures,
 }
 
-impl HttpDoor {
+impl HttpProtocol {
     /// REST by the gateway, gRPC-Web by the stack, and both for pages of these origins. What neither answers is completed as their answers are.
-    pub fn new(gateway: Gateway<Stack>, stack: Stack, cors: Option<Cors>, (port, told, failures): (Port, Told, Failures)) -> Self {
-        HttpDoor { gateway, web: GrpcWebLayer::new().layer(stack), cors, aside: Aside::new(), port, told, failures }
+    pub fn new(
+        gateway: Gateway<Stack>,
+        stack: Stack,
+        cors: Option<Cors>,
+        (port, reported, failures): (Port, CommonHeaders, Failures),
+    ) -> Self {
+        HttpProtocol { gateway, web: GrpcWebLayer::new().layer(stack), cors, compute: Compute::new(), port, reported, failures }
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
-        let (told, asked) = (self.told.clone(), Asked::by(request.headers(), request.extensions()));
+        let (reported, asked) = (self.reported.clone(), Asked::by(request.headers(), request.extensions()));
         let mut answer = self.answer_page(request).await;
-        // A browser takes a body for what its media type says, whoever chose what is in it.
+        // A browser takes a body for what its media type says, whoever chose its content.
         answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        told.complete(&asked, answer.headers_mut());
+        reported.complete(&asked, answer.headers_mut());
         answer
     }
 
-    /// Answers, and tells a page of another origin what it may see of it.
+    /// Answers, and adds the headers that let a page of another origin read the response.
     async fn answer_page(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         if let Err(error) = framing::check(&parts) {
@@ -65,9 +70,9 @@ impl HttpDoor {
         if let Some(answer) = cors.preflight(&parts) {
             return answer;
         }
-        let told = cors.headers(&parts.headers);
+        let reported = cors.headers(&parts.headers);
         let mut answer = self.route(Request::from_parts(parts, body)).await;
-        for (name, value) in told {
+        for (name, value) in reported {
             answer.headers_mut().append(name, value);
         }
         answer
@@ -82,7 +87,7 @@ impl HttpDoor {
             return self.web(Request::from_parts(parts, body)).await;
         }
         if is_grpc(request.headers()) {
-            let status = Status::unimplemented(self.port.sentence());
+            let status = self.port.not_grpc(request.uri().path());
             return self.refuse_call(request.into_parts().0, "application/grpc", status).await;
         }
         // A request is measured up to where the body of its answer begins.
@@ -101,21 +106,21 @@ impl HttpDoor {
         answer
     }
 
-    // Neither is async itself: the compiler cannot tell there that the error of the stack may be one.
+    // Neither is async itself: the compiler cannot prove there that the error of the stack can be one.
     fn web(self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        let guard = self.aside.guard(&request);
+        let guard = self.compute.guard(&request);
         let answer = self.web.oneshot(request).map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error))));
-        Aside::answer(guard, answer).map(|answer| answer.map(Body::new)).boxed()
+        Compute::answer(guard, answer).map(|answer| answer.map(Body::new)).boxed()
     }
 
     fn rest(mut self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        let guard = self.aside.guard(&request);
+        let guard = self.compute.guard(&request);
         let answer = self.gateway.call(request).map(|answer| answer.unwrap_or_else(|never| match never {}));
-        Aside::answer(guard, answer).map(|answer| answer.map(Body::new)).boxed()
+        Compute::answer(guard, answer).map(|answer| answer.map(Body::new)).boxed()
     }
 }
 
-impl Answer for HttpDoor {
+impl Answer for HttpProtocol {
     type Body = Body;
 
     fn answer(&self, mut request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + 'static {
@@ -125,7 +130,7 @@ impl Answer for HttpDoor {
 
     fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes> {
         let mut answer = self.gateway.refuse_unread(&unreadable.begun.path, &unreadable.begun.headers, self.port.unreadable(unreadable));
-        self.told.complete(&Asked::default(), answer.headers_mut());
+        self.reported.complete(&Asked::default(), answer.headers_mut());
         answer
     }
 }

@@ -1,24 +1,28 @@
-//! What stands between the network and the capabilities: listeners, the layers that each call passes, and the end of the process.
+//! The listeners, the layers that each call passes, and the end of the process: everything between the network and the capabilities.
 
-pub mod admin;
-mod admin_door;
-pub mod aside;
+mod admin;
+mod admin_protocol;
 mod bound;
+mod compute;
 mod cors;
-pub mod drain;
+pub(crate) mod drain;
 mod framing;
 mod grpc;
 mod health;
 mod http;
 pub mod layers;
-pub mod listener;
+mod listener;
+mod opening;
 mod ports;
 mod run;
 mod settings;
 mod stack;
 mod tally;
+mod within;
 
+pub use admin::Stage;
 pub use bound::Bound;
+pub use opening::Opening;
 pub use ports::Addresses;
 pub use run::{Running, start};
 pub use settings::check;

@@ -1,17 +1,19 @@
-//! Where the listeners are, for a caller who came to the wrong one. Their numbers are told and no address: that is of this host, and the caller has
-//! one of its own.
+//! The addresses of the listeners, for a caller at the wrong one. Their ports are reported and no host: that is the caller's own name for
+//! this host.
 
 use std::net::SocketAddr;
 
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
+use tonic::Status;
 
+use super::layers::REFLECTION;
 use super::listener::Unreadable;
 use crate::error::{Code, Error};
 use crate::gateway;
 use crate::limits::answers::{HEADERS, URI_BYTES};
 use crate::limits::requests::MESSAGE_BYTES;
 
-/// Where a running service is reached. A door that is not among its roles has no address.
+/// Where a running service is reached. A listener that is not among its roles has no address.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// gRPC.
@@ -54,14 +56,23 @@ impl Port {
         &self.sentence
     }
 
+    /// The failure of a gRPC call of this path at a listener of another protocol.
+    pub fn not_grpc(&self, path: &str) -> Status {
+        // Clients take this status from reflection for its own absence, and say nothing of the port.
+        if path.starts_with(REFLECTION) {
+            return Error::new(Code::UnsupportedMediaType, &*self.sentence).into();
+        }
+        Status::unimplemented(&*self.sentence)
+    }
+
     /// The failure of a request that speaks another protocol than this listener.
     pub fn misdirected(&self, request: &Request<impl Sized>) -> Error {
-        // What speaks gRPC refuses other media types by this status, by its specification.
+        // gRPC refuses other media types by this status, as its specification says.
         let is_a_call = request.version() == Version::HTTP_2 && *request.method() == Method::POST;
         Error::new(if is_a_call { Code::UnsupportedMediaType } else { Code::NotFound }, &*self.sentence)
     }
 
-    /// The failure of what is no request.
+    /// The failure of bytes that are not a request.
     pub fn unreadable(&self, unreadable: &Unreadable) -> Error {
         match unreadable.status {
             StatusCode::URI_TOO_LONG => {
@@ -86,7 +97,7 @@ impl Port {
             }
             _ => {
                 let message = format!(
-                    "This is no request of HTTP/1.1 or HTTP/2 that can be read: its first line, a header, or how its body ends. {}",
+                    "This is not a valid request of HTTP/1.1 or HTTP/2: its first line, a header, or how its body ends. {}",
                     self.sentence
                 );
                 Error::new(Code::ValidationFailed, message)
@@ -104,7 +115,7 @@ fn grpc(addresses: &Addresses) -> Option<String> {
     addresses.grpc.map(|address| format!("gRPC is on port {}", address.port()))
 }
 
-/// Whether these are the headers of a gRPC call; gRPC-Web is another protocol.
+/// Returns whether these are the headers of a gRPC call; gRPC-Web is another protocol.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     media_type.starts_with(b"application/grpc") && !media_type.starts_with(b"application/grpc-web")

@@ -5,41 +5,40 @@ use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
-use super::admin::{AdminThread, Pulse};
-use super::admin_door::AdminDoor;
-use super::aside::Aside;
-use super::bound::Bound;
+use super::admin::{AdminThread, Readiness};
+use super::compute::Compute;
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
 use super::grpc::Grpc;
-use super::health::Health;
-use super::http::HttpDoor;
+use super::health::{self, Health};
+use super::http::HttpProtocol;
 use super::layers::RateLimit;
-use super::listener::{self, Connections, Patience};
+use super::listener::{self, Connections};
+use super::opening::{Opening, given, patience};
 use super::ports::{Addresses, Port};
 use super::settings::{mailer, nats};
 use super::stack::{Limits, Streams, layers, reflection, services};
-use super::{admin, health};
 use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_queries};
 use crate::bulk_delete::WORKS;
 use crate::config::{Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
 use crate::db::outage::warn_of;
 use crate::db::probe::Probe;
-use crate::db::{Db, Place, partitions, sweep};
+use crate::db::{Db, ReservedConnection, partitions, sweep};
 use crate::entity::{self, IndexExecutor};
 use crate::error::{Error, Result};
 use crate::events::nats::NatsPublisher;
-use crate::events::{self, Hub, publish};
+use crate::events::{self, Hub, publish_loop};
 use crate::gateway::{self, Gateway};
 use crate::jobs::{self, Executor, Lease, Recall, Traffic};
-use crate::limits::listeners::UNREAD_SECONDS;
 use crate::limits::memory::BodyMemory;
+use crate::limits::responses::ResponseMemory;
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
 use crate::task::{self, Hours, MailExecutor, Pace, TaskExecutor};
@@ -47,7 +46,7 @@ use crate::task::{self, Hours, MailExecutor, Pace, TaskExecutor};
 /// How long the thread that listens for wake-ups may take to end.
 const LISTENING_GRACE: Duration = Duration::from_secs(2);
 
-/// How many files are left for all that is no connection of a caller: the admin listener and its reserve, brokers, mails, logs.
+/// How many files are left for all that is not a connection of a caller: the admin listener and its reserve, brokers, mails, logs.
 const OTHER_FILES: u64 = 400;
 
 /// How many times larger than its JSON a message can be: `1,` in an array of a `Struct` becomes a value of 11 bytes.
@@ -56,9 +55,11 @@ const MESSAGE_OVER_JSON: usize = 8;
 /// A service that runs until it is drained.
 pub struct Running {
     addresses: Addresses,
+    readiness: Readiness,
+    _current: watch::Sender<Readiness>,
     drain: Drain,
     grace: Grace,
-    doors: JoinSet<()>,
+    listeners: JoinSet<()>,
     workers: JoinSet<()>,
     keepers: JoinSet<()>,
     admin: AdminThread,
@@ -66,33 +67,21 @@ pub struct Running {
     listening: std::thread::JoinHandle<()>,
 }
 
-/// Starts the doors and workers of `settings` on this database, at the addresses that were taken for them.
-pub async fn start(
-    settings: &Serve,
-    bound: Bound,
-    db: Db,
-    instance: String,
-    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
-) -> Result<Running> {
+/// Starts the listeners for calls and the workers of `settings` on this database, at the addresses that were taken for them.
+pub async fn start(settings: &Serve, opening: Opening, db: Db, instance: String) -> Result<Running> {
     let has = |role| settings.roles.contains(&role);
-    let Bound { grpc, http, admin } = bound;
-    let addresses = Addresses {
-        grpc: grpc.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
-        http: http.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
-        admin: admin.local_addr().map_err(Error::internal)?,
-    };
+    let Opening { addresses, grpc, http, admin, readiness: current, pulse: mut keepers, .. } = opening;
 
     let mailer = mailer(&settings.mail)?;
     let publisher = if has(Role::Worker) { publisher(&settings.nats, &db).await? } else { None };
     let drain = Drain::new();
     let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, task::TOPIC, entity::index::queries::TOPIC]);
     let stop_listening = CancellationToken::new();
-    let listening = listen::spawn(Place::before(&db), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
+    let listening = listen::spawn(ReservedConnection::before(&db), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
 
-    let probe = Probe::spawn(Place::before(&db)).map_err(Error::internal)?;
+    let probe = Probe::spawn(ReservedConnection::before(&db)).map_err(Error::internal)?;
 
     let authenticator = Authenticator::new(db.clone());
-    let mut keepers = JoinSet::new();
     let (keys, revocations) = (authenticator.clone(), topics.subscribe(KEYS_TOPIC));
     keepers.spawn(async move { keys.watch_revocations(revocations).await });
     keepers.spawn(partitions::keep(db.clone()));
@@ -108,12 +97,13 @@ pub async fn start(
     keepers.spawn(listener::give_back());
     keepers.spawn(jobs::watch_clock(db.clone(), settings.worker.lease, recalls()));
 
-    let mut doors = JoinSet::new();
+    let mut listeners = JoinSet::new();
     let traffic = Traffic::default();
-    open_doors(settings, (&db, &probe), authenticator, &drain, &traffic, (grpc, http, &addresses), (&mut doors, &mut keepers)).await?;
+    open_listeners(settings, (&db, &probe), authenticator, &drain, &traffic, (grpc, http, &addresses), (&mut listeners, &mut keepers))
+        .await?;
     let mut workers = JoinSet::new();
     if has(Role::Worker) {
-        hire(&settings.worker, &db, instance.clone(), &traffic, &topics, &drain, &mut workers);
+        spawn_workers(&settings.worker, &db, instance.clone(), &traffic, &topics, &drain, &mut workers);
         if let Some(mailer) = mailer {
             let lease = Lease { owner: instance.clone(), duration: settings.worker.lease };
             let mails = MailExecutor::new(db.clone(), mailer, lease, settings.public_url.clone(), settings.mail.mails_per_hour);
@@ -121,21 +111,16 @@ pub async fn start(
         }
     }
     if let Some(publisher) = publisher {
-        let options = publish::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
-        workers.spawn(publish::run(db.clone(), publisher, options, drain.workers()));
+        let options = publish_loop::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
+        workers.spawn(publish_loop::run(db.clone(), publisher, options, drain.workers()));
     }
-    let (readiness, pulse) = (health::readiness(&probe, &drain), Pulse::new());
-    keepers.spawn(pulse.clone().beat());
-    let router = admin::router(readiness.clone(), pulse, metrics);
-    let options = listener::Options::admin(Patience { idle_without_key: None, ..patience(settings) });
-    let public_url = settings.public_url.as_deref();
-    let door = AdminDoor::new(router, Port::admin(&addresses, public_url), public_url);
-    let admin = AdminThread::spawn(admin, door, readiness, options).map_err(Error::internal)?;
+    let readiness = health::readiness(&probe, &drain);
+    current.send_replace(readiness.clone());
     let grace = Grace { notice: settings.drain_delay, in_all: settings.drain_timeout };
-    Ok(Running { addresses, drain, grace, doors, workers, keepers, admin, stop_listening, listening })
+    Ok(Running { addresses, readiness, _current: current, drain, grace, listeners, workers, keepers, admin, stop_listening, listening })
 }
 
-/// How each kind of work that is due by the clock is recalled when that has stepped back.
+/// How each kind of work with a due time is recalled after the clock has stepped back.
 fn recalls() -> Vec<(&'static str, Recall)> {
     vec![
         ("bulk deletes", task::slice_queries::recall),
@@ -146,33 +131,35 @@ fn recalls() -> Vec<(&'static str, Recall)> {
     ]
 }
 
-/// The publisher, if there is to be one. Its place is made before any door opens, so that whatever is done through them is published; where
-/// the database is away nothing can be done.
+/// The publisher, if there is to be one. Its place is made before any listener opens, so that whatever is done through them is published;
+/// where the database is unreachable nothing can be done.
 async fn publisher(settings: &Nats, db: &Db) -> Result<Option<NatsPublisher>> {
     let Some(settings) = nats(settings) else { return Ok(None) };
     let publisher = NatsPublisher::new(settings).await?;
-    if let Err(error) = publish::register(db, &publisher).await {
+    if let Err(error) = publish_loop::register(db, &publisher).await {
         warn_of!(error, "the publisher cannot be registered yet");
     }
     Ok(Some(publisher))
 }
 
-async fn open_doors(
+async fn open_listeners(
     settings: &Serve,
     (db, probe): (&Db, &Probe),
     authenticator: Authenticator,
     drain: &Drain,
     traffic: &Traffic,
     (grpc, http, addresses): (Option<TcpListener>, Option<TcpListener>, &Addresses),
-    (doors, keepers): (&mut JoinSet<()>, &mut JoinSet<()>),
+    (listeners, keepers): (&mut JoinSet<()>, &mut JoinSet<()>),
 ) -> Result<()> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let calls = RateLimit::new(NonZeroU32::new(settings.rate_limit));
     keepers.spawn(calls.clone().forget());
     let memory = usize::try_from(settings.bodies.body_memory_bytes).unwrap_or(usize::MAX);
     let bodies = BodyMemory::new(memory, settings.bodies.body_memory_wait, settings.bodies.body_timeout);
+    let responses = ResponseMemory::new(usize::try_from(settings.bodies.response_memory_bytes).unwrap_or(usize::MAX));
     let limits = Limits {
         bodies: bodies.clone(),
+        responses: responses.clone(),
         calls,
         message_bytes: settings.max_body_bytes,
         concurrent_calls: settings.max_concurrent_calls.saturating_add(settings.shares.max_concurrent_streams),
@@ -188,7 +175,7 @@ async fn open_doors(
     keepers.spawn(hub.sequencer().clone().run());
     let sends_mail = settings.mail.smtp_url.is_some();
     let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners(), sends_mail };
-    let (told, failures) = limits.courtesy(&authenticator);
+    let (reported, failures) = limits.courtesy(&authenticator);
     let public_url = settings.public_url.as_deref();
     let layers = layers(&limits, authenticator, &descriptors, drain, traffic.clone());
     if let Some(listener) = http {
@@ -196,15 +183,16 @@ async fn open_doors(
             public_url: settings.public_url.clone(),
             max_body_bytes: settings.max_body_bytes,
             bodies,
+            responses,
             api_versions: ApiVersion::all().map(|version| version.to_string()).collect(),
         };
         // The gateway has held the body to the limit; as a message it is larger.
         let routes = services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
         let web = layers.layer(services(db, &streams, settings.max_body_bytes));
-        let courtesy = (Port::rest(addresses), told.clone(), failures.clone());
-        let door = HttpDoor::new(gateway, web, Cors::new(&settings.cors_origins), courtesy);
-        doors.spawn(listener::serve(listener, door, listening("HTTP", settings), drain.listeners()));
+        let courtesy = (Port::rest(addresses), reported.clone(), failures.clone());
+        let protocol = HttpProtocol::new(gateway, web, Cors::new(&settings.cors_origins), courtesy);
+        listeners.spawn(listener::serve(listener, protocol, listening("HTTP", settings), drain.listeners()));
     }
     if let Some(listener) = grpc {
         let (reporter, service) = tonic_health::server::health_reporter();
@@ -219,31 +207,16 @@ async fn open_doors(
             age: (given(grpc.grpc_max_connection_age), given(grpc.grpc_max_connection_age_grace)),
             ..listening("gRPC", settings)
         };
-        let door = Grpc {
-            stack: Aside::new().stack(layers.layer(routes)),
+        let protocol = Grpc {
+            stack: Compute::new().stack(layers.layer(routes)),
             port: Port::grpc(addresses, public_url),
-            told,
+            reported,
             failures,
             base: public_url.unwrap_or_default().trim_end_matches('/').to_owned(),
         };
-        doors.spawn(listener::serve(listener, door, options, drain.listeners()));
+        listeners.spawn(listener::serve(listener, protocol, options, drain.listeners()));
     }
     Ok(())
-}
-
-/// A time, or none where a setting is 0.
-fn given(time: Duration) -> Option<Duration> {
-    (!time.is_zero()).then_some(time)
-}
-
-fn patience(settings: &Serve) -> Patience {
-    let listeners = &settings.listeners;
-    Patience {
-        head: listeners.head_timeout,
-        idle: given(listeners.idle_timeout),
-        idle_without_key: given(listeners.idle_timeout_without_key),
-        unread: Duration::from_secs(UNREAD_SECONDS),
-    }
 }
 
 /// What the listeners for callers have in common. Where the process may open few files, their connections leave some for everything else.
@@ -275,7 +248,15 @@ fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     }
 }
 
-fn hire(settings: &Worker, db: &Db, instance: String, traffic: &Traffic, topics: &Topics, drain: &Drain, workers: &mut JoinSet<()>) {
+fn spawn_workers(
+    settings: &Worker,
+    db: &Db,
+    instance: String,
+    traffic: &Traffic,
+    topics: &Topics,
+    drain: &Drain,
+    workers: &mut JoinSet<()>,
+) {
     let lease = Lease { owner: instance, duration: settings.lease };
     let offboarding = OffboardingExecutor::new(db.clone(), lease.clone());
     workers.spawn(jobs::run(offboarding, topics.clone(), settings.poll_interval, drain.workers()));
@@ -302,11 +283,16 @@ impl Running {
         self.addresses
     }
 
+    /// Waits until it is ready for the first time.
+    pub async fn is_ready(&self) {
+        self.readiness.is_ready().await;
+    }
+
     /// Ends the service in an order in which no caller notices: readiness and health turn, listeners close when their calls are done, workers
     /// stop at the end of a chunk. The database is not used any more when this returns. Returns by when all else is to be over.
     pub async fn drain(self) -> Instant {
-        let (mut doors, mut workers, mut keepers) = (self.doors, self.workers, self.keepers);
-        let listeners = async move { while doors.join_next().await.is_some() {} };
+        let (mut listeners, mut workers, mut keepers) = (self.listeners, self.workers, self.keepers);
+        let listeners = async move { while listeners.join_next().await.is_some() {} };
         let working = async move { while workers.join_next().await.is_some() {} };
         let ends = self.drain.run(self.grace, listeners, working).await;
         self.stop_listening.cancel();

@@ -1,4 +1,4 @@
-//! The services and the one stack of layers in front of them, for both doors.
+//! The services and the one stack of layers in front of them, for both protocols.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::drain::Drain;
 use super::layers::{
-    AroundLayer, Auth, Authorize, Bodies, Closing, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics, RateLimit,
-    RequestIds, Scopes, Share, Told, Trace, UnknownHeaders, Version,
+    AroundLayer, Auth, Authorize, Bodies, Closing, CommonHeaders, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics,
+    RateLimit, RequestIds, Responses, Scopes, Share, Trace, UnknownHeaders, Version,
 };
 use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
@@ -25,6 +25,7 @@ use crate::entity::{AttributeIndexService, EntityService};
 use crate::events::{EventService, Hub, Watching};
 use crate::jobs::Traffic;
 use crate::limits::memory::BodyMemory;
+use crate::limits::responses::ResponseMemory;
 use crate::offboarding::{OffboardingService, RemovalService};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
@@ -40,32 +41,34 @@ use crate::shares::Budget;
 /// The stack as a service.
 pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-/// The limits that the stack keeps, and where it refers those to who go past them.
+/// The limits that the stack enforces, and the link for callers that exceed them.
 #[derive(Clone)]
 pub struct Limits {
     /// The largest message, in bytes.
     pub message_bytes: usize,
     /// The memory for bodies.
     pub bodies: BodyMemory,
+    /// The memory for responses.
+    pub responses: ResponseMemory,
     /// How often each key may call.
     pub calls: RateLimit,
     /// The most calls with a key at once.
     pub concurrent_calls: usize,
-    /// What one realm and one key may have of them, and of streams.
+    /// The shares that one realm and one key have of calls and streams.
     pub shares: Shares,
     /// The most streams of reflection at once.
     pub reflection_streams: usize,
-    /// Whether reflection is for those who have a key.
+    /// True if reflection is for callers with a key.
     pub reflection_needs_key: bool,
     /// The longest a call may take.
     pub request_timeout: Duration,
     /// How much is kept of the calls of a realm.
     pub kept: Quota,
-    /// Where callers reach the REST door, for links to what a failure means.
+    /// Where callers reach the REST listener, for links to what a failure means.
     pub public_url: Option<String>,
 }
 
-/// What services need besides the database: the streams that do not end by themselves, most of it.
+/// The dependencies of services besides the database: most serve the streams that do not end by themselves.
 #[derive(Clone)]
 pub struct Streams {
     /// Wakes them.
@@ -74,7 +77,7 @@ pub struct Streams {
     pub authenticator: Authenticator,
     /// Cancelled when the process takes no more calls.
     pub closing: CancellationToken,
-    /// Whether there is a mail server.
+    /// True if there is a mail server.
     pub sends_mail: bool,
 }
 
@@ -127,14 +130,14 @@ fn share(limits: &Limits, methods: Methods) -> Share {
 }
 
 impl Limits {
-    /// What completes failures, and what completes every answer.
-    pub fn courtesy(&self, authenticator: &Authenticator) -> (Told, Failures) {
-        let told = Told::new(authenticator.clone(), self.calls.clone());
-        (told, Failures::new(self.message_bytes, self.public_url.as_deref()))
+    /// The layers that complete failures and responses.
+    pub fn courtesy(&self, authenticator: &Authenticator) -> (CommonHeaders, Failures) {
+        let reported = CommonHeaders::new(authenticator.clone(), self.calls.clone());
+        (reported, Failures::new(self.message_bytes, self.public_url.as_deref()))
     }
 }
 
-/// What every call passes, from the outside in; `layers` says why in this order.
+/// The stack that every call passes, from the outside in; `layers` explains the order.
 pub fn layers(
     limits: &Limits,
     authenticator: Authenticator,
@@ -144,10 +147,10 @@ pub fn layers(
 ) -> impl Layer<Routes, Service = Stack> + Clone + Send + Sync + 'static {
     let methods = Methods::served();
     let scopes = Scopes::declared(descriptors);
-    let (told, failures) = limits.courtesy(&authenticator);
+    let (reported, failures) = limits.courtesy(&authenticator);
     let layers = ServiceBuilder::new()
         .layer(AroundLayer(RequestIds))
-        .layer(AroundLayer(told))
+        .layer(AroundLayer(reported))
         .layer(AroundLayer(Trace::new(methods.clone())))
         .layer(AroundLayer(failures))
         .layer(AroundLayer(Panics))
@@ -162,6 +165,7 @@ pub fn layers(
         .layer(AroundLayer(share(limits, methods.clone())))
         .layer(AroundLayer(Idempotency::new(limits.kept)))
         .layer(AroundLayer(Bodies::new(limits.bodies.clone(), limits.message_bytes)))
+        .layer(AroundLayer(Responses::new(limits.responses.clone(), methods.clone())))
         .layer(AroundLayer(UnknownHeaders(scopes)))
         .layer(AroundLayer(Forms::new(methods)))
         .into_inner();

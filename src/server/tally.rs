@@ -1,4 +1,4 @@
-//! Counts what is there at once, in all and from each address.
+//! Counts users of something at once, in all and from each address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ struct Taken {
     by: HashMap<IpAddr, usize>,
 }
 
-/// Why there is no place.
+/// Why there is no free slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// All are taken.
@@ -34,7 +34,7 @@ pub enum Full {
 
 /// A place that is taken, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Slot {
     tally: Tally,
     network: Option<IpAddr>,
 }
@@ -46,7 +46,7 @@ impl Tally {
     }
 
     /// Takes a place for a caller from this address, where it is known.
-    pub fn enter(&self, address: Option<IpAddr>) -> Result<Place, Full> {
+    pub fn enter(&self, address: Option<IpAddr>) -> Result<Slot, Full> {
         let network = address.map(network);
         let mut taken = self.taken();
         let by = network.and_then(|network| taken.by.get(&network).copied()).unwrap_or_default();
@@ -60,7 +60,7 @@ impl Tally {
             taken.by.insert(network, by + 1);
         }
         taken.in_all += 1;
-        Ok(Place { tally: self.clone(), network })
+        Ok(Slot { tally: self.clone(), network })
     }
 
     fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -68,7 +68,7 @@ impl Tally {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = self.tally.taken();
         taken.in_all -= 1;

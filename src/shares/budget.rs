@@ -1,4 +1,4 @@
-//! Places that are there or not: who finds their share taken is refused.
+//! Permits without a queue: a caller whose share is taken is refused.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ struct Taken {
     keys: HashMap<Uuid, usize>,
 }
 
-/// Why there is no place.
+/// Why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// All are taken.
@@ -39,7 +39,7 @@ impl Budget {
     }
 
     /// Takes a place, which is given back when it is dropped.
-    pub fn enter(&self, realm: i32, key: Uuid) -> Result<Place, Full> {
+    pub fn enter(&self, realm: i32, key: Uuid) -> Result<Permit, Full> {
         let mut taken = self.taken();
         let (of_realm, of_key) = (held(&taken.realms, &realm), held(&taken.keys, &key));
         let free = taken.total.saturating_sub(taken.held);
@@ -55,7 +55,7 @@ impl Budget {
         taken.held += 1;
         *taken.realms.entry(realm).or_default() += 1;
         *taken.keys.entry(key).or_default() += 1;
-        Ok(Place { budget: self.clone(), realm, key })
+        Ok(Permit { budget: self.clone(), realm, key })
     }
 
     fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -67,7 +67,7 @@ fn held<K: std::hash::Hash + Eq>(counts: &HashMap<K, usize>, of: &K) -> usize {
     counts.get(of).copied().unwrap_or_default()
 }
 
-/// Takes one from a count, and the count away with the last.
+/// Takes one from a count, and removes the count with its last one.
 fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, of: &K) {
     if let Some(count) = counts.get_mut(of) {
         *count -= 1;
@@ -79,13 +79,13 @@ fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, of: &K) {
 
 /// A place that was taken.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     budget: Budget,
     realm: i32,
     key: Uuid,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.budget.taken();
         taken.held -= 1;
@@ -102,12 +102,12 @@ mod tests {
         Uuid::from_u128(number)
     }
 
-    /// Takes as many as there are; returns them and why there is no more.
-    fn all(budget: &Budget, realm: i32, key: Uuid) -> (Vec<Place>, Full) {
+    /// Takes as many as there are; returns them and why there are no more.
+    fn all(budget: &Budget, realm: i32, key: Uuid) -> (Vec<Permit>, Full) {
         let mut places = Vec::new();
         loop {
             match budget.enter(realm, key) {
-                Ok(place) => places.push(place),
+                Ok(permit) => places.push(permit),
                 Err(full) => return (places, full),
             }
         }

@@ -1,27 +1,28 @@
-//! Shares of what all callers use together: how much of it one realm, and one key, may have at once.
+//! Shares of the resources that all callers use together: how much of them one realm, and one key, may have at once.
 //!
-//! There are two kinds. A [`Budget`] is a number of places, such as calls at once: who finds their share taken is refused. [`Turns`] are waited
-//! for, such as connections of the pool: who finds their share taken waits, while others go by. In both a realm may use what lies idle, though
-//! never all of it: the less is free, the less one realm may have, so that there is something left for the next who comes.
+//! There are two kinds. A [`Budget`] is a number of permits, such as calls at once: a caller whose share is taken is refused. [`Turns`]
+//! have a queue, such as connections of the pool: a caller whose share is taken waits, while others pass. In both a realm may use idle
+//! capacity, though never all of it: the less is free, the less one realm may have, so that there is something left for the next one.
 //!
-//! Who wants a share is known by the [`Party`] of the work at hand, which the layer behind authentication sets. What has none is the service's
-//! own work: workers, sweeps, wake-ups.
+//! The user of a share is the [`Party`] of the present work, which the layer behind authentication sets. Work without a party is the
+//! service's own: workers, sweeps, wake-ups.
 
 mod budget;
 mod party;
 mod rules;
 mod turns;
 
-pub use budget::{Budget, Full, Place};
+pub use budget::{Budget, Full, Permit};
 pub use party::{Party, computes_long, current, heavily, inherit, of, of_sync};
 pub use rules::Rules;
 pub use turns::{Hindrance, Refused, Turn, Turns};
 
-/// Whether one who holds so many may take one more of those that are `free`, where one alone may have `part` of `total`.
+/// Returns whether a requester with so many may take one more of those that are `free`, where one alone may have `part` of `total`.
 ///
-/// With `n` who want all they can get, each ends up with as much as is left free times the ratio of `part` to the rest: for a half of all that is
-/// a half for one, a third each for two, a quarter each for three. This is how switches share a buffer among queues: Choudhury and Hahne,
-/// "Dynamic queue length thresholds for shared-memory packet switches" (1998). Who holds nothing may always have the first.
+/// With `n` requesters that want all they can get, each ends up with as much as is left free times the ratio of `part` to the rest: for a
+/// half of all that is a half for one, a third each for two, a quarter each for three. This is how switches share a buffer among queues:
+/// Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches" (1998). A requester that has nothing may always
+/// have the first.
 pub fn leaves_enough(held: usize, free: usize, part: usize, total: usize) -> bool {
     if free == 0 {
         return false;
@@ -33,7 +34,7 @@ pub fn leaves_enough(held: usize, free: usize, part: usize, total: usize) -> boo
 mod tests {
     use super::leaves_enough;
 
-    /// What each of so many has when all take as much as they may, the first as much as it can get before the next comes.
+    /// The share of each of so many when all take as much as they may, the first as much as it can get before the next comes.
     fn shares(takers: usize, part: usize, total: usize) -> Vec<usize> {
         let mut held = vec![0; takers];
         let mut free = total;

@@ -1,4 +1,4 @@
-//! Whose work is at hand.
+//! The party of the present work.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ tokio::task_local! {
     static HEAVY: ();
 }
 
-/// Whose work it is, and of what kind.
+/// The realm and the key of work, and its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Party {
     /// The realm of the key.
@@ -19,9 +19,9 @@ pub struct Party {
     pub key: Uuid,
     /// The kind of work: the path of the method. Whether work takes long is foretold by what others of its kind took.
     pub kind: Arc<str>,
-    /// Whether it is part of a stream, which may wait longer: nobody waits for its end.
+    /// True if it is part of a stream, which may wait longer: nobody waits for its end.
     pub streams: bool,
-    /// Whether it computes for long, so that little of it at once keeps processors busy.
+    /// True if it computes for long, so that little of it at once keeps processors busy.
     pub heavy: bool,
 }
 
@@ -35,7 +35,7 @@ pub fn of_sync<T>(party: &Party, work: impl FnOnce() -> T) -> T {
     PARTY.sync_scope(party.clone(), work)
 }
 
-/// Whose work is at hand; none if it is the service's own.
+/// The party of the present work; none if it is the service's own.
 pub fn current() -> Option<Party> {
     PARTY.try_with(Party::clone).ok()
 }
@@ -45,12 +45,12 @@ pub fn heavily<T>(work: impl FnOnce() -> T) -> T {
     HEAVY.sync_scope((), work)
 }
 
-/// Whether the work at hand computes for long.
+/// Returns whether the present work computes for long.
 pub fn computes_long() -> bool {
     HEAVY.try_with(|()| ()).is_ok()
 }
 
-/// Work that goes on in a task of its own for whom it was begun.
+/// Work that continues in a task of its own, with the party it was begun for.
 pub fn inherit<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
     let party = current();
     async move {

@@ -18,8 +18,8 @@ use queue::{Entry, Grant, State};
 /// - Within a realm, so does the key that has the fewest.
 /// - While processors do not keep up and others call too, a realm has no more at once than they would keep up with.
 /// - While others call too, a realm has hardly more than one at once for work that computes for long.
-/// - A kind of work begins with a few turns, gets more as it shows that it is quick, and falls back when one takes long. So a realm that asks for
-///   much that is quick uses most of what lies idle, and one that asks for much that is slow does not stand in the way of others.
+/// - A kind of work begins with a few turns, gets more as it shows that it is quick, and falls back when one takes long. So a realm that
+///   asks for much quick work uses most of the idle capacity, and one that asks for much slow work does not block others.
 #[derive(Clone, Debug)]
 pub struct Turns(Arc<Mutex<State<oneshot::Sender<Turn>>>>);
 
@@ -45,7 +45,7 @@ impl Turns {
         self.state().waiting()
     }
 
-    /// Takes a turn for a party, or for the service itself, within this time. If there is none at once, `waits` is told why.
+    /// Takes a turn for a party, or for the service itself, within this time. If there is none at once, `waits` gets the reason.
     pub async fn acquire(&self, party: Option<Party>, patience: Duration, waits: impl FnOnce(Hindrance)) -> Result<Turn, Refused> {
         let (sender, receiver) = oneshot::channel();
         let entry = self.state().enter(party, sender, Instant::now())?;
@@ -71,7 +71,7 @@ impl Turns {
         self.hand_out(&mut state);
     }
 
-    /// Gives what is free to those who wait for it.
+    /// Gives free turns to those that wait for them.
     fn hand_out(&self, state: &mut State<oneshot::Sender<Turn>>) {
         while let Some((sender, grant)) = state.next(Instant::now()) {
             if let Err(mut turn) = sender.send(self.turn(grant))
@@ -87,7 +87,7 @@ impl Turns {
     }
 }
 
-/// A place in the queue, given up also when its caller goes away.
+/// An entry in the queue, which is also removed when its caller leaves.
 struct Waiting<'a> {
     turns: &'a Turns,
     ticket: u64,
@@ -107,7 +107,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The work begins now. How long after it was given its turn tells how crowded the processors are.
+    /// The work begins now. How long after it was given its turn reports how crowded the processors are.
     pub fn begin(&mut self) {
         if let Some(grant) = &mut self.grant {
             grant.begin(Instant::now());

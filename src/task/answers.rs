@@ -1,4 +1,4 @@
-//! Answers about tasks: how a task is shown, and what of that changing calls show.
+//! Tasks as messages, and the parts of them that responses of changing calls show.
 
 use diesel::pg::PgConnection;
 use serde_json::Value as Json;
@@ -9,19 +9,19 @@ use crate::access::{Answer, Caller, Scope, Subject, shows_nothing};
 use crate::db::{Realm, Work};
 use crate::error::{Error, Result};
 use crate::proto::{convert, v1};
-use crate::task::model::{Kind, Mode, Task, tally, type_of};
+use crate::task::model::{DeleteMode, Task, TaskKind, tally, type_of};
 use crate::task::progress::Rates;
 use crate::task::{mail, queries};
 
 shows_nothing!(v1::PauseTaskResponse, v1::ResumeTaskResponse, v1::StopTaskResponse);
 
 impl Answer for v1::Task {
-    /// A task outlives what it removes. What it keeps of its filter is for the removal policy to say.
+    /// A task outlives the entities that it removes. The removal policy decides how long its filter is kept.
     fn shows(&self) -> Vec<Subject> {
         Vec::new()
     }
 
-    /// What others ask for is read with the scope that reads tasks.
+    /// Reading the tasks of other callers takes the scope that reads tasks.
     fn withhold(&mut self, caller: &Caller) {
         if caller.may(Scope::EntitiesRead) || self.created_by == caller.principal_id.to_string() {
             return;
@@ -41,17 +41,17 @@ pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Respo
     Ok(Response::new(to_proto(found.ok_or_else(|| no_task(id))?, realm)))
 }
 
-/// The tenant of the path is the caller's own organisation; any other looks like one that is not there.
+/// The tenant of the path is the caller's own organisation; any other looks like a missing one.
 pub fn check_tenant(tenant: &str, realm: &Realm) -> Result<()> {
     if tenant.is_empty() || tenant == realm.org() { Ok(()) } else { Err(Error::not_found("tenant", tenant)) }
 }
 
-/// The refusal of a task that is not there.
+/// The refusal of a missing task.
 pub fn no_task(id: &str) -> Error {
     Error::not_found("task", id)
 }
 
-/// An id that is no UUID is the id of nothing.
+/// An id that is not a UUID is the id of nothing.
 pub fn parse_id(id: &str) -> Result<Uuid> {
     Uuid::try_parse(id).map_err(|_| no_task(id))
 }
@@ -84,8 +84,8 @@ pub fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         findings: findings.into_iter().collect(),
         number_of_mended_findings: mended,
     };
-    let mode = task.parameters["mode"].as_str().and_then(Mode::parse);
-    let undo = mode.filter(|_| task.kind == Kind::Delete).map(|mode| mode.undo().to_owned()).unwrap_or_default();
+    let mode = task.parameters["mode"].as_str().and_then(DeleteMode::parse);
+    let undo = mode.filter(|_| task.kind == TaskKind::Delete).map(|mode| mode.undo().to_owned()).unwrap_or_default();
     let parameters = match task.parameters {
         serde_json::Value::Object(members) => {
             members.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect()
@@ -121,7 +121,7 @@ pub fn to_proto(task: Task, realm: &Realm) -> v1::Task {
     }
 }
 
-/// What the lists came to that a task was asked for with, as it is stored.
+/// The accounts of the lists of the task's request, as they are stored.
 pub fn lists_to_proto(stored: &Json) -> v1::TaskLists {
     let count = |name: &str| stored[name].as_i64().unwrap_or_default();
     let ids = |name: &str| stored[name].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned)).collect();

@@ -1,7 +1,7 @@
 //! How the object is found that the database refuses to have changed: chunks are halved until one object is left. Pure.
 //!
-//! Behind such an object chunks begin at one and double, so that few of them cost little, and where there are many no chunk is large. All in all
-//! what is tried in vain is in proportion to what there is, however many are refused.
+//! After such an object chunks begin at one and double, so that few of them cost little, and where there are many no chunk is large. All in
+//! all the wasted work is in proportion to the number of objects, however many are refused.
 
 /// How large chunks may be after one was refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Caution {
         self.most.map_or(wanted, |most| most.min(wanted))
     }
 
-    /// Whether the next object is to be tried alone, and counted as failed if it is refused.
+    /// Returns whether the next object is to be tried alone, and counted as failed if it is refused.
     pub fn is_alone(&self) -> bool {
         self.most == Some(1)
     }
@@ -31,7 +31,7 @@ impl Caution {
         self.halve();
     }
 
-    /// The object that was tried alone was refused. Tells how many were so far.
+    /// The object that was tried alone was refused. Reports how many were so far.
     pub fn object_refused(&mut self) -> u64 {
         self.suspects = 0;
         self.most = Some(1);
@@ -39,7 +39,7 @@ impl Caution {
         self.refused
     }
 
-    /// A chunk that met so many objects is done; without caution it would have been so large.
+    /// A chunk that read so many objects is done; without caution it would have been so large.
     pub fn moved(&mut self, met: i64, wanted: i64) {
         if self.suspects > met {
             self.suspects -= met;
@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    /// What a walk came to.
+    /// The result of a walk.
     #[derive(Debug, Default)]
     struct Walked {
         failed: BTreeSet<i64>,

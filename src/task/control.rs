@@ -12,28 +12,28 @@ use crate::task::answers::{check_tenant, get, no_task, parse_id};
 use crate::task::control_queries;
 use crate::task::state::TaskAction;
 
-/// What the contract answers when a task will do what it is told.
+/// The answer of the contract when a task has taken the request.
 const SUCCESS: &str = "success";
 
 /// Has a task pause.
-pub async fn pause(db: &Db, request: Request<v1::PauseTaskRequest>) -> Result<Response<v1::PauseTaskResponse>, Status> {
+pub async fn pause_task(db: &Db, request: Request<v1::PauseTaskRequest>) -> Result<Response<v1::PauseTaskResponse>, Status> {
     let answer = v1::PauseTaskResponse { status: SUCCESS.to_owned() };
-    act(db, request, TaskAction::Pause, |request| (request.tenant, request.task_id), answer).await
+    apply(db, request, TaskAction::Pause, |request| (request.tenant, request.task_id), answer).await
 }
 
-/// Has a task go on.
-pub async fn resume(db: &Db, request: Request<v1::ResumeTaskRequest>) -> Result<Response<v1::ResumeTaskResponse>, Status> {
+/// Has a task continue.
+pub async fn resume_task(db: &Db, request: Request<v1::ResumeTaskRequest>) -> Result<Response<v1::ResumeTaskResponse>, Status> {
     let answer = v1::ResumeTaskResponse { status: SUCCESS.to_owned() };
-    act(db, request, TaskAction::Resume, |request| (request.tenant, request.task_id), answer).await
+    apply(db, request, TaskAction::Resume, |request| (request.tenant, request.task_id), answer).await
 }
 
 /// Has a task stop for good.
-pub async fn stop(db: &Db, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
+pub async fn stop_task(db: &Db, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
     let answer = v1::StopTaskResponse { status: SUCCESS.to_owned() };
-    act(db, request, TaskAction::Stop, |request| (request.tenant, request.task_id), answer).await
+    apply(db, request, TaskAction::Stop, |request| (request.tenant, request.task_id), answer).await
 }
 
-async fn act<M: Message, A: Answer + Clone>(
+async fn apply<M: Message, A: Answer + Clone>(
     db: &Db,
     request: Request<M>,
     action: TaskAction,
@@ -44,15 +44,15 @@ async fn act<M: Message, A: Answer + Clone>(
     let (tenant, id) = place(request.into_inner());
     let caller = caller(&once, &tenant)?;
     let task = parse_id(&id)?;
-    let act = move |connection: &mut PgConnection| {
-        control_queries::act(connection, &caller, task, action)?.ok_or_else(|| no_task(&id))?;
+    let apply = move |connection: &mut PgConnection| {
+        control_queries::apply(connection, &caller, task, action)?.ok_or_else(|| no_task(&id))?;
         Ok(Response::new(answer.clone()))
     };
-    once.transaction(db, act).await
+    once.transaction(db, apply).await
 }
 
 /// Changes how fast a task may go.
-pub async fn update(db: &Db, request: Request<v1::UpdateTaskRequest>) -> Result<Response<v1::Task>, Status> {
+pub async fn update_task(db: &Db, request: Request<v1::UpdateTaskRequest>) -> Result<Response<v1::Task>, Status> {
     let once = Once::of(&request)?;
     let v1::UpdateTaskRequest { tenant, task_id: id, max_objects_per_second: most } = request.into_inner();
     let caller = caller(&once, &tenant)?;

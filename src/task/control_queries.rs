@@ -8,14 +8,14 @@ use uuid::Uuid;
 use crate::access::{Caller, Scope};
 use crate::db::{Realm, Work, listen, statement};
 use crate::error::{Error, Result};
-use crate::task::model::{Mode, TOPIC, cap_exceeded};
+use crate::task::model::{DeleteMode, TOPIC, cap_exceeded};
 use crate::task::state::{TaskAction, TaskState};
-use crate::task::turn_queries::{self, Due};
+use crate::task::turn_queries::{self, ReadySlices};
 
-/// Has a task pause, go on or stop, and returns where it then stands. Where no worker has a slice of it, it pauses or stops at once. None if
-/// there is no such task; `invalid_state_transition` where that cannot be done; `permission_denied` for whoever may not delete for good and would
-/// have that go on. Call it in a transaction.
-pub fn act(connection: &mut PgConnection, caller: &Caller, task: Uuid, action: TaskAction) -> Work<Option<TaskState>> {
+/// Pauses, resumes or stops a task, and returns its state after that. If no worker has a slice of it, it pauses or stops at once. None if
+/// there is no such task; `invalid_state_transition` if its state does not allow it; `permission_denied` for a caller who may not delete
+/// for good and would resume such a delete. Call it in a transaction.
+pub fn apply(connection: &mut PgConnection, caller: &Caller, task: Uuid, action: TaskAction) -> Work<Option<TaskState>> {
     let realm = &caller.realm;
     let Some((state, mode)) = lock(connection, realm, task)? else { return Ok(None) };
     let to = state.transition(action)?;
@@ -32,7 +32,7 @@ pub fn act(connection: &mut PgConnection, caller: &Caller, task: Uuid, action: T
     settle(connection, realm, task, None).map(Some)
 }
 
-/// Whether workers are to go on with a task: not if it is to pause or to stop, or is over.
+/// Returns whether workers are to continue with a task: not if it is to pause or to stop, or is over.
 pub fn is_at_work(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<bool> {
     let state: Option<(TaskState,)> = ReadState { realm: realm.id(), task }.get_result(connection).optional()?;
     Ok(state.is_some_and(|(state,)| state.is_at_work()))
@@ -47,7 +47,7 @@ statement! {
     "SELECT b.status FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}"
 }
 
-/// Changes how fast a task may go. None if there is no such task; `invalid_state_transition` if it is over. Call it in a transaction.
+/// Changes the pace of a task. None if there is no such task; `invalid_state_transition` if it has ended. Call it in a transaction.
 pub fn set_pace(connection: &mut PgConnection, caller: &Caller, task: Uuid, most: Option<i32>) -> Work<Option<()>> {
     let Some((state, mode)) = lock(connection, &caller.realm, task)? else { return Ok(None) };
     state.transition(TaskAction::Update)?;
@@ -56,16 +56,16 @@ pub fn set_pace(connection: &mut PgConnection, caller: &Caller, task: Uuid, most
     Ok(Some(()))
 }
 
-/// Holding a task back takes less than having it go on.
-fn may_go_on(caller: &Caller, mode: Option<Mode>) -> Result<()> {
-    if mode == Some(Mode::Hard) { caller.require(Scope::EntitiesDeleteHard) } else { Ok(()) }
+/// Holding a task back takes less than having it continue.
+fn may_go_on(caller: &Caller, mode: Option<DeleteMode>) -> Result<()> {
+    if mode == Some(DeleteMode::Hard) { caller.require(Scope::EntitiesDeleteHard) } else { Ok(()) }
 }
 
-/// Has a task that no worker holds a slice of any more become what it then becomes: paused or stopped if that was asked for, else by `unless_held`,
-/// if it was at work. Returns where it stands. Call it in a transaction; of two that give back the last two slices at once, the later one to lock
-/// the task sees both.
+/// Moves a task without workers to its next state: paused or stopped if that was asked for, else by `unless_held`, if it was at work.
+/// Returns the state. Call it in a transaction; of two workers that give back the last two slices at once, the later one to lock the task
+/// sees both.
 pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_held: Option<TaskAction>) -> Work<TaskState> {
-    let (state, _) = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task has gone that was at work"))?;
+    let (state, _) = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task was removed while it was at work"))?;
     let action = match state {
         TaskState::Pausing => TaskAction::Paused,
         TaskState::Canceling => TaskAction::Stopped,
@@ -83,8 +83,8 @@ pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_h
     Ok(to)
 }
 
-/// Ends a task whose slices are all done, in the transaction that did the last. Of two workers that do the last two slices at once the later
-/// one to lock the task sees both.
+/// Ends a task whose slices are all done, in the transaction that did the last. Of two workers that do the last two slices at once, the
+/// later one to lock the task sees both.
 pub fn complete(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<()> {
     let Some((state, _)) = lock(connection, realm, task)? else { return Ok(()) };
     let Survey { open, failed, .. } = survey(connection, realm, task)?;
@@ -92,15 +92,15 @@ pub fn complete(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Wor
     match state.after(end) {
         Some(to) if !open => change(connection, realm, task, Move { from: state, to, by: None, error: None }),
         _ => {
-            // Where nobody else waits, it goes on at once.
-            let others = turn_queries::is_any_due(connection, realm, task, Due::Any)?;
+            // Where nobody else waits, it continues at once.
+            let others = turn_queries::is_any_ready(connection, realm, task, ReadySlices::Any)?;
             settle(connection, realm, task, others.then_some(TaskAction::Wait)).map(drop)
         }
     }
 }
 
-/// Holds a task to how many objects it may take up, in the transaction of the chunk that took up the last of them: `count_mismatch` where they
-/// are more. Those that were skipped do not count.
+/// Checks a task against how many objects it may take up, in the transaction of the chunk that took up the last of them: `count_mismatch`
+/// where they are more. Those that were skipped do not count.
 pub fn hold_to_cap(connection: &mut PgConnection, realm: &Realm, task: Uuid, cap: i64) -> Work<()> {
     // Each of two workers that do a chunk at once sees that of the other, or is seen by it.
     lock(connection, realm, task)?;
@@ -109,7 +109,7 @@ pub fn hold_to_cap(connection: &mut PgConnection, realm: &Realm, task: Uuid, cap
 }
 
 statement! {
-    /// How many objects a task has met that were there.
+    /// How many objects a task has read that existed.
     struct TakenUp {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -117,8 +117,8 @@ statement! {
     "SELECT sum(s.matched - s.skipped)::int8 FROM bulk_delete_slice s WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task}"
 }
 
-/// Ends a task that cannot go on, unless it is to pause or to stop: then it does that. Chunks that other workers have in hand come first. Call it
-/// in a transaction.
+/// Ends a task that cannot continue, unless it is to pause or to stop: then it does that. Chunks that other workers have in hand come
+/// first. Call it in a transaction.
 pub fn fail(connection: &mut PgConnection, realm: &Realm, task: Uuid, code: &str, message: &str) -> Work<()> {
     let Some((state, _)) = lock(connection, realm, task)? else { return Ok(()) };
     match state.after(TaskAction::Fail) {
@@ -127,8 +127,8 @@ pub fn fail(connection: &mut PgConnection, realm: &Realm, task: Uuid, code: &str
     }
 }
 
-/// Where the task stands, which stays so until the transaction ends, and how thoroughly it deletes, if it does.
-fn lock(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Option<(TaskState, Option<Mode>)>> {
+/// The state of the task, which stays so until the transaction ends, and its mode, if it deletes.
+fn lock(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Option<(TaskState, Option<DeleteMode>)>> {
     Ok(LockTask { realm: realm.id(), task }.get_result(connection).optional()?)
 }
 
@@ -154,8 +154,8 @@ fn survey(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Surv
 }
 
 statement! {
-    /// Whether slices are open, whether workers hold any of those, and how many objects failed or were found and not mended. A lease that ran out
-    /// holds until the slice is freed of it.
+    /// True if slices are open, whether workers have any of those, and how many objects failed or were found and not repaired. A lease that
+    /// ran out counts until the slice is freed of it.
     struct SurveySlices {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -193,7 +193,7 @@ fn change(connection: &mut PgConnection, realm: &Realm, task: Uuid, step: Move<'
 }
 
 statement! {
-    /// A task in another state, and the event that tells of it. It is at work while workers may hold slices of it.
+    /// A task in another state, with its event. It is at work while workers may have slices of it.
     struct Change<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -215,7 +215,7 @@ statement! {
         WHERE realm_id = {realm} AND id = {task} AND status = {from}
         RETURNING id, status, principal_id
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT {realm},
                CASE WHEN {ended} THEN 'bulk_delete.ended'
@@ -232,7 +232,7 @@ statement! {
 }
 
 statement! {
-    /// Another pace, and the event that tells of it.
+    /// Another pace, with its event.
     struct SetPace {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

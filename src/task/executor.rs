@@ -22,16 +22,16 @@ use crate::task::model::TOPIC;
 use crate::task::pace::{ChunkSize, Reservation};
 use crate::task::plan_queries::{self, Planned};
 use crate::task::slice_queries::{self, Leave};
-use crate::task::step::{Progress, Stride, step};
-use crate::task::turn_queries::{self, Due};
-use crate::task::work::{Claimed, Moved, Step, TaskWork, Undone, Works};
+use crate::task::step::{Progress, StepSize, step};
+use crate::task::turn_queries::{self, ReadySlices};
+use crate::task::work::{ClaimedSlice, Moved, Step, TaskWork, Undone, Works};
 use crate::telemetry;
 
 /// How often a slice that does not move is tried before its task fails.
 const MAX_ATTEMPTS: i32 = 10;
 
-/// How long a worker of an unlimited task goes on before it looks whether one waits that may go only so fast; and how long a worker waits for an
-/// allowance before it looks whether anyone else has work for it.
+/// How long a worker of an unlimited task continues before it looks whether one waits that may go only so fast; and how long a worker waits
+/// for an allowance before it looks whether anyone else has work for it.
 const GLANCE: Duration = Duration::from_millis(200);
 
 /// A chunk waits for a lock for so many times as long as it shall take.
@@ -40,7 +40,8 @@ const LOCK_WAIT: u32 = 2;
 /// A worker that has a statement under way looks so often whether its task is to pause or to stop. A chunk takes less, as a rule.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// How long what a worker has under way may go on once its task is to pause or to stop: a chunk is over by then, as a rule, and not done in vain.
+/// How long what a worker has under way may continue once its task is to pause or to stop: a chunk is over by then, as a rule, and not done
+/// in vain.
 const LAST: Duration = Duration::from_millis(1_500);
 
 /// The least time between two looks for workers that were lost.
@@ -64,7 +65,7 @@ pub struct Pace {
 pub enum Hours {
     /// Whenever there is work.
     Always,
-    /// While hardly anyone calls this process. When that changes, it leaves what it has in hand at the end of the chunk.
+    /// While this process gets hardly any calls. When that changes, the worker stops at the end of its chunk.
     Quiet(Traffic),
 }
 
@@ -88,7 +89,7 @@ pub struct TaskExecutor {
     learned: Mutex<Option<(Uuid, ChunkSize)>>,
 }
 
-/// What a worker does next.
+/// The next move of a worker.
 enum Next {
     /// The next chunk.
     Chunk(Moved, Duration),
@@ -100,7 +101,7 @@ enum Next {
     Leave,
 }
 
-/// What a step of work came to, or `otherwise` where the slice is another worker's. Who then leaves it finds so.
+/// The result of a step of work, or `otherwise` if the slice belongs to another worker. The worker that then leaves it finds that out.
 fn unless_lost<T>(step: Step<T>, otherwise: T) -> Work<T> {
     match step {
         Ok(done) => Ok(done),
@@ -115,7 +116,7 @@ impl TaskExecutor {
         TaskExecutor { db, works, lease, pace, hours, learned: Mutex::new(None) }
     }
 
-    async fn walk(&self, claim: &mut Claimed, stop: &CancellationToken) -> Result<()> {
+    async fn walk(&self, claim: &mut ClaimedSlice, stop: &CancellationToken) -> Result<()> {
         let work = self.works.of(claim)?;
         let (mut since, mut glanced) = (Instant::now(), Instant::now());
         let mut is_planned = claim.planned;
@@ -150,8 +151,8 @@ impl TaskExecutor {
                     self.learn(claim, size);
                 }
                 Next::Wait(pause) => {
-                    // Whoever waits for an allowance is of use elsewhere.
-                    if !pause.is_zero() && self.is_any_due(claim, Due::Any).await? {
+                    // A worker that waits for an allowance is of use elsewhere.
+                    if !pause.is_zero() && self.is_any_ready(claim, ReadySlices::Any).await? {
                         return self.leave(claim, Leave::Rest, pause).await;
                     }
                     tokio::select! {
@@ -165,7 +166,7 @@ impl TaskExecutor {
             }
             if !claim.limited && glanced.elapsed() >= GLANCE {
                 glanced = Instant::now();
-                if self.is_any_due(claim, Due::Limited).await? {
+                if self.is_any_ready(claim, ReadySlices::Limited).await? {
                     return self.leave(claim, Leave::Rest, Duration::ZERO).await;
                 }
             }
@@ -181,8 +182,8 @@ impl TaskExecutor {
         }
     }
 
-    /// Whether a turn that began at `since` is over, and others wait for it. Otherwise another one begins.
-    async fn has_had_its_turn(&self, claim: &Claimed, since: &mut Instant) -> Result<bool> {
+    /// Returns whether a turn that began at `since` is over, and others wait for it. Otherwise another one begins.
+    async fn has_had_its_turn(&self, claim: &ClaimedSlice, since: &mut Instant) -> Result<bool> {
         if since.elapsed() < self.pace.turn {
             return Ok(false);
         }
@@ -191,7 +192,7 @@ impl TaskExecutor {
     }
 
     /// Plans the task, or does the next step of that.
-    async fn plan(&self, claim: &Claimed, work: &Arc<dyn TaskWork>) -> Result<Planned> {
+    async fn plan(&self, claim: &ClaimedSlice, work: &Arc<dyn TaskWork>) -> Result<Planned> {
         let (claimed, work, lease, target) = (claim.clone(), work.clone(), self.lease.duration, self.pace.chunk_target);
         let planning = self.db.run(move |connection| {
             let planned = connection.transaction(|connection| plan_queries::plan(connection, &claimed, &*work, lease, target));
@@ -200,9 +201,9 @@ impl TaskExecutor {
         Ok(self.unless_halted(claim, planning).await?.unwrap_or(Planned::Halt))
     }
 
-    /// What becomes of this work; none where the task is to pause or to stop and it is not over soon. The statement under way is cancelled then, and the
-    /// transaction rolled back, unless it is being committed.
-    async fn unless_halted<T>(&self, claim: &Claimed, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    /// The result of this work; none if the task is to pause or to stop and the work is not over soon. The present statement is cancelled
+    /// then, and the transaction rolled back, unless it is being committed.
+    async fn unless_halted<T>(&self, claim: &ClaimedSlice, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
         let mut work = pin!(work);
         let mut halted = None;
         loop {
@@ -216,15 +217,15 @@ impl TaskExecutor {
             match is_at_work.await {
                 Ok(false) if halted.get_or_insert_with(Instant::now).elapsed() >= LAST => return Ok(None),
                 Ok(false) => {}
-                // Who cannot find out goes on.
+                // If that cannot be found out, the work continues.
                 Ok(true) | Err(_) => halted = None,
             }
         }
     }
 
     /// The next slice of this task that this worker takes up begins as large as this.
-    fn learn(&self, claim: &Claimed, size: ChunkSize) {
-        // One of limited pace tells nothing of others.
+    fn learn(&self, claim: &ClaimedSlice, size: ChunkSize) {
+        // One of limited pace reports nothing of others.
         if !claim.limited {
             *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
         }
@@ -238,13 +239,13 @@ impl TaskExecutor {
     }
 
     /// Reserves what the next chunk may take up, where the task's pace is limited, and does it.
-    async fn next(&self, claim: &mut Claimed, work: &Arc<dyn TaskWork>, size: ChunkSize, caution: &mut Caution) -> Result<Next> {
+    async fn next(&self, claim: &mut ClaimedSlice, work: &Arc<dyn TaskWork>, size: ChunkSize, caution: &mut Caution) -> Result<Next> {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
         let (full, reach) = (size.get(), size.reach());
         let (wanted, before) = (caution.limit(full), *caution);
         let patience = self.pace.lock_patience;
         let lock_wait = (self.pace.chunk_target * LOCK_WAIT).min(patience);
-        // Who waits for a lock is told so, and not that its time is up.
+        // A timeout while waiting for a lock is reported as that, and not as the end of the worker's time.
         let time = size.time().max(lock_wait * 2);
         let chunk = move |connection: &mut PgConnection| {
             let reservation = match claimed.limited {
@@ -257,9 +258,9 @@ impl TaskExecutor {
                 Reservation::Unlimited => (wanted, false),
             };
             let started = Instant::now();
-            let stride = Stride { limit, reach, reserved, lease, time, lock_wait, patience, full };
+            let size = StepSize { limit, reach, reserved, lease, time, lock_wait, patience, full };
             let mut caution = before;
-            let progress = step(connection, &*worker, &claimed, stride, &mut caution)?;
+            let progress = step(connection, &*worker, &claimed, size, &mut caution)?;
             Ok((Ok(progress), reserved, started.elapsed(), caution))
         };
         let lost = (Ok(Progress::Halt), claim.limited, Duration::ZERO, before);
@@ -293,24 +294,24 @@ impl TaskExecutor {
     }
 
     /// After a chunk that took too long and is undone.
-    async fn again(&self, claim: &Claimed) -> Result<Next> {
+    async fn again(&self, claim: &ClaimedSlice) -> Result<Next> {
         WORKER_STATEMENT.reached();
         let (claim, lease) = (claim.clone(), self.lease.duration);
         let renew = move |connection: &mut PgConnection| slice_queries::renew(connection, &claim, lease).map(|()| Next::Again);
         self.db.run(move |connection| unless_lost(renew(connection), Next::Leave)).await
     }
 
-    async fn others_wait(&self, claim: &Claimed) -> Result<bool> {
+    async fn others_wait(&self, claim: &ClaimedSlice) -> Result<bool> {
         let (claim, works) = (claim.clone(), self.works);
         self.db.run(move |connection| turn_queries::others_wait(connection, works, &claim)).await
     }
 
-    async fn is_any_due(&self, claim: &Claimed, due: Due) -> Result<bool> {
+    async fn is_any_ready(&self, claim: &ClaimedSlice, ready: ReadySlices) -> Result<bool> {
         let claim = claim.clone();
-        self.db.run(move |connection| turn_queries::is_any_due(connection, &claim.realm, claim.task_id, due)).await
+        self.db.run(move |connection| turn_queries::is_any_ready(connection, &claim.realm, claim.task_id, ready)).await
     }
 
-    async fn leave(&self, claim: &Claimed, leave: Leave, delay: Duration) -> Result<()> {
+    async fn leave(&self, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Result<()> {
         let claimed = claim.clone();
         let released = self.db.run(move |connection| slice_queries::release(connection, &claimed, leave, delay)).await?;
         if !released {
@@ -321,7 +322,7 @@ impl TaskExecutor {
     }
 
     /// After a failure: tries again later, or ends the task when it has not moved for long.
-    async fn give_back(&self, claim: &Claimed, error: &Error) -> Result<()> {
+    async fn give_back(&self, claim: &ClaimedSlice, error: &Error) -> Result<()> {
         warn_of!(error, task = %claim.task_id, slice = claim.slice, attempts = claim.attempts, "slice failed");
         let hopeless = matches!(error.code(), Code::InvalidFilter | Code::CountMismatch | Code::UnknownAttribute);
         if !hopeless && claim.attempts < MAX_ATTEMPTS {
@@ -329,20 +330,20 @@ impl TaskExecutor {
             return self.leave(claim, Leave::Failure, delay).await;
         }
         let (claim, code) = (claim.clone(), error.code().name());
-        let message = if hopeless { error.message() } else { "The task could not go on; the service's log tells why." }.to_owned();
+        let message = if hopeless { error.message() } else { "The task could not continue; the service's log says why." }.to_owned();
         self.db.run(move |connection| slice_queries::fail(connection, &claim, code, &message)).await
     }
 }
 
 #[tonic::async_trait]
 impl Executor for TaskExecutor {
-    type Job = Claimed;
+    type Job = ClaimedSlice;
 
     fn topic(&self) -> &'static str {
         TOPIC
     }
 
-    async fn claim(&self) -> Result<Option<Claimed>> {
+    async fn claim(&self) -> Result<Option<ClaimedSlice>> {
         if !self.hours.are_now() {
             return Ok(None);
         }
@@ -352,7 +353,7 @@ impl Executor for TaskExecutor {
         Ok(claimed)
     }
 
-    async fn execute(&self, mut claim: Claimed, stop: &CancellationToken) -> Result<()> {
+    async fn execute(&self, mut claim: ClaimedSlice, stop: &CancellationToken) -> Result<()> {
         let (org, mode) = (claim.realm.org().to_owned(), claim.realm.mode());
         let span = tracing::info_span!("offboard.bulk_delete.slice", job_id = %claim.task_id, slice = claim.slice, org, %mode);
         let work = async {
@@ -365,14 +366,14 @@ impl Executor for TaskExecutor {
     }
 }
 
-/// Frees what the dead have held, every so often, until it is dropped: so that a task whose workers are gone pauses and stops, and tells that it
-/// waits to be taken up again. Any number of processes may do so side by side.
+/// Frees the slices of dead workers, every so often, until it is dropped: so that a task without workers pauses and stops, and shows that
+/// it waits to be taken up again. Any number of processes may do so side by side.
 pub async fn rescue(db: Db, every: Duration) {
     loop {
         match db.run(|connection| connection.transaction(slice_queries::rescue)).await {
             Ok(0) => {}
-            Ok(tasks) => tracing::info!(tasks, "slices were freed whose workers were lost"),
-            Err(error) => warn_of!(error, "cannot look for lost workers"),
+            Ok(tasks) => tracing::info!(tasks, "slices of lost workers were freed"),
+            Err(error) => warn_of!(error, "cannot search for lost workers"),
         }
         tokio::time::sleep(every.max(LEAST_PAUSE)).await;
     }

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use crate::db::text_enum;
 use crate::error::{Result, Violations};
-use crate::filter::{Filter, Kind, Moment, Property, Vocabulary, check_filter};
+use crate::filter::{Filter, Moment, Property, PropertyKind, Vocabulary, only_filter};
 use crate::proto::{convert, v1};
-use crate::task::model::Mode;
+use crate::task::model::DeleteMode;
 use crate::task::state::TaskState;
 
 const DEFAULT_SIZE: i32 = 50;
@@ -24,13 +24,13 @@ pub enum Which {
 }
 
 text_enum! {
-    /// What a list is ordered by, in the words of the contract.
+    /// The orders of a list, in the words of the contract.
     pub enum Order {
         /// When it was asked for.
         CreatedTime = "createdTime",
-        /// When it first started; what has not comes last.
+        /// When it first started; those that have not come last.
         StartTime = "startTime",
-        /// When it ended; what has not comes last.
+        /// When it ended; those that have not come last.
         EndTime = "endTime",
         /// When it was last asked for, started, paused or ended.
         UpdatedTime = "updatedTime",
@@ -43,22 +43,22 @@ text_enum! {
     }
 }
 
-/// What the filter of a list of tasks may look at.
+/// The properties for the filter of a list of tasks.
 pub static TASK: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["id"], Kind::Text, "CAST(b.id AS text)"),
-        Property::new(&["name"], Kind::Text, "b.name"),
-        Property::new(&["status"], Kind::Text, "b.status").one_of(TaskState::SPELLINGS),
-        Property::nullable(&["mode"], Kind::Text, "b.mode").one_of(Mode::SPELLINGS),
-        Property::nullable(&["entityType", "entity_type"], Kind::Text, "b.entity_type"),
-        Property::new(&["createdBy", "created_by"], Kind::Text, "CAST(b.principal_id AS text)"),
-        Property::new(&["createdTime", "created_time"], Kind::Time, "b.created_at"),
-        Property::nullable(&["startTime", "start_time"], Kind::Time, "b.started_at"),
-        Property::nullable(&["endTime", "end_time"], Kind::Time, "b.ended_at"),
+        Property::new(&["id"], PropertyKind::Text, "CAST(b.id AS text)"),
+        Property::new(&["name"], PropertyKind::Text, "b.name"),
+        Property::new(&["status"], PropertyKind::Text, "b.status").one_of(TaskState::SPELLINGS),
+        Property::nullable(&["mode"], PropertyKind::Text, "b.mode").one_of(DeleteMode::SPELLINGS),
+        Property::nullable(&["entityType", "entity_type"], PropertyKind::Text, "b.entity_type"),
+        Property::new(&["createdBy", "created_by"], PropertyKind::Text, "CAST(b.principal_id AS text)"),
+        Property::new(&["createdTime", "created_time"], PropertyKind::Time, "b.created_at"),
+        Property::nullable(&["startTime", "start_time"], PropertyKind::Time, "b.started_at"),
+        Property::nullable(&["endTime", "end_time"], PropertyKind::Time, "b.ended_at"),
     ],
 };
 
-/// A page of a list of tasks, or what is counted.
+/// A page of a list of tasks, or their count.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listing {
     /// How many.
@@ -69,13 +69,13 @@ pub struct Listing {
     pub order: Order,
     /// From the least to the greatest.
     pub ascending: bool,
-    /// Who started them.
+    /// The principal who started them.
     pub created_by: Option<Uuid>,
     /// They were asked for then or later.
     pub since: Option<DateTime<Utc>>,
     /// They were asked for before.
     pub before: Option<DateTime<Utc>>,
-    /// What holds for them.
+    /// The condition that they match.
     pub filter: Option<Filter>,
 }
 
@@ -87,7 +87,7 @@ impl Listing {
             0 => DEFAULT_SIZE,
             max if (1..=MAX_SIZE).contains(&max) => max,
             _ => {
-                faults.add("max", "out_of_range", "must be from 1 to 1,000");
+                faults.add("max", "out_of_range", format!("must be from 1 to 1,000, or 0 for {DEFAULT_SIZE}"));
                 DEFAULT_SIZE
             }
         };
@@ -103,8 +103,7 @@ impl Listing {
             faults.add("order_by", "invalid", format!("must be one of {}", words.join(", ")));
         }
         let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
-        let filter = check_filter(&TASK, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let filter = only_filter(&TASK, &request.filter, faults)?;
         Ok(Listing {
             limit: limit.into(),
             offset: request.offset.into(),
@@ -119,8 +118,7 @@ impl Listing {
     pub fn check_count(request: v1::CountTasksRequest) -> Result<Listing> {
         let mut faults = Violations::new();
         let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
-        let filter = check_filter(&TASK, &request.filter, &mut faults);
-        Ok(Listing { filter: faults.check_with(filter)?, ..narrowed })
+        Ok(Listing { filter: only_filter(&TASK, &request.filter, faults)?, ..narrowed })
     }
 
     fn narrowed(created_by: &str, since: Option<Timestamp>, before: Option<Timestamp>, faults: &mut Violations) -> Listing {
@@ -191,20 +189,20 @@ mod tests {
                 Some(Timestamp { seconds: milliseconds.div_euclid(1000), nanos: (milliseconds.rem_euclid(1000) * 1_000_000) as i32 });
             Listing::check(v1::ListTasksRequest { created_since, ..Default::default() })
         };
-        for (meant, told) in [(2024, "a year"), (1_767_225_600, "seconds")] {
+        for (meant, reported) in [(2024, "a year"), (1_767_225_600, "seconds")] {
             let refusal = since(meant).unwrap_err();
             let advice = &refusal.violations()[0].description;
-            assert!(advice.contains(told), "{advice}");
+            assert!(advice.contains(reported), "{advice}");
             assert!(since(advice.split('`').nth(1).unwrap().parse().unwrap()).is_ok(), "{advice}");
         }
-        // Nothing that could be written lies so near to 1970, so nothing is advised.
+        // No date that could be written is so near to 1970, so there is no advice.
         for number in [1, 1971, 20_260_101] {
             assert!(!since(number).unwrap_err().violations()[0].description.contains('`'), "{number}");
         }
     }
 
     #[test]
-    fn every_fault_of_a_list_is_told() {
+    fn every_fault_of_a_list_is_reported() {
         let request = v1::ListTasksRequest {
             max: 1001,
             offset: -1,

@@ -55,7 +55,7 @@ macro_rules! ended {
     };
 }
 
-/// What callers may narrow a list by.
+/// The properties by which callers may narrow a list.
 macro_rules! narrowed {
     ($which:expr) => {
         concat!(
@@ -143,11 +143,11 @@ counts! {
     CountEnded: ended!();
 }
 
-/// How many old tasks are looked at in one go.
+/// How many old tasks are read at once.
 const OLD_TASKS: i64 = 100;
 
-/// Removes some of what is left of tasks that ended more than 30 days ago, whichever realm they are of, and tells how many rows: failures first,
-/// and each task with the rest when it has none any more.
+/// Removes some of the rows of tasks of any realm that ended more than 30 days ago, and returns how many: failures first, and each task
+/// with the rest when it has none any more.
 pub fn sweep(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     connection.transaction(|connection| {
         let old: Vec<(i32, Uuid)> = OldTasks { at_most: OLD_TASKS.min(at_most) }.load(connection)?;
@@ -157,7 +157,7 @@ pub fn sweep(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
             return Ok(failures);
         }
         DeleteTasks { realms: &realms, tasks: &tasks }.execute(connection)?;
-        // As many as could be looked at: there may be more behind them.
+        // As many as could be read: there may be more.
         Ok(if old.len() as i64 == OLD_TASKS { at_most as usize } else { failures + old.len() })
     })
 }
@@ -189,7 +189,7 @@ statement! {
 }
 
 statement! {
-    /// Tasks with what is left of them.
+    /// Tasks with their remaining rows.
     struct DeleteTasks<'a> {
         realms: &'a [i32] as diesel::sql_types::Array<Integer>,
         tasks: &'a [Uuid] as diesel::sql_types::Array<SqlUuid>,

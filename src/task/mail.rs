@@ -1,7 +1,7 @@
-//! The mail that tells of a task's end: to whom it goes, what it says, and the worker that sends it.
+//! The mail about a task's end: its recipient, its text, and the worker that sends it.
 //!
-//! It goes to nobody but the owner of the key that asks for it, and to whom the realm allows; it holds no text that a caller chose, neither a filter
-//! nor a type nor an id; and a realm sends so many within an hour. Else it would carry anyone's words to anyone.
+//! It goes only to the owner of the key that asks for it, and to addresses that the realm allows; it contains no text that a caller chose,
+//! neither a filter nor a type nor an id; and a realm sends so many within an hour. Else it would carry anyone's words to anyone.
 //!
 //! A mail is sent at least once: a worker that dies between the server's yes and its own note of it leaves a lease that runs out, and the mail
 //! goes again, with the same `Message-ID`. A mail that cannot be sent changes nothing of the task.
@@ -12,13 +12,13 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
-use crate::db::{Db, Realm};
+use crate::db::{Db, Realm, backoff_of};
 use crate::error::{Code, Error, Result, Violations};
 use crate::jobs::{Executor, Lease};
 use crate::limits::mail::MAILS;
-use crate::mail::{Letter, Mailer, Refusal, is_address, one_line};
+use crate::mail::{Mail, Mailer, Refusal, is_address, one_line};
 use crate::proto::v1;
-use crate::task::mail_queries::{self, Claimed, Outcome, Permitted, Unsent};
+use crate::task::mail_queries::{self, ClaimedMail, Outcome, Permitted, Unsent};
 use crate::task::model::{Reason, Task, tally};
 use crate::task::queries;
 
@@ -33,7 +33,7 @@ const LEASE_AT_LEAST: Duration = Duration::from_secs(60);
 const PARAMETERS_SHOWN: [&str; 9] =
     ["mode", "matchAll", "uriCount", "excludeCount", "expectedCount", "maxObjects", "maxObjectsPerSecond", "cleanReportWithin", "fix"];
 
-/// Finds to whom the mail goes that a call asks for, if it asks for one: an address, or `true` for that of the caller's key.
+/// Finds the recipient of the mail that a call asks for, if it asks for one: an address, or `true` for that of the caller's key.
 pub async fn recipient(db: &Db, sends: bool, caller: &Caller, send_mail: &str, faults: &mut Violations) -> Result<Option<String>> {
     let asked = send_mail.trim();
     if matches!(asked, "" | "false") {
@@ -67,7 +67,7 @@ const NOT_ALLOWED: &str =
     "must be `true`, the address that is registered with this key, or one of a domain in `mail_domains` of the removal policy";
 
 impl Permitted {
-    /// Whether mail may go to this address. Upper and lower case are as one.
+    /// Returns whether mail may go to this address. Upper and lower case are as one.
     fn has(&self, address: &str) -> bool {
         let domain = address.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
         self.registered.as_ref().is_some_and(|registered| registered.eq_ignore_ascii_case(address))
@@ -75,7 +75,7 @@ impl Permitted {
     }
 }
 
-/// What became of a mail, from the `status` and the `reason` of a task's account.
+/// The outcome of a mail, from the `status` and the `reason` of a task's account.
 pub fn to_proto(mail: &serde_json::Value) -> v1::TaskMail {
     let text = |name| mail.get(name).and_then(serde_json::Value::as_str);
     let status = match text("status") {
@@ -83,7 +83,7 @@ pub fn to_proto(mail: &serde_json::Value) -> v1::TaskMail {
         Some("failed") => v1::TaskMailStatus::Failed,
         _ => v1::TaskMailStatus::Pending,
     };
-    // A version before this one tells no reason where it gives up.
+    // A version before this one reports no reason where it gives up.
     let otherwise = (status == v1::TaskMailStatus::Failed).then_some(Unsent::Refused);
     let reason = text("reason").and_then(Unsent::parse).or(otherwise);
     v1::TaskMail {
@@ -93,7 +93,7 @@ pub fn to_proto(mail: &serde_json::Value) -> v1::TaskMail {
     }
 }
 
-/// What one needs to send the mails of tasks.
+/// The dependencies of the worker that sends the mails of tasks.
 pub struct MailExecutor {
     db: Db,
     mailer: Mailer,
@@ -103,14 +103,14 @@ pub struct MailExecutor {
 }
 
 impl MailExecutor {
-    /// A worker on this database. `public_url` is where callers reach the REST door, `per_hour` how many mails a realm may send.
+    /// A worker on this database. `public_url` is where callers reach the REST listener, `per_hour` how many mails a realm may send.
     pub fn new(db: Db, mailer: Mailer, lease: Lease, public_url: Option<String>, per_hour: i64) -> Self {
         let lease = Lease { duration: lease.duration.max(LEASE_AT_LEAST), ..lease };
         MailExecutor { db, mailer, lease, public_url, per_hour }
     }
 
     /// Lets a mail through to the server, or says why it may not go. The policy may have changed since it was asked for.
-    async fn admit(&self, claim: &Claimed) -> Result<Option<Unsent>> {
+    async fn admit(&self, claim: &ClaimedMail) -> Result<Option<Unsent>> {
         let (claim, at_most) = (claim.clone(), self.per_hour);
         let admit = move |connection: &mut diesel::PgConnection| {
             if !mail_queries::permitted(connection, &claim.realm, claim.key_id)?.has(&claim.recipient) {
@@ -122,7 +122,7 @@ impl MailExecutor {
     }
 
     /// Gives a mail to the server.
-    async fn send(&self, claim: &Claimed, stop: &CancellationToken) -> Result<Outcome> {
+    async fn send(&self, claim: &ClaimedMail, stop: &CancellationToken) -> Result<Outcome> {
         match self.admit(claim).await? {
             Some(Unsent::Limit) => {
                 MAILS.reached();
@@ -131,20 +131,20 @@ impl MailExecutor {
             Some(reason) => return Ok(Outcome::Failed(reason, "the address is no longer allowed".to_owned())),
             None => {}
         }
-        let letter = self.letter(claim).await?;
+        let mail = self.mail(claim).await?;
         let sent = tokio::select! {
-            sent = self.mailer.send(&letter) => sent,
+            sent = self.mailer.send(&mail) => sent,
             () = stop.cancelled() => Err(Refusal::ForNow("the service shut down".to_owned())),
         };
         Ok(match sent {
             Ok(()) => Outcome::Sent,
-            Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => Outcome::Again(backoff(claim.attempts), error),
+            Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => Outcome::Again(backoff_of(claim.attempts, MAX_DELAY), error),
             Err(Refusal::ForNow(error)) => Outcome::Failed(Unsent::Unreachable, error),
             Err(Refusal::ForGood(error)) => Outcome::Failed(Unsent::Refused, error),
         })
     }
 
-    async fn letter(&self, claim: &Claimed) -> Result<Letter> {
+    async fn mail(&self, claim: &ClaimedMail) -> Result<Mail> {
         let (realm, id) = (claim.realm.clone(), claim.task_id);
         let found = self.db.run(move |connection| {
             let task = queries::get(connection, &realm, id)?;
@@ -158,18 +158,18 @@ impl MailExecutor {
 
 #[tonic::async_trait]
 impl Executor for MailExecutor {
-    type Job = Claimed;
+    type Job = ClaimedMail;
 
     fn topic(&self) -> &'static str {
         TOPIC
     }
 
-    async fn claim(&self) -> Result<Option<Claimed>> {
+    async fn claim(&self) -> Result<Option<ClaimedMail>> {
         let Lease { owner, duration } = self.lease.clone();
         self.db.run(move |connection| mail_queries::claim(connection, &owner, duration)).await
     }
 
-    async fn execute(&self, claim: Claimed, stop: &CancellationToken) -> Result<()> {
+    async fn execute(&self, claim: ClaimedMail, stop: &CancellationToken) -> Result<()> {
         let outcome = self.send(&claim, stop).await?;
         let (org, mode) = (claim.realm.org(), claim.realm.mode());
         match &outcome {
@@ -185,16 +185,10 @@ impl Executor for MailExecutor {
     }
 }
 
-/// How long to wait before the next try: one second after the first, twice as long each time, up to a bound.
-fn backoff(attempts: i32) -> Duration {
-    let doublings = attempts.saturating_sub(1).clamp(0, 10).unsigned_abs();
-    Duration::from_secs(1 << doublings).min(MAX_DELAY)
-}
-
-/// The mail that tells of a task's end.
-fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, public_url: Option<&str>) -> Letter {
+/// The mail that reports a task's end.
+fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, public_url: Option<&str>) -> Mail {
     let status = task.state.as_str().replace('_', " ");
-    // The name goes on with the type that was asked for.
+    // The name continues with the type that was asked for.
     let name = one_line(task.name.split(':').next().unwrap_or_default());
     let mut text = format!("{name}\n\nThe task is over: {status}.\n\n");
     if let Some(code) = task.error_code.as_deref().and_then(Code::from_reason) {
@@ -233,14 +227,14 @@ fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, publi
     }
     let (findings, mended) = tally(&task.findings);
     if !findings.is_empty() {
-        let _ = writeln!(text, "\nWhat should not be ({mended} mended):\n");
+        let _ = writeln!(text, "\nFindings ({mended} repaired):\n");
         for (kind, found) in &findings {
             let _ = writeln!(text, "  {kind}: {found}");
         }
     }
     let _ = write!(text, "\n{}", how_to_see_more(task, realm, public_url));
     let subject = format!("{name}: {status}");
-    Letter { to: to.to_owned(), subject, text, id: task.id.to_string() }
+    Mail { to: to.to_owned(), subject, text, id: task.id.to_string() }
 }
 
 fn how_to_see_more(task: &Task, realm: &Realm, public_url: Option<&str>) -> String {
@@ -264,11 +258,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_quarter_of_an_hour() {
-        assert_eq!([1, 2, 5, 10, 11, 20].map(|attempts| backoff(attempts).as_secs()), [1, 2, 16, 512, 900, 900]);
-    }
-
-    #[test]
     fn mail_goes_to_the_registered_address_and_to_the_domains_of_the_realm() {
         let permitted = Permitted { registered: Some("Jo@Own.Example".to_owned()), domains: vec!["team.example".to_owned()] };
         for address in ["jo@own.example", "anyone@team.example", "ANYONE@TEAM.EXAMPLE"] {
@@ -283,9 +272,9 @@ mod tests {
 
     #[test]
     fn a_mail_that_was_given_up_always_has_a_reason() {
-        let told = |status: &str, reason: Option<&str>| to_proto(&serde_json::json!({"status": status, "reason": reason})).reason;
-        assert_eq!(told("failed", None).as_deref(), Some("refused"), "as versions before this one write it");
-        assert_eq!(told("failed", Some("limit")).as_deref(), Some("limit"));
-        assert_eq!((told("pending", None), told("sent", None)), (None, None));
+        let reported = |status: &str, reason: Option<&str>| to_proto(&serde_json::json!({"status": status, "reason": reason})).reason;
+        assert_eq!(reported("failed", None).as_deref(), Some("refused"), "as versions before this one write it");
+        assert_eq!(reported("failed", Some("limit")).as_deref(), Some("limit"));
+        assert_eq!((reported("pending", None), reported("sent", None)), (None, None));
     }
 }

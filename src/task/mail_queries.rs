@@ -1,4 +1,4 @@
-//! The SQL of the mail that tells of a task's end.
+//! The SQL of the mail that reports a task's end.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::{self, Realm, Work, statement, text_enum};
+use crate::db::{self, Realm, Work, lock_realm, statement, text_enum};
 
 /// The longest wait for another try of a mail, and a lease.
 const LONGEST_WAIT: Duration = Duration::from_secs(1_000);
@@ -19,7 +19,7 @@ pub fn ask(connection: &mut PgConnection, realm: &Realm, task_id: Uuid, recipien
 }
 
 statement! {
-    /// A mail that is due when its task has ended.
+    /// A mail that is to be sent when its task has ended.
     struct Ask<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -28,7 +28,7 @@ statement! {
     "INSERT INTO bulk_delete_mail (realm_id, bulk_delete_id, recipient) VALUES ({realm}, {task}, {recipient})"
 }
 
-/// To whom the mails may go that a caller asks for.
+/// The recipients that a caller may ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permitted {
     /// The address that is registered with the caller's key.
@@ -37,7 +37,7 @@ pub struct Permitted {
     pub domains: Vec<String>,
 }
 
-/// To whom the mails may go that the holder of a key asks for.
+/// The recipients that a key may ask for.
 pub fn permitted(connection: &mut PgConnection, realm: &Realm, key_id: Uuid) -> Work<Permitted> {
     let found: Option<(Option<String>, Option<Vec<String>>)> =
         ReadPermitted { realm: realm.id(), key: key_id }.get_result(connection).optional()?;
@@ -76,14 +76,14 @@ statement! {
 
 /// A mail that this replica has the lease of.
 #[derive(Clone, Debug)]
-pub struct Claimed {
-    /// Whose world.
+pub struct ClaimedMail {
+    /// The realm.
     pub realm: Realm,
     /// The task.
     pub task_id: Uuid,
-    /// To whom.
+    /// The recipient.
     pub recipient: String,
-    /// The key of who asked for it.
+    /// The key of the caller that asked for it.
     pub key_id: Uuid,
     /// Fences the lease.
     pub token: i64,
@@ -91,13 +91,14 @@ pub struct Claimed {
     pub attempts: i32,
 }
 
-/// Claims the mail that has been due for longest, also one whose worker was lost.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
+/// Claims a mail that is ready, also one whose worker was lost: of the realms that have any that of the one that has sent the fewest within
+/// the last hour, and of its mails the one that has been due for longest.
+pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<ClaimedMail>> {
     type Row = (i32, String, db::Mode, Uuid, String, Uuid, i64, i32);
     let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
     Ok(row.map(|(realm_id, org, mode, task_id, recipient, key_id, token, attempts)| {
         let realm = Realm::from_row(realm_id, org, mode);
-        Claimed { realm, task_id, recipient, key_id, token, attempts }
+        ClaimedMail { realm, task_id, recipient, key_id, token, attempts }
     }))
 }
 
@@ -107,12 +108,24 @@ statement! {
         owner: &'a str as Text,
         lease: f64 as Double,
     } -> (Integer, Text, Text, SqlUuid, Text, SqlUuid, BigInt, Integer),
-    "WITH due AS (
-        SELECT m.realm_id, m.bulk_delete_id, b.api_key_id
+    "WITH waiting AS MATERIALIZED (
+        SELECT m.realm_id, m.bulk_delete_id, m.due_at
         FROM bulk_delete_mail m
         JOIN bulk_delete b ON b.realm_id = m.realm_id AND b.id = m.bulk_delete_id
         WHERE m.status = 'pending' AND m.due_at <= now() AND b.ended_at IS NOT NULL
-        ORDER BY m.due_at
+     ),
+     turn AS (
+        SELECT w.realm_id, (SELECT count(*) FROM bulk_delete_mail o WHERE o.realm_id = w.realm_id AND o.admitted_at > now() - interval '1 hour') AS sent
+        FROM (SELECT DISTINCT realm_id FROM waiting) w
+     ),
+     due AS (
+        SELECT m.realm_id, m.bulk_delete_id, b.api_key_id
+        FROM waiting w
+        JOIN turn t ON t.realm_id = w.realm_id
+        JOIN bulk_delete_mail m ON m.realm_id = w.realm_id AND m.bulk_delete_id = w.bulk_delete_id
+        JOIN bulk_delete b ON b.realm_id = m.realm_id AND b.id = m.bulk_delete_id
+        WHERE m.status = 'pending' AND m.due_at <= now()
+        ORDER BY t.sent, w.due_at
         LIMIT 1
         FOR UPDATE OF m SKIP LOCKED
      )
@@ -126,16 +139,10 @@ statement! {
 
 /// Lets a mail through to the server, unless its realm has let through that many others within the last hour. One that was let through stays so.
 /// Call it in a transaction: mails of one realm wait for each other, so that none is counted too late.
-pub fn admit(connection: &mut PgConnection, claim: &Claimed, at_most: i64) -> Work<bool> {
-    LockRealm { realm: claim.realm.id() }.get_result::<(i32,)>(connection)?;
+pub fn admit(connection: &mut PgConnection, claim: &ClaimedMail, at_most: i64) -> Work<bool> {
+    lock_realm(connection, &claim.realm)?;
     let admit = Admit { realm: claim.realm.id(), task: claim.task_id, token: claim.token, at_most };
     Ok(admit.execute(connection)? == 1)
-}
-
-statement! {
-    /// Whoever else lets a mail of the realm through waits.
-    struct LockRealm { realm: i32 as Integer } -> (Integer,),
-    "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
 }
 
 statement! {
@@ -179,7 +186,7 @@ impl Unsent {
     }
 }
 
-/// What became of an attempt. The texts are for the operator.
+/// The outcome of an attempt. The texts are for the operator.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The server has taken it.
@@ -191,7 +198,7 @@ pub enum Outcome {
 }
 
 /// Writes down what became of an attempt. False if the lease is lost: then nothing is written.
-pub fn finish(connection: &mut PgConnection, claim: &Claimed, outcome: &Outcome) -> Work<bool> {
+pub fn finish(connection: &mut PgConnection, claim: &ClaimedMail, outcome: &Outcome) -> Work<bool> {
     let (realm, task, token) = (claim.realm.id(), claim.task_id, claim.token);
     let written = match outcome {
         Outcome::Sent => Sent { realm, task, token }.execute(connection)?,
@@ -242,13 +249,13 @@ statement! {
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND lease_token = {token} AND status = 'pending'"
 }
 
-/// Has mails be due now that are due later than so long from now. See [`crate::jobs::watch_clock`].
+/// Makes mails ready that are scheduled later than so long from now. See [`crate::jobs::watch_clock`].
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.max(LONGEST_WAIT).as_secs_f64() }.execute(connection)?)
 }
 
 statement! {
-    /// What was put off before the clock stepped back.
+    /// Mails that were postponed before the clock stepped back.
     struct Recall {
         bound: f64 as Double,
     } -> (),

@@ -1,4 +1,4 @@
-//! A task as it is stored: what it does, how far it has come, and what it could not do. Pure.
+//! A task as it is stored: its kind, its progress, and its failures. Pure.
 
 use std::collections::BTreeMap;
 
@@ -16,32 +16,32 @@ pub const TOPIC: &str = "bulk_delete";
 pub const FAILURES_SHOWN: i64 = 100;
 /// The prefix of a type in full.
 const TYPE_PREFIX: &str = "configuration/entityTypes/";
-/// What stands in the name of a task before the one type that it is about.
+/// The text between the kind and the type in the name of a task about one type.
 pub const BY_TYPE: &str = " By Type: ";
 
 text_enum! {
-    /// What a task does.
-    pub enum Kind {
+    /// The kind of a task.
+    pub enum TaskKind {
         /// Deletes entities.
         Delete = "delete",
-        /// Looks for what should not be, and mends it.
+        /// Looks for what should not be, and repairs it.
         CheckConsistency = "check_consistency",
     }
 }
 
-impl Kind {
+impl TaskKind {
     /// The contract's word for it.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Delete => "DeleteEntitiesTask",
-            Kind::CheckConsistency => "CheckConsistencyTask",
+            TaskKind::Delete => "DeleteEntitiesTask",
+            TaskKind::CheckConsistency => "CheckConsistencyTask",
         }
     }
 }
 
 text_enum! {
     /// How thoroughly to delete.
-    pub enum Mode {
+    pub enum DeleteMode {
         /// Marked as deleted.
         Soft = "soft",
         /// Erased but for a tombstone.
@@ -49,14 +49,14 @@ text_enum! {
     }
 }
 
-impl Mode {
-    /// What of it can be undone, and what cannot.
+impl DeleteMode {
+    /// The consequences of the mode: whether it can be undone.
     pub fn undo(self) -> &'static str {
         match self {
-            Mode::Soft => {
+            DeleteMode::Soft => {
                 "Nobody sees what is marked as deleted, nor restores it by this API. Its data stays until a hard bulk delete takes it."
             }
-            Mode::Hard => "This cannot be undone: of what is erased only ids, types, versions and times stay, as tombstones.",
+            DeleteMode::Hard => "This cannot be undone: of what is erased only ids, types, versions and times stay, as tombstones.",
         }
     }
 }
@@ -72,7 +72,7 @@ text_enum! {
         Offboarding = "offboarding",
         /// Others kept changing it.
         Locked = "locked",
-        /// It is listed but is not there.
+        /// It is listed but does not exist.
         NotFound = "not_found",
         /// The database refuses to have it deleted.
         Refused = "refused_by_database",
@@ -88,7 +88,7 @@ impl Reason {
             Reason::Offboarding => "An offboarding of the entity is pending or running.",
             Reason::Locked => "The entity was being changed by others each time it was tried.",
             Reason::NotFound => "No such entity is visible.",
-            Reason::Refused => "The database refused to delete the entity; the service's log tells why.",
+            Reason::Refused => "The database refused to delete the entity; the service's log says why.",
         }
     }
 }
@@ -98,9 +98,9 @@ impl Reason {
 pub struct Task {
     /// Its id.
     pub id: Uuid,
-    /// What it does.
-    pub kind: Kind,
-    /// Where it stands.
+    /// The kind of the task.
+    pub kind: TaskKind,
+    /// Its state.
     pub state: TaskState,
     /// Its name for people.
     pub name: String,
@@ -108,9 +108,9 @@ pub struct Task {
     pub entity_type: Option<String>,
     /// How it was started, a JSON object of strings.
     pub parameters: Json,
-    /// Who started it.
+    /// The principal who started it.
     pub principal_id: Uuid,
-    /// Who last acted on it.
+    /// The principal who last changed it.
     pub updated_by: Uuid,
     /// How many the selection held when it was taken up.
     pub selected: Option<i64>,
@@ -126,15 +126,15 @@ pub struct Task {
     pub ended_at: Option<DateTime<Utc>>,
     /// The moment that this account is of.
     pub now: DateTime<Utc>,
-    /// How many the selection met.
+    /// How many objects the selection matched.
     pub matched: i64,
     /// How many were deleted.
     pub processed: i64,
     /// How many could not be deleted.
     pub failed: i64,
-    /// How many were spared.
+    /// How many were excluded.
     pub excluded: i64,
-    /// How many had changed or gone.
+    /// How many had changed or were removed.
     pub skipped: i64,
     /// The first ids that could not be deleted.
     pub first_failures: Vec<String>,
@@ -146,7 +146,7 @@ pub struct Task {
     pub working_since: Option<DateTime<Utc>>,
     /// How many objects it may take up a second.
     pub max_objects_per_second: Option<i32>,
-    /// How many objects the selection met in this sample of ten seconds and the two before it, since it has been at work.
+    /// How many objects the task read in this sample of ten seconds and the two before it, while it was at work.
     pub met_lately: i64,
     /// How many objects were processed within the last hour.
     pub processed_in_hour: i64,
@@ -154,15 +154,15 @@ pub struct Task {
     pub error_code: Option<String>,
     /// The same as a sentence.
     pub error_message: Option<String>,
-    /// What a check has found so far: an object with `[found, mended]` for each kind.
+    /// The findings of a check so far: an object with `[found, mended]` for each kind.
     pub findings: Json,
-    /// What became of its mail, if one was asked for: an object with `status` and `reason`.
+    /// The outcome of its mail, if one was asked for: an object with `status` and `reason`.
     pub mail: Option<Json>,
-    /// What the lists came to that it was asked for with, if there were any: see `bulk_delete::lists`.
+    /// The accounts of the lists in its request, if there were any: see `bulk_delete::lists`.
     pub lists: Option<Json>,
 }
 
-/// How much a task found by kind, and how much of it was mended, of an object with `[found, mended]` for each kind.
+/// The number of findings by kind, and of repaired ones, from an object with `[found, mended]` for each kind.
 pub fn tally(counts: &Json) -> (BTreeMap<String, i64>, i64) {
     let number = |pair: &Json, place: usize| pair.get(place).and_then(Json::as_i64).unwrap_or_default();
     let kinds: Vec<_> = counts.as_object().into_iter().flatten().collect();
@@ -181,7 +181,7 @@ pub fn full_type(entity_type: &str) -> String {
     if entity_type.contains('/') { entity_type.to_owned() } else { format!("{TYPE_PREFIX}{entity_type}") }
 }
 
-/// What ends a task that would take up more entities than it may.
+/// The error of a task that would take up more entities than it may.
 pub fn cap_exceeded(cap: i64) -> Error {
     let message = format!("Others changed entities while the task ran, so that it selects more than {}.", entities(cap));
     Error::new(Code::CountMismatch, message).with("max_objects", cap)
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_told_by_kind_and_mends_in_all() {
+    fn counts_are_reported_by_kind_and_repairs_in_all() {
         let (found, mended) = tally(&json!({"orphan_dependent": [5, 3], "portfolio_count": [1, 1]}));
         assert_eq!(found.into_iter().collect::<Vec<_>>(), [("orphan_dependent".to_owned(), 5), ("portfolio_count".to_owned(), 1)]);
         assert_eq!(mended, 4);

@@ -16,9 +16,9 @@ const SHARES: i64 = 4;
 /// a second. In seconds.
 const LONGEST_AHEAD: f64 = 1.0;
 
-/// Where few are selected, chunks begin to look at so many.
+/// Where few are selected, chunks begin to read so many.
 const FIRST_REACH: i64 = 50_000;
-/// They look at no fewer: finding out where to end costs as much.
+/// They read no fewer: finding out where to end costs as much.
 const LEAST_REACH: i64 = 1_000;
 
 /// How long each statement of a chunk may take, unless it is about one object alone.
@@ -32,7 +32,7 @@ pub struct ChunkSize {
     target: Duration,
     reach: Option<i64>,
     time: Duration,
-    /// One has had its time before it was done: there is a limit to what is looked at from then on.
+    /// A chunk took too long: from then on there is a limit to how many rows are read.
     wary: bool,
 }
 
@@ -47,7 +47,7 @@ impl ChunkSize {
         self.now
     }
 
-    /// How many it may look at to find them. Where it finds enough in time there is no limit, which spares finding out where it is.
+    /// How many it may read to find them. No limit if it finds enough in time, since a limit costs a query.
     pub fn reach(&self) -> Option<i64> {
         self.reach
     }
@@ -57,7 +57,7 @@ impl ChunkSize {
         self.time
     }
 
-    /// A chunk had its time and is undone. Less is tried next; where there is no less, with more time.
+    /// A chunk took too long and was rolled back. The next one is smaller; where it cannot be smaller, it gets more time.
     pub fn took_too_long(&mut self) {
         self.wary = true;
         if self.now > 1 || self.reach != Some(1) {
@@ -68,8 +68,8 @@ impl ChunkSize {
         }
     }
 
-    /// Learns what a chunk came to and how long it took: at most twice the size follows, and at least half. A chunk that met fewer than it might
-    /// have tells nothing of larger ones; one that had looked at all it may tells how much that is to be.
+    /// Learns from the result of a chunk and how long it took: at most twice the size follows, and at least half. A chunk that read fewer
+    /// objects than it might have says nothing about larger ones; one that read all it may sets how many that is to be.
     pub fn learn(&mut self, moved: Moved, took: Duration) {
         let share = self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
         let fitting = |now: i64| ((now as f64 * share) as i64).clamp(now / 2, now * 2);
@@ -89,7 +89,7 @@ impl ChunkSize {
     }
 }
 
-/// What a task of limited pace may take up.
+/// The number of objects that a task of limited pace may take up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reservation {
     /// As many objects as one likes: the pace is not limited.
@@ -105,11 +105,11 @@ pub enum Reservation {
     Wait(Duration),
 }
 
-/// Reserves at most `wanted` objects where `most` may be taken up a second, and the allowance is taken up for another `ahead` seconds, or has been
-/// free for `-ahead`. A reservation is of at most a quarter of what a second allows; what was not taken up for longer than a quarter of a second is
-/// lost, so that no second sees more than its allowance and two such quarters.
+/// Reserves at most `wanted` objects where `most` may be taken up a second, and the allowance is taken up for another `ahead` seconds, or
+/// has been free for `-ahead`. A reservation is of at most a quarter of a second's allowance; allowance that was not taken up for longer
+/// than a quarter of a second is lost, so that no second sees more than its allowance and two such quarters.
 pub fn reserve(most: i64, ahead: f64, wanted: i64) -> Reservation {
-    // More than was ever reserved: the clock has stepped back, and what it says is of no use.
+    // More than was ever reserved: the clock has stepped back, and its reading is of no use.
     let ahead = if ahead > LONGEST_AHEAD { 0.0 } else { ahead };
     if ahead > 0.0 {
         return Reservation::Wait(Duration::from_secs_f64(ahead));

@@ -14,9 +14,9 @@ use crate::limits::database::{WORKER_STATEMENT, WORKER_STATEMENT_SECONDS};
 use crate::task::model::TOPIC;
 use crate::task::planning::Planning;
 use crate::task::slice_queries;
-use crate::task::work::{Claimed, Plan, Step, TaskWork, Undone};
+use crate::task::work::{ClaimedSlice, Plan, Step, TaskWork, Undone};
 
-/// How planning a task went on.
+/// How planning a task continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planned {
     /// Its count and its slices are there.
@@ -29,8 +29,8 @@ pub enum Planned {
 
 /// Plans a task, its count and its slices, or does the next step of that: at first all at once, and in steps where there is not the time for that. A step
 /// shall take `target`. Call it in a transaction.
-pub fn plan(connection: &mut PgConnection, claim: &Claimed, work: &dyn TaskWork, lease: Duration, target: Duration) -> Step<Planned> {
-    // Held, so that nobody else plans it however long this takes.
+pub fn plan(connection: &mut PgConnection, claim: &ClaimedSlice, work: &dyn TaskWork, lease: Duration, target: Duration) -> Step<Planned> {
+    // Locked, so that nobody else plans it however long this takes.
     let time = Duration::from_secs(WORKER_STATEMENT_SECONDS);
     let held = slice_queries::hold(connection, claim, lease, lease, time)?;
     if !held.state.is_at_work() {
@@ -66,7 +66,7 @@ pub fn plan(connection: &mut PgConnection, claim: &Claimed, work: &dyn TaskWork,
 }
 
 statement! {
-    /// Where planning stands.
+    /// The progress of planning.
     struct ReadPlanning {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -75,7 +75,7 @@ statement! {
 }
 
 statement! {
-    /// Where it stands now.
+    /// Its present progress.
     struct SetPlanning {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -84,7 +84,7 @@ statement! {
     "UPDATE bulk_delete SET planning = {planning} WHERE realm_id = {realm} AND id = {task}"
 }
 
-fn set_plan(connection: &mut PgConnection, claim: &Claimed, plan: Plan, lease: Duration) -> Step<()> {
+fn set_plan(connection: &mut PgConnection, claim: &ClaimedSlice, plan: Plan, lease: Duration) -> Step<()> {
     let Plan { selected, slices } = plan;
     let statement = SetPlan {
         realm: claim.realm.id(),
@@ -103,7 +103,7 @@ fn set_plan(connection: &mut PgConnection, claim: &Claimed, plan: Plan, lease: D
 }
 
 statement! {
-    /// The count, what the first slice walks, the slices behind it, and a word to the workers that may take those up.
+    /// The count, the range of the first slice, the slices after it, and a wake-up of the workers that may take those up.
     struct SetPlan<'a> {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

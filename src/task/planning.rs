@@ -1,4 +1,4 @@
-//! How far a task is planned that cannot be planned at once: what one step leaves for the next. Pure.
+//! The progress of a plan that takes several steps: what one step leaves for the next. Pure.
 //!
 //! Planning reads all of a realm. Most realms are read within a moment; where a filter takes long for each entity, or the realm has very many, it is
 //! done in steps, each a short transaction, so that a worker can turn to others between two, and a pause or a stop is heeded.
@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::database::WORKER_STATEMENT_SECONDS;
 
-/// The first step looks at so many entities.
+/// The first step reads so many entities.
 const FIRST: i64 = 2_000;
-/// A step looks at no more.
+/// A step reads no more.
 const MOST: i64 = 50_000;
 /// How many places are remembered, at most, at which the keys may be cut.
 const MARKS: usize = 64;
 
-/// Where the planning of a task stands.
+/// The progress of the planning of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planning {
-    /// How many entities the next step looks at.
+    /// How many entities the next step reads.
     pub reach: i64,
     /// How many seconds a statement has.
     pub seconds: u64,
     /// The search for the attributes of the filter, unless it is over.
     pub search: Option<Search>,
-    /// The last key that was looked at.
+    /// The last key that was read.
     pub cursor: String,
     /// How many entities are selected up to there.
     pub selected: i64,
@@ -36,19 +36,19 @@ pub struct Planning {
     marks: Vec<(String, i64)>,
 }
 
-/// Where the search for the attributes of a filter stands.
+/// The progress of the search for the attributes of a filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Search {
-    /// The last key that was looked at.
+    /// The last key that was read.
     pub after: String,
-    /// Whether an entity was met that counts.
+    /// True if an entity was found that counts.
     pub met: bool,
-    /// The attributes that were met.
+    /// The attributes that were found.
     pub known: Vec<String>,
 }
 
 impl Planning {
-    /// Nothing is planned; `searches` tells whether the attributes of the filter are to be looked for first.
+    /// Nothing is planned; `searches` reports whether the attributes of the filter are to be looked for first.
     pub fn new(searches: bool) -> Self {
         let search = searches.then(Search::default);
         Planning {
@@ -74,7 +74,7 @@ impl Planning {
         self.reach = ((self.reach as f64 * share) as i64).clamp(self.reach / 2, self.reach * 2).clamp(1, MOST);
     }
 
-    /// A step had its time and is undone. The next one looks at less; one that looks at a single entity has more time.
+    /// A step took too long and was rolled back. The next one reads less; one that reads a single entity has more time.
     pub fn took_too_long(&mut self) {
         if self.reach > 1 {
             self.reach = (self.reach / 4).max(1);
@@ -101,7 +101,7 @@ impl Planning {
         }
     }
 
-    /// Keys at which to cut what is selected into so many parts of about the same size.
+    /// Keys at which to cut the selection into so many parts of about the same size.
     pub fn cuts(&self, parts: usize) -> Vec<String> {
         let mut cuts: Vec<String> = (1..parts as i64)
             .filter_map(|n| self.marks.iter().find(|(_, selected)| *selected >= self.selected * n / parts as i64))

@@ -10,12 +10,12 @@ const SAMPLE: i64 = 10;
 const LATELY: i64 = 2;
 const HOUR: f64 = 3600.0;
 
-/// What a task's rates come to.
+/// The rates of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// Objects met a second, over the last 20 to 30 seconds of its being at work; 0 when it is not.
+    /// Objects read a second, over the last 20 to 30 seconds at work; 0 when it is not at work.
     pub now: f64,
-    /// Objects processed a second of the last hour: of as much of it as lies between the task's start and its end.
+    /// Objects processed a second of the last hour: of the part of it between the task's start and its end.
     pub last_hour: f64,
     /// Objects processed for each second that it was at work.
     pub throughput: f64,
@@ -28,7 +28,7 @@ impl Rates {
     pub fn of(task: &Task) -> Rates {
         let at_work = task.state.is_at_work();
         let lately = task.working_since.zip(task.started_at).map_or(0.0, |(since, started)| {
-            // A sample counts as a whole, with what it held before a pause.
+            // A sample counts as a whole, with its objects from before a pause.
             seconds(task.now - sample_of(since).max(started).max(lately_from(task.now)))
         });
         let now = if at_work { per_second(task.met_lately, lately) } else { 0.0 };
@@ -69,7 +69,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::task::model::Kind;
+    use crate::task::model::TaskKind;
     use crate::task::state::TaskState;
 
     /// A task that began so many seconds before a moment that is 5 seconds into a sample.
@@ -78,7 +78,7 @@ mod tests {
         let started = now - TimeDelta::seconds(started_before);
         Task {
             id: Uuid::nil(),
-            kind: Kind::Delete,
+            kind: TaskKind::Delete,
             state: TaskState::Processing,
             name: String::new(),
             entity_type: None,
@@ -131,7 +131,7 @@ mod tests {
         let paused = Task { state: TaskState::Paused, worked: 10.0, working_since: None, ..task(1_000) };
         assert_eq!(Rates::of(&paused), Rates { now: 0.0, last_hour: 3.0, throughput: 300.0, remaining: None });
         let resumed = task(1_000);
-        // Five seconds into the sample: what it holds may be of before the pause.
+        // Five seconds into the sample: its objects may be from before the pause.
         let resumed = Task { working_since: Some(resumed.now - TimeDelta::seconds(2)), met_lately: 500, ..resumed };
         assert_eq!((Rates::of(&resumed).now, Rates::of(&resumed).remaining), (100.0, Some(60.0)));
     }

@@ -1,4 +1,4 @@
-//! The SQL of seeing a task: its account, and what it could not do.
+//! The SQL that reads a task: its account, and its failures.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -118,16 +118,16 @@ pub struct Failure {
     pub occurred_at: chrono::DateTime<chrono::Utc>,
 }
 
-/// What the filter of a list of failures may look at.
+/// The properties for the filter of a list of failures.
 pub static FAILURE: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["uri", "entityId", "entity_id"], filter::Kind::Uri, "f.entity_id"),
-        Property::new(&["reason"], filter::Kind::Text, "f.reason").one_of(Reason::SPELLINGS),
-        Property::new(&["time"], filter::Kind::Time, "f.occurred_at"),
+        Property::new(&["uri", "entityId", "entity_id"], filter::PropertyKind::Uri, "f.entity_id"),
+        Property::new(&["reason"], filter::PropertyKind::Text, "f.reason").one_of(Reason::SPELLINGS),
+        Property::new(&["time"], filter::PropertyKind::Time, "f.occurred_at"),
     ],
 };
 
-/// The failures of a task behind this entity id for which the filter holds, in the order of ids. None if there is no such task.
+/// The failures of a task after this entity id that match the filter, in the order of ids. None if there is no such task.
 pub fn failures(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -166,7 +166,7 @@ pub fn sweep_samples(connection: &mut PgConnection, limit: i64) -> Work<usize> {
 }
 
 statement! {
-    /// What lies more than an hour back.
+    /// Samples of more than an hour ago.
     struct SweepSamples {
         limit: i64 as BigInt,
     } -> (),

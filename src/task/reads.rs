@@ -1,13 +1,13 @@
-//! The calls that read tasks: one of them, lists, what one could not do, and a watch.
+//! The calls that read tasks: one of them, lists, the failures of one, and a watch.
 
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use tonic::{Request, Response, Status};
 
 use crate::access::Caller;
-use crate::db::{Db, Page, PageSize};
+use crate::db::{Db, Page, PageSize, paged};
 use crate::error::{Result, Violations};
 use crate::events::Watching;
-use crate::filter::check_filter;
+use crate::filter::only_filter;
 use crate::proto::{convert, v1};
 use crate::task::answers::{self, check_tenant, no_task, parse_id, to_proto};
 use crate::task::list::{Listing, Which};
@@ -15,10 +15,10 @@ use crate::task::list_queries;
 use crate::task::queries::{self, Failure};
 use crate::task::watch;
 
-const FAILURES: PageSize = PageSize { default: 100, max: 1_000 };
+paged!(v1::ListTaskFailuresRequest, "TaskFailures", PageSize { default: 100, max: 1_000 });
 
 /// Answers a task.
-pub async fn get(db: &Db, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
+pub async fn get_task(db: &Db, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
     let realm = Caller::of(&request)?.realm;
     let v1::GetTaskRequest { tenant, task_id } = request.into_inner();
     check_tenant(&tenant, &realm)?;
@@ -47,8 +47,8 @@ pub async fn count(db: &Db, which: Which, request: Request<v1::CountTasksRequest
     db.run(move |connection| list_queries::count(connection, &realm, which, &listing)).await
 }
 
-/// Tells of a task until it is over.
-pub async fn watch(
+/// Sends a task as it changes, until it has ended.
+pub async fn watch_task(
     watching: &Watching,
     request: Request<v1::WatchTaskRequest>,
 ) -> Result<Response<BoxStream<'static, Result<v1::Task, Status>>>, Status> {
@@ -67,19 +67,19 @@ pub async fn watch(
 }
 
 /// Answers a page of what a task could not do.
-pub async fn failures(db: &Db, request: Request<v1::ListTaskFailuresRequest>) -> Result<Response<v1::ListTaskFailuresResponse>, Status> {
+pub async fn list_task_failures(
+    db: &Db,
+    request: Request<v1::ListTaskFailuresRequest>,
+) -> Result<Response<v1::ListTaskFailuresResponse>, Status> {
     let realm = Caller::of(&request)?.realm;
     let mut request = request.into_inner();
     check_tenant(&request.tenant, &realm)?;
     let id = parse_id(&request.task_id)?;
-    let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
     // The same list, whether the path names the tenant or the call leaves it out.
     request.tenant.clear();
     let mut faults = Violations::new();
-    let seal = db.seal().await?;
-    let page: Page<String> = Page::check(seal, &realm, "TaskFailures", &request, (size, &token), FAILURES, &mut faults);
-    let filter = check_filter(&queries::FAILURE, &request.filter, &mut faults);
-    let filter = faults.check_with(filter)?;
+    let page: Page<String> = Page::check(db.seal().await?, &realm, &mut request, &mut faults);
+    let filter = only_filter(&queries::FAILURE, &request.filter, faults)?;
     let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
     let found = db.run(move |connection| queries::failures(connection, &realm, (id, filter.as_ref()), &after, limit)).await?;
     let mut failures = found.ok_or_else(|| no_task(&request.task_id))?;

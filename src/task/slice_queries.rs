@@ -1,4 +1,5 @@
-//! The SQL of a slice in hand: holding it, moving it, keeping to the task's pace, giving it back; and of freeing those whose workers were lost.
+//! The SQL of a slice in hand: locking it, moving it, keeping to the task's pace, giving it back; and of freeing those whose workers were
+//! lost.
 
 use std::time::Duration;
 
@@ -11,19 +12,19 @@ use crate::db::{self, Realm, Work, statement};
 use crate::task::control_queries;
 use crate::task::pace::{self, Reservation};
 use crate::task::state::{TaskAction, TaskState};
-use crate::task::work::{Claimed, Step, Undone};
+use crate::task::work::{ClaimedSlice, Step, Undone};
 
 /// The least time for which a worker may be silent in the middle of a transaction: on a busy machine it may have to wait for its turn.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A slice whose row is locked and whose lease holds.
+/// A slice whose row is locked and whose lease is valid.
 #[derive(Clone, Debug, diesel::Queryable)]
-pub struct Held {
+pub struct LockedSlice {
     /// The key that the next chunk begins behind.
     pub cursor: String,
     /// The last key; none is the end.
     pub until: Option<String>,
-    /// Where the task stands.
+    /// The state of the task.
     pub state: TaskState,
     /// How many objects the task may take up a second.
     pub max_objects_per_second: Option<i32>,
@@ -32,7 +33,13 @@ pub struct Held {
 }
 
 /// Locks the slice until the transaction ends, of which each statement has so much time and may wait so long for locks; [`Undone::LeaseLost`] if it is another worker's.
-pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration, lock_wait: Duration, time: Duration) -> Step<Held> {
+pub fn hold(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    lease: Duration,
+    lock_wait: Duration,
+    time: Duration,
+) -> Step<LockedSlice> {
     let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
     let patience = lease.max(LEAST_PATIENCE).as_millis().to_string();
     // 0 would be without end.
@@ -40,13 +47,14 @@ pub fn hold(connection: &mut PgConnection, claim: &Claimed, lease: Duration, loc
     type Row = (String, Option<String>, TaskState, Option<i32>, Option<i64>, String);
     let row: Option<Row> = HoldSlice { realm, task, slice, token, patience, lock_wait, time }.get_result(connection).optional()?;
     let (cursor, until, state, max_objects_per_second, cap, _) = row.ok_or(Undone::LeaseLost)?;
-    Ok(Held { cursor, until, state, max_objects_per_second, cap })
+    Ok(LockedSlice { cursor, until, state, max_objects_per_second, cap })
 }
 
 statement! {
-    /// The slice, locked, where the lease holds. The settings last until the transaction ends, and save a round trip here: rows are read by key,
-    /// whatever the planner believes of their number, where a hash join would read whole tables for every chunk; a worker takes one core of the
-    /// database and leaves the others to those who call; a statement has a time of its own; and a worker that falls asleep in between does not hold the slice for long.
+    /// The slice, locked, if the lease is valid. The settings last until the transaction ends, and save a round trip here: rows are read by
+    /// key, whatever the planner believes of their number, where a hash join would read whole tables for every chunk; a worker takes one
+    /// core of the database and leaves the others to callers; a statement has a time of its own; and a worker that falls asleep in between
+    /// does not lock the slice for long.
     pub struct HoldSlice {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -81,22 +89,22 @@ statement! {
 /// How a chunk moves its slice.
 #[derive(Clone, Debug, Default)]
 pub struct Advance {
-    /// The last key that it looked at; none if there was none.
+    /// The last key that it read; none if there was none.
     pub cursor: Option<String>,
-    /// Whether nothing is left behind it.
+    /// True if nothing is left after it.
     pub done: bool,
-    /// How many objects it processed. Those that it met are the sum of this and the next three.
+    /// How many objects it processed. The number of matched ones is the sum of this and the next three.
     pub processed: i64,
     /// How many it could not process.
     pub failed: i64,
-    /// How many it spared.
+    /// How many it excluded.
     pub excluded: i64,
-    /// How many had changed or gone.
+    /// How many had changed or were removed.
     pub skipped: i64,
 }
 
 /// Moves the slice behind a chunk, renews its lease and counts, in the transaction of the chunk.
-pub fn advance(connection: &mut PgConnection, claim: &Claimed, lease: Duration, advance: &Advance) -> Step<()> {
+pub fn advance(connection: &mut PgConnection, claim: &ClaimedSlice, lease: Duration, advance: &Advance) -> Step<()> {
     let Advance { cursor, done, processed, failed, excluded, skipped } = advance;
     let statement = MoveSlice {
         realm: claim.realm.id(),
@@ -151,9 +159,9 @@ statement! {
      SELECT true FROM moved"
 }
 
-/// Reserves what a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance. The lease is renewed
-/// before: who waits for an allowance holds the slice.
-pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64, lease: Duration) -> Step<Reservation> {
+/// Reserves how many objects a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance. The
+/// lease is renewed before: a worker that waits for an allowance has locked the slice.
+pub fn reserve(connection: &mut PgConnection, claim: &ClaimedSlice, wanted: i64, lease: Duration) -> Step<Reservation> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
     renew(connection, claim, lease)?;
     connection.transaction(|connection| {
@@ -168,14 +176,14 @@ pub fn reserve(connection: &mut PgConnection, claim: &Claimed, wanted: i64, leas
 }
 
 /// Renews the lease of a slice.
-pub fn renew(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> Step<()> {
+pub fn renew(connection: &mut PgConnection, claim: &ClaimedSlice, lease: Duration) -> Step<()> {
     let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
     let renewed = Renew { realm, task, slice, token, lease: lease.as_secs_f64() }.execute(connection)?;
     if renewed == 0 { Err(Undone::LeaseLost) } else { Ok(()) }
 }
 
 statement! {
-    /// A slice that is still held.
+    /// A slice that a worker still has.
     struct Renew {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -223,9 +231,9 @@ pub enum Leave {
     Failure,
 }
 
-/// Gives a slice back, to be claimed again after `delay`, and has its task become what it becomes when nobody works on it any more. False if
-/// the lease is lost.
-pub fn release(connection: &mut PgConnection, claim: &Claimed, leave: Leave, delay: Duration) -> Work<bool> {
+/// Gives a slice back, to be claimed again after `delay`, and moves its task to its next state if it has no worker any more. False if the
+/// lease is lost.
+pub fn release(connection: &mut PgConnection, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Work<bool> {
     connection.transaction(|connection| {
         if !give_back(connection, claim, leave, delay)? {
             return Ok(false);
@@ -240,8 +248,8 @@ pub fn release(connection: &mut PgConnection, claim: &Claimed, leave: Leave, del
     })
 }
 
-/// Ends a task that cannot go on; a worker that lost its lease ends nothing.
-pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<()> {
+/// Ends a task that cannot continue; a worker that lost its lease ends nothing.
+pub fn fail(connection: &mut PgConnection, claim: &ClaimedSlice, code: &str, message: &str) -> Work<()> {
     connection.transaction(|connection| {
         // A chunk locks its slice, and the task behind that.
         LockSlices { realm: claim.realm.id(), task: claim.task_id }.execute(connection)?;
@@ -261,7 +269,7 @@ statement! {
     "SELECT s.slice FROM bulk_delete_slice s WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} ORDER BY s.slice FOR UPDATE"
 }
 
-fn give_back(connection: &mut PgConnection, claim: &Claimed, leave: Leave, delay: Duration) -> Work<bool> {
+fn give_back(connection: &mut PgConnection, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Work<bool> {
     let statement = Release {
         realm: claim.realm.id(),
         task: claim.task_id,
@@ -290,7 +298,7 @@ statement! {
      WHERE realm_id = {realm} AND bulk_delete_id = {task} AND slice = {slice} AND lease_token = {token}"
 }
 
-/// Frees the slices whose workers were lost, and has their tasks become what they become when nobody works on them any more. Tells how many
+/// Frees the slices whose workers were lost, and moves their tasks to their next states if they have no workers any more. Returns how many
 /// there were. Call it in a transaction.
 pub fn rescue(connection: &mut PgConnection) -> Work<usize> {
     let lost: Vec<(i32, String, db::Mode, Uuid)> = Rescue {}.load(connection)?;
@@ -326,7 +334,7 @@ statement! {
      ORDER BY f.realm_id, f.bulk_delete_id"
 }
 
-/// Has slices be due now that are due later than so long from now. See [`crate::jobs::watch_clock`].
+/// Makes slices ready that are scheduled later than so long from now. See [`crate::jobs::watch_clock`].
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.as_secs_f64() }.execute(connection)?)
 }

@@ -1,11 +1,11 @@
-//! Where a task stands and how it moves. Pure, and the only place that says so.
+//! The states of a task and its transitions. Pure, and the only place that defines them.
 
 use crate::db::text_enum;
 use crate::error::{Code, Error, Result};
 use crate::proto::v1;
 
 text_enum! {
-    /// Where a task stands.
+    /// The state of a task.
     pub enum TaskState {
         /// Waits for a worker.
         Scheduled = "scheduled",
@@ -33,7 +33,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// What is done to a task.
+    /// The change of a task.
     pub enum TaskAction {
         /// A worker takes it up.
         Start = "start",
@@ -41,7 +41,7 @@ text_enum! {
         Pause = "pause",
         /// Its workers have paused.
         Paused = "paused",
-        /// It is to go on.
+        /// It is to continue.
         Resume = "resume",
         /// It is to stop.
         Stop = "stop",
@@ -57,7 +57,7 @@ text_enum! {
         Complete = "complete",
         /// All is done and something failed.
         CompleteWithErrors = "complete_with_errors",
-        /// It cannot go on.
+        /// It cannot continue.
         Fail = "fail",
     }
 }
@@ -75,22 +75,22 @@ impl TaskState {
         })
     }
 
-    /// What can be done in this state.
+    /// The actions that are possible in this state.
     pub fn allowed(self) -> Vec<TaskAction> {
         TaskAction::ALL.iter().copied().filter(|action| self.after(*action).is_some()).collect()
     }
 
-    /// Whether it is over.
+    /// Returns whether it is over.
     pub fn is_ended(self) -> bool {
         TaskAction::ALL.iter().all(|action| self.after(*action).is_none_or(|state| state == self))
     }
 
-    /// Whether workers go on from chunk to chunk.
+    /// Returns whether workers continue from chunk to chunk.
     pub fn is_at_work(self) -> bool {
         self == TaskState::Processing
     }
 
-    /// Whether workers may be in the middle of a chunk: the time counts as time at work.
+    /// Returns whether workers may be in the middle of a chunk: the time counts as time at work.
     pub fn may_hold_slices(self) -> bool {
         matches!(self, TaskState::Processing | TaskState::Pausing | TaskState::Canceling)
     }
@@ -100,7 +100,7 @@ impl TaskState {
         TaskState::ALL.iter().filter(|state| state.after(TaskAction::Start).is_some()).map(|state| state.as_str()).collect()
     }
 
-    /// What an action leads to; none where it is not possible.
+    /// The state that an action leads to; none if it is not possible.
     pub fn after(self, action: TaskAction) -> Option<TaskState> {
         use TaskAction as A;
         use TaskState as S;

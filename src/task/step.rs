@@ -1,4 +1,5 @@
-//! One step of a worker along a slice: a chunk of any kind of work, in a transaction that holds the slice and knows that its lease holds.
+//! One step of a worker along a slice: a chunk of any kind of work, in a transaction that has locked the slice and knows that its lease is
+//! valid.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,10 @@ use crate::db::{Fail, Fault, fault, is_refusal};
 use crate::error::one_line;
 use crate::task::caution::Caution;
 use crate::task::model::Reason;
-use crate::task::work::{Claimed, ID_END, Locked, Moved, Span, Step, TaskWork, Undone};
+use crate::task::work::{ClaimedSlice, ID_END, Locked, Moved, Span, Step, TaskWork, Undone};
 use crate::task::{control_queries, slice_queries};
 
-/// The log tells of so many objects that the database refuses, and then of ever fewer.
+/// The log reports so many objects that the database refuses, and then of ever fewer.
 const LOGGED: u64 = 100;
 
 /// How a step ended.
@@ -28,56 +29,62 @@ pub enum Progress {
 
 /// How large a step may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Stride {
+pub struct StepSize {
     /// It takes up at most so many objects.
     pub limit: i64,
-    /// It looks at about so many, if that is limited.
+    /// It reads about so many, if that is limited.
     pub reach: Option<i64>,
-    /// Whether that many were reserved, where a task may go only so fast.
+    /// True if that many were reserved, where a task may go only so fast.
     pub reserved: bool,
-    /// For how long the slice is to be held from now on.
+    /// For how long the slice is to be leased from now on.
     pub lease: Duration,
     /// How long each statement of a chunk may take.
     pub time: Duration,
     /// How long a chunk may wait for what others have locked before it lets go of all that it has locked itself.
     pub lock_wait: Duration,
-    /// For how long that is tried again before the step leaves to others what they have locked.
+    /// For how long that is tried again before the step leaves locked objects to a later one.
     pub patience: Duration,
     /// How large it would be without caution.
     pub full: i64,
 }
 
-/// Does the next chunk in a transaction of its own. Where something is locked it comes back with less, until the chunk ends before that or waits
-/// for nothing else; an object that stays locked costs itself and not the chunk. Nor does one that the database refuses to have changed: the
-/// chunk comes back with half as many until that is found, and with few behind it.
-pub fn step(connection: &mut PgConnection, work: &dyn TaskWork, claim: &Claimed, stride: Stride, caution: &mut Caution) -> Step<Progress> {
-    let until = Instant::now() + stride.patience;
-    let (mut limit, mut locked) = (caution.limit(stride.limit), Locked::Await);
+/// Does the next chunk in a transaction of its own. If something is locked it retries with less, until the chunk ends before that or waits
+/// for nothing else; an object that stays locked costs itself and not the chunk. So does one that the database refuses to change: the chunk
+/// retries with half as many until that is found, and with few after it.
+pub fn step(
+    connection: &mut PgConnection,
+    work: &dyn TaskWork,
+    claim: &ClaimedSlice,
+    size: StepSize,
+    caution: &mut Caution,
+) -> Step<Progress> {
+    let until = Instant::now() + size.patience;
+    let (mut limit, mut locked) = (caution.limit(size.limit), Locked::Await);
     loop {
-        let chunk = Stride { limit, ..stride };
+        let chunk = StepSize { limit, ..size };
         let outcome = connection.transaction(|connection| attempt(connection, work, claim, chunk, locked, caution));
         let Err(Undone::Failed(Fail::Database(error))) = &outcome else { return outcome };
         match (fault(error), locked) {
             (Fault::Locked, Locked::Await) if Instant::now() < until => limit = (limit / 2).max(1),
             (Fault::Locked | Fault::Duplicate, Locked::Await) => {
                 locked = Locked::Pass;
-                limit = caution.limit(stride.limit);
+                limit = caution.limit(size.limit);
             }
-            // Whoever was tried alone was counted; so it is the statement that fails, whatever it is about.
+            // The object that was tried alone was counted; so it is the statement that fails, whatever the object.
             _ if refusal(error, locked).is_none() || caution.is_alone() => return outcome,
             _ => {
                 caution.chunk_refused(limit);
-                limit = caution.limit(stride.limit);
-                slice_queries::renew(connection, claim, stride.lease)?;
+                limit = caution.limit(size.limit);
+                slice_queries::renew(connection, claim, size.lease)?;
             }
         }
     }
 }
 
-/// Why an object is counted as failed at which a chunk failed so; none if it is no fault of any object's.
+/// Why an object is counted as failed at which a chunk failed so; none if it is not a fault of any object's.
 fn refusal(error: &diesel::result::Error, locked: Locked) -> Option<Reason> {
     match fault(error) {
-        // A lock that is no row's: where those are locked they were passed.
+        // A lock that is not a row's: where those are locked they were passed.
         Fault::Locked if locked == Locked::Pass => Some(Reason::Locked),
         _ => is_refusal(error).then_some(Reason::Refused),
     }
@@ -87,21 +94,21 @@ fn refusal(error: &diesel::result::Error, locked: Locked) -> Option<Reason> {
 fn attempt(
     connection: &mut PgConnection,
     work: &dyn TaskWork,
-    claim: &Claimed,
-    stride: Stride,
+    claim: &ClaimedSlice,
+    size: StepSize,
     locked: Locked,
     caution: &mut Caution,
 ) -> Step<Progress> {
-    let held = slice_queries::hold(connection, claim, stride.lease, stride.lock_wait, stride.time)?;
+    let held = slice_queries::hold(connection, claim, size.lease, size.lock_wait, size.time)?;
     if !held.state.is_at_work() {
         return Ok(Progress::Halt);
     }
-    if held.max_objects_per_second.is_some() && !stride.reserved {
+    if held.max_objects_per_second.is_some() && !size.reserved {
         return Ok(Progress::Limited);
     }
-    let limit = held.max_objects_per_second.map_or(stride.limit, |most| stride.limit.min(most.into()));
+    let limit = held.max_objects_per_second.map_or(size.limit, |most| size.limit.min(most.into()));
     let until = held.until.as_deref().unwrap_or(ID_END);
-    let (cursor, reach, lease) = (&held.cursor, stride.reach, stride.lease);
+    let (cursor, reach, lease) = (&held.cursor, size.reach, size.lease);
     let span = Span { cursor, until, limit, reach, lease, locked, only: None, refused: None };
     let mut after = *caution;
     let moved = if after.is_alone() { one(connection, work, claim, &span, &mut after)? } else { work.chunk(connection, claim, &span)? };
@@ -112,14 +119,14 @@ fn attempt(
         control_queries::complete(connection, &claim.realm, claim.task_id)?;
     }
     if after == *caution {
-        after.moved(moved.met, stride.full);
+        after.moved(moved.met, size.full);
     }
     *caution = after;
     Ok(Progress::Moved(moved))
 }
 
-/// Takes up the next object alone; one that the database refuses to have changed is counted as failed, and the log tells of it.
-fn one(connection: &mut PgConnection, work: &dyn TaskWork, claim: &Claimed, span: &Span<'_>, caution: &mut Caution) -> Step<Moved> {
+/// Takes up the next object alone; one that the database refuses to change is counted as failed, and logged.
+fn one(connection: &mut PgConnection, work: &dyn TaskWork, claim: &ClaimedSlice, span: &Span<'_>, caution: &mut Caution) -> Step<Moved> {
     let next = work.next(connection, claim, span)?;
     let span = Span { limit: 1, only: next.as_deref(), ..*span };
     let outcome = connection.transaction(|connection| work.chunk(connection, claim, &span));

@@ -9,32 +9,32 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Ti
 use uuid::Uuid;
 
 use crate::db::{self, Realm, Work, statement};
-use crate::task::model::{Kind, Mode};
+use crate::task::model::{DeleteMode, TaskKind};
 use crate::task::state::TaskState;
-use crate::task::work::{Claimed, Works};
+use crate::task::work::{ClaimedSlice, Works};
 
-/// Claims a slice that is open and due, also one whose worker was lost, of a kind that this version knows. The realm with the fewest slices at work comes first, and of these the one
-/// that was served least lately; so it is with the tasks of a realm.
-pub fn claim(connection: &mut PgConnection, works: Works, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
+/// Claims a slice that is open and ready, also one whose worker was lost, of a kind that this version knows. The realm with the fewest
+/// slices at work comes first, and of these the one that was served least recently; so it is with the tasks of a realm.
+pub fn claim(connection: &mut PgConnection, works: Works, owner: &str, lease: Duration) -> Work<Option<ClaimedSlice>> {
     let (startable, kinds, parts) = (TaskState::startable(), works.kinds(), works.parts());
     let claim = Claim { owner, lease: lease.as_secs_f64(), startable, kinds, parts };
-    Ok(claim.get_result::<ClaimedRow>(connection).optional()?.map(Claimed::from))
+    Ok(claim.get_result::<ClaimedRow>(connection).optional()?.map(ClaimedSlice::from))
 }
 
 type ClaimedRow = (
     (i32, String, db::Mode),
     (Uuid, i32, i64, i32, Option<String>),
-    (Kind, Option<Mode>, bool, bool, (DateTime<Utc>, Option<i64>), bool),
+    (TaskKind, Option<DeleteMode>, bool, bool, (DateTime<Utc>, Option<i64>), bool),
     (Option<String>, Option<String>, bool, bool),
 );
 
-impl From<ClaimedRow> for Claimed {
-    fn from((realm, slice, task, selection): ClaimedRow) -> Claimed {
+impl From<ClaimedRow> for ClaimedSlice {
+    fn from((realm, slice, task, selection): ClaimedRow) -> ClaimedSlice {
         let (task_id, slice, token, attempts, part) = slice;
         let (kind, mode, fix, planned, (asked_at, ordinal), limited) = task;
         let (filter, entity_type, listed, check_attributes) = selection;
         let realm = Realm::from_row(realm.0, realm.1, realm.2);
-        Claimed {
+        ClaimedSlice {
             realm,
             task_id,
             slice,
@@ -86,7 +86,7 @@ statement! {
         WHERE b.status = ANY({startable}) AND NOT s.done AND s.due_at <= now()
           -- What a later version has brought is left to its workers.
           AND b.kind = ANY({kinds}) AND (s.part IS NULL OR s.part = ANY({parts}))
-        -- By tokens and numbers, which tell who came first whatever the clock did.
+        -- By tokens and numbers, which show which came first whatever the clock did.
         ORDER BY w.in_realm, t.served NULLS FIRST, w.in_task, b.served NULLS FIRST, b.ordinal NULLS FIRST, b.created_at, s.slice
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
@@ -115,7 +115,7 @@ statement! {
         ON CONFLICT (realm_id) DO UPDATE
         SET served_at = greatest(n.served_at, excluded.served_at), served = greatest(n.served, excluded.served)
      ),
-     told AS (
+     recorded AS (
         -- Only if it was not at work before.
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
         SELECT t.realm_id, CASE WHEN t.started_at = now() THEN 'bulk_delete.started' ELSE 'bulk_delete.continued' END,
@@ -130,9 +130,9 @@ statement! {
      JOIN realm r ON r.id = l.realm_id"
 }
 
-/// Whether a slice is due that has more of a claim to this worker than the one it has: of a realm with fewer slices at work, or of another task
-/// of the realm with fewer.
-pub fn others_wait(connection: &mut PgConnection, works: Works, claim: &Claimed) -> Work<bool> {
+/// Returns whether a slice is ready that comes before the one that this worker has: of a realm with fewer slices at work, or of another
+/// task of the realm with fewer.
+pub fn others_wait(connection: &mut PgConnection, works: Works, claim: &ClaimedSlice) -> Work<bool> {
     let (startable, kinds, parts) = (TaskState::startable(), works.kinds(), works.parts());
     let statement = OthersWait { realm: claim.realm.id(), task: claim.task_id, startable, kinds, parts };
     let (wait,): (bool,) = statement.get_result(connection)?;
@@ -140,7 +140,7 @@ pub fn others_wait(connection: &mut PgConnection, works: Works, claim: &Claimed)
 }
 
 statement! {
-    /// Whether others have more of a claim to the worker of a slice of this task.
+    /// True if others have more of a claim to the worker of a slice of this task.
     pub struct OthersWait {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -169,25 +169,25 @@ statement! {
      )"
 }
 
-/// Which slices of other tasks count as due.
+/// Which slices of other tasks count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum ReadySlices {
     /// All.
     Any,
     /// Those of tasks that may go only so fast. They take up little and are late soon.
     Limited,
 }
 
-/// Whether a slice of another task, of any realm, could be taken up.
-pub fn is_any_due(connection: &mut PgConnection, realm: &Realm, task: Uuid, due: Due) -> Work<bool> {
-    let statement = OthersDue { realm: realm.id(), task, any: due == Due::Any, startable: TaskState::startable() };
+/// Returns whether a slice of another task, of any realm, could be taken up.
+pub fn is_any_ready(connection: &mut PgConnection, realm: &Realm, task: Uuid, ready: ReadySlices) -> Work<bool> {
+    let statement = OthersReady { realm: realm.id(), task, any: ready == ReadySlices::Any, startable: TaskState::startable() };
     let (is_any,): (bool,) = statement.get_result(connection)?;
     Ok(is_any)
 }
 
 statement! {
-    /// Whether others wait for a worker.
-    pub struct OthersDue {
+    /// True if others wait for a worker.
+    pub struct OthersReady {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
         any: bool as Bool,

@@ -13,23 +13,23 @@ use crate::events::{Admission, WakeUp, Watching};
 use crate::task::model::Task;
 use crate::task::queries;
 
-/// How often a task is told of while its status stays.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-/// How soon it is looked at again, however much happens in the realm.
+/// How often a task is reported while its status stays.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How soon it is read again, however much happens in the realm.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
 struct Watch {
     db: Db,
     admission: Admission,
     wake_up: WakeUp,
-    /// What was told last, and when.
-    told: Task,
-    told_at: Instant,
+    /// The last message, and when it was sent.
+    reported: Task,
+    reported_at: Instant,
 }
 
-/// Tells of a task as it is, and whenever it has moved, until it is over.
+/// Sends a task as it is, and whenever it has moved, until it has ended.
 pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Task) -> BoxStream<'static, Result<Task, Status>> {
-    let watch = Watch { db: on.db.clone(), admission: on.admission(caller), wake_up, told: first.clone(), told_at: Instant::now() };
+    let watch = Watch { db: on.db.clone(), admission: on.admission(caller), wake_up, reported: first.clone(), reported_at: Instant::now() };
     let rest = stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
@@ -42,24 +42,24 @@ pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Task) -> Box
 }
 
 impl Watch {
-    /// What is told next; none behind the end.
+    /// The next message; none after the end.
     async fn next(&mut self) -> Result<Option<Task>> {
-        let mut looked_at = self.told_at;
-        while !self.told.state.is_ended() {
+        let mut looked_at = self.reported_at;
+        while !self.reported.state.is_ended() {
             let wake_up = &mut self.wake_up;
             let news = async move {
                 // Not at once after the last look.
                 sleep_until(looked_at + LOOK_AFTER).await;
                 wake_up.wait().await;
             };
-            self.admission.wait(news, looked_at + TELL_EVERY).await?;
+            self.admission.wait(news, looked_at + REPORT_EVERY).await?;
             looked_at = Instant::now();
-            let (realm, id) = (self.admission.caller().realm.clone(), self.told.id);
+            let (realm, id) = (self.admission.caller().realm.clone(), self.reported.id);
             let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
             let Some(now) = found else { return Ok(None) };
-            let is_due = self.told_at.elapsed() >= TELL_EVERY;
-            if now.state != self.told.state || (is_due && has_moved(&self.told, &now)) {
-                (self.told, self.told_at) = (now.clone(), looked_at);
+            let is_due = self.reported_at.elapsed() >= REPORT_EVERY;
+            if now.state != self.reported.state || (is_due && has_moved(&self.reported, &now)) {
+                (self.reported, self.reported_at) = (now.clone(), looked_at);
                 return Ok(Some(now));
             }
         }
@@ -67,11 +67,11 @@ impl Watch {
     }
 }
 
-/// Whether there is anything to tell but the passing of time.
-fn has_moved(told: &Task, now: &Task) -> bool {
+/// Returns whether there is anything to report but the passing of time.
+fn has_moved(reported: &Task, now: &Task) -> bool {
     let account = |task: &Task| {
         let counts = [task.matched, task.processed, task.failed, task.excluded, task.skipped, task.unpublished];
         (counts, task.selected, task.max_objects_per_second, task.instances.len())
     };
-    account(told) != account(now)
+    account(reported) != account(now)
 }

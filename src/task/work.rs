@@ -1,5 +1,5 @@
-//! What the tasks of one kind do, as whoever does it hands it in: what it gets, and what it returns. All the rest is the same for every kind:
-//! leases, slices, pace, turns, pausing and stopping, progress.
+//! The interface between the engine and a kind of work: its input and its results. The engine does the rest, which is the same for every
+//! kind: leases, slices, pace, turns, pausing and stopping, progress.
 
 use std::iter;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::db::{Fail, Realm, Work};
 use crate::error::{Error, Result};
-use crate::task::model::{Kind, Mode, Reason};
+use crate::task::model::{DeleteMode, Reason, TaskKind};
 use crate::task::planning::Planning;
 
 /// Sorts behind every id: ids are of ASCII up to `~`.
@@ -19,18 +19,18 @@ pub const ID_END: &str = "\u{7f}";
 
 /// A kind of work that this version has workers for.
 #[derive(Clone, Copy, Debug)]
-pub struct KindOfWork {
+pub struct WorkKind {
     /// The kind of its tasks.
-    pub kind: Kind,
-    /// What its slices may walk, where their keys are not those of entities.
+    pub kind: TaskKind,
+    /// The part of the task that its slices walk, if their keys are not those of entities.
     pub parts: &'static [&'static str],
-    /// What is done for a slice of it.
-    pub of: fn(&Claimed) -> Result<Arc<dyn TaskWork>>,
+    /// The work on one slice.
+    pub of: fn(&ClaimedSlice) -> Result<Arc<dyn TaskWork>>,
 }
 
 /// Every kind of work that this version has workers for. Tasks of others are left to the workers of a later one.
 #[derive(Clone, Copy, Debug)]
-pub struct Works(pub &'static [KindOfWork]);
+pub struct Works(pub &'static [WorkKind]);
 
 impl Works {
     /// Their kinds.
@@ -43,8 +43,8 @@ impl Works {
         self.0.iter().flat_map(|work| work.parts).copied().collect()
     }
 
-    /// What is done for a slice, whose kind and part are known.
-    pub fn of(self, claim: &Claimed) -> Result<Arc<dyn TaskWork>> {
+    /// The work on a slice, with its kind and part.
+    pub fn of(self, claim: &ClaimedSlice) -> Result<Arc<dyn TaskWork>> {
         let work = self.0.iter().find(|work| work.kind == claim.kind);
         work.map_or_else(|| Err(Error::internal(format!("this version has no worker for `{}`", claim.kind))), |work| (work.of)(claim))
     }
@@ -68,25 +68,25 @@ impl<F: Into<Fail>> From<F> for Undone {
 /// The result of a step of work on a slice.
 pub type Step<T> = std::result::Result<T, Undone>;
 
-/// What is done for a task of one kind. A worker makes one for each slice that it takes up.
+/// The work of one kind of task. A worker makes one for each slice that it takes up.
 pub trait TaskWork: Send + Sync {
     /// Finds out how much there is to do, and cuts it into slices. Called in a transaction, which holds the task's first slice, before anything
     /// else is done. Where a statement of it runs out of time the task is planned in steps.
-    fn plan(&self, connection: &mut PgConnection, claim: &Claimed) -> Work<Plan>;
+    fn plan(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<Plan>;
 
     /// Where planning in steps begins.
-    fn planning(&self, claim: &Claimed) -> Planning;
+    fn planning(&self, claim: &ClaimedSlice) -> Planning;
 
     /// Does the next step of planning, in a transaction of its own that is like that of [`TaskWork::plan`]; none if there is more to come.
-    fn plan_on(&self, connection: &mut PgConnection, claim: &Claimed, planning: &mut Planning) -> Work<Option<Plan>>;
+    fn plan_on(&self, connection: &mut PgConnection, claim: &ClaimedSlice, planning: &mut Planning) -> Work<Option<Plan>>;
 
-    /// Does the next chunk, moves the slice's cursor behind it and counts what it met. Called in a transaction, which holds the slice and has
-    /// made sure of its lease. Whatever cannot be done in one statement moves the slice by [`super::slice_queries::advance`].
-    fn chunk(&self, connection: &mut PgConnection, claim: &Claimed, span: &Span<'_>) -> Step<Moved>;
+    /// Does the next chunk, moves the slice's cursor past it and counts the objects it read. Called in a transaction that has locked the
+    /// slice and checked its lease. Work that needs several statements moves the slice by [`super::slice_queries::advance`].
+    fn chunk(&self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Step<Moved>;
 
-    /// The key of the object that the next chunk would take up first, whether or not it can be done; none where there is none, or where this
-    /// kind of work cannot tell.
-    fn next(&self, _connection: &mut PgConnection, _claim: &Claimed, _span: &Span<'_>) -> Work<Option<String>> {
+    /// The key of the object that the next chunk would take up first, whether or not it can be done; none where there is none, or where
+    /// this kind of work cannot find it.
+    fn next(&self, _connection: &mut PgConnection, _claim: &ClaimedSlice, _span: &Span<'_>) -> Work<Option<String>> {
         Ok(None)
     }
 
@@ -96,8 +96,8 @@ pub trait TaskWork: Send + Sync {
 
 /// A slice that this worker has the lease of, and its task.
 #[derive(Clone, Debug)]
-pub struct Claimed {
-    /// Whose world.
+pub struct ClaimedSlice {
+    /// The realm.
     pub realm: Realm,
     /// The task.
     pub task_id: Uuid,
@@ -107,29 +107,29 @@ pub struct Claimed {
     pub token: i64,
     /// How often it was tried since it last moved.
     pub attempts: i32,
-    /// What of the task it walks, where its keys are not those of entities.
+    /// The part of the task that it walks, if its keys are not those of entities.
     pub part: Option<String>,
-    /// What the task does.
-    pub kind: Kind,
+    /// The kind of the task.
+    pub kind: TaskKind,
     /// How thoroughly to delete, where it deletes.
-    pub mode: Option<Mode>,
-    /// Whether to mend what a check finds.
+    pub mode: Option<DeleteMode>,
+    /// True if to repair what a check finds.
     pub fix: bool,
     /// The task's filter.
     pub filter: Option<String>,
     /// The task's type.
     pub entity_type: Option<String>,
-    /// Whether the task has a list instead.
+    /// True if the task has a list instead.
     pub listed: bool,
-    /// Whether it is to be found out before anything is deleted if every attribute of the filter is there.
+    /// True if it is to be found out before anything is deleted if every attribute of the filter is there.
     pub check_attributes: bool,
-    /// Whether the task was planned.
+    /// True if the task was planned.
     pub planned: bool,
     /// When the task was asked for.
     pub asked_at: DateTime<Utc>,
-    /// Its number in the order of entities and tasks, if it has one: what has a higher one is not meant.
+    /// Its number in the order of entities and tasks, if it has one: entities with a higher one are not meant.
     pub ordinal: Option<i64>,
-    /// Whether the task may go only so fast.
+    /// True if the task may go only so fast.
     pub limited: bool,
 }
 
@@ -145,7 +145,7 @@ pub struct Plan {
 /// The keys of a slice: behind `after`, up to and with `until`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Range {
-    /// What of the task it is, where its keys are not those of entities.
+    /// The part of the task that it is, if its keys are not those of entities.
     pub part: Option<String>,
     /// The key before the first; the empty one is before all.
     pub after: String,
@@ -167,38 +167,38 @@ impl Range {
 /// Where a chunk begins and how far it may go.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
-    /// It begins behind this key.
+    /// It begins after this key.
     pub cursor: &'a str,
     /// It goes no further than this key.
     pub until: &'a str,
     /// It takes up at most so many objects.
     pub limit: i64,
-    /// It looks at about so many, where it looks at more than it takes up; at as many as it takes if there is no number.
+    /// It reads about so many, if it reads more than it takes up; as many as it takes up if there is no number.
     pub reach: Option<i64>,
-    /// For how long the slice is to be held from now on.
+    /// For how long the slice is to be leased from now on.
     pub lease: Duration,
-    /// What to do about rows that others have locked.
+    /// How to treat rows that others have locked.
     pub locked: Locked,
     /// The one object that it takes up, if that is not for it to find out.
     pub only: Option<&'a str>,
-    /// Why nothing can be done to what it takes up, if that was tried: it is counted as failed for this reason.
+    /// Why nothing can be done to its objects, if that was tried: they are counted as failed for this reason.
     pub refused: Option<Reason>,
 }
 
-/// What a chunk came to.
+/// The result of a chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// How many objects it met.
+    /// How many objects it read.
     pub met: i64,
     /// How many of them were processed.
     pub processed: i64,
-    /// Whether the slice is done.
+    /// True if the slice is done.
     pub done: bool,
-    /// Whether it ended because it had looked at as many as it may.
+    /// True if it ended because it had read as many as it may.
     pub reached: bool,
 }
 
-/// What to do about entities that others have locked.
+/// How to treat entities that others have locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locked {
     /// Wait until they are free, which fails when it takes too long.

@@ -1,4 +1,4 @@
-//! The log where nobody collects traces: a layer that is the only one needs no account of which spans are whose.
+//! The log of a process without trace collection: a layer that is the only one need not keep account of spans.
 
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
@@ -6,8 +6,8 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, Filter};
 
-/// A layer with a filter, where there is no other layer. `tracing_subscriber`'s own pairs of both can stand beside others, and pay for that each time
-/// that a span is entered or left.
+/// A layer with a filter, for use without other layers. `tracing_subscriber`'s own pairs of both can be combined with others, and pay for
+/// that each time that a span is entered or left.
 pub(super) struct Alone<F, L> {
     filter: F,
     layer: L,

@@ -26,7 +26,7 @@ pub enum LogFormat {
 /// The span fields that every line written within the span carries.
 const CARRIED: &[&str] = &["request_id", "trace_id", "key_id", "principal_id", "org", "mode", "job_id"];
 
-/// Whether a span has any of them.
+/// Returns whether a span has any of them.
 pub(super) fn has_carried(fields: &FieldSet) -> bool {
     CARRIED.iter().any(|name| fields.field(name).is_some())
 }
@@ -72,7 +72,7 @@ where
             LogFormat::Text => line.into_text(),
         };
         text.push('\n');
-        // There is nowhere left to tell of a log that cannot be written.
+        // There is nowhere left to report a log that cannot be written.
         let _ = self.writer.make_writer_for(event.metadata()).write_all(text.as_bytes());
     }
 }

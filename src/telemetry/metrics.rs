@@ -16,7 +16,7 @@ const CALL_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 
 /// Buckets for what a call is made of: statements and waits.
 const STEP_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0];
 
-/// Made at first use, from the provider that [`super::init`] installs; before that, what is measured goes nowhere.
+/// Made at first use, from the provider that [`super::init`] installs; before that, measurements go nowhere.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new(&global::meter(NAME)));
 
 struct Metrics {
@@ -36,6 +36,7 @@ struct Metrics {
     clock_ahead: Gauge<f64>,
     readiness: Gauge<u64>,
     body_memory: UpDownCounter<i64>,
+    response_memory: UpDownCounter<i64>,
 }
 
 impl Metrics {
@@ -48,7 +49,7 @@ impl Metrics {
         };
         Metrics {
             rpc_call: seconds("rpc.server.call.duration", "Duration of gRPC calls, to the last byte of the answer", CALL_SECONDS),
-            http_request: seconds("http.server.request.duration", "Duration of HTTP requests at the REST door", CALL_SECONDS),
+            http_request: seconds("http.server.request.duration", "Duration of HTTP requests at the REST listener", CALL_SECONDS),
             pool_wait: seconds("db.client.connection.wait_time", "Time to get a database connection from the pool", STEP_SECONDS),
             statement: seconds("db.client.operation.duration", "Duration of SQL statements", STEP_SECONDS),
             jobs_claimed: count("offboard.jobs.claimed", "{job}", "Jobs that this replica took on"),
@@ -56,13 +57,18 @@ impl Metrics {
             leases_lost: count("offboard.jobs.leases_lost", "{lease}", "Jobs that another replica took over from this one"),
             entities_deleted: count("offboard.entities.deleted", "{entity}", "Entities deleted, by mode"),
             chunk_duration: seconds("offboard.chunk.duration", "Duration of one chunk of a job, with its commit", STEP_SECONDS),
-            chunk_objects: count("offboard.chunk.objects", "{object}", "Objects that chunks of jobs went through"),
+            chunk_objects: count("offboard.chunk.objects", "{object}", "Objects that chunks of jobs processed"),
             events_published: count("offboard.publisher.events", "{event}", "Events that were published and acknowledged, by publisher"),
             publish_failures: count("offboard.publisher.failures", "{attempt}", "Attempts to publish that failed, by publisher and error"),
             body_memory: meter
                 .i64_up_down_counter("offboard.body.memory")
                 .with_unit("By")
-                .with_description("Memory that bodies hold while they are received and decoded")
+                .with_description("Memory of bodies while they are received and decoded")
+                .build(),
+            response_memory: meter
+                .i64_up_down_counter("offboard.response.memory")
+                .with_unit("By")
+                .with_description("Memory that responses take from when they are built until they are written")
                 .build(),
             limits_reached: count("offboard.limit.reached", "{time}", "How often a limit of `docs/limits.md` was reached, by its name"),
             readiness: meter
@@ -89,8 +95,8 @@ pub fn rpc_call(method: &str, status: &'static str, duration: Duration) {
     METRICS.rpc_call.record(duration.as_secs_f64(), &attributes);
 }
 
-/// A request at the REST door has ended. `route` is the template, such as `/v1/entities/{id}`, never the path itself, and empty when no route
-/// matched.
+/// A request at the REST listener has ended. `route` is the template, such as `/v1/entities/{id}`, never the path itself, and empty when no
+/// route matched.
 pub fn http_request(method: &http::Method, route: &str, status: u16, duration: Duration) {
     // A caller may invent methods, and each would become a time series of its own.
     let method = match method.as_str() {
@@ -117,7 +123,7 @@ pub async fn waiting_for_pool<F: Future>(acquire: F) -> F::Output {
     acquired
 }
 
-/// A statement has ended. `operation` is its first keyword; `error` says in a word what was wrong.
+/// A statement has ended. `operation` is its first keyword; `error` is its error in a word.
 pub fn statement(operation: &str, error: Option<&str>, duration: Duration) {
     let mut attributes = vec![KeyValue::new("db.system.name", "postgresql"), KeyValue::new("db.operation.name", operation.to_owned())];
     if let Some(error) = error {
@@ -126,7 +132,7 @@ pub fn statement(operation: &str, error: Option<&str>, duration: Duration) {
     METRICS.statement.record(duration.as_secs_f64(), &attributes);
 }
 
-/// What the connections of a pool are doing.
+/// The connections of a pool, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolState {
     /// Connections in use.
@@ -243,7 +249,7 @@ pub fn limit_reached(name: &'static str) {
     METRICS.limits_reached.add(1, &[KeyValue::new("offboard.limit.name", name)]);
 }
 
-/// The replica is ready, or is not for this reason; `before` is what was so until now, if that was another.
+/// The replica is ready, or is not for this reason; `before` is the reason until now, if that was another.
 pub fn readiness(reason: &'static str, before: Option<&'static str>) {
     let attribute = |reason: &'static str| [KeyValue::new("offboard.readiness.reason", reason)];
     METRICS.readiness.record(1, &attribute(reason));
@@ -260,4 +266,9 @@ pub fn clock_ahead(seconds: f64) {
 /// Bodies hold so many bytes more, or fewer.
 pub fn body_memory(bytes: i64) {
     METRICS.body_memory.add(bytes, &[]);
+}
+
+/// Responses take so many bytes more, or fewer.
+pub fn response_memory(bytes: i64) {
+    METRICS.response_memory.add(bytes, &[]);
 }

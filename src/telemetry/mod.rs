@@ -1,23 +1,25 @@
 //! Traces, metrics and logs, and the W3C trace context in and out.
 //!
 //! Spans and events are made with the `tracing` macros anywhere in the crate; metrics with the free functions of this module, so that no other
-//! room needs an OpenTelemetry type. [`init`] decides where all of it goes: log lines to standard error, spans and metrics to an OTLP collector
+//! room needs an OpenTelemetry type. [`init`] decides where all of it goes: log lines to standard error by a thread of their own, spans and metrics to an OTLP collector
 //! if there is one, metrics to [`Telemetry::prometheus_text`] always. Without a collector there are no spans of OpenTelemetry; a line of the log then has
 //! the trace id that its caller sent.
 //!
-//! Nothing here ever sees a secret: headers are read for the trace context alone, and a statement is told by its verb and its table, without
-//! its text and values.
+//! Nothing here ever sees a secret: headers are read for the trace context alone, and a statement is reported by its verb and its table,
+//! without its text and values.
 
 mod alone;
 mod logs;
 mod metrics;
 mod propagation;
+mod queue;
 mod seldom;
 mod statement;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::io;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TracerProvider;
@@ -36,13 +38,16 @@ use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::error::panic_text;
+
 pub use logs::LogFormat;
 pub use metrics::{
     PoolState, PublisherLag, body_memory, chunk, clock_ahead, entities_deleted, events_published, http_request, job_claimed, job_finished,
-    lease_lost, limit_reached, observe_pool, observe_publisher, pool_wait, publish_failed, readiness, rpc_call, statement,
+    lease_lost, limit_reached, observe_pool, observe_publisher, pool_wait, publish_failed, readiness, response_memory, rpc_call, statement,
     waiting_for_pool,
 };
-pub use propagation::{continue_trace, inject};
+pub use propagation::continue_trace;
+pub use queue::LOG_QUEUE_BYTES;
 pub use seldom::Seldom;
 pub use statement::StatementTracer;
 
@@ -51,10 +56,10 @@ const NAME: &str = "offboard";
 
 /// How long one export to the collector, and the last flush, may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What the last flush has where no time is left.
+/// The time of the last flush if no time is left.
 const LEAST_FLUSH: Duration = Duration::from_millis(100);
 
-/// What telemetry is to do.
+/// The settings of telemetry.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which log lines are written, in the syntax of `tracing_subscriber`'s `EnvFilter`: `info`, `info,offboard::jobs=debug`, ...
@@ -64,7 +69,7 @@ pub struct Options {
     pub log_format: LogFormat,
     /// Where to send spans and metrics by OTLP over gRPC, such as `http://localhost:4317`. `None`: nowhere.
     pub otlp_endpoint: Option<String>,
-    /// Tells this replica from the others; becomes `service.instance.id`.
+    /// Distinguishes this replica from the others; becomes `service.instance.id`.
     pub service_instance: String,
 }
 
@@ -76,20 +81,23 @@ pub enum InitError {
     Filter {
         /// As it was given.
         filter: String,
-        /// What is wrong with it.
+        /// The faults of it.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// The OTLP exporter cannot be made, for instance because the endpoint is no address.
+    /// The OTLP exporter cannot be made, for instance because the endpoint is not an address.
     #[error("spans and metrics cannot be exported to `{endpoint}`")]
     Exporter {
         /// As it was given.
         endpoint: String,
-        /// What is wrong with it.
+        /// The faults of it.
         source: opentelemetry_otlp::ExporterBuildError,
     },
     /// The Prometheus exporter cannot be made.
     #[error("metrics cannot be exported as Prometheus text")]
     Prometheus(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// There is no thread for the log.
+    #[error("the log cannot be written")]
+    Log(#[from] io::Error),
     /// Telemetry was started before in this process.
     #[error("telemetry is started already")]
     Subscriber(#[from] tracing_subscriber::util::TryInitError),
@@ -104,13 +112,43 @@ pub struct Telemetry {
     registry: prometheus::Registry,
 }
 
+/// The queue of the process's log, once there is one.
+static LOG: OnceLock<queue::Queue> = OnceLock::new();
+
+/// How long a panic waits for its line to be written: it may be the end of the process.
+const LAST_LINE: Duration = Duration::from_millis(100);
+
+/// Waits until the log is written so far, for no longer than this. Returns whether it is.
+pub fn flush_log(time: Duration) -> bool {
+    LOG.get().is_none_or(|log| log.flush(time))
+}
+
+/// Writes a line for the person at the terminal to standard error, behind what was logged. Where nobody reads, that is waited for no longer than this.
+pub fn note(line: &str, time: Duration) {
+    use io::Write;
+    match LOG.get() {
+        Some(log) => {
+            log.push(format!("{line}\n").as_bytes());
+            log.flush(time);
+        }
+        // There is nowhere to tell of a standard error that cannot be written to.
+        None => drop(writeln!(io::stderr().lock(), "{line}")),
+    }
+}
+
 /// Starts telemetry for the whole process: once, before anything else is logged, and inside a Tokio runtime, in which the exporter's
 /// connection lives.
 pub fn init(options: &Options) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::new(options)?;
-    let subscriber = subscriber(options, telemetry.traces.as_ref(), io::stderr)?;
+    let log = match LOG.get() {
+        Some(log) => log.clone(),
+        None => queue::Queue::start()?,
+    };
+    let subscriber = subscriber(options, telemetry.traces.as_ref(), log.clone())?;
     // First, since it alone can fail, and a failure must leave what runs as it is.
     subscriber.try_init()?;
+    // It is set once: the subscriber is.
+    let _ = LOG.set(log);
     if let Some(traces) = &telemetry.traces {
         global::set_tracer_provider(traces.clone());
     }
@@ -159,8 +197,8 @@ impl Telemetry {
         move || prometheus_text(&registry)
     }
 
-    /// Sends what was not sent yet and ends the exporters; gives up at an instant, and after a few seconds in any case, since a collector that is
-    /// away must not hold up the end of the process.
+    /// Sends the rest and ends the exporters; gives up at an instant, and after a few seconds in any case, since an unreachable collector
+    /// must not delay the end of the process.
     pub async fn shutdown(self, ends: Instant) {
         let time = ends.saturating_duration_since(Instant::now()).clamp(LEAST_FLUSH, EXPORT_TIMEOUT);
         let (traces, meters) = (self.traces, self.meters);
@@ -200,11 +238,11 @@ where
     Ok(Registry::default().with(traces).with(log.with_filter(log_filter(options)?)).into())
 }
 
-/// What reaches the log.
+/// The lines that reach the log.
 fn log_filter<S: Subscriber>(options: &Options) -> Result<impl Filter<S> + Send + Sync + 'static, InitError> {
     let failed = |source| InitError::Filter { filter: options.log_filter.clone(), source };
     let filter = EnvFilter::builder().parse(&options.log_filter).map_err(failed)?;
-    // What names no span is told by the cheaper of the two: it need not know which spans one is in.
+    // A filter without spans uses the cheaper of the two: it need not know the present spans.
     let plain = options.log_filter.parse::<Targets>().ok().filter(|_| !options.log_filter.trim().is_empty());
     let events: Box<dyn Filter<S> + Send + Sync> = match plain {
         Some(plain) if !options.log_filter.contains(['[', '{']) => Box::new(plain),
@@ -212,9 +250,9 @@ fn log_filter<S: Subscriber>(options: &Options) -> Result<impl Filter<S> + Send 
     };
     let is_event = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
     let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(NAME) && logs::has_carried(metadata.fields()));
-    // At `trace` the client of NATS logs what it says to the server, and that begins with its password.
+    // At `trace` the NATS client logs what it sends to the server, and that begins with its password.
     let silent = filter_fn(|metadata| !(metadata.target().starts_with("async_nats") && *metadata.level() == Level::TRACE));
-    // OpenTelemetry tells at `info` that it was started, which is nothing to know, least of all before a refusal to start.
+    // OpenTelemetry reports at `info` that it was started, which is nothing to know, least of all before a refusal to start.
     let quiet = !options.log_filter.contains("opentelemetry");
     let quiet = filter_fn(move |metadata| !(quiet && metadata.target().starts_with("opentelemetry") && *metadata.level() > Level::WARN));
     Ok(is_event.and(events).and(silent).and(quiet).or(spans.with_max_level_hint(LevelFilter::TRACE)))
@@ -223,11 +261,9 @@ fn log_filter<S: Subscriber>(options: &Options) -> Result<impl Filter<S> + Send 
 /// Makes a panic a line of the log, with the ids of the request that it happened in, instead of loose text on standard error.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let payload = panic.payload();
-        let message =
-            payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(panic = message, location, "panicked");
+        tracing::error!(panic = panic_text(panic.payload()), location, "panicked");
+        flush_log(LAST_LINE);
     }));
 }
 
@@ -242,14 +278,14 @@ mod tests {
     #[test]
     fn a_log_filter_that_cannot_be_read_is_named() {
         let options = Options { log_filter: "offboard=loud".into(), ..options() };
-        let error = subscriber(&options, None, io::sink).expect_err("`loud` is no level");
+        let error = subscriber(&options, None, io::sink).expect_err("`loud` is not a level");
         assert_eq!(error.to_string(), "the log filter `offboard=loud` cannot be read");
     }
 
     #[tokio::test]
     async fn an_endpoint_that_is_no_address_is_named() {
         let options = Options { otlp_endpoint: Some("not an address".into()), ..options() };
-        let error = Telemetry::new(&options).expect_err("that is no address");
+        let error = Telemetry::new(&options).expect_err("that is not an address");
         assert_eq!(error.to_string(), "spans and metrics cannot be exported to `not an address`");
     }
 

@@ -7,17 +7,17 @@ use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
 use tracing::Span;
 use tracing::field::Empty;
 
-/// How much of a statement is looked at; the first table of all but the strangest comes earlier.
+/// How much of a statement is read; the first table of all but the strangest comes earlier.
 const HEAD_BYTES: usize = 2048;
-/// How much of it where nobody collects spans, and the verb alone is told.
+/// How much of it where nobody collects spans, and the verb alone is reported.
 const VERB_BYTES: usize = 256;
-/// What diesel writes between the text of a query and its values.
+/// The text that diesel writes between a query and its values.
 const BEFORE_BINDS: &str = " -- binds: ";
 
 /// Makes a span of every statement that a connection runs, a child of the span that is current in the thread which runs it.
 ///
-/// The span tells the verb and the first table of a statement (`SELECT entities`) and what kind of error it met, but neither its text, which
-/// can be long, nor any value. For all connections of the process:
+/// The span has the verb and the first table of a statement (`SELECT entities`) and the kind of its error, but neither its text, which can
+/// be long, nor any value. For all connections of the process:
 ///
 /// ```
 /// # use offboard::telemetry::StatementTracer;
@@ -37,7 +37,8 @@ struct Running {
 
 impl Instrumentation for StatementTracer {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        // The other events are about connections, whose URLs hold passwords, and about transactions, whose statements come by themselves.
+        // The other events are about connections, whose URLs contain passwords, and about transactions, whose statements come by
+        // themselves.
         match event {
             InstrumentationEvent::StartQuery { query, .. } => self.start(query),
             InstrumentationEvent::FinishQuery { error, .. } => self.finish(error),
@@ -116,7 +117,7 @@ struct Summary {
 }
 
 impl Summary {
-    /// The first keyword, and the first name after `FROM`, `INTO`, `UPDATE` or `TABLE`. Nothing is looked at behind a quote, where values are.
+    /// The first keyword, and the first name after `FROM`, `INTO`, `UPDATE` or `TABLE`. Nothing after a quote is read, where values are.
     fn of(sql: &str) -> Self {
         let code: String = sql.lines().map(|line| line.split("--").next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
         let code = code.split('\'').next().unwrap_or_default();
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_is_told_by_its_verb_and_its_first_table() {
+    fn a_statement_is_reported_by_its_verb_and_its_first_table() {
         assert_eq!(summary("SELECT \"entities\".\"id\" FROM \"entities\" WHERE id = $1"), "SELECT entities");
         assert_eq!(summary("INSERT INTO offboard.events (id) VALUES ($1)"), "INSERT offboard.events");
         assert_eq!(summary("update jobs\nset x = 1"), "UPDATE jobs");
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_is_a_child_of_the_span_around_it_and_tells_its_error_without_the_message() {
+    fn a_statement_is_a_child_of_the_span_around_it_and_reports_its_error_without_the_message() {
         let capture = Capture::start("trace", LogFormat::Json);
         let mut tracer = StatementTracer::default();
         let sql = diesel::sql_query("DELETE FROM entities");

@@ -1,4 +1,4 @@
-//! What tests need to see spans and log lines.
+//! Captures spans and log lines for tests.
 
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -29,7 +29,7 @@ pub(crate) fn traceparent() -> HeaderMap {
 /// While there is but one dispatcher, `tracing` decides for all threads by the one that asks first, which may be that of a test without a log.
 static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Registry::default()));
 
-/// The log and the traces of this thread, for as long as it lives.
+/// The log and the traces of this thread, for as long as the capture exists.
 pub(crate) struct Capture {
     log: Buffer,
     spans: Recorder,

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A path of the crate, without `crate`.
 type Name = Vec<String>;
 
-/// What one file says.
+/// The parsed imports and names of one file.
 struct Source {
     /// The module that it is.
     module: Name,
-    /// What it imports: the name that it has here, the path, and whether it is handed on to others.
+    /// An import: the name that it has here, the path, and whether it is re-exported.
     uses: Vec<(String, Name, bool)>,
     /// The paths and names in its code, behind the `use` lines.
     paths: BTreeSet<Name>,
@@ -41,7 +41,7 @@ impl Imports {
 
     fn of(&self, source: &Source) -> BTreeSet<&str> {
         let said = |name: &str| source.paths.iter().any(|path| path[0] == name);
-        // What is only handed on is not used here.
+        // A name that is only re-exported is not used here.
         let imported = source.uses.iter().filter(|(name, _, hands_on)| !hands_on || said(name)).map(|(_, path, _)| path.clone());
         let written = source.paths.iter().filter(|path| path.len() > 1).map(|path| {
             let import = source.uses.iter().find(|(name, ..)| *name == path[0]);
@@ -170,7 +170,7 @@ fn tokens(text: &str) -> Vec<&str> {
                 let marks = raw.unwrap();
                 after(&format!("\"{}", "#".repeat(marks)), 2 + marks)
             }
-            // A character; what is none is a lifetime.
+            // A character; if it is not one, a lifetime.
             '\'' if rest.starts_with("'\\") => after("'", 3),
             '\'' if rest.chars().nth(2) == Some('\'') => 2 + rest.chars().nth(1).unwrap().len_utf8(),
             _ if is_word(rest) => rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len()),

@@ -325,6 +325,7 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_OTLP_ENDPOINT": "http://collector.monitoring:4317",
         "OFFBOARD_BULK_WORKERS": "2",
         "OFFBOARD_BODY_MEMORY_BYTES": "134217728",
+        "OFFBOARD_RESPONSE_MEMORY_BYTES": "67108864",
         "OFFBOARD_BULK_IDLE_WORKERS": "0",
         "OFFBOARD_BULK_CHUNK_TARGET": "0.05",
         "OFFBOARD_BULK_CHUNK_SIZE": "5000",

@@ -42,8 +42,8 @@ class Service:
     def __init__(self, database):
         self.database = database
         arguments = ["serve", "--database-url", database, "--migrate", "--log-format", "json", "--rate-limit", "1000000"]
-        for door in ("grpc", "http", "admin"):
-            arguments += [f"--{door}-addr", "127.0.0.1:0"]
+        for listener in ("grpc", "http", "admin"):
+            arguments += [f"--{listener}-addr", "127.0.0.1:0"]
         self.log = []
         ready = threading.Event()
         self.process = subprocess.Popen([BINARY, *arguments], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

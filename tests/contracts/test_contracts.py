@@ -50,8 +50,8 @@ def test_addresses_of_problems_lead_to_their_explanation(variables):
     address = json.loads(failed.body)["type"]
     page = send(f"curl {{base}}{address} -H 'Accept: text/html'", variables)
     assert page.status == 200 and page.headers["content-type"].startswith("text/html") and "Invalid credentials" in page.body
-    told = json.loads(send(f"curl {{base}}{address}", variables).body)
-    assert (told["code"], told["http_status"], told["grpc_status"]) == ("invalid_credentials", 401, "UNAUTHENTICATED")
+    reported = json.loads(send(f"curl {{base}}{address}", variables).body)
+    assert (reported["code"], reported["http_status"], reported["grpc_status"]) == ("invalid_credentials", 401, "UNAUTHENTICATED")
     listed = json.loads(send("curl {base}/errors", variables).body)["errors"]
     for error in listed:
         answer = subprocess.run(["curl", "--silent", "--fail", variables["base"] + error["type"]], capture_output=True, check=True)

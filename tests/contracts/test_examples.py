@@ -96,7 +96,7 @@ def test_an_example_that_is_not_so_is_noticed():
     assert same(due, so)
     for other in (so.replace("pending", "running"), so.replace("Z", "+00:00"), so.replace('"id"', '"entity"'), so[:-1], so + "x"):
         assert not same(due, other), other
-    assert not same('{"a":1}', '{"a":1,"b":2}'), "a member that is not told of"
+    assert not same('{"a":1}', '{"a":1,"b":2}'), "a member that is not named"
     assert same_json({"a": "0190…", "b": [1]}, {"a": "0190a1b2", "b": [1]})
     for other in ({"a": "0190", "b": [1], "c": 1}, {"a": "0190"}, {"a": "0190", "b": [2]}, {"a": 1, "b": [1]}):
         assert not same_json({"a": "0190…", "b": [1]}, other)
@@ -143,8 +143,8 @@ def invited(folder):
 
 
 def test_what_the_readme_says_to_paste_prints_what_it_shows(short_folder):
-    with invited(short_folder) as told:
-        find = lambda what: re.search(what, told)[1]  # noqa: E731
+    with invited(short_folder) as reported:
+        find = lambda what: re.search(what, reported)[1]  # noqa: E731
         key = find(r"Bearer (sk_test_[\w-]+)")
         url, grpc = find(r"(http://127\.0\.0\.1:\d+)/v1/portfolios"), find(r"plaintext (127\.0\.0\.1:\d+) describe")
         shown = [step for block in on_page("README.md", "console") if not is_import(block) for step in block.steps()]
@@ -169,13 +169,20 @@ def is_import(block):
 def test_a_service_of_ones_own_takes_what_the_readme_says(caller, tmp_path):
     blocks_of = [block for block in on_page("README.md", "sh") if not any(block.text.startswith(beginning) for beginning in NOT_RUN)]
     (block,) = blocks_of
-    serve, create, load = [re.split(r"\s{2,}#", line)[0].strip() for line in block.text.strip().splitlines()]
+    path, serve, create, load, decide, look = [re.split(r"\s+# ", line)[0].strip() for line in block.text.strip().splitlines()]
+    assert path.startswith("export PATH="), "the tests have the binary on theirs"
     assert serve == "offboard serve &", "what comes behind it calls the service that the tests have started"
     made = caller.run(create, ROOT)
     assert made.returncode == 0, made.stderr
     secret = json.loads(made.stdout)["secret"]
     loaded = caller.run(load.replace("sk_test_...", secret), ROOT)
     assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+    try:
+        for command in (decide, look):
+            done = caller.run(command.replace("sk_test_...", secret), ROOT)
+            assert done.returncode == 0, command + done.stdout + done.stderr
+    finally:
+        caller.call("PATCH", "/v1/removal-policy", {"default_grace_period": None})
     (line,) = filter(is_import, on_page("README.md", "console"))
     for command, due in line.steps():
         check(line, caller.run(command.replace("sk_test_...", secret), tmp_path).stdout, due)
@@ -226,7 +233,7 @@ def test_events_are_what_their_page_shows(caller, tmp_path):
     for command, due in listed.steps():
         check(listed, caller.run(command, tmp_path).stdout, due)
     for command, due in streamed.steps():
-        # It has no end of its own: what happens meanwhile is told, and then the reader hangs up.
+        # It has no end of its own: what happens meanwhile is sent, and then the reader hangs up.
         assert command.startswith("curl "), command
         watching = subprocess.Popen(
             ["timeout", "5", "bash", "-c", caller.placed(command)], stdout=subprocess.PIPE, text=True, env={**environment(), **caller.variables}
@@ -262,11 +269,11 @@ def test_a_bulk_delete_is_started_as_its_page_says(caller, tmp_path):
     look, demands, pages, policy, line = on_page("bulk-delete-start.md", "sh")
     preview = caller.run(look.text, tmp_path)
     assert preview.returncode == 0, preview.stderr
-    told = json.loads(preview.stdout)["preview"]
+    reported = json.loads(preview.stdout)["preview"]
     # The members that the table behind it explains.
     page = look.page.read_text().split("with a `preview`:")[1].split("\n\n")[1]
     explained = set(re.findall(r"`(\w+)`", "\n".join(row.split("|")[1] for row in page.splitlines()[2:])))
-    assert set(told) == explained and told["matchedCount"] == 2
+    assert set(reported) == explained and reported["matchedCount"] == 2
 
     demanded = json.loads(caller.run(demands.text, tmp_path).stdout)
     assert (demanded["hard_delete"]["max_objects"], demanded["min_grace_period"]) == (10_000, "3600s"), demanded
@@ -339,6 +346,6 @@ def test_what_is_published_is_what_its_page_shows(caller, tmp_path):
 
 def test_addresses_of_the_pages_are_the_usual_ones():
     """What is put in their place above is what a service without settings has."""
-    told = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True, env=environment(), check=True).stdout
+    reported = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True, env=environment(), check=True).stdout
     for address in ("127.0.0.1:50051", "127.0.0.1:8080"):
-        assert address in told
+        assert address in reported

@@ -47,8 +47,8 @@ def test_an_import_of_small_messages_leaves_its_connection_as_it_was(service):
         create = raw(channel, "unary_unary", "EntityService/CreateEntity")
         create(field(1, field(1, b"the-last-one") + field(2, b"T")), metadata=metadata)
         while True:
-            told = seen.get(timeout=60)
-            assert not isinstance(told, grpc.RpcError), told
-            if b"the-last-one" in told:
+            reported = seen.get(timeout=60)
+            assert not isinstance(reported, grpc.RpcError), reported
+            if b"the-last-one" in reported:
                 break
         watch.cancel()

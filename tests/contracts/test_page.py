@@ -84,10 +84,10 @@ def start(folder):
     folder.mkdir()
     log = (folder / "log").open("w")
     process = subprocess.Popen([CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"], stdout=log, stderr=log, env={**os.environ, "HOME": str(folder)})
-    told = folder / "DevToolsActivePort"
+    reported = folder / "DevToolsActivePort"
     while process.poll() is None:
-        if told.exists() and told.read_text().count("\n"):
-            return process, told.read_text().split("\n")[0]
+        if reported.exists() and reported.read_text().count("\n"):
+            return process, reported.read_text().split("\n")[0]
         time.sleep(0.1)
     return None
 
@@ -152,6 +152,6 @@ def test_its_policy_lets_no_script_in_that_stands_in_the_page(tab):
     tab.run("const script = document.createElement('script'); script.textContent = 'window.injected = 1'; document.body.append(script)")
     assert tab.run("window.injected === undefined")
     assert tab.run("fetch('http://127.0.0.1:9/').then(() => 'sent', (error) => String(error))").startswith("TypeError")
-    # The browser has told of both, which shows that the tests before would have noticed.
+    # The browser has reported both, which shows that the tests before would have noticed.
     tab.wait("true")
     assert any("script-src" in complaint for complaint in tab.complaints) and any("connect-src" in complaint for complaint in tab.complaints)

@@ -33,7 +33,7 @@ def generated(base, key):
 
 def cancel(base, key, request, headers=()):
     call = generated(base, key)._.cancel
-    told, read, answer = call.request(parameters={"offboardingRequestId": str(request), "Matter-Version": "1", **dict(headers)})
+    reported, read, answer = call.request(parameters={"offboardingRequestId": str(request), "Matter-Version": "1", **dict(headers)})
     return answer, read
 
 
@@ -90,7 +90,7 @@ def test_every_refusal_is_read(service, key, request_id):
         assert all(error.description and error.message for error in read.errors)
 
 
-def told(service, key, method, path, *arguments):
+def reported(service, key, method, path, *arguments):
     """What a caller of any kind is refused with: its status, its media type and its body, held to the contract's schema of errors."""
     command = ["curl", "--silent", "-X", method, "-H", f"Authorization: Bearer {key}", "--write-out", "\n%{http_code} %{content_type}", *arguments]
     printed = subprocess.run([*command, service.url + path], check=True, capture_output=True, text=True).stdout
@@ -121,19 +121,19 @@ def test_refusals_of_every_path_of_the_contract_are_errors_alone(service, key, t
         large = tmp_path / "large"
         large.write_bytes(b"[" + b" " * (5 << 20) + b"]")
         arguments = [f"@{large}" if argument == "@-" else argument for argument in arguments]
-    answered, media_type, body = told(service, key, method, path, *arguments)
+    answered, media_type, body = reported(service, key, method, path, *arguments)
     assert (answered, media_type) == (status, "application/json"), body
     assert [sorted(body), sorted(body["errors"][0])] == [["errors"], ["code", "description", "message"]]
     assert body["errors"][0]["code"] == code
     # Whoever names the problem document gets it.
     for accept in ("application/problem+json", "application/json, application/problem+json;q=0.5"):
-        answered, media_type, problem = told(service, key, method, path, *arguments, "-H", f"Accept: {accept}")
+        answered, media_type, problem = reported(service, key, method, path, *arguments, "-H", f"Accept: {accept}")
         assert (answered, media_type, problem["status"]) == (status, "application/problem+json", status)
 
 
 def test_refusals_of_other_contracts_are_problem_documents(service, key):
     for path in ("/v1/entities/none", "/v1/offboardings", "/v5/entities/jobs/none", "/api/acme/tasks/none"):
-        answered, media_type, problem = told(service, key, "GET", path, "-H", "Accept: application/json")
+        answered, media_type, problem = reported(service, key, "GET", path, "-H", "Accept: application/json")
         assert (answered, media_type, problem["status"]) == (404, "application/problem+json", 404), path
 
 

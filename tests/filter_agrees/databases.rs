@@ -40,7 +40,7 @@ impl Row {
         }
     }
 
-    /// Whether the evaluator selects it.
+    /// Returns whether the evaluator selects it.
     pub fn satisfies(&self, filter: &Filter) -> bool {
         filter.matches(&EntityRecord {
             id: &self.id,

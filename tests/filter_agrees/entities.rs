@@ -142,7 +142,7 @@ pub fn numbers() -> Vec<Value> {
     floats.into_iter().chain(integers).chain(EXACT.iter().map(|text| number(text))).collect()
 }
 
-/// Numbers that differ by less than doubles can tell, or that no double is near to.
+/// Numbers that differ by less than doubles can report, or that no double is near to.
 pub const EXACT: &[&str] = &[
     "9007199254740992",
     "9007199254740993",

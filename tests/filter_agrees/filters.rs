@@ -118,7 +118,7 @@ fn names() -> Vec<&'static str> {
     FUNCTIONS.iter().map(|function| function.name).collect()
 }
 
-/// Whether a function may look at a path of the class.
+/// Returns whether a function may look at a path of the class.
 pub fn possible(function: &str, class: &str) -> bool {
     match class {
         "createdTime" | "updatedTime" | "crosswalks_count" | "count" => {
@@ -176,7 +176,7 @@ pub fn call_of(function: &'static str, class: &'static str) -> impl Strategy<Val
     call_text(function, class).prop_filter_map("it is admitted", move |text| {
         let filter = Filter::parse(&text);
         let expected = |message: &str| {
-            ["needs at least one", "nothing lies in this range", "a list in a file", "an id is missing", "an exponent", "is never"]
+            ["needs at least one", "this range is empty", "a list in a file", "an id is missing", "an exponent", "is never"]
                 .iter()
                 .any(|part| message.contains(part))
         };

@@ -236,7 +236,7 @@ fn example(entity: &Value) -> Row {
 fn the_examples_of_the_guide_are_true() {
     let guide = include_str!("../../docs/filter.md");
     let mut databases = Databases::create();
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let mut examples = 0;
     for line in guide.lines().skip_while(|line| *line != "## Examples") {
         let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
@@ -247,13 +247,13 @@ fn the_examples_of_the_guide_are_true() {
         assert_eq!(if row.satisfies(&filter) { "yes" } else { "no" }, *answer, "{line}");
         databases.fill(std::slice::from_ref(&row));
         assert!(databases.differences(&filter, &[row]).iter().all(BTreeSet::is_empty), "{line}");
-        told.extend(
+        reported.extend(
             FUNCTIONS.iter().filter(|function| filter.to_string().contains(&format!("{}(", function.name))).map(|function| function.name),
         );
         examples += 1;
     }
     assert!(examples >= 60, "only {examples} examples were found");
-    assert_eq!(told.len(), FUNCTIONS.len(), "the guide has no example of some function: {told:?}");
+    assert_eq!(reported.len(), FUNCTIONS.len(), "the guide has no example of some function: {reported:?}");
 }
 
 #[test]

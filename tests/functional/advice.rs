@@ -1,4 +1,4 @@
-//! What faults say to their caller: names of its own contract, and advice that is taken when it is followed.
+//! The messages of faults: they use the names of the caller's contract, and their advice works when it is followed.
 
 use crate::kit::*;
 
@@ -31,15 +31,15 @@ async fn faults_have_the_names_of_the_contract_that_the_caller_speaks() {
         ("PATCH", "/v1/removal-policy?update_mask=nonsense", "{}", "update_mask"),
     ] {
         let reply = rest.send(method, path, &[], body).await;
-        let told = faults(&reply);
-        assert_eq!((reply.status, told.len(), told[0].0.as_str()), (400, 1, field), "{method} {path} {body}: {told:?}");
+        let reported = faults(&reply);
+        assert_eq!((reply.status, reported.len(), reported[0].0.as_str()), (400, 1, field), "{method} {path} {body}: {reported:?}");
         let text = reply.text();
         for inner in ["spec", "`uris`", "entity_type", "uri_list", "match_all"] {
-            assert!(!text.contains(inner), "{method} {path} {body} tells of `{inner}`: {text}");
+            assert!(!text.contains(inner), "{method} {path} {body} shows `{inner}`: {text}");
         }
     }
     // By gRPC they are those of the messages.
-    let grpc = rest.world.through(Door::Grpc);
+    let grpc = rest.world.through(Protocol::Grpc);
     let refused = grpc.call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
     assert_eq!(refused.faults[0].field, "update_mask");
     let both = json!({"entity_type": "T", "spec": {"objects": {"entity_type": "T"}}});
@@ -105,12 +105,12 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
     for Case { method, path, header, body, field, wrong } in cases {
         let send = async |value: &str| {
             let headers: Vec<_> = header.map(|name| (name, value)).into_iter().collect();
-            let told = faults(&rest.send(method, &path(&value.replace(' ', "%20")), &headers, &body(value)).await);
-            told.into_iter().find(|(told, _)| told == field).map(|(_, description)| description)
+            let reported = faults(&rest.send(method, &path(&value.replace(' ', "%20")), &headers, &body(value)).await);
+            reported.into_iter().find(|(reported, _)| reported == field).map(|(_, description)| description)
         };
         let what = format!("{method} {} {field}", path(wrong));
         let description = send(wrong).await.unwrap_or_else(|| panic!("{what}: {wrong} is taken"));
-        // What stands in backticks, but for the names of what the sentence is about.
+        // The names in backticks, except those of the subject of the sentence.
         let said = description.lines().next().unwrap_or_default().to_owned();
         let samples: Vec<_> =
             said.split('`').skip(1).step_by(2).filter(|sample| ![wrong, "createdTime", "attributes.", "*", "s"].contains(sample)).collect();
@@ -121,9 +121,9 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
     }
 }
 
-/// The word for a mask that nobody has sent is the body; whoever has sent one, or its like, is told of it by its own name.
+/// A caller who has sent no mask knows it as the body; one who has sent a mask, or its like, knows it by its own name.
 #[tokio::test]
-async fn a_mask_is_told_by_its_own_name_wherever_the_caller_has_one() {
+async fn a_mask_is_reported_by_its_own_name_wherever_the_caller_has_one() {
     let rest = Rest::start().await;
     rest.world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await.unwrap();
     rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
@@ -131,14 +131,14 @@ async fn a_mask_is_told_by_its_own_name_wherever_the_caller_has_one() {
     assert_eq!((none.status, &none.json()["name"]), (200, &json!("P6")), "`null` is as good as left out: {}", none.text());
     let of_kind = "must be a string, names with commas between them";
     let parameter = "is not known here; `update_mask` is a query parameter";
-    for (path, body, field, told) in [
+    for (path, body, field, reported) in [
         ("/v1/portfolios/p", r#"{"name":"x","update_mask":["name"]}"#, "update_mask", of_kind),
         ("/v1/portfolios/p", r#"{"name":"x","update_mask":5}"#, "update_mask", of_kind),
         (
             "/v1/portfolios/p?update_mask=name",
             r#"{"name":"x"}"#,
             "update_mask",
-            "`update_mask` is no query parameter of this request; it goes into the body as `update_mask`",
+            "unknown query parameter `update_mask`; it goes into the body as `update_mask`",
         ),
         ("/v1/portfolios/p", r#"{"name":"x","updatemask":"name"}"#, "updatemask", "is not known here; did you mean `update_mask`?"),
         ("/v1/portfolios/p", r#"{"name":"x","updated_at":"2026-01-01T00:00:00Z"}"#, "updated_at", "cannot be changed here"),
@@ -148,23 +148,23 @@ async fn a_mask_is_told_by_its_own_name_wherever_the_caller_has_one() {
             "/v1/entities/e?update_masc=type",
             r#"{"type":"z"}"#,
             "update_masc",
-            "`update_masc` is no query parameter of this request; did you mean `update_mask`?",
+            "unknown query parameter `update_masc`; did you mean `update_mask`?",
         ),
         (
             "/v1/removal-policy?update_masc=type",
             r#"{"max_grace_period":"60s"}"#,
             "update_masc",
-            "`update_masc` is no query parameter of this request; did you mean `update_mask`?",
+            "unknown query parameter `update_masc`; did you mean `update_mask`?",
         ),
     ] {
         let reply = rest.send("PATCH", path, &[], body).await;
-        assert_eq!((reply.status, faults(&reply)), (400, vec![(field.to_owned(), told.to_owned())]), "{path} {body}");
+        assert_eq!((reply.status, faults(&reply)), (400, vec![(field.to_owned(), reported.to_owned())]), "{path} {body}");
         assert!(!reply.text().contains("`body`"), "{path} {body}: {}", reply.text());
     }
 }
 
 #[tokio::test]
-async fn the_paths_of_a_mask_are_told_as_they_were_sent() {
+async fn the_paths_of_a_mask_are_reported_as_they_were_sent() {
     let rest = Rest::start().await;
     rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
     for (path, body, sent) in [
@@ -173,18 +173,18 @@ async fn the_paths_of_a_mask_are_told_as_they_were_sent() {
         ("/v1/removal-policy?update_mask=hardDelete.nope", r#"{"hard_delete":{"max_objects":1}}"#, "hardDelete.nope"),
     ] {
         let reply = rest.send("PATCH", path, &[], body).await;
-        let told = faults(&reply);
-        assert_eq!((reply.status, told.len(), told[0].0.as_str()), (400, 1, "update_mask"), "{path}: {told:?}");
-        assert!(told[0].1.starts_with(&format!("`{sent}` ")), "{path}: {told:?}");
+        let reported = faults(&reply);
+        assert_eq!((reply.status, reported.len(), reported[0].0.as_str()), (400, 1, "update_mask"), "{path}: {reported:?}");
+        assert!(reported[0].1.starts_with(&format!("`{sent}` ")), "{path}: {reported:?}");
         assert!(reply.json()["detail"].as_str().unwrap().starts_with(&format!("update_mask: `{sent}` ")), "{path}: {}", reply.text());
     }
-    let grpc = rest.world.through(Door::Grpc);
+    let grpc = rest.world.through(Protocol::Grpc);
     let of = json!({"entity_id": "e", "entity": {"type": "z"}, "update_mask": "entity.type"});
     let refused = grpc.call("EntityService/UpdateEntity", of).await.unwrap_err();
     assert!(refused.faults[0].description.starts_with("`entity.type` cannot be updated"), "{refused:#?}");
 }
 
-/// Who reads a thing, changes a member and sends the whole has all that the answer had in the body.
+/// A caller who reads a resource, changes a member and sends the whole has all members of the response in the body.
 #[tokio::test]
 async fn a_whole_thing_can_be_sent_back_with_a_mask() {
     let rest = Rest::start().await;
@@ -208,20 +208,20 @@ async fn a_whole_thing_can_be_sent_back_with_a_mask() {
         let changed = rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await;
         assert_eq!((changed.status, &changed.json()[member]), (200, &whole[member]), "{path}: {}", changed.text());
         whole["frobnicate"] = json!(1);
-        let told = faults(&rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await);
-        assert_eq!(told.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["frobnicate"], "{path}");
+        let reported = faults(&rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await);
+        assert_eq!(reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["frobnicate"], "{path}");
     }
-    // What the mask names is not passed over.
+    // Members that the mask names are not ignored.
     let named = rest.send("PATCH", "/v1/entities/e?update_mask=type,state", &[], r#"{"type":"z","state":"active","hold":null}"#).await;
-    let told = faults(&named);
-    assert_eq!(told.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["state", "update_mask"], "{told:?}");
+    let reported = faults(&named);
+    assert_eq!(reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["state", "update_mask"], "{reported:?}");
 }
 
 #[tokio::test]
 async fn a_hint_does_not_send_the_caller_astray() {
     let rest = Rest::start().await;
     rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
-    for (method, path, body, field, told) in [
+    for (method, path, body, field, reported) in [
         ("PATCH", "/v1/entities/e", r#"{"state":"active"}"#, "state", "cannot be changed here"),
         ("PATCH", "/v1/entities/e", r#"{"portfolio_id":"p"}"#, "portfolio_id", "cannot be changed here"),
         ("PATCH", "/v1/entities/e", r#"{"hold":null}"#, "hold", "cannot be changed here"),
@@ -234,7 +234,7 @@ async fn a_hint_does_not_send_the_caller_astray() {
             "version",
             "cannot be changed here; the version that it must be at goes into `expected_version`",
         ),
-        ("PATCH", "/v1/entities/e", r#"{"LastName":"x"}"#, "LastName", "is not known here; what is your own goes into `attributes`"),
+        ("PATCH", "/v1/entities/e", r#"{"LastName":"x"}"#, "LastName", "is not known here; your own data goes into `attributes`"),
         ("POST", "/v1/entities", r#"{"type":"T","hold":null}"#, "hold", "cannot be given here"),
         ("POST", "/v1/portfolios", r#"{"name":"x","entity_count":1}"#, "entity_count", "cannot be given here"),
         (
@@ -242,20 +242,20 @@ async fn a_hint_does_not_send_the_caller_astray() {
             "/v1/entities",
             r#"{"type":"t","dependents":[{"kind":"task","dependent_id":"x"}]}"#,
             "dependents[0].dependent_id",
-            "is not known here; what is your own goes into `dependents[0].data`",
+            "is not known here; your own data goes into `dependents[0].data`",
         ),
         (
             "POST",
             "/v1/entities",
             r#"{"type":"t","dependents":[{"kind":"task","type":"x"}]}"#,
             "dependents[0].type",
-            "is not known here; what is your own goes into `dependents[0].data`",
+            "is not known here; your own data goes into `dependents[0].data`",
         ),
     ] {
         let reply = rest.send(method, path, &[], body).await;
         let all = faults(&reply);
         let of_field = all.iter().find(|fault| fault.0 == field).map(|fault| fault.1.as_str());
-        assert_eq!((reply.status, of_field), (400, Some(told)), "{method} {path} {body}: {all:?}");
+        assert_eq!((reply.status, of_field), (400, Some(reported)), "{method} {path} {body}: {all:?}");
     }
     let twice = rest.send("POST", "/api/acme/entities/_delete", &[], r#"{"objects":{"entityType":"T","objects":{}}}"#).await;
     assert_eq!(faults(&twice), [("objects.objects".to_owned(), "is not known here".to_owned())]);

@@ -1,4 +1,4 @@
-//! What a filter reads by an index grows with its matches, and not with the entities that there are.
+//! The cost of a filter with an index grows with its matches, and not with the number of entities.
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Json;
@@ -28,7 +28,7 @@ fn read(database: &Database, text: &str, generic: bool) -> (i64, i64, Vec<String
     let explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot (1, 'tfew', 101)";
     let plan: Plan = sql_query(explain).get_result(&mut connection).unwrap();
     let top = &plan.plan[0]["Plan"];
-    // Postgres 18 tells rows with decimals.
+    // Postgres 18 reports rows with decimals.
     let number = |name: &str| top[name].as_f64().unwrap() as i64;
     let mut nodes = Vec::new();
     collect(top, &mut nodes);
@@ -43,7 +43,7 @@ fn collect(plan: &Value, nodes: &mut Vec<String>) {
 
 #[tokio::test]
 async fn a_filter_that_few_match_reads_as_much_of_many_entities_as_of_few() {
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;
     let candidates =
         "SELECT a.entity_id FROM attribute_index a WHERE a.realm_id = $1 AND a.attribute = 'name' AND a.value = ANY(ARRAY[$2])";
     let list = |key: Key| {

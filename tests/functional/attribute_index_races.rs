@@ -20,8 +20,8 @@ async fn is_ready(world: &World) {
     world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"}), |index| index["state"] == "ready").await;
 }
 
-/// A transaction that holds the row which the build will write for an entity, so that the build stops between its read and its write. The build
-/// is told not to wait for this one transaction before it begins.
+/// A transaction that has locked the row which the build will write for an entity, so that the build stops between its read and its write.
+/// The build is set not to wait for this one transaction before it begins.
 async fn stop_build_at(world: &World, entity: &str, value: &str) -> PgConnection {
     let mut holder = world.database.connection();
     let row = format!("SELECT id, 'name', '{value}', '{entity}' FROM realm WHERE org = 'acme' AND mode = 'test'");
@@ -39,7 +39,7 @@ async fn stop_build_at(world: &World, entity: &str, value: &str) -> PgConnection
 
 #[tokio::test]
 async fn what_changes_between_the_read_of_a_build_and_its_write_is_indexed_as_it_is() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     given(&world.database, 100, "jsonb_build_object('name', 'old')");
     let mut holder = stop_build_at(&world, "e-000050", "told").await;
     // Entities whose rows the build has written, is about to write, and whose row it waits for.
@@ -75,7 +75,7 @@ async fn what_changes_between_the_read_of_a_build_and_its_write_is_indexed_as_it
 /// A transaction without a transaction id and without a snapshot is nobody that `pg_current_snapshot` knows of.
 #[tokio::test]
 async fn a_writer_that_began_before_the_declaration_is_waited_for() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     given(&world.database, 10, "jsonb_build_object('name', 'n' || n)");
     let mut writer = world.database.connection();
     writer.batch_execute("BEGIN; SELECT 1").unwrap();
@@ -101,7 +101,7 @@ async fn a_writer_that_began_before_the_declaration_is_waited_for() {
 
 #[tokio::test]
 async fn a_build_goes_on_where_it_was_when_its_worker_is_killed() {
-    let mut world = World::start_with(Door::Rest, &["--lease", "1"]).await;
+    let mut world = World::start_with(Protocol::Rest, &["--lease", "1"]).await;
     given(&world.database, 12_000, "jsonb_build_object('name', 'n' || n)");
     let mut holder = stop_build_at(&world, "e-011000", "tn11000").await;
     assert_eq!(
@@ -112,7 +112,7 @@ async fn a_build_goes_on_where_it_was_when_its_worker_is_killed() {
     holder.batch_execute("ROLLBACK").unwrap();
     set_rows_apart(&world.database);
     let server = Server::start_with(&world.database, &["--lease", "1"], &[]).await;
-    let client = Client::new(&server, &world.key, world.door);
+    let client = Client::new(&server, &world.key, world.protocol);
     until("it is ready", || world.database.count("SELECT count(*) FROM attribute_declaration WHERE state = 'ready'") == 1).await;
     let index = client.call("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"})).await.unwrap();
     assert_eq!((index.get("entities_done"), index.get("rows_written")), (&json!(12_000), &json!(12_000)), "nothing is read twice");
@@ -126,13 +126,13 @@ fn set_rows_apart(database: &Database) {
 
 #[tokio::test]
 async fn an_index_that_is_built_while_many_write_is_exact() {
-    let world = World::start_with(Door::Rest, &["--poll-interval", "0.02"]).await;
+    let world = World::start_with(Protocol::Rest, &["--poll-interval", "0.02"]).await;
     given(&world.database, 20_000, "jsonb_build_object('name', 'n' || n % 7)");
-    let doors = [world.through(Door::Grpc), world.through(Door::Rest)];
+    let protocols = [world.through(Protocol::Grpc), world.through(Protocol::Rest)];
     for round in 0..3 {
         world.call(DECLARE, json!({"attribute": "name"})).await.unwrap();
         let writers = (0..16).map(async |n: usize| {
-            let client = &doors[n % 2];
+            let client = &protocols[n % 2];
             let mut written = 0;
             while world.database.count("SELECT count(*) FROM attribute_declaration WHERE state = 'ready'") == 0 {
                 let entity = format!("e-{:06}", 1 + rand::random::<u32>() % 20_000);
@@ -156,7 +156,7 @@ async fn an_index_that_is_built_while_many_write_is_exact() {
         .await;
         assert_exact(&world.database);
         world.call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await.unwrap();
-        until("it is gone", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
+        until("it was removed", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 0);
     }
     indexed(&world, "name").await;
@@ -165,7 +165,7 @@ async fn an_index_that_is_built_while_many_write_is_exact() {
 /// Whoever declares many attributes of many entities keeps no builder from others: neither between two of its indexes nor within one.
 #[tokio::test]
 async fn realms_take_turns_in_having_their_indexes_built() {
-    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     let other = world.client("umbrella", "test", SCOPES);
     given(&world.database, 20_000, "jsonb_build_object('name', 'n' || n)");
     // One of these takes ten seconds to build, and costs nothing.

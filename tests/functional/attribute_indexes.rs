@@ -27,12 +27,12 @@ pub fn given(database: &Database, count: i64, attributes: &str) {
 pub fn assert_exact(database: &Database) {
     let rows = "SELECT realm_id, value, entity_id FROM attribute_index WHERE attribute = 'name'";
     let due = "SELECT realm_id, 't' || lower(attributes ->> 'name'), id FROM entity WHERE attributes ? 'name'";
-    let told = |rows: &str| database.text(&format!("SELECT string_agg(r::text, ' ') FROM ({rows}) r"));
-    assert_eq!(told(&format!("({due}) EXCEPT ({rows})")), None, "missing rows");
-    assert_eq!(told(&format!("({rows}) EXCEPT ({due})")), None, "stale rows");
+    let reported = |rows: &str| database.text(&format!("SELECT string_agg(r::text, ' ') FROM ({rows}) r"));
+    assert_eq!(reported(&format!("({due}) EXCEPT ({rows})")), None, "missing rows");
+    assert_eq!(reported(&format!("({rows}) EXCEPT ({due})")), None, "stale rows");
 }
 
-/// What a filter finds: ids, in one page.
+/// The matches of a filter: ids, in one page.
 pub async fn found(world: &World, filter: &str) -> Vec<String> {
     let page = world.call("EntityService/ListEntities", json!({"filter": filter, "page_size": 1000})).await;
     let page = page.unwrap_or_else(|failure| panic!("{filter}: {failure:#?}"));
@@ -97,17 +97,17 @@ scenario! {
 
         let dropped = world.call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await.unwrap();
         assert_eq!((dropped.get("state"), dropped.http.unwrap_or(202)), (&json!("dropping"), 202));
-        until("it is gone", || world.database.count("SELECT count(*) FROM attribute_declaration") == 1).await;
+        until("it was removed", || world.database.count("SELECT count(*) FROM attribute_declaration") == 1).await;
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index WHERE attribute = 'name'"), 0);
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 30, "the other index stays");
         for method in ["GetAttributeIndex", "DeleteAttributeIndex"] {
             let refused = world.call(&format!("AttributeIndexService/{method}"), json!({"attribute": "name"})).await.unwrap_err();
             assert_eq!(refused.code, "not_found", "{method}");
         }
-        let mut told: Vec<String> = events(&world.database).lines().map(str::to_owned).collect();
-        told.sort();
+        let mut reported: Vec<String> = events(&world.database).lines().map(str::to_owned).collect();
+        reported.sort();
         let expected = ["created Address.City", "created name", "deleted name", "ready Address.City", "ready name"];
-        assert_eq!(told, expected.map(|event| format!("attribute_index.{event}")));
+        assert_eq!(reported, expected.map(|event| format!("attribute_index.{event}")));
         indexed(world, "name").await;
     }
 
@@ -227,7 +227,7 @@ scenario! {
         }
     }
 
-    /// What an index does not know is not found by it: so an index that is in use can be told from one that is not.
+    /// Rows that an index lacks are not found by it: so an index that is in use can be distinguished from one that is not.
     async fn only_an_index_that_is_ready_is_used(world: &World) {
         given(&world.database, 20, "jsonb_build_object('name', 'n' || n % 2)");
         let blind = |database: &Database| database.sql("DELETE FROM attribute_index WHERE entity_id = 'e-000001'");
@@ -248,7 +248,7 @@ scenario! {
         let again = world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "name"})).await.unwrap_err();
         assert_eq!(again.code, "already_exists");
         diesel::connection::SimpleConnection::batch_execute(&mut reader, "COMMIT").unwrap();
-        until("it is gone", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
+        until("it was removed", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 0);
     }
 }

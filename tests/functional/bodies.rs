@@ -114,7 +114,7 @@ async fn is_alive(world: &World) {
 
 #[tokio::test]
 async fn a_compressed_body_that_becomes_nothing_is_not_read_for_ever() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let nothing = (gzip(b"").await, "gzip", zstd(b"").await, "zstd");
     for (empty, coding) in [(&nothing.0, nothing.1), (&nothing.2, nothing.3)] {
         let reply = post(&world, "/v1/entities", Some(coding), empty.repeat((1 << 20) / empty.len())).await;
@@ -126,7 +126,7 @@ async fn a_compressed_body_that_becomes_nothing_is_not_read_for_ever() {
 /// Ten kilobytes that become hundreds of megabytes of blank lines are work for seconds, of which none may be at the cost of other calls.
 #[tokio::test]
 async fn blank_lines_of_an_import_have_an_end() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let blank = [b"\n".repeat(60 << 20), [" ".repeat(1 << 20).as_bytes(), b"\n"].concat().repeat(30)];
     for lines in &blank {
         for (coding, packed) in [("gzip", gzip(lines).await), ("zstd", zstd(lines).await)] {
@@ -141,7 +141,7 @@ async fn blank_lines_of_an_import_have_an_end() {
 
 #[tokio::test]
 async fn a_small_body_of_many_long_faults_gets_a_small_answer() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     for (key, faults) in [(200_000, 1_000), (1_000_000, 1_000), (10, 300_000)] {
         let object = format!("{{\"{}\":[{}1e4000]}}", "k".repeat(key), "1e4000,".repeat(faults - 1));
         let bodies = [
@@ -159,9 +159,9 @@ async fn a_small_body_of_many_long_faults_gets_a_small_answer() {
                     continue;
                 }
                 assert_eq!(reply.status, 400, "{path} {key}");
-                let told = reply.json();
-                assert_eq!(told["code"], "validation_failed", "{path}: {}", told["code"]);
-                let first = told["errors"][0]["field"].as_str().unwrap().to_owned();
+                let reported = reply.json();
+                assert_eq!(reported["code"], "validation_failed", "{path}: {}", reported["code"]);
+                let first = reported["errors"][0]["field"].as_str().unwrap().to_owned();
                 assert!(first.chars().count() <= 257 && (key < 257 || first.ends_with('…')), "{first}");
             }
         }
@@ -172,7 +172,7 @@ async fn a_small_body_of_many_long_faults_gets_a_small_answer() {
 
 #[tokio::test]
 async fn what_a_filter_a_query_or_a_mask_holds_is_not_repeated_at_length() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let long = "x".repeat(20_000);
     for query in [format!("{long}=1"), format!("filter={long}(a)"), format!("filter=equals({long},1)"), format!("order_by={long}")] {
@@ -192,7 +192,7 @@ async fn what_a_filter_a_query_or_a_mask_holds_is_not_repeated_at_length() {
 
 #[tokio::test]
 async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     for value in ["1,", "[],", "{},", "null,", "\"\",", "{\"a\":[]},"] {
         for (bytes, coding) in [(600_000, None), (3_900_000, Some("gzip"))] {
             let body = format!("{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}", value.repeat(bytes / value.len()));
@@ -205,7 +205,7 @@ async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
         }
     }
     let kinds = [
-        // As many as a message may hold are less than a MiB of JSON.
+        // As many as a message may have are less than a MiB of JSON.
         (Some(Kind::NumberValue(1.0)), 330_000),
         (Some(Kind::NumberValue(1e300)), 330_000),
         (Some(Kind::NullValue(0)), 330_000),
@@ -236,7 +236,7 @@ async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
 
 #[tokio::test]
 async fn many_large_bodies_at_once_share_the_memory_that_there_is() {
-    let world = World::start_with(Door::Rest, &["--body-memory-wait=60", "--body-timeout=600", "--request-timeout=600"]).await;
+    let world = World::start_with(Protocol::Rest, &["--body-memory-wait=60", "--body-timeout=600", "--request-timeout=600"]).await;
     let large = format!("{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}", "1,".repeat(1_825_000));
     let parts = (0..900).map(|n| format!("{{\"kind\":\"k\",\"id\":\"{n}\",\"data\":{{\"a\":[{}0]}}}}", "[],".repeat(1_300)));
     let listed = format!("{{\"type\":\"T\",\"dependents\":[{}]}}", parts.collect::<Vec<_>>().join(","));
@@ -256,7 +256,7 @@ async fn many_large_bodies_at_once_share_the_memory_that_there_is() {
 
 #[tokio::test]
 async fn lists_of_nothing_are_counted_before_they_are_made() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let batch = v1::BatchCreateEntitiesRequest { requests: vec![v1::CreateEntityRequest::default(); 2_000_000] };
     let (status, _) = grpc(&world, "EntityService/BatchCreateEntities", None, framed(false, &batch.encode_to_vec())).await;
     let faults = status.get_details_bad_request().unwrap().field_violations;
@@ -269,7 +269,7 @@ async fn lists_of_nothing_are_counted_before_they_are_made() {
 
 #[tokio::test]
 async fn values_that_json_does_not_have_are_refused_by_grpc() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let cases = [
         (None, "kind"),
         (list(vec![Any { kind: None }]), "kind"),
@@ -288,7 +288,7 @@ async fn values_that_json_does_not_have_are_refused_by_grpc() {
 
 #[tokio::test]
 async fn a_compressed_message_is_measured_as_it_grows() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let small = create(attribute(Some(Kind::StringValue("x".repeat(100_000)))));
     let bomb = create(attribute(Some(Kind::StringValue("x".repeat(40_000_000)))));
     for coding in ["gzip", "zstd"] {
@@ -302,9 +302,9 @@ async fn a_compressed_message_is_measured_as_it_grows() {
         assert_eq!(reason(&status), "VALIDATION_FAILED", "{status:?}");
         assert!(status.message().contains(&format!("is not {coding}, though `grpc-encoding` says so")), "{status:?}");
         for path in ["/v1/entities", "/v1/entities:import"] {
-            let told = post(&world, path, Some(coding), b"{\"type\":\"T\"}".to_vec()).await;
-            let described = told.json()["errors"][0]["message"].as_str().unwrap().to_owned();
-            assert_eq!(told.status, 400, "{described}");
+            let reported = post(&world, path, Some(coding), b"{\"type\":\"T\"}".to_vec()).await;
+            let described = reported.json()["errors"][0]["message"].as_str().unwrap().to_owned();
+            assert_eq!(reported.status, 400, "{described}");
             assert!(described.starts_with(&format!("body: is not {coding}, though `Content-Encoding` says so")), "{described}");
         }
     }
@@ -313,7 +313,7 @@ async fn a_compressed_message_is_measured_as_it_grows() {
 #[tokio::test]
 async fn bodies_that_arrive_slowly_keep_out_neither_small_ones_nor_other_realms() {
     let arguments = ["--body-memory-bytes=4194304", "--body-memory-wait=1", "--body-timeout=20"];
-    let world = World::start_with(Door::Rest, &arguments).await;
+    let world = World::start_with(Protocol::Rest, &arguments).await;
     let other = world.client("other", "live", SCOPES);
     let large = json!({"entity": {"type": "T", "attributes": {"a": "x".repeat(200_000)}}});
     world.call("EntityService/CreateEntity", large.clone()).await.unwrap();

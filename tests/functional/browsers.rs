@@ -1,4 +1,4 @@
-//! What browsers do: ask before they send, speak gRPC-Web, and compress.
+//! The calls of browsers: they ask before they send, speak gRPC-Web, and compress.
 
 use bytes::Bytes;
 use offboard::proto::v1::{GetPortfolioRequest, Portfolio};
@@ -12,7 +12,7 @@ const PREFLIGHT: &[(&str, &str)] =
 
 #[tokio::test]
 async fn pages_of_named_origins_may_call() {
-    let world = World::start_with(Door::Rest, &["--cors-origins=https://app.example.com,http://localhost:3000"]).await;
+    let world = World::start_with(Protocol::Rest, &["--cors-origins=https://app.example.com,http://localhost:3000"]).await;
     let address = world.server.addresses.http;
     let answer = http(address, "OPTIONS", "/v1/portfolios/p/entities/e", PREFLIGHT, "").await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, Some(ORIGIN.1)));
@@ -43,7 +43,7 @@ async fn pages_of_named_origins_may_call() {
         assert!(by_itself || name.starts_with("access-control-") || exposed.split(", ").any(|shown| shown == name), "{name} is hidden");
     }
 
-    // What clients of the four contracts send.
+    // The requests of clients of the four contracts.
     let asked = "apikey, api-version, authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, matter-version, \
                  traceparent, x-request-id, x-request-timeout";
     let answer =
@@ -61,7 +61,7 @@ async fn pages_of_named_origins_may_call() {
 
 #[tokio::test]
 async fn no_page_may_call_unless_it_is_configured() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let answer = http(world.server.addresses.http, "OPTIONS", "/v1/portfolios/p", PREFLIGHT, "").await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin"), answer.header("vary")), (204, None, None));
     let wrong = run(&["serve", "--cors-origins=app.example.com"]);
@@ -81,7 +81,7 @@ fn frames(mut body: &[u8]) -> Vec<(u8, Vec<u8>)> {
 
 #[tokio::test]
 async fn grpc_web_is_spoken_at_the_http_door() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.portfolios(&["p"]).await;
     let call = async |portfolio_id: &str| {
         let message = GetPortfolioRequest { portfolio_id: portfolio_id.to_owned(), ..Default::default() }.encode_to_vec();
@@ -100,10 +100,10 @@ async fn grpc_web_is_spoken_at_the_http_door() {
     assert!(missing.header("grpc-status-details-bin").is_some() && missing.header("x-request-id").is_some());
 }
 
-/// What is wrong with a body is the caller's doing, in whichever of the layers it comes to light.
+/// The faults of a body are the caller's doing, in whichever of the layers they come to light.
 #[tokio::test]
 async fn a_body_of_grpc_web_that_cannot_be_read_is_the_callers_fault() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let message = GetPortfolioRequest { portfolio_id: "p".to_owned(), ..Default::default() }.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap();
@@ -142,14 +142,14 @@ async fn a_body_of_grpc_web_that_cannot_be_read_is_the_callers_fault() {
 fn trailer(answer: &Reply, text: bool) -> String {
     use base64::Engine;
     let body = if text { base64::engine::general_purpose::STANDARD.decode(&answer.body).unwrap_or_default() } else { answer.body.clone() };
-    let told = String::from_utf8_lossy(&body).into_owned();
-    let status = told.split("grpc-status:").nth(1).unwrap_or_else(|| panic!("no status: {answer:?}"));
+    let reported = String::from_utf8_lossy(&body).into_owned();
+    let status = reported.split("grpc-status:").nth(1).unwrap_or_else(|| panic!("no status: {answer:?}"));
     status.chars().take_while(char::is_ascii_digit).collect()
 }
 
 #[tokio::test]
 async fn bodies_are_compressed_as_curl_does_it() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("authorization: Bearer {}", world.key.secret);
     let url = |path: &str| format!("http://{}{path}", world.server.addresses.http);
     let body = json!({"portfolio_id": "p", "name": "a", "metadata": {"text": "x".repeat(5000)}}).to_string();

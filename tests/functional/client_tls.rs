@@ -11,8 +11,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bulk-delete", "preview", "--all"],
     &["bulk-delete", "watch", "01a20145-adb2-702f-bd05-1cd20d52015a"],
     &["import", "demo/entities.ndjson"],
-    &["bench", "offboard", "--entities", "1"],
-    &["bench", "detach", "--portfolio", "p=e"],
+    &["removal-policy", "get"],
 ];
 
 /// Runs a command off this thread, on which the way to the server is.
@@ -24,7 +23,7 @@ async fn run_aside(arguments: &[&str]) -> Ended {
 
 #[tokio::test]
 async fn a_service_behind_tls_is_called_by_its_https_url() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let front = TlsFront::before(world.server.addresses.grpc).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
@@ -45,8 +44,8 @@ async fn a_service_behind_tls_is_called_by_its_https_url() {
     // The system knows nothing of who made the certificate.
     let stranger = run_aside(&["bulk-delete", "list", "--server", &url, "--key", key]).await;
     assert_eq!((stranger.code, stranger.stdout.as_str()), (Some(1), ""), "{stranger:?}");
-    let told = format!("offboard: {url} cannot be reached. (");
-    assert!(stranger.stderr.starts_with(&told) && stranger.stderr.contains("certificate"), "{}", stranger.stderr);
+    let reported = format!("offboard: {url} cannot be reached. (");
+    assert!(stranger.stderr.starts_with(&reported) && stranger.stderr.contains("certificate"), "{}", stranger.stderr);
 }
 
 #[test]
@@ -56,7 +55,7 @@ fn a_key_never_leaves_for_an_https_url_without_tls() {
         let address = listener.local_addr().unwrap();
         let heard = std::thread::spawn(move || {
             let (mut caller, _) = listener.accept().unwrap();
-            // What a plain server would say to whoever does not speak its language.
+            // The response of a plain server to another protocol.
             let mut bytes = vec![0; 1 << 16];
             let length = caller.read(&mut bytes).unwrap();
             caller.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").unwrap();

@@ -57,8 +57,8 @@ fn the_version_is_printed() {
 }
 
 #[test]
-fn wrong_usage_is_told_and_ends_with_2() {
-    for (arguments, told) in [
+fn wrong_usage_is_reported_and_ends_with_2() {
+    for (arguments, reported) in [
         (["servе"].as_slice(), "subcommand"),
         (&["serve", "--grpc-adr=x"], "--grpc-addr"),
         (&["serve", "--grpc-addr=here"], "--grpc-addr"),
@@ -72,7 +72,7 @@ fn wrong_usage_is_told_and_ends_with_2() {
         (&["key", "revoke", "nokey", "--yes"], "must be the id of a key, as `offboard key list` shows it"),
         (
             &["key", "create", "--org=acme", "--scope=entities:raed,nope", "--scope=admin"],
-            "`entities:raed`, `nope` are no scopes; the scopes are ",
+            "`entities:raed`, `nope` are not scopes; the scopes are ",
         ),
         (&["healthcheck", "--admin-addr=localhost:1"], "must be an IP address and a port"),
         (&["serve", "--data-dir=/dev/null", "--mail-from=someone@example.com"], "--smtp-url"),
@@ -89,19 +89,19 @@ fn wrong_usage_is_told_and_ends_with_2() {
         (&["removal-policy", "set", "--key=k"], "--default-grace-period"),
         (
             &["removal-policy", "set", "--key=k", "--mail-domain=none", "--mail-domain=a.com"],
-            "--mail-domain none takes all domains back, so it stands alone",
+            "--mail-domain none removes all domains, so it cannot be combined with others",
         ),
         (&["removal-policy", "set", "--key=k", "--tombstone-retention=P1D"], "--yes sets the retention without asking"),
     ] {
         let ended = run(arguments);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}: {ended:?}");
-        assert!(ended.stderr.contains(told), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(reported), "{arguments:?}: {}", ended.stderr);
     }
 }
 
 #[tokio::test]
 async fn a_reader_that_is_gone_changes_no_exit_code() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let database = ["--database-url", world.database.url.as_str()];
     let (server, admin) = (format!("http://{}", world.server.addresses.grpc), world.server.addresses.admin.to_string());
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -156,7 +156,7 @@ async fn a_taken_port_is_one_clear_sentence() {
 
 #[tokio::test]
 async fn the_removal_policy_is_shown_and_changed() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let server = format!("http://{}", world.server.addresses.grpc);
     let policy = |arguments: &[&str]| run(&[&["removal-policy"], arguments, &["--server", &server, "--key", &world.key.secret]].concat());
     let set = policy(&[
@@ -178,15 +178,40 @@ async fn the_removal_policy_is_shown_and_changed() {
         (&shown["hard_delete"]["max_objects"], &shown["hard_delete"]["expected_count"], &shown["request_retention"]),
         (&json!(7), &json!(true), &json!("86400s"))
     );
-    policy(&["set", "--hard-max-objects", "none", "--mail-domain", "none", "--request-retention", "none"]);
+    // Nobody can be asked here, and what protects less is asked for.
+    for (flags, reported) in [
+        (&["--default-grace-period", "none"][..], "acme (test) would be protected less: default_grace_period: from 3600s to none"),
+        (&["--default-grace-period", "30m"], "default_grace_period: from 3600s to 1800s"),
+        (&["--hard-max-objects", "8"], "hard_delete.max_objects: from 7 to 8"),
+        (&["--hard-max-objects", "none"], "hard_delete.max_objects: from 7 to none"),
+        (&["--hard-expected-count", "false"], "hard_delete.expected_count: from true to false"),
+    ] {
+        let unasked = policy(&[&["set"], flags].concat());
+        assert_eq!((unasked.code, unasked.stdout.as_str()), (Some(2), ""), "{unasked:?}");
+        assert!(unasked.stderr.contains(reported) && unasked.stderr.contains("--yes changes the policy without asking"), "{unasked:?}");
+    }
+    assert_eq!(shown, world.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap().json);
+    let stricter = policy(&[
+        "set",
+        "--default-grace-period",
+        "1h",
+        "--hard-max-objects",
+        "7",
+        "--soft-preview-within",
+        "1h",
+        "--min-grace-period",
+        "1m",
+    ]);
+    assert_eq!(stricter.code, Some(0), "{stricter:?}");
+    policy(&["set", "--hard-max-objects", "none", "--mail-domain", "none", "--request-retention", "none", "--yes"]);
     let got = policy(&["get"]);
     assert!(got.stdout.contains("default_grace_period  3600s") && got.stdout.contains("request_retention     -"), "{got:?}");
-    let refused = |arguments: &[&str], told: &str| {
+    let refused = |arguments: &[&str], reported: &str| {
         let refused = policy(&[&["set"], arguments].concat());
-        assert!(refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(told), "{told} is not in {refused:?}");
+        assert!(refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(reported), "{reported} is not in {refused:?}");
     };
     refused(&["--hard-max-objects", "x"], "must be a whole number");
-    // What is found here and what the service finds is told of the flags.
+    // The faults that are found here and those that the service finds are reported by flag.
     refused(&["--default-grace-period", "1y"], "offboard: --default-grace-period: must be a number of seconds");
     refused(&["--hard-preview-within", "1y"], "offboard: --hard-preview-within: must be a number of seconds");
     refused(&["--min-grace-period", "2h"], "offboard: --min-grace-period: the default must not be shorter than the minimum");
@@ -215,12 +240,12 @@ fn an_address_of_a_database_that_is_none_is_refused_without_a_word_of_it() {
         "postgres://app:a@hunter2@h/d",
         "postgres://app:%hunter2@h/d",
         "mysql://app:hunter2@h/d",
-        "hunter2 is no URL",
+        "hunter2 is not a valid",
     ] {
         for command in [["key", "list", "--org", "acme"].as_slice(), &["serve"], &["migrate"], &["wait-for-db"]] {
             let ended = run(&[command, &["--database-url", address]].concat());
             assert!(ended.code.is_some_and(|code| code != 0), "{command:?}: {ended:?}");
-            assert!(ended.stderr.contains("is no URL of a Postgres") && !ended.stderr.contains("hunter2"), "{command:?}: {ended:?}");
+            assert!(ended.stderr.contains("is not a valid Postgres URL") && !ended.stderr.contains("hunter2"), "{command:?}: {ended:?}");
         }
     }
 }
@@ -243,8 +268,8 @@ async fn a_command_makes_no_database_and_says_which_one_it_uses() {
     ] {
         let ended = run(&[command, &["--data-dir", path]].concat());
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{command:?}: {ended:?}");
-        for told in [path, "--data-dir", "--database-url", "offboard serve"] {
-            assert!(ended.stderr.contains(told), "{command:?}: {}", ended.stderr);
+        for reported in [path, "--data-dir", "--database-url", "offboard serve"] {
+            assert!(ended.stderr.contains(reported), "{command:?}: {}", ended.stderr);
         }
         assert!(!nowhere.exists(), "{command:?}");
     }

@@ -51,7 +51,7 @@ fn is_time(value: &Value) -> bool {
 
 #[tokio::test]
 async fn removal() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let caller = Caller { world: &world, credential: format!("apikey: {}", world.key.secret) };
     let dependents = json!([{"kind": "assessment"}, {"kind": "assessment"}, {"kind": "task"}, {"kind": "data_override"}, {"kind": "note"}]);
     for (id, state) in [("ent_1", "active"), ("ent_new", "onboarding"), ("ent_held", "active")] {
@@ -112,7 +112,7 @@ async fn removal() {
 
 #[tokio::test]
 async fn portfolio_membership() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let caller = bearer(&world);
     let body = r#"{"portfolio_id":"pf_S4dGqL2c","name":"Studio Fund I","shared_registered_agent_id":"ra_X8nB5wPq","shared_compliance_calendar":true}"#;
     let created = caller.send("POST", "/v1/portfolios", Some(body));
@@ -183,7 +183,7 @@ async fn portfolio_membership() {
 
 #[tokio::test]
 async fn bulk_delete() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let caller = bearer(&world);
     let full = "configuration/entityTypes/HCP";
     for (id, name, state) in
@@ -289,7 +289,7 @@ async fn bulk_delete() {
 
 #[tokio::test]
 async fn offboarding_requests() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let caller = bearer(&world);
     let part = "0190a1b2-0000-7000-8000-000000000001";
     world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "ent_1", "type": "T", "components": [part]}})).await.unwrap();
@@ -327,7 +327,7 @@ async fn offboarding_requests() {
     assert_eq!((canceled.status, &canceled.json()["status"]), (200, &json!("Canceled")), "{}", canceled.text());
     assert_eq!(members(&canceled.json()), ["id", "principalId", "status", "data"], "what the contract's strict clients know");
     assert_eq!(members(&canceled.json()["data"]), ["id", "components"]);
-    assert!(is_time(&caller.get(&location).json()["finished"]), "the rest is told by GET");
+    assert!(is_time(&caller.get(&location).json()["finished"]), "the rest is reported by GET");
     let again = caller.send("PATCH", &format!("{location}/cancel"), None);
     let refusal = again.json();
     assert_eq!((again.status, again.header("content-type")), (400, Some("application/json")), "{refusal}");

@@ -20,22 +20,22 @@ pub async fn connected(address: SocketAddr, host: u8) -> TcpStream {
 #[tokio::test]
 async fn who_shows_no_key_shuts_nobody_out() {
     let world = World::start_with(
-        Door::Rest,
+        Protocol::Rest,
         &["--max-connections-per-address=3", "--max-connections=6", "--max-connections-per-realm=6", "--head-timeout=300"],
     )
     .await;
-    for (door, address) in [(Door::Rest, world.server.addresses.http), (Door::Grpc, world.server.addresses.grpc)] {
+    for (protocol, address) in [(Protocol::Rest, world.server.addresses.http), (Protocol::Grpc, world.server.addresses.grpc)] {
         // Silent, with half of something, and idle after an answer to who has no key.
         let refused = b"GET /v1/portfolios HTTP/1.1\r\nhost: x\r\n\r\n".as_slice();
         let mut held = Vec::new();
         for host in [2, 2, 2, 3, 3, 3] {
             let mut connection = connected(address, host).await;
-            let kinds = if door == Door::Rest { 4 } else { 3 };
+            let kinds = if protocol == Protocol::Rest { 4 } else { 3 };
             connection.write_all([b"".as_slice(), b"POST / HT", PREFACE, refused][held.len() % kinds]).await.unwrap();
             held.push(connection);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let client = world.through(door);
+        let client = world.through(protocol);
         client.call("EntityService/ListEntities", json!({})).await.unwrap();
         closed(&mut held[0], "the one that was idle for the longest").await;
         // From their own address too, more often than there are places, and each of those may stay.
@@ -43,7 +43,7 @@ async fn who_shows_no_key_shuts_nobody_out() {
         let mut with_key = Vec::new();
         for host in [2, 3, 2] {
             let mut connection = connected(address, host).await;
-            if door == Door::Rest {
+            if protocol == Protocol::Rest {
                 connection.write_all(get.as_bytes()).await.unwrap();
                 let mut answer = [0; 12];
                 connection.read_exact(&mut answer).await.unwrap();
@@ -66,16 +66,16 @@ async fn who_shows_no_key_shuts_nobody_out() {
 
 #[tokio::test]
 async fn calls_with_a_key_go_on_however_many_come_without_one() {
-    let world = World::start_with(Door::Rest, &["--max-connections-per-address=4", "--max-connections=8"]).await;
-    for door in [Door::Rest, Door::Grpc] {
-        let address = if door == Door::Rest { world.server.addresses.http } else { world.server.addresses.grpc };
-        let mut watch = world.through(door).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
+    let world = World::start_with(Protocol::Rest, &["--max-connections-per-address=4", "--max-connections=8"]).await;
+    for protocol in [Protocol::Rest, Protocol::Grpc] {
+        let address = if protocol == Protocol::Rest { world.server.addresses.http } else { world.server.addresses.grpc };
+        let mut watch = world.through(protocol).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
         let mut held = Vec::new();
         for host in (1..60).cycle().take(240) {
             held.push(connected(address, host).await);
         }
-        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
-        world.entities(&[if door == Door::Rest { "a" } else { "b" }]).await;
+        world.through(protocol).call("EntityService/ListEntities", json!({})).await.unwrap();
+        world.entities(&[if protocol == Protocol::Rest { "a" } else { "b" }]).await;
         while watch.message().await["event"].is_null() {}
     }
 }
@@ -92,18 +92,18 @@ async fn called(connection: &mut TcpStream, key: &str) -> String {
 
 #[tokio::test]
 async fn one_realm_does_not_have_all_connections() {
-    let world = World::start_with(Door::Rest, &["--max-connections-per-address=8", "--max-connections=8"]).await;
+    let world = World::start_with(Protocol::Rest, &["--max-connections-per-address=8", "--max-connections=8"]).await;
     let http = world.server.addresses.http;
     let other = Key::create(&world.database, "other", "test", SCOPES);
     // More than there are, from several addresses, and each calls as often as it can.
-    let (mut served, mut told) = (Vec::new(), Vec::new());
+    let (mut served, mut reported) = (Vec::new(), Vec::new());
     for host in [2, 3].repeat(8) {
         let mut connection = connected(http, host).await;
         let answer = called(&mut connection, &world.key.secret).await;
-        if answer.starts_with("HTTP/1.1 200") { served.push(connection) } else { told.push((answer, connection)) }
+        if answer.starts_with("HTTP/1.1 200") { served.push(connection) } else { reported.push((answer, connection)) }
     }
     assert_eq!(served.len(), 4, "half");
-    for (answer, _) in &told {
+    for (answer, _) in &reported {
         assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("rate_limit_exceeded"), "{answer}");
         assert!(answer.contains("retry-after: 5") && answer.contains("as many connections as it may"), "{answer}");
     }
@@ -130,7 +130,7 @@ async fn one_realm_does_not_have_all_connections() {
 
 #[tokio::test]
 async fn pages_are_sent_to_an_address_as_often_as_fits_a_minute() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let http = world.server.addresses.http;
     let get = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let asked = async |host| {
@@ -138,32 +138,32 @@ async fn pages_are_sent_to_an_address_as_often_as_fits_a_minute() {
         connection.write_all(get).await.unwrap();
         closed(&mut connection, "one page").await
     };
-    let mut told = 0;
+    let mut reported = 0;
     let refused = loop {
         let answer = asked(2).await;
         if !answer.starts_with(b"HTTP/1.1 200") {
             break String::from_utf8(answer).unwrap();
         }
-        told += answer.len();
-        assert!(told < 64 << 20, "there is no end to it");
+        reported += answer.len();
+        assert!(reported < 64 << 20, "there is no end to it");
     };
     assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("application/problem+json"), "{refused}");
     assert!(refused.contains("rate_limit_exceeded") && refused.contains("retry-after: 60"), "{refused}");
-    assert!((8 << 20..20 << 20).contains(&told), "{told}");
+    assert!((8 << 20..20 << 20).contains(&reported), "{reported}");
     assert!(asked(3).await.starts_with(b"HTTP/1.1 200"), "another address has its own");
     world.call("EntityService/ListEntities", json!({})).await.unwrap();
 }
 
 #[tokio::test]
 async fn who_has_shown_a_key_may_be_idle_for_longer() {
-    let world = World::start_with(Door::Rest, &["--idle-timeout-without-key=0.5", "--head-timeout=0.5"]).await;
+    let world = World::start_with(Protocol::Rest, &["--idle-timeout-without-key=0.5", "--head-timeout=0.5"]).await;
     let get = |key: &str| format!("GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n");
     let http = world.server.addresses.http;
     let mut with_key = sent(http, get(&world.key.secret).as_bytes()).await;
     assert!(closed(&mut sent(http, get("sk_test_nobody").as_bytes()).await, "refused").await.starts_with(b"HTTP/1.1 401"));
     for address in [http, world.server.addresses.grpc] {
         let mut begun = sent(address, PREFACE).await;
-        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: told before it is closed");
+        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: announced before it is closed");
     }
     assert!(with_key.read(&mut [0; 4096]).await.unwrap() > 0, "it was answered");
     with_key.write_all(get(&world.key.secret).as_bytes()).await.unwrap();
@@ -179,10 +179,10 @@ fn memory(server: &Server) -> f64 {
 
 #[tokio::test]
 async fn memory_goes_back_when_connections_are_closed() {
-    let world = World::start_with(Door::Rest, &["--max-connections-per-address=2000"]).await;
+    let world = World::start_with(Protocol::Rest, &["--max-connections-per-address=2000"]).await;
     let Addresses { grpc, http, .. } = world.server.addresses;
-    for door in [Door::Grpc, Door::Rest] {
-        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        world.through(protocol).call("EntityService/ListEntities", json!({})).await.unwrap();
     }
     let before = memory(&world.server);
     let mut open = Vec::new();

@@ -16,14 +16,14 @@ async fn probes_and_wake_ups_come_first_where_the_server_lets_few_in() {
     let role = Role::with_rows(&database);
     let name = &role.name;
     database.sql(&format!("ALTER ROLE {name} CONNECTION LIMIT 4"));
-    let patient = ["--db-pool-size=20", "--db-acquire-timeout=60", "--db-lock-timeout=600", "--poll-interval=600"];
+    let patient = ["--db-pool-size=20", "--db-acquire-timeout=60", "--db-lock-timeout=60", "--lease=600", "--poll-interval=600"];
     let server = Server::start_on(&role.url, &patient, &[]).await;
     readiness(&server, 200).await;
 
     let mut held = database.connection();
     held.batch_execute("BEGIN; LOCK TABLE portfolio IN ACCESS EXCLUSIVE MODE").unwrap();
     let mut calls = Vec::new();
-    for client in clients.iter().map(|key| Client::new(&server, key, Door::Grpc)) {
+    for client in clients.iter().map(|key| Client::new(&server, key, Protocol::Grpc)) {
         for _ in 0..4 {
             for (method, request) in [
                 ("PortfolioService/ListPortfolios", json!({})),
@@ -77,17 +77,17 @@ async fn where_calls_get_no_session_readiness_says_so() {
     let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{name}'");
     let listens = format!("{sessions} AND query LIKE 'LISTEN %'");
     until("the listener has its session", || database.count(&listens) == 1).await;
-    let mut told = readiness(&server, 503).await;
+    let mut reported = readiness(&server, 503).await;
     for _ in 0..500 {
-        if told.to_string().contains("no session of calls") {
+        if reported.to_string().contains("no session of calls") {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-        told = crate::probes::probe(&server, "/readyz").await.json();
+        reported = crate::probes::probe(&server, "/readyz").await.json();
     }
-    assert!(told.to_string().contains("no session of calls"), "{told}");
-    assert_eq!(check(&told, "database")["reason"], "database_crowded", "{told}");
-    let call = || async { Client::new(&server, &key, Door::Rest).call("EntityService/ListEntities", json!({})).await };
+    assert!(reported.to_string().contains("no session of calls"), "{reported}");
+    assert_eq!(check(&reported, "database")["reason"], "database_crowded", "{reported}");
+    let call = || async { Client::new(&server, &key, Protocol::Rest).call("EntityService/ListEntities", json!({})).await };
     assert_eq!(call().await.unwrap_err().code, "unavailable");
     database.sql(&format!("ALTER ROLE {name} CONNECTION LIMIT 3"));
     readiness(&server, 200).await;
@@ -99,7 +99,7 @@ async fn where_calls_get_no_session_readiness_says_so() {
 }
 
 #[tokio::test]
-async fn a_role_that_is_let_in_no_more_is_not_taken_for_a_database_that_is_away() {
+async fn a_role_that_is_let_in_no_more_is_not_taken_for_an_unreachable_database() {
     let database = database().await;
     let role = Role::with_rows(&database);
     let name = &role.name;
@@ -107,8 +107,8 @@ async fn a_role_that_is_let_in_no_more_is_not_taken_for_a_database_that_is_away(
     readiness(&server, 200).await;
     database.sql(&format!("ALTER ROLE {name} NOLOGIN"));
     database.count(&format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{name}'"));
-    let told = readiness(&server, 503).await;
-    assert_eq!(check(&told, "database")["reason"], "database_denied", "{told}");
+    let reported = readiness(&server, 503).await;
+    assert_eq!(check(&reported, "database")["reason"], "database_denied", "{reported}");
     assert!(server.log().contains("does not let the role of `--database-url` in"), "{}", server.log());
     database.sql(&format!("ALTER ROLE {name} LOGIN"));
     readiness(&server, 200).await;

@@ -35,7 +35,7 @@ scenario! {
 #[tokio::test]
 async fn what_wakes_workers_and_watches_is_heard_again_at_once_after_its_connection_ended() {
     // Polls alone would take an hour.
-    let world = World::start_with(Door::Rest, &["--poll-interval=3600"]).await;
+    let world = World::start_with(Protocol::Rest, &["--lease=3600", "--poll-interval=3600"]).await;
     world.entities(&["a", "b"]).await;
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
     until("the first is gone", || world.database.count("SELECT count(*) FROM entity") == 1).await;
@@ -61,7 +61,7 @@ async fn connections_that_pass_nothing_any_more_are_given_up_while_new_ones_work
     let key = Key::create(&database, "acme", "test", SCOPES);
     let proxy = Proxy::open(&database).await;
     let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=30"], &[]).await;
-    let client = Client::new(&server, &key, Door::Rest);
+    let client = Client::new(&server, &key, Protocol::Rest);
     client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
     warm(&client).await;
     proxy.leave_hanging();
@@ -75,7 +75,7 @@ async fn connections_that_pass_nothing_any_more_are_given_up_while_new_ones_work
 
 #[tokio::test]
 async fn a_statement_that_takes_its_time_is_left_alone() {
-    let world = World::start_with(Door::Rest, &["--db-lock-timeout=60"]).await;
+    let world = World::start_with(Protocol::Rest, &["--db-lock-timeout=60"]).await;
     world.entities(&["e"]).await;
     let mut held = world.database.connection();
     diesel::connection::SimpleConnection::batch_execute(&mut held, "BEGIN; SELECT FROM entity FOR UPDATE").unwrap();
@@ -96,7 +96,7 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
     let proxy = Proxy::open(&database).await;
     let arguments = ["--db-pool-size=2", "--db-statement-timeout=1", "--db-acquire-timeout=1"];
     let server = Server::start_on(&proxy.url, &arguments, &[]).await;
-    let client = Client::new(&server, &key, Door::Rest);
+    let client = Client::new(&server, &key, Protocol::Rest);
     readiness(&server, 200).await;
     // A connection is open, whatever it answers: the machine may be too busy for it.
     let _ = client.call("EntityService/GetEntity", json!({"entity_id": "e"})).await;
@@ -106,7 +106,7 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
         let code = answer.unwrap_err().code;
         assert!(["unavailable", "deadline_exceeded"].contains(&code.as_str()), "{code}");
     }
-    // It still says nothing; whoever waited for it has gone on.
+    // It still says nothing; those that waited for it have given up.
     let mut silent = false;
     for _ in 0..1500 {
         let metrics = probe(&server, "/metrics").await.text();
@@ -130,7 +130,7 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
 }
 
 #[tokio::test]
-async fn the_log_tells_of_an_outage_at_its_beginning_and_at_its_end() {
+async fn the_log_reports_of_an_outage_at_its_beginning_and_at_its_end() {
     let database = database().await;
     let proxy = Proxy::open(&database).await;
     let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=1", "--poll-interval=0.1"], &[]).await;
@@ -141,11 +141,49 @@ async fn the_log_tells_of_an_outage_at_its_beginning_and_at_its_end() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     proxy.set(Way::Open);
     readiness(&server, 200).await;
-    until("its end is told", || server.log().contains("the database is ready again")).await;
+    until("its end is reported", || server.log().contains("the database is ready again")).await;
     let log = server.log();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
-    // Who was at work as it began tells of that, once.
-    let began = warnings.iter().position(|line| line.contains("the database is not ready")).expect("its beginning is told");
+    // A call that was at work as it began reports that, once.
+    let began = warnings.iter().position(|line| line.contains("the database is not ready")).expect("its beginning is reported");
     assert!(began <= 5 && warnings[..began].iter().all(|line| line.contains("worker failed")), "{warnings:#?}");
     assert_eq!(warnings.len() - began, 2, "{warnings:#?}");
+}
+
+#[tokio::test]
+async fn a_silence_is_reported_as_readiness_turns_and_its_length_from_there() {
+    let database = database().await;
+    let proxy = Proxy::open(&database).await;
+    let server = Server::start_on(&proxy.url, &["--poll-interval=0.1"], &[]).await;
+    readiness(&server, 200).await;
+    let lines = |message: &str| {
+        let log = server.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == message).collect::<Vec<_>>()
+    };
+    // One outage a moment ago is no reason not to tell of the next.
+    proxy.set(Way::Cut);
+    readiness(&server, 503).await;
+    proxy.set(Way::Open);
+    readiness(&server, 200).await;
+    until("its end is told", || lines("the database is ready again").len() == 1).await;
+    proxy.set(Way::Hangs);
+    readiness(&server, 503).await;
+    let turned = std::time::Instant::now();
+    until("it is told", || lines("the database is not ready").len() == 2).await;
+    assert!(turned.elapsed() < Duration::from_secs(2), "{:?}", turned.elapsed());
+    let mut details = std::collections::BTreeSet::new();
+    while turned.elapsed() < Duration::from_secs(15) {
+        let reported = probe(&server, "/readyz").await.json();
+        let database = crate::probes::check(&reported, "database");
+        details.insert(format!("{} {}", database["reason"], database["detail"]));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(details.into_iter().collect::<Vec<_>>(), ["\"database_away\" \"does not answer\""]);
+    proxy.set(Way::Open);
+    readiness(&server, 200).await;
+    let lasted = turned.elapsed().as_secs_f64();
+    until("its end is told", || lines("the database is ready again").len() == 2).await;
+    let reported = lines("the database is ready again")[1]["seconds"].as_f64().unwrap();
+    assert!((reported - lasted).abs() < 2.0, "{reported} and {lasted}");
 }

@@ -25,20 +25,20 @@ scenario! {
         for n in 0..5 {
             let refused = world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": format!("r{n}"), "type": "test"}})).await.unwrap_err();
             assert_eq!(refused.code, "unavailable", "{refused:?}");
-            if world.door == Door::Rest {
+            if world.protocol == Protocol::Rest {
                 assert_eq!((refused.http, refused.header("retry-after")), (Some(503), Some("1")));
             }
             world.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
         }
-        let mut told = readiness(&world.server, 200).await;
+        let mut reported = readiness(&world.server, 200).await;
         for _ in 0..500 {
-            if told.to_string().contains("read only") {
+            if reported.to_string().contains("read only") {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            told = readiness(&world.server, 200).await;
+            reported = readiness(&world.server, 200).await;
         }
-        assert!(told.to_string().contains("read only: reads are answered"), "{told}");
+        assert!(reported.to_string().contains("read only: reads are answered"), "{reported}");
         // The sessions that are open stay as they began: they have to be left.
         set(&world.database, "RESET default_transaction_read_only");
         let mut last = None;
@@ -70,7 +70,7 @@ scenario! {
 
 #[tokio::test]
 async fn a_pool_that_is_used_up_makes_no_replica_look_dead() {
-    let world = World::start_with(Door::Rest, &["--db-pool-size=2", "--db-lock-timeout=30", "--db-acquire-timeout=30"]).await;
+    let world = World::start_with(Protocol::Rest, &["--db-pool-size=2", "--db-lock-timeout=30", "--db-acquire-timeout=30"]).await;
     world.entities(&["e"]).await;
     readiness(&world.server, 200).await;
     let mut held = world.database.connection();
@@ -87,8 +87,8 @@ async fn a_pool_that_is_used_up_makes_no_replica_look_dead() {
         assert!(world.database.count(waiting) > 0, "every connection that the realm may have waits");
         // For longer than a look at the database stays fresh.
         for _ in 0..30 {
-            let told = crate::probes::probe(&world.server, "/readyz").await;
-            assert_eq!(told.status, 200, "{}", told.text());
+            let reported = crate::probes::probe(&world.server, "/readyz").await;
+            assert_eq!(reported.status, 200, "{}", reported.text());
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
         held.batch_execute("ROLLBACK").unwrap();
@@ -101,9 +101,9 @@ async fn a_pool_that_is_used_up_makes_no_replica_look_dead() {
 
 #[tokio::test]
 async fn a_filter_that_the_database_cannot_use_is_named_like_any_other() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.entities(&["e"]).await;
-    // Whoever looks at attributes is told that an expression cannot be used.
+    // Whoever looks at attributes is reported that an expression cannot be used.
     world.database.sql(
         "ALTER TABLE entity RENAME TO entity_row;
          CREATE FUNCTION unusable(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN

@@ -93,9 +93,9 @@ async fn a_standby_is_known_and_takes_changes_once_it_is_promoted() {
     standby.start();
     let url = standby.url("offboard");
     let server = Server::start_on(&url, &[], &[]).await;
-    let told = readiness(&server, 200).await;
-    assert!(told.to_string().contains("a standby: reads are answered, changes are not"), "{told}");
-    let (rest, grpc) = (Client::new(&server, &key, Door::Rest), Client::new(&server, &key, Door::Grpc));
+    let reported = readiness(&server, 200).await;
+    assert!(reported.to_string().contains("a standby: reads are answered, changes are not"), "{reported}");
+    let (rest, grpc) = (Client::new(&server, &key, Protocol::Rest), Client::new(&server, &key, Protocol::Grpc));
     for client in [&rest, &grpc] {
         client.call("PortfolioService/ListPortfolios", json!({})).await.unwrap();
         let missing = client.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap_err();

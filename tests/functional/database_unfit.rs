@@ -48,12 +48,17 @@ async fn a_database_in_another_encoding_is_refused_by_every_command() {
 /// A pooler in front of a database, stopped at the end.
 struct Pooler {
     process: Child,
-    url: String,
-    _folder: tempfile::TempDir,
+    pub url: String,
+    folder: tempfile::TempDir,
 }
 
 impl Pooler {
     async fn start(database: &Database, mode: &str) -> Pooler {
+        Pooler::start_of(database, mode, 30).await
+    }
+
+    /// One with so many sessions of the server.
+    async fn start_of(database: &Database, mode: &str, sessions: u32) -> Pooler {
         let folder = tempfile::tempdir().unwrap();
         let target = Url::parse(&database.url).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -61,7 +66,7 @@ impl Pooler {
         let host = target.host_str().unwrap().replace("%2F", "/").replace("%2f", "/");
         let settings = format!(
             "[databases]\n* = host={host} port={} user={user} password={password}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = 30\n",
+             unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {sessions}\n",
             target.port().unwrap_or(5432)
         );
         let file = folder.path().join("pgbouncer.ini");
@@ -80,12 +85,22 @@ impl Pooler {
         for _ in 0..1500 {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 let url = format!("postgresql://{user}:{password}@127.0.0.1:{port}{}", target.path());
-                return Pooler { process, url, _folder: folder };
+                return Pooler { process, url, folder };
             }
             assert!(process.try_wait().unwrap().is_none(), "pgbouncer ended");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         panic!("pgbouncer does not start");
+    }
+}
+
+impl Pooler {
+    /// Changes the mode while sessions are open.
+    fn turn(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("pgbouncer.ini");
+        let settings = std::fs::read_to_string(&file).unwrap().replace(&format!("pool_mode = {from}"), &format!("pool_mode = {to}"));
+        std::fs::write(&file, settings).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.process.id().cast_signed()), nix::sys::signal::Signal::SIGHUP).unwrap();
     }
 }
 
@@ -119,11 +134,50 @@ async fn a_pooler_that_shares_backends_is_refused_and_one_that_does_not_is_fine(
     assert_eq!(offboard(&["migrate", "--database-url", &pooler.url]), "The schema is up to date.\n");
     let server = Server::start_on(&pooler.url, &[], &[]).await;
     readiness(&server, 200).await;
-    let client = Client::new(&server, &key, Door::Rest);
+    let client = Client::new(&server, &key, Protocol::Rest);
     for n in 0..20 {
         client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": format!("e{n}"), "type": "test"}})).await.unwrap();
     }
     drop(server);
+}
+
+#[tokio::test]
+async fn a_pooler_that_begins_to_share_backends_is_found_by_a_running_server() {
+    let database = database().await;
+    let key = Key::create(&database, "acme", "test", SCOPES);
+    let pooler = Pooler::start_of(&database, "session", 12).await;
+    let server = Server::start_on(&pooler.url, &["--poll-interval=0.1"], &[]).await;
+    readiness(&server, 200).await;
+    let client = Client::new(&server, &key, Protocol::Rest);
+    pooler.turn("session", "transaction");
+    let mut refused = std::collections::BTreeSet::new();
+    let mut unfit = false;
+    for round in 0..40 {
+        let creates = (0..12).map(|n| {
+            let entity = json!({"entity": {"entity_id": format!("e{round}.{n}"), "type": "test", "attributes": {"n": n}}});
+            let client = client.clone();
+            async move { client.call("EntityService/CreateEntity", entity).await }
+        });
+        // Sessions are given back to the pooler, and it gives others.
+        let ends = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'offboard'";
+        if round % 10 == 5 {
+            database.count(ends);
+        }
+        refused.extend(futures::future::join_all(creates).await.into_iter().filter_map(|created| created.err()?.http));
+        let reported = crate::probes::probe(&server, "/readyz").await.text();
+        unfit = reported.contains("database_unfit");
+        if unfit {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(unfit, "{}", crate::probes::probe(&server, "/readyz").await.text());
+    assert!(refused.iter().all(|status| *status == 503), "{refused:?}");
+    let failed = client.call("EntityService/GetEntity", json!({"entity_id": "e0.0"})).await.unwrap_err();
+    assert_eq!(failed.http, Some(503), "nothing is done meanwhile");
+    pooler.turn("transaction", "session");
+    readiness(&server, 200).await;
+    client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "again", "type": "test"}})).await.unwrap();
 }
 
 /// A role that is dropped, with all that it was granted, before its database is.
@@ -172,7 +226,7 @@ async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
     {
         let server = Server::start_on(&role.url, &[], &[]).await;
         readiness(&server, 200).await;
-        let client = Client::new(&server, &key, Door::Rest);
+        let client = Client::new(&server, &key, Protocol::Rest);
         client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
         assert_eq!(offboard(&["migrate", "--database-url", &role.url]), "The schema is up to date.\n");
     }
@@ -185,7 +239,7 @@ async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
 /// A logical copy has the rows, and sequences that are at their beginning.
 #[tokio::test]
 async fn sequences_that_were_not_copied_are_set_by_whoever_may_and_refused_by_others() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     world.entities(&["a", "b", "c"]).await;
     until("the positions are given", || world.database.count("SELECT position FROM event_sequencer") > 0).await;
     let World { database, server, key, .. } = world;
@@ -202,7 +256,7 @@ async fn sequences_that_were_not_copied_are_set_by_whoever_may_and_refused_by_ot
         assert_eq!(offboard(&["migrate", "--database-url", &database.url]), "The schema is up to date.\n");
         let server = Server::start_on(&role.url, &[], &[]).await;
         readiness(&server, 200).await;
-        let client = Client::new(&server, &key, Door::Rest);
+        let client = Client::new(&server, &key, Protocol::Rest);
         let created = format!("behind-{}", behind.join("-"));
         client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": created, "type": "test"}})).await.unwrap();
         let events = client.call("EventService/ListEvents", json!({"subject": created})).await.unwrap();
@@ -249,13 +303,13 @@ async fn an_address_that_leads_nowhere_is_refused_at_once_and_no_outage() {
         (changed(&database.url, &|url| url.set_query(Some("options=-cbogus%3D1"))), "does not take the `options` of `--database-url`"),
         (changed(&over_tcp.url, &|url| url.set_query(Some("sslmode=require"))), "speaks no TLS"),
     ];
-    for (url, told) in &cases {
+    for (url, reported) in &cases {
         for command in [
             &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"] as &[&str],
             &["migrate"],
             &["key", "list"],
         ] {
-            assert_refused(&[command, &["--database-url", url]].concat(), told);
+            assert_refused(&[command, &["--database-url", url]].concat(), reported);
         }
     }
     let named = Url::parse(&database.url).unwrap().path()[1..].to_owned();
@@ -264,32 +318,34 @@ async fn an_address_that_leads_nowhere_is_refused_at_once_and_no_outage() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_set_up_is_told_so_by_every_command() {
+async fn a_database_that_is_not_set_up_is_reported_so_by_every_command() {
     let empty = empty_database("").await;
     let database = database().await;
     let role = Role::create(&database);
-    for (url, told) in [(&empty.url, "`offboard migrate` brings it up to date"), (&role.url, "lacks a right that it needs")] {
+    for (url, reported) in [(&empty.url, "`offboard migrate` brings it up to date"), (&role.url, "lacks a right that it needs")] {
         for command in [["key", "list"].as_slice(), &["key", "create", "--org", "acme", "--scope", "admin"], &["events", "history"]] {
-            assert_refused(&[command, &["--database-url", url]].concat(), told);
+            assert_refused(&[command, &["--database-url", url]].concat(), reported);
         }
         let server = Server::start_on(url, &[], &[]).await;
         let key = format!("Bearer sk_test_{}", "x".repeat(43));
         let reply = http(server.addresses.http, "GET", "/v1/portfolios", &[("authorization", &key)], "").await;
         assert_eq!((reply.status, reply.json()["code"].as_str()), (503, Some("unavailable")), "{}", reply.text());
-        assert!(reply.text().contains(told), "{}", reply.text());
+        assert!(reply.text().contains(reported), "{}", reply.text());
         let report = readiness(&server, 503).await;
-        assert!(report.to_string().contains("offboard migrate") || report.to_string().contains(told), "{report}");
+        assert!(report.to_string().contains("offboard migrate") || report.to_string().contains(reported), "{report}");
     }
 }
 
 #[tokio::test]
 async fn a_refusal_to_start_is_all_that_is_said() {
     let database = empty_database("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
-    let ended = run(&["serve", "--database-url", &database.url]);
-    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(1), 1), "{}", ended.stderr);
+    let listeners = ["--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"];
+    let ended = run(&[&["serve", "--database-url", &database.url][..], &listeners].concat());
+    let said = ended.stderr.lines().filter(|line| !line.contains(" listening ")).count();
+    assert_eq!((ended.code, said), (Some(1), 1), "{}", ended.stderr);
 }
 
-/// Takes the migration away again that adds columns to a table.
+/// Reverts the migration that adds columns to a table.
 fn take_back(database: &Database) {
     let down = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/00000000000016_removed_entities/down.sql"));
     database.sql(&format!("{}; DELETE FROM __diesel_schema_migrations WHERE version = '00000000000016'", down.unwrap()));
@@ -329,7 +385,7 @@ async fn a_migration_that_has_to_wait_lets_readers_through() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_changes_no_answer_and_is_told() {
+async fn a_clock_that_is_wrong_changes_no_answer_and_is_reported() {
     let database = database().await;
     let key = Key::create_with(&database, "acme", "test", SCOPES, &["--expires-in-days", "10"]);
     let ended = Key::create_with(&database, "acme", "test", SCOPES, &["--expires-in-days", "10"]);
@@ -340,10 +396,36 @@ async fn a_clock_that_is_wrong_changes_no_answer_and_is_told() {
         let environment = [("LD_PRELOAD", library), ("FAKETIME", shift), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
         let server = Server::start_with(&database, &[], &environment).await;
         readiness(&server, 200).await;
-        let client = Client::new(&server, &key, Door::Rest);
+        let client = Client::new(&server, &key, Protocol::Rest);
         client.call("PortfolioService/ListPortfolios", json!({})).await.unwrap_or_else(|failure| panic!("{shift}: {failure:?}"));
-        let late = Client::new(&server, &ended, Door::Rest).call("PortfolioService/ListPortfolios", json!({})).await;
+        let late = Client::new(&server, &ended, Protocol::Rest).call("PortfolioService/ListPortfolios", json!({})).await;
         assert_eq!(late.unwrap_err().code, "invalid_credentials", "{shift}");
         assert!(server.log().contains("differs from that of the database"), "{shift}");
     }
+}
+
+/// An index that is built concurrently waits for all who have read something before; they wait for nothing, and what a try left behind is
+/// not an obstacle.
+#[tokio::test]
+async fn migrations_at_once_build_their_indexes_beside_whoever_is_at_work() {
+    let database = database().await;
+    database.sql(
+        "DELETE FROM __diesel_schema_migrations WHERE version >= '00000000000030';
+         DROP INDEX offboarding_request_turn;
+         CREATE INDEX offboarding_request_turn ON offboarding_request (id)",
+    );
+    let mut open = database.connection();
+    open.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM offboarding_request").unwrap();
+    let arguments = ["migrate", "--database-url", &database.url];
+    let migrating: Vec<_> = (0..3).map(|_| spawn(&arguments)).collect();
+    // Longer than a migration waits for a lock, and than Postgres looks for a deadlock.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    open.batch_execute("INSERT INTO realm (org, mode) VALUES ('acme', 'test'); COMMIT").unwrap();
+    let ended: Vec<_> = migrating.into_iter().map(|process| process.wait_with_output().unwrap()).collect();
+    assert!(ended.iter().all(|output| output.status.success()), "{ended:?}");
+    let retried = ended.iter().filter(|output| String::from_utf8_lossy(&output.stderr).contains("it is tried again")).count();
+    assert_eq!(retried, 0, "{ended:?}");
+    let built = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indisvalid AND indexrelid = 'offboarding_request_turn'::regclass";
+    assert!(database.text(built).unwrap().contains("realm_id, due_at"));
+    assert_eq!(run(&arguments).stdout, "The schema is up to date.\n");
 }

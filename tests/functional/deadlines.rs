@@ -15,11 +15,11 @@ use crate::kit::*;
 const RUNNING: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'offboard' AND state <> 'idle' AND query LIKE '%portfolio%'";
 
-/// Calls a method with one id for its message and a deadline of so many milliseconds, and tells the code of the failure. The clock of no client
-/// has a part in it.
+/// Calls a method with one id for its message and a deadline of so many milliseconds, and reports the code of the failure. The clock of no
+/// client has a part in it.
 async fn fail(world: &World, path: &str, method: &str, id: &str, millis: u32) -> String {
     let bearer = format!("Bearer {}", world.key.secret);
-    if world.door == Door::Rest {
+    if world.protocol == Protocol::Rest {
         let timeout = (f64::from(millis) / 1000.0).to_string();
         let headers = [("authorization", bearer.as_str()), ("x-request-timeout", timeout.as_str())];
         let answer = http(world.server.addresses.http, "GET", path, &headers, "").await;
@@ -47,7 +47,7 @@ async fn fail(world: &World, path: &str, method: &str, id: &str, millis: u32) ->
 scenario! {
     async fn a_call_whose_deadline_has_passed_leaves_no_statement_running(world: &World) {
         // Neither of the other bounds would end the statement while the test waits.
-        let world = World::start_with(world.door, &["--db-lock-timeout=600", "--db-statement-timeout=600"]).await;
+        let world = World::start_with(world.protocol, &["--db-lock-timeout=600", "--db-statement-timeout=600"]).await;
         world.portfolios(&["p"]).await;
         let mut held = world.database.connection();
         held.batch_execute("BEGIN; LOCK TABLE portfolio IN ACCESS EXCLUSIVE MODE").unwrap();
@@ -65,7 +65,7 @@ scenario! {
     }
 }
 
-/// Reads the frames of a silent HTTP/2 connection until the server closes it, and tells their types.
+/// Reads the frames of a silent HTTP/2 connection until the server closes it, and reports their types.
 async fn frames_of_a_silent_client(address: SocketAddr) -> Vec<u8> {
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
     connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").await.unwrap();
@@ -87,13 +87,13 @@ const GO_AWAY: u8 = 7;
 #[tokio::test]
 async fn an_old_connection_is_closed_and_its_client_makes_another() {
     let world = World::start_with(
-        Door::Grpc,
+        Protocol::Grpc,
         &["--grpc-max-connection-age=0.3", "--grpc-max-connection-age-grace=3", "--grpc-keepalive-interval=0"],
     )
     .await;
     let frames = frames_of_a_silent_client(world.server.addresses.grpc).await;
-    let told = frames.iter().position(|kind| *kind == GO_AWAY).expect("it is told before it is closed");
-    assert!(!frames[..told].contains(&PING), "no one asked whether anyone is there: {frames:?}");
+    let reported = frames.iter().position(|kind| *kind == GO_AWAY).expect("it is reported before it is closed");
+    assert!(!frames[..reported].contains(&PING), "no one asked whether anyone is there: {frames:?}");
     // For longer than the first connection may live.
     for _ in 0..8 {
         world.call("PortfolioService/ListPortfolios", json!({})).await.unwrap();
@@ -104,7 +104,7 @@ async fn an_old_connection_is_closed_and_its_client_makes_another() {
 #[tokio::test]
 async fn a_connection_at_which_nobody_is_any_more_is_closed() {
     let arguments = ["--grpc-max-connection-age=0", "--grpc-keepalive-interval=0.3", "--grpc-keepalive-timeout=0.3"];
-    let world = World::start_with(Door::Grpc, &arguments).await;
+    let world = World::start_with(Protocol::Grpc, &arguments).await;
     let frames = frames_of_a_silent_client(world.server.addresses.grpc).await;
     assert!(frames.contains(&PING), "{frames:?}");
 }

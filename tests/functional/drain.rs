@@ -1,4 +1,4 @@
-//! What the end of a server does not wait for.
+//! Connections that the end of a server does not wait for.
 
 use nix::sys::signal::Signal;
 use tokio::io::AsyncWriteExt;
@@ -8,7 +8,7 @@ use crate::raw::*;
 
 #[tokio::test]
 async fn what_is_no_whole_request_is_not_waited_for() {
-    let mut world = World::start_with(Door::Rest, &["--drain-timeout=600", "--head-timeout=600", "--request-timeout=600"]).await;
+    let mut world = World::start_with(Protocol::Rest, &["--drain-timeout=600", "--head-timeout=600", "--request-timeout=600"]).await;
     let Addresses { grpc, http, .. } = world.server.addresses;
     let key = format!("authorization: Bearer {}\r\n", world.key.secret);
     let half_body =

@@ -1,4 +1,4 @@
-//! What a revoked key ends: every call that lasts, whoever sends in it.
+//! The calls that a revoked key ends: every long one, whoever sends in it.
 
 use offboard::proto::v1;
 use offboard::proto::v1::entity_service_client::EntityServiceClient;
@@ -84,7 +84,7 @@ impl RestImport {
         let _ = self.0.write_all(format!("{:x}\r\n{lines}\r\n", lines.len()).as_bytes()).await;
     }
 
-    /// What is answered up to and with this text.
+    /// The response up to and with this text.
     async fn read_to(&mut self, text: &str) -> String {
         let (mut read, mut buffer) = (String::new(), vec![0; 65_536]);
         while !read.contains(text) {
@@ -99,7 +99,7 @@ impl RestImport {
 
 #[tokio::test]
 async fn an_import_by_grpc_writes_nothing_behind_the_end_of_its_key() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let [busy, silent] = [(); 2].map(|()| Key::create(&world.database, "acme", "test", &["entities:write"]));
     let (mut sending, mut waiting) = (GrpcImport::begin(&world, &busy), GrpcImport::begin(&world, &silent));
     sending.send(0, BATCH).await;
@@ -107,7 +107,7 @@ async fn an_import_by_grpc_writes_nothing_behind_the_end_of_its_key() {
     revoke(&world, &busy);
     revoke(&world, &silent);
     sending.send(BATCH, BATCH).await;
-    // What was written is told of first; of the one who sends nothing more too.
+    // Written lines are reported first; also for a caller who sends nothing more.
     assert_eq!(sending.end(BATCH).await, "invalid_credentials");
     assert_eq!(waiting.end(BATCH).await, "invalid_credentials");
     assert_eq!(world.database.count("SELECT count(*) FROM entity"), 2 * BATCH as i64);
@@ -115,7 +115,7 @@ async fn an_import_by_grpc_writes_nothing_behind_the_end_of_its_key() {
 
 #[tokio::test]
 async fn an_import_by_rest_writes_nothing_behind_the_end_of_its_key() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let [busy, silent] = [(); 2].map(|()| Key::create(&world.database, "acme", "test", &["entities:write"]));
     let (mut sending, mut waiting) = (RestImport::begin(&world, &busy).await, RestImport::begin(&world, &silent).await);
     sending.send(0, BATCH).await;
@@ -126,8 +126,8 @@ async fn an_import_by_rest_writes_nothing_behind_the_end_of_its_key() {
     revoke(&world, &silent);
     sending.send(BATCH, BATCH).await;
     for import in [&mut sending, &mut waiting] {
-        let told = import.read_to("invalid_credentials").await;
-        assert!(!told.contains("\"summary\""), "{told}");
+        let reported = import.read_to("invalid_credentials").await;
+        assert!(!reported.contains("\"summary\""), "{reported}");
     }
     assert_eq!(world.database.count("SELECT count(*) FROM entity"), 2 * BATCH as i64);
 }
@@ -146,7 +146,7 @@ scenario! {
         let slow = json!({"entity_type": "T", "max_objects_per_second": 1});
         let task = world.call("BulkDeleteService/StartBulkDelete", slow).await.unwrap();
         let key = Key::create(&world.database, "acme", "test", SCOPES);
-        let client = Client::new(&world.server, &key, world.door);
+        let client = Client::new(&world.server, &key, world.protocol);
         let mut streams = Vec::new();
         for (method, request) in [
             ("PortfolioService/ExportPortfolio", json!({"portfolio_id": "p"})),
@@ -158,8 +158,9 @@ scenario! {
         }
         revoke(world, &key);
         for (method, stream) in &mut streams {
-            // A reader who takes long at first, and what is more than the windows of gRPC hold: so the key is looked at again while there is
-            // something left to send. The buffers of a socket, by REST, may hold all of it; then the export has ended before its key was looked at.
+            // A reader who takes long at first, and what is more than the windows of gRPC hold: so the key is looked at again while there
+            // is something left to send. The buffers of a socket, by REST, may have all of it; then the export has ended before its key was
+            // looked at.
             let is_export = *method == "PortfolioService/ExportPortfolio";
             let mut slow = if is_export { 25 } else { 0 };
             let failure = loop {
@@ -170,7 +171,7 @@ scenario! {
                     }
                     Some(Ok(_)) => {}
                     Some(Err(failure)) => break Some(failure),
-                    None if is_export && world.door == Door::Rest => break None,
+                    None if is_export && world.protocol == Protocol::Rest => break None,
                     None => panic!("{method} ends as if nothing had happened"),
                 }
             };

@@ -8,11 +8,11 @@ fn type_of(name: &str) -> Value {
     json!(format!("configuration/entityTypes/{name}"))
 }
 
-/// The path of a fault in a new entity, as the door spells it: by REST the entity is the body itself.
+/// The path of a fault in a new entity, as the listener spells it: by REST the entity is the body itself.
 fn at(world: &World, path: &str) -> String {
-    match world.door {
-        Door::Grpc => format!("entity.{path}"),
-        Door::Rest => path.to_owned(),
+    match world.protocol {
+        Protocol::Grpc => format!("entity.{path}"),
+        Protocol::Rest => path.to_owned(),
     }
 }
 
@@ -20,7 +20,7 @@ fn fields(failure: &Failure) -> BTreeSet<String> {
     failure.faults.iter().map(|fault| fault.field.clone()).collect()
 }
 
-/// What the event table tells, oldest first: `type subjects`, a line each.
+/// The rows of the event table, oldest first: `type subjects`, a line each.
 pub fn events(database: &Database) -> String {
     let query = "SELECT string_agg(type || ' ' || array_to_string(subjects, ','), E'\\n' ORDER BY seq) FROM event";
     database.text(query).unwrap_or_default()
@@ -45,7 +45,7 @@ scenario! {
             "created_at": created.json["created_at"], "updated_at": created.json["created_at"],
         });
         assert_eq!(created.json, expected);
-        if world.door == Door::Rest {
+        if world.protocol == Protocol::Rest {
             assert_eq!((created.http, created.header("location")), (Some(201), Some("/v1/entities/ent_1")));
         }
         let found = world.call("EntityService/GetEntity", json!({"entity_id": "ent_1"})).await.unwrap();
@@ -72,7 +72,7 @@ scenario! {
         assert_eq!(ids.len(), 2);
     }
 
-    async fn every_fault_is_told_at_once_and_nothing_is_created(world: &World) {
+    async fn every_fault_is_reported_at_once_and_nothing_is_created(world: &World) {
         let entity = json!({
             "entity_id": "a/b", "type": "", "state": "offboarding", "attributes": {"nul": "\u{0}"},
             "components": ["0190a1b2-0000-7000-8000-000000000001", "x"], "crosswalks": [{}, {"\u{0}": 1}], "portfolio_id": "p q",
@@ -80,8 +80,10 @@ scenario! {
         });
         let refused = world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap_err();
         assert_eq!((refused.code.as_str(), refused.faults.len()), ("validation_failed", 11), "{refused:#?}");
+        // By REST the place within an object is known.
+        let (attribute, crosswalk) = if world.protocol == Protocol::Rest { ("attributes.nul", "crosswalks[1].\u{fffd}") } else { ("attributes", "crosswalks[1]") };
         let expected = [
-            "entity_id", "type", "state", "attributes", "components[1]", "crosswalks[1]", "portfolio_id", "dependents[0].kind",
+            "entity_id", "type", "state", attribute, "components[1]", crosswalk, "portfolio_id", "dependents[0].kind",
             "dependents[2].id", "dependents[3].kind", "dependents[3].id",
         ];
         assert_eq!(fields(&refused), expected.iter().map(|path| at(world, path)).collect());
@@ -146,7 +148,7 @@ scenario! {
         let refused = create("deeper", nested(33)).await.unwrap_err();
         assert_eq!((refused.code.as_str(), fields(&refused)), ("validation_failed", BTreeSet::from([at(world, "attributes")])), "{refused:#?}");
         // The generated client for gRPC makes none that is deeper.
-        let deepest = if world.door == Door::Rest { 120 } else { 33 };
+        let deepest = if world.protocol == Protocol::Rest { 120 } else { 33 };
         for levels in 33..=deepest {
             let refused = create("deeper", nested(levels)).await.unwrap_err();
             let faults: Vec<_> = refused.faults.iter().map(|fault| (fault.field.clone(), fault.code.as_str())).collect();
@@ -161,7 +163,7 @@ scenario! {
         let refused_fields = async |entity: Value| {
             fields(&world.call("EntityService/CreateEntity", json!({ "entity": entity })).await.unwrap_err())
         };
-        // An object is not read beyond its limit, which by REST is a fault of the form and told before those that the service finds.
+        // An object is not read beyond its limit, which by REST is a fault of the form and reported before those that the service finds.
         let large = json!({"type": "t", "attributes": {"a": "x".repeat(1 << 20)}});
         assert_eq!(refused_fields(large).await, BTreeSet::from([at(world, "attributes")]));
         let many = json!({

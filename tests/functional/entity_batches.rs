@@ -1,4 +1,4 @@
-//! Batches: all of it is done, or nothing, and every reason is told at once.
+//! Batches: all of it is done, or nothing, and every reason is reported at once.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ scenario! {
         assert_eq!(world.database.count("SELECT sum(cardinality(subjects)) FROM event WHERE type = 'entity.created'"), 3);
     }
 
-    async fn the_faults_of_every_member_are_told_and_nothing_is_created(world: &World) {
+    async fn the_faults_of_every_member_are_reported_and_nothing_is_created(world: &World) {
         let requests = json!([new("a"), {"entity": {"type": "", "dependents": [{"kind": "Task"}]}}, new("a"), {}, new("b c")]);
         let refused = world.call("EntityService/BatchCreateEntities", json!({"requests": requests})).await.unwrap_err();
         assert_eq!(refused.code, "validation_failed");
@@ -92,13 +92,13 @@ scenario! {
 
         let refused = world.call("EntityService/BatchCreateEntities", json!({"requests": requests})).await.unwrap_err();
         assert_eq!(refused.code, "already_exists");
-        match world.door {
-            Door::Rest => assert_eq!(refused.faults.len(), 1_000, "every one of them is named"),
+        match world.protocol {
+            Protocol::Rest => assert_eq!(refused.faults.len(), 1_000, "every one of them is named"),
             // The trailers of gRPC have little room.
-            Door::Grpc => {
-                let (more, told) = refused.faults.split_last().unwrap();
-                assert!(told.len() > 20 && told.iter().all(|fault| fault.code == "already_exists"), "{}", told.len());
-                assert!(more.description.contains(&format!("{} more", 1_000 - told.len())), "{}", more.description);
+            Protocol::Grpc => {
+                let (more, reported) = refused.faults.split_last().unwrap();
+                assert!(reported.len() > 20 && reported.iter().all(|fault| fault.code == "already_exists"), "{}", reported.len());
+                assert!(more.description.contains(&format!("{} more", 1_000 - reported.len())), "{}", more.description);
             }
         }
     }
@@ -127,8 +127,8 @@ scenario! {
         assert!(missing.faults[0].description.contains("`c`") && missing.faults[1].description.contains("`never`"), "{missing:#?}");
 
         let faulty = world.call("EntityService/BatchGetEntities", json!({"entity_ids": ["a", "b c", "a", "ü"]})).await.unwrap_err();
-        let told: BTreeSet<_> = fields(&faulty).into_iter().map(|(field, _)| field).collect();
-        assert_eq!(told, ["entity_ids[1]", "entity_ids[2]", "entity_ids[3]"].map(str::to_owned).into());
+        let reported: BTreeSet<_> = fields(&faulty).into_iter().map(|(field, _)| field).collect();
+        assert_eq!(reported, ["entity_ids[1]", "entity_ids[2]", "entity_ids[3]"].map(str::to_owned).into());
         for list in [json!([]), json!(vec!["x"; 1_001])] {
             let refused = world.call("EntityService/BatchGetEntities", json!({"entity_ids": list})).await.unwrap_err();
             assert_eq!((refused.code.as_str(), refused.faults.len()), ("validation_failed", 1), "{refused:#?}");
@@ -145,7 +145,7 @@ scenario! {
         let refused = world.call("EntityService/BatchGetEntities", json!({"entity_ids": ids})).await.unwrap_err();
         assert_eq!((refused.code.as_str(), &refused.members["limit_bytes"]), ("payload_too_large", &json!(16 << 20)));
 
-        // A page ends where a client could not take more, and the next goes on from there.
+        // A page ends where a client could not take more, and the next continues from there.
         let (mut token, mut seen) = (String::new(), Vec::new());
         loop {
             let page = world.call("EntityService/ListEntities", json!({"page_size": 1_000, "page_token": token})).await.unwrap();
@@ -163,7 +163,7 @@ scenario! {
 
 #[tokio::test]
 async fn a_list_longer_than_a_url_is_posted() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let ids: Vec<String> = (0..600).map(|n| format!("{n:0>128}")).collect();
     let requests: Vec<Value> = ids.iter().map(|id| new(id)).collect();
     world.call("EntityService/BatchCreateEntities", json!({"requests": requests})).await.unwrap();

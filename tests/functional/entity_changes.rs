@@ -6,11 +6,11 @@ use crate::kit::*;
 
 const COMPONENT: &str = "0190a1b2-0000-7000-8000-000000000001";
 
-/// The path of a fault in an update, as the door spells it: by REST the update is the body itself.
+/// The path of a fault in an update, as the listener spells it: by REST the update is the body itself.
 fn at(world: &World, path: &str) -> String {
-    match world.door {
-        Door::Grpc => format!("entity.{path}"),
-        Door::Rest => path.to_owned(),
+    match world.protocol {
+        Protocol::Grpc => format!("entity.{path}"),
+        Protocol::Rest => path.to_owned(),
     }
 }
 
@@ -33,7 +33,7 @@ async fn get(world: &World) -> Value {
 }
 
 /// The events about `e` after its creation: type and data, oldest first.
-fn told(database: &Database) -> Value {
+fn reported(database: &Database) -> Value {
     let query = "SELECT coalesce(jsonb_agg(jsonb_build_array(type, data) ORDER BY seq), '[]') FROM event WHERE type <> 'entity.created' AND 'e' = ANY(subjects)";
     serde_json::from_str(&database.text(query).unwrap()).unwrap()
 }
@@ -54,13 +54,13 @@ scenario! {
 
         let policy = |policy: Value| world.call("RemovalService/UpdateRemovalPolicy", json!({"policy": policy}));
         policy(json!({"max_grace_period": "7200s", "hard_delete": {"max_objects": 5, "expected_count": true}})).await.unwrap();
-        let told = policy(json!({"default_grace_period": "60s", "hard_delete": {"max_objects": 7}})).await.unwrap().json;
-        assert_eq!((&told["default_grace_period"], &told["max_grace_period"]), (&json!("60s"), &json!("7200s")));
-        assert_eq!((&told["hard_delete"]["max_objects"], &told["hard_delete"]["expected_count"]), (&json!(7), &json!(true)));
+        let reported = policy(json!({"default_grace_period": "60s", "hard_delete": {"max_objects": 7}})).await.unwrap().json;
+        assert_eq!((&reported["default_grace_period"], &reported["max_grace_period"]), (&json!("60s"), &json!("7200s")));
+        assert_eq!((&reported["hard_delete"]["max_objects"], &reported["hard_delete"]["expected_count"]), (&json!(7), &json!(true)));
         let all = json!({"policy": {"default_grace_period": "30s"}, "update_mask": "*"});
-        let told = world.call("RemovalService/UpdateRemovalPolicy", all).await.unwrap().json;
-        assert_eq!((&told["default_grace_period"], &told["max_grace_period"]), (&json!("30s"), &json!("7776000s")));
-        assert_eq!(told["hard_delete"], json!(null));
+        let reported = world.call("RemovalService/UpdateRemovalPolicy", all).await.unwrap().json;
+        assert_eq!((&reported["default_grace_period"], &reported["max_grace_period"]), (&json!("30s"), &json!("7776000s")));
+        assert_eq!(reported["hard_delete"], json!(null));
         for (method, request) in [
             ("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": {"type": "T"}, "update_mask": "nope"})),
             ("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p", "name": "n", "update_mask": "nope"})),
@@ -72,7 +72,7 @@ scenario! {
         }
     }
 
-    async fn an_update_changes_what_it_names_and_tells_of_it(world: &World) {
+    async fn an_update_changes_what_it_names_and_reports_of_it(world: &World) {
         create(world, "e", json!({"attributes": {"a": 1}, "crosswalks": [{"system": "CRM"}]})).await;
         let before = get(world).await;
         let updated = update(world, json!({"type": "Other", "components": [COMPONENT]})).await.unwrap();
@@ -91,7 +91,7 @@ scenario! {
             json!(["entity.updated", {"version": 2, "fields": ["type", "components"]}]),
             json!(["entity.updated", {"version": 3, "fields": ["crosswalks"]}]),
         ];
-        assert_eq!(told(&world.database), json!(events));
+        assert_eq!(reported(&world.database), json!(events));
     }
 
     async fn attributes_are_merged_replaced_or_cleared(world: &World) {
@@ -122,26 +122,28 @@ scenario! {
         let before = get(world).await;
         let same = json!({"type": "T", "attributes": {"a": {"b": 1.5}, "gone": null}, "components": [COMPONENT], "crosswalks": [{"n": 1}]});
         assert_eq!(update(world, same).await.unwrap().json, before);
-        assert_eq!((get(world).await, told(&world.database)), (before, json!([])));
+        assert_eq!((get(world).await, reported(&world.database)), (before, json!([])));
     }
 
-    async fn every_fault_of_an_update_is_told_and_nothing_changes(world: &World) {
+    async fn every_fault_of_an_update_is_reported_and_nothing_changes(world: &World) {
         create(world, "e", json!({})).await;
         let faulty = json!({
             "type": "t".repeat(257), "attributes": {"a": "\u{0}"}, "components": [COMPONENT, "x"], "crosswalks": [{}, {"\u{0}": 1}], "expected_version": 0,
         });
         let refused = update(world, faulty).await.unwrap_err();
         let fields: BTreeSet<_> = refused.faults.iter().map(|fault| fault.field.clone()).collect();
-        let expected = ["type", "attributes", "components[1]", "crosswalks[1]", "expected_version"];
+        // By REST the place within an object is known.
+        let (attribute, crosswalk) = if world.protocol == Protocol::Rest { ("attributes.a", "crosswalks[1].\u{fffd}") } else { ("attributes", "crosswalks[1]") };
+        let expected = ["type", attribute, "components[1]", crosswalk, "expected_version"];
         assert_eq!((refused.code.as_str(), fields), ("validation_failed", expected.iter().map(|path| at(world, path)).collect()));
 
         let refused = update_masked(world, json!({"type": "Other"}), "type,state,version").await.unwrap_err();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["update_mask", "update_mask"], "{refused:#?}");
-        if world.door == Door::Rest {
+        if world.protocol == Protocol::Rest {
             let refused = update_masked(world, json!({"attributes": {"SSN": 1}}), "attributes.SSN,attributes.lastName").await.unwrap_err();
-            let told = refused.faults.iter().map(|fault| fault.description.as_str()).collect::<String>();
-            assert!(told.contains("`attributes.SSN`") && told.contains("`attributes.lastName`"), "as it was sent: {refused:#?}");
+            let reported = refused.faults.iter().map(|fault| fault.description.as_str()).collect::<String>();
+            assert!(reported.contains("`attributes.SSN`") && reported.contains("`attributes.lastName`"), "as it was sent: {refused:#?}");
         }
         for nothing in [json!({}), json!({"expected_version": 1})] {
             let refused = update(world, nothing).await.unwrap_err();
@@ -150,7 +152,7 @@ scenario! {
         }
         let refused = update(world, json!({"type": "Other", "replace_attributes": true})).await.unwrap_err();
         assert_eq!(refused.faults[0].field, at(world, "replace_attributes"));
-        assert_eq!((get(world).await["version"].clone(), told(&world.database)), (json!(1), json!([])));
+        assert_eq!((get(world).await["version"].clone(), reported(&world.database)), (json!(1), json!([])));
     }
 
     async fn attributes_that_grow_too_large_are_refused(world: &World) {
@@ -200,7 +202,7 @@ scenario! {
         assert_eq!(onboarded.json, get(world).await);
         let again = world.call("EntityService/CompleteOnboarding", json!({"entity_id": "e"})).await.unwrap_err();
         assert_eq!(refused_state(&again), ("invalid_state_transition", &json!("active"), &json!("complete_onboarding")));
-        assert_eq!(told(&world.database), json!([["entity.onboarded", {"version": 2}]]));
+        assert_eq!(reported(&world.database), json!([["entity.onboarded", {"version": 2}]]));
         world.call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
     }
 
@@ -232,7 +234,7 @@ scenario! {
             json!(["entity.updated", {"version": 3, "fields": ["type"]}]),
             json!(["entity.released", {"version": 4}]),
         ];
-        assert_eq!(told(&world.database), json!(events));
+        assert_eq!(reported(&world.database), json!(events));
         world.call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
     }
 
@@ -268,7 +270,7 @@ scenario! {
 
 #[tokio::test]
 async fn by_rest_null_clears_and_the_body_is_flat() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     create(&world, "e", json!({"attributes": {"a": 1}, "components": [COMPONENT], "crosswalks": [{"n": 1}]})).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let patch = async |body: Value| {
@@ -280,8 +282,8 @@ async fn by_rest_null_clears_and_the_body_is_flat() {
     assert_eq!(world.database.text("SELECT crosswalks::text FROM entity").as_deref(), Some("[]"));
     let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
     for list in ["components", "crosswalks"] {
-        let told = document.pointer(&format!("/components/schemas/EntityUpdate/properties/{list}/description")).and_then(Value::as_str);
-        assert!(told.is_some_and(|told| told.contains("`null`")), "the document says what `null` does: {told:?}");
+        let reported = document.pointer(&format!("/components/schemas/EntityUpdate/properties/{list}/description")).and_then(Value::as_str);
+        assert!(reported.is_some_and(|reported| reported.contains("`null`")), "the document says what `null` does: {reported:?}");
     }
     let reply = patch(json!({"type": null})).await;
     assert_eq!((reply.status, &reply.json()["errors"][0]["field"]), (400, &json!("type")), "{}", reply.text());

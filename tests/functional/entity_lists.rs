@@ -84,10 +84,10 @@ scenario! {
         assert_eq!((refused.code.as_str(), &refused.members["position"]), ("invalid_filter", &json!(7)));
     }
 
-    async fn every_fault_of_a_list_is_told_at_once(world: &World) {
+    async fn every_fault_of_a_list_is_reported_at_once(world: &World) {
         let request = json!({"page_size": 1_001, "page_token": "x", "order_by": "version", "filter": "x".repeat(70_000)});
         // By REST such a filter is longer than a URL may be.
-        let request = if world.door == Door::Rest { json!({"page_size": 1_001, "page_token": "x", "order_by": "version"}) } else { request };
+        let request = if world.protocol == Protocol::Rest { json!({"page_size": 1_001, "page_token": "x", "order_by": "version"}) } else { request };
         let refused = world.call("EntityService/ListEntities", request).await.unwrap_err();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields[..3], ["page_size", "page_token", "order_by"], "{refused:#?}");
@@ -145,7 +145,8 @@ scenario! {
                     break;
                 }
                 request["page_token"] = json!(token(&page));
-                // Before, among and behind what was seen; and the very entity that the page ended with is gone, one way or the other.
+                // Before, among and after the ids of the page; and the very entity that the page ended with is removed, one way or the
+                // other.
                 given(world, &[(&format!("a-{round}"), 100), (&format!("stays-{round:02}x"), round), (&format!("z-{round}"), -1)]);
                 let last = seen.last().unwrap().clone();
                 let away = if round % 2 == 0 { "DELETE FROM entity" } else { "UPDATE entity SET deleted_at = now(), deleted_by = incarnation" };

@@ -1,5 +1,5 @@
-//! What a removal leaves: a canary stands in every field of an entity and of what hangs on it, the entity is removed in each way, and then
-//! everything is searched for the canaries that may not be there any more.
+//! The traces of a removal: a canary is in every field of an entity and of its dependents, the entity is removed in each way, and then
+//! everything is searched for the canaries that must not be there any more.
 
 use crate::kit::*;
 use crate::probes::probe;
@@ -11,7 +11,7 @@ fn canary(place: &str) -> String {
 
 const ATTACHED: &str = "0190feed-0000-7000-8000-00000000cafe";
 
-/// What may be found afterwards, and why. `docs/erasure.md` has the same list in words, with how long each is kept.
+/// The places where canaries may be found afterwards, and why. `docs/erasure.md` has the same list in words, with how long each is kept.
 const MAY_REMAIN: &[(&str, &str)] = &[
     // The id of an entity outlives it: tombstones, requests, failures and events name what was removed.
     ("tombstone", "canary-id"),
@@ -20,7 +20,7 @@ const MAY_REMAIN: &[(&str, &str)] = &[
     ("bulk_delete", "canary-id"),
     // A slice keeps the ids between which it worked.
     ("bulk_delete_slice", "canary-id"),
-    // And what hung on it, where an event tells of its change.
+    // And what hung on it, where an event reports its change.
     ("event", "canary-hung"),
     // So does its type.
     ("tombstone", "canary-type"),
@@ -31,7 +31,7 @@ const MAY_REMAIN: &[(&str, &str)] = &[
     // An event of a membership names the portfolio, which is still there.
     ("event", "canary-portfolio"),
     ("portfolio", "canary-portfolio"),
-    // What a caller calls its own things: a call's record goes after 24 hours.
+    // The caller's own names: a call's record is removed after 24 hours.
     ("idempotency_key", "canary-key"),
     ("idempotency_key", "canary-portfolio"),
     ("idempotency_subject", "canary-portfolio"),
@@ -43,7 +43,7 @@ const MAY_REMAIN: &[(&str, &str)] = &[
     ("offboarding_request", ATTACHED),
 ];
 
-/// Each place where a canary may be left: the tables, and what callers are told.
+/// Each place where a canary may be left: the tables, and the responses.
 fn found_in_tables(world: &World) -> Vec<(String, String)> {
     let tables = world
         .database
@@ -51,7 +51,7 @@ fn found_in_tables(world: &World) -> Vec<(String, String)> {
         .unwrap();
     let mut found = Vec::new();
     for table in tables.split(' ') {
-        // What is binary is looked at as text, too.
+        // Binary data is searched as text, too.
         let columns = world
             .database
             .text(&format!(
@@ -61,6 +61,49 @@ fn found_in_tables(world: &World) -> Vec<(String, String)> {
             .unwrap();
         let rows = world.database.text(&format!("SELECT string_agg(concat_ws(' ', {columns}), chr(10)) FROM {table}"));
         found.extend(canaries(&rows.unwrap_or_default()).into_iter().map(|word| (table.to_owned(), word)));
+    }
+    found
+}
+
+/// Columns of which Postgres may keep samples of what is removed, until it looks again: ids, types and what callers call their own things.
+const SAMPLED: &[&str] = &[
+    "entity.id",
+    "entity.type",
+    "entity.components",
+    "entity.portfolio_id",
+    "dependent.entity_id",
+    "dependent.id",
+    "attribute_index.entity_id",
+    "attribute_index.attribute",
+    "attribute_declaration.attribute",
+    "attribute_declaration.path",
+    "attribute_declaration.cursor_value",
+    "portfolio.id",
+    "tombstone.entity_id",
+    "tombstone.type",
+    "event.subjects",
+    "event.data",
+    "idempotency_key.key",
+    "idempotency_subject.subject",
+    "idempotency_subject.dependent",
+    "idempotency_subject.key",
+    "bulk_delete.entity_type",
+    "bulk_delete_slice.cursor_id",
+];
+
+/// The columns of which Postgres' own statistics have a canary, each with it.
+fn found_in_statistics(world: &World) -> Vec<(String, String)> {
+    let columns = "SELECT string_agg(tablename || '.' || attname, ' ') FROM pg_stats WHERE schemaname = 'public'";
+    let mut found = Vec::new();
+    for column in world.database.text(columns).unwrap().split(' ') {
+        let (table, name) = column.split_once('.').unwrap();
+        let sampled = world.database.text(&format!(
+            "SELECT concat_ws(' ', most_common_vals::text, histogram_bounds::text, most_common_elems::text)
+             FROM pg_stats WHERE schemaname = 'public' AND tablename = '{table}' AND attname = '{name}'"
+        ));
+        // A partition is sampled like its table.
+        let table = if table.starts_with("event_") && table != "event_position" { "event" } else { table };
+        found.extend(canaries(&sampled.unwrap_or_default()).into_iter().map(|word| (format!("{table}.{name}"), word)));
     }
     found
 }
@@ -88,6 +131,12 @@ async fn plant(world: &World) {
         ]
     };
     world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": canary("portfolio"), "name": "P"})).await.unwrap();
+    // Nothing is sampled of what is there once.
+    let other = json!({"entity": {
+        "entity_id": "other", "type": "other", "attributes": {"canary_attribute": "other"}, "crosswalks": [{"source": "other"}],
+        "dependents": [{"kind": "assessment", "id": "other", "data": {"x": "other"}}],
+    }});
+    let _ = world.call("EntityService/CreateEntity", other).await;
     let create = json!({"entity": {
         "entity_id": id, "type": canary("type"), "state": "onboarding", "portfolio_id": canary("portfolio"),
         "attributes": {"canary_attribute": canary("value"), canary("name"): {"deep": [canary("deep")]}},
@@ -147,8 +196,8 @@ async fn remove(world: &World, way: &str) {
 }
 
 /// All that can be read by any call, as text.
-async fn told(world: &World) -> String {
-    let mut told = String::new();
+async fn reported(world: &World) -> String {
+    let mut reported = String::new();
     let id = canary("id");
     let reads = [
         ("EntityService/ListEntities", json!({})),
@@ -163,12 +212,12 @@ async fn told(world: &World) -> String {
         ("EventService/ListEvents", json!({"page_size": 1000})),
     ];
     for (method, request) in reads {
-        told.push_str(&match world.call(method, request).await {
+        reported.push_str(&match world.call(method, request).await {
             Ok(answer) => answer.json.to_string(),
-            Err(failure) => failure.told().to_string(),
+            Err(failure) => failure.reported().to_string(),
         });
     }
-    told
+    reported
 }
 
 scenario! {
@@ -184,7 +233,13 @@ scenario! {
                 world.database.sql("DELETE FROM idempotency_key; DELETE FROM idempotency_subject; DELETE FROM event; DELETE FROM bulk_delete; DELETE FROM offboarding_request; DELETE FROM portfolio; DELETE FROM attribute_declaration");
                 plant(world).await;
             }
+            // As it does by itself now and then.
+            world.database.sql("ANALYZE");
+            assert!(found_in_statistics(world).iter().any(|(column, _)| column == "entity.id"), "the search finds what is sampled");
             remove(world, way).await;
+            for (column, word) in found_in_statistics(world) {
+                assert!(SAMPLED.contains(&column.as_str()), "{way} leaves {word} in the statistics of {column}");
+            }
             let by_filter = *"hard by filter" == *way;
             for (table, word) in found_in_tables(world) {
                 let known = MAY_REMAIN.iter().any(|(place, prefix)| *place == table && word.replace('_', "-").starts_with(prefix));
@@ -195,13 +250,13 @@ scenario! {
             }
             let allowed = ["canary-id", "canary-type", "canary-portfolio", "canary-filter", "canary-attribute", ATTACHED];
             let is_allowed = |word: &str| word.starts_with("canary-hung") || allowed.contains(&word.replace('_', "-").as_str());
-            for word in canaries(&told(world).await) {
+            for word in canaries(&reported(world).await) {
                 let written = by_filter && word == canary("value");
-                assert!(written || is_allowed(&word), "{way}: {word} is told");
+                assert!(written || is_allowed(&word), "{way}: {word} is reported");
             }
         }
         for word in canaries(&world.server.log()) {
-            // The ids that callers give their requests are how the log is read; a path of REST is no part of it.
+            // The ids that callers give their requests are how the log is read; a path of REST is not a part of it.
             assert!(word.starts_with("canary-request"), "{word} is in the log");
         }
         assert_eq!(canaries(&probe(&world.server, "/metrics").await.text()), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! What events tell is what the page of events says that they tell.
+//! The events that are written have the members that the page of events lists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +62,7 @@ scenario! {
             let about = EventType::parse(name).unwrap_or_else(|| panic!("{name} is no type")).about();
             let explained: BTreeSet<String> = about.members.iter().chain(&["principal_id"]).map(|name| (*name).to_owned()).collect();
             assert!(members.is_subset(&explained), "{name} has {members:?}, and {explained:?} are explained");
-            // What a check of consistency alone adds is not among these.
+            // Members that a check of consistency alone adds are not among these.
             let missing: Vec<_> = explained.difference(members).filter(|name| *name != "bulk_delete_id").collect();
             assert!(missing.is_empty(), "{name} never has {missing:?}");
         }

@@ -1,4 +1,4 @@
-//! What reading events costs: what is new, or a page, and never the history.
+//! The cost of reading events: new ones, or a page, and never the history.
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Json;
@@ -54,7 +54,7 @@ fn blocks(database: &Database, text: &str, parameters: &[(&str, &str, String)], 
     let plan: Plan =
         sql_query(format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot ({values})")).get_result(&mut connection).unwrap();
     let top = &plan.plan[0]["Plan"];
-    // Postgres 18 tells rows with decimals.
+    // Postgres 18 reports rows with decimals.
     let number = |name: &str| top[name].as_f64().unwrap() as i64;
     (number("Shared Hit Blocks") + number("Shared Read Blocks"), number("Actual Rows"))
 }
@@ -108,7 +108,7 @@ async fn a_reader_far_behind_reads_a_page_and_not_the_rest() {
 #[tokio::test]
 async fn giving_positions_costs_what_is_new_and_not_the_history() {
     let database = history().await;
-    // What was passed over and may still come.
+    // Numbers that were passed over and may still come.
     database.sql("UPDATE event_sequencer SET older = '{[5,6),[6005,6006)}', younger = '{[12005,12006)}', older_than = '9000000000'");
     let (touched, returned) = blocks(&database, GivePositions::TEXT, &[("limit", "int8", "2000".to_owned())], true);
     assert!(touched < 400, "it touches {touched} blocks");

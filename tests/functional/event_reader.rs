@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use crate::kit::*;
 
 /// Writes an event of these subjects.
-fn tell(connection: &mut PgConnection, subjects: &[String]) {
+fn report(connection: &mut PgConnection, subjects: &[String]) {
     let subjects = subjects.join("','");
     let statement = format!(
         "INSERT INTO event (realm_id, type, subjects, principal_id)
@@ -64,8 +64,8 @@ async fn what_commits_late_is_seen_and_nothing_twice() {
         let mut cursor = start;
         early.batch_execute("BEGIN").unwrap();
         late.batch_execute("BEGIN").unwrap();
-        tell(&mut early, &one("early"));
-        tell(&mut late, &one("late"));
+        report(&mut early, &one("early"));
+        report(&mut late, &one("late"));
         late.batch_execute("COMMIT").unwrap();
         assert_eq!(subjects(&read_on(&mut reader, &mut cursor, 10)), ["late"]);
         early.batch_execute("COMMIT").unwrap();
@@ -76,28 +76,28 @@ async fn what_commits_late_is_seen_and_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_stays_open_holds_nothing_back() {
+async fn a_transaction_that_stays_open_delays_nothing() {
     let database = with_realm().await;
     let (mut open, mut writer, mut reader) = (database.connection(), database.connection(), database.connection());
     open.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
     let mut cursor = now(&mut reader).unwrap();
     for n in 0..20 {
-        tell(&mut writer, &one(&format!("e{n}")));
+        report(&mut writer, &one(&format!("e{n}")));
         assert_eq!(subjects(&read_on(&mut reader, &mut cursor, 10)), [format!("e{n}")]);
     }
 }
 
 #[tokio::test]
-async fn changes_of_an_entity_are_told_in_their_order_whatever_the_ids_of_their_transactions() {
+async fn changes_of_an_entity_are_sent_in_their_order_whatever_the_ids_of_their_transactions() {
     let database = with_realm().await;
     let (mut early, mut late, mut reader) = (database.connection(), database.connection(), database.connection());
     let mut cursor = now(&mut reader).unwrap();
     // The one with the early id changes the entity last.
     early.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
     late.batch_execute("BEGIN").unwrap();
-    tell(&mut late, &one("e"));
+    report(&mut late, &one("e"));
     late.batch_execute("COMMIT").unwrap();
-    tell(&mut early, &one("e"));
+    report(&mut early, &one("e"));
     early.batch_execute("COMMIT").unwrap();
     let ids: Vec<String> = read_on(&mut reader, &mut cursor, 10).into_iter().map(|event| event.id).collect();
     assert_eq!(ids[0], database.text("SELECT id FROM event ORDER BY xid DESC LIMIT 1").unwrap());
@@ -112,14 +112,14 @@ async fn what_was_passed_over_is_looked_up_until_it_can_come_no_more() {
     let passed = |database: &Database| database.text("SELECT older + younger FROM event_sequencer").unwrap();
     let mut cursor = now(&mut reader).unwrap();
     open.batch_execute("BEGIN").unwrap();
-    tell(&mut open, &one("late"));
+    report(&mut open, &one("late"));
     failed.batch_execute("BEGIN").unwrap();
-    tell(&mut failed, &one("never"));
+    report(&mut failed, &one("never"));
     failed.batch_execute("ROLLBACK").unwrap();
-    tell(&mut writer, &one("early"));
+    report(&mut writer, &one("early"));
     assert_eq!(subjects(&read_on(&mut reader, &mut cursor, 10)), ["early"]);
     assert_eq!(passed(&database), "{[1,3)}");
-    tell(&mut writer, &one("next"));
+    report(&mut writer, &one("next"));
     assert_eq!(subjects(&read_on(&mut reader, &mut cursor, 10)), ["next"]);
     open.batch_execute("COMMIT").unwrap();
     assert_eq!(subjects(&read_on(&mut reader, &mut cursor, 10)), ["late"]);
@@ -129,7 +129,7 @@ async fn what_was_passed_over_is_looked_up_until_it_can_come_no_more() {
         passed(&database) == "{}"
     })
     .await;
-    tell(&mut writer, &one("last"));
+    report(&mut writer, &one("last"));
     assert_eq!(subjects(&read_on(&mut reader, &mut cursor, 10)), ["last"]);
     let dense = "SELECT count(*) = max(position) AND min(position) = 1 FROM event_position";
     assert_eq!(database.text(dense).unwrap(), "true", "positions have no gaps");
@@ -140,8 +140,8 @@ async fn a_cursor_inside_a_row_goes_on_there() {
     let database = with_realm().await;
     let (mut writer, mut reader) = (database.connection(), database.connection());
     let many: Vec<String> = (0..10).map(|n| format!("e{n}")).collect();
-    tell(&mut writer, &many);
-    tell(&mut writer, &one("last"));
+    report(&mut writer, &many);
+    report(&mut writer, &one("last"));
     let mut cursor = Cursor::beginning();
     let all = read_on(&mut reader, &mut cursor, 3);
     let row = database.text("SELECT id FROM event ORDER BY seq LIMIT 1").unwrap();
@@ -150,8 +150,8 @@ async fn a_cursor_inside_a_row_goes_on_there() {
     for (n, event) in all.iter().enumerate() {
         let mut cursor = event.cursor.clone();
         assert_eq!(read_on(&mut reader, &mut cursor, 2), all[n + 1..].to_vec(), "behind {n}");
-        // What comes later is behind every cursor.
-        tell(&mut writer, &one("new"));
+        // Later events are after every cursor.
+        report(&mut writer, &one("new"));
         assert_eq!(subjects(&read_on(&mut reader, &mut cursor, 2)), ["new"]);
         database.sql("DELETE FROM event WHERE subjects = ARRAY['new']");
     }
@@ -184,10 +184,10 @@ async fn every_event_is_read_once_and_in_order_in_any_interleaving() {
                     writer.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
                     *open = true;
                 }
-                // Entities are the writer's own, so that their order is that of the writes; one row tells of many now and then.
+                // Entities are the writer's own, so that their order is that of the writes; one row reports many now and then.
                 (true, 0 | 1) => {
                     let count = if random.random_range(0..5) == 0 { 7 } else { 1 };
-                    tell(writer, &(0..count).map(|n| format!("e{at}.{step}.{n}")).collect::<Vec<_>>());
+                    report(writer, &(0..count).map(|n| format!("e{at}.{step}.{n}")).collect::<Vec<_>>());
                 }
                 (true, 2) => {
                     writer.batch_execute("COMMIT").unwrap();

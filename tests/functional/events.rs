@@ -30,7 +30,7 @@ impl World {
 }
 
 /// `TYPE SUBJECT` of each event.
-pub fn told(events: &[Value]) -> Vec<String> {
+pub fn reported(events: &[Value]) -> Vec<String> {
     let word = |event: &Value, name: &str| event[name].as_str().unwrap().to_owned();
     events.iter().map(|event| format!("{} {}", word(event, "type"), word(event, "subject"))).collect()
 }
@@ -49,7 +49,7 @@ scenario! {
         world.entities(&["a", "b", "c"]).await;
         world.attach("p", "a").await.unwrap();
         let all = world.all_events(json!({}), 1000).await;
-        assert_eq!(told(&all), [
+        assert_eq!(reported(&all), [
             "portfolio.created p",
             "entity.created a",
             "entity.created b",
@@ -83,13 +83,13 @@ scenario! {
     async fn the_token_at_the_end_leads_to_what_comes_later(world: &World) {
         world.portfolios(&["p"]).await;
         let first = world.events(json!({})).await.unwrap();
-        assert_eq!((told(first.get("events").as_array().unwrap()).len(), first.get("caught_up")), (1, &json!(true)));
+        assert_eq!((reported(first.get("events").as_array().unwrap()).len(), first.get("caught_up")), (1, &json!(true)));
         let on = json!({"page_token": first.get("next_page_token")});
         let nothing = world.events(on.clone()).await.unwrap();
         assert_eq!((nothing.get("events"), nothing.get("caught_up")), (&json!([]), &json!(true)));
         world.portfolios(&["q"]).await;
         for token in [on, json!({"page_token": nothing.get("next_page_token")})] {
-            assert_eq!(told(&world.all_events(token, 10).await), ["portfolio.created q"]);
+            assert_eq!(reported(&world.all_events(token, 10).await), ["portfolio.created q"]);
         }
     }
 
@@ -113,10 +113,10 @@ scenario! {
         }
         let other = world.client("umbrella", "test", SCOPES);
         assert_eq!(other.call("EventService/ListEvents", json!({"page_token": token})).await.unwrap_err().code, "validation_failed");
-        assert_eq!(told(&world.all_events(json!({"page_token": token}), 7).await), ["portfolio.created q"]);
+        assert_eq!(reported(&world.all_events(json!({"page_token": token}), 7).await), ["portfolio.created q"]);
     }
 
-    async fn every_fault_of_a_request_is_told(world: &World) {
+    async fn every_fault_of_a_request_is_reported(world: &World) {
         let request = json!({"page_size": 1001, "page_token": "x", "types": ["entity.created", "entity.lost"], "subject": "a".repeat(257)});
         let faults = world.events(request).await.unwrap_err().faults;
         let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
@@ -128,7 +128,7 @@ scenario! {
         world.entities(&["a", "b", "c"]).await;
         world.attach("p", "a").await.unwrap();
         world.attach("q", "b").await.unwrap();
-        let of = async |request: Value| told(&world.all_events(request, 2).await);
+        let of = async |request: Value| reported(&world.all_events(request, 2).await);
         let types = json!(["portfolio.created", "portfolio.entity_attached"]);
         assert_eq!(of(json!({"subject": "b"})).await, ["entity.created b"]);
         assert_eq!(of(json!({"subject": "q", "types": types})).await, ["portfolio.created q", "portfolio.entity_attached q"]);
@@ -145,7 +145,7 @@ scenario! {
         world.entities(&["last"]).await;
         let page = world.events(json!({"page_size": 10, "subject": "last"})).await.unwrap();
         assert_eq!((page.get("events"), page.get("caught_up")), (&json!([]), &json!(false)), "a page may be empty before the end");
-        assert_eq!(told(&world.all_events(json!({"subject": "last"}), 10).await), ["entity.created last"]);
+        assert_eq!(reported(&world.all_events(json!({"subject": "last"}), 10).await), ["entity.created last"]);
         assert_eq!(world.all_events(json!({}), 999).await.len(), 12_002);
     }
 
@@ -164,10 +164,10 @@ scenario! {
         early.batch_execute(&insert("early")).unwrap();
         late.batch_execute(&insert("late")).unwrap();
         let first = world.events(json!({})).await.unwrap();
-        assert_eq!(told(first.get("events").as_array().unwrap()), ["entity.created late"]);
+        assert_eq!(reported(first.get("events").as_array().unwrap()), ["entity.created late"]);
         early.batch_execute("COMMIT").unwrap();
         let second = world.all_events(json!({"page_token": first.get("next_page_token")}), 10).await;
-        assert_eq!(told(&second), ["entity.created early"]);
+        assert_eq!(reported(&second), ["entity.created early"]);
     }
 }
 
@@ -198,7 +198,7 @@ async fn events_that_are_older_than_they_are_kept_are_dropped() {
     drop(server);
 }
 
-/// Whether 29 days ago was in this week.
+/// Returns whether 29 days ago was in this week.
 fn is_in(database: &Database, week: &str) -> bool {
     database.count(&format!("SELECT (now() - interval '29 days' < (to_date('{week}', 'YYYYMMDD') + 7)::timestamp AT TIME ZONE 'UTC')::int"))
         == 1

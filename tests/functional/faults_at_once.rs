@@ -1,9 +1,9 @@
-//! Every fault of a request is told at once: those of its form, which the gateway finds, those of its filter, and those that a service finds. Nothing
-//! is done of such a request.
+//! Every fault of a request is reported at once: those of its form, which the gateway finds, those of its filter, and those that a service
+//! finds. Nothing is done of such a request.
 
 use crate::kit::*;
 
-/// The faults of a request that is refused, as `field code`.
+/// The faults of a refused request, as `field code`.
 async fn faults(rest: &Rest, method: &str, path: &str, body: &str) -> Vec<String> {
     faults_with(rest, method, path, &[], body).await
 }
@@ -139,7 +139,7 @@ async fn nothing_is_done_of_a_request_with_a_fault_of_its_form() {
         ("DELETE", "/api/acme/entities?entityType=T&nope=1", ""),
     ] {
         let reply = rest.send(method, path, &[("idempotency-key", "once")], body).await;
-        // What has no such route here proves nothing.
+        // RPCs without such a route prove nothing here.
         assert_eq!((reply.status, reply.text().contains("nope")), (400, true), "{method} {path}: {}", reply.text());
         assert_eq!(state(), before, "{method} {path}");
     }
@@ -192,11 +192,11 @@ scenario! {
             let refused = refused.unwrap_or_else(|| panic!("{method} is done"));
             // The one spelling is that of members, and not of headers.
             let plain = |field: &str| field.to_ascii_lowercase().replace('_', "");
-            let mut told: Vec<_> = refused.faults.iter().map(|fault| format!("{} {}", plain(&fault.field), fault.code)).collect();
-            told.sort_unstable();
+            let mut reported: Vec<_> = refused.faults.iter().map(|fault| format!("{} {}", plain(&fault.field), fault.code)).collect();
+            reported.sort_unstable();
             let mut expected: Vec<_> = of_headers.iter().chain(&own).filter_map(|fault| fault.split_once(' ')).map(|(field, code)| format!("{} {code}", plain(field))).collect();
             expected.sort_unstable();
-            assert_eq!((refused.code.as_str(), told), ("validation_failed", expected), "{method}");
+            assert_eq!((refused.code.as_str(), reported), ("validation_failed", expected), "{method}");
             assert!(refused.header("api-version").is_some(), "{method}");
         }
         let stream = world.client.import_requests(&[json!({"entity": {"entity_id": "e", "type": "T"}})], "", &headers).await.unwrap_err();
@@ -214,8 +214,8 @@ scenario! {
     async fn a_list_that_is_too_long_hides_no_fault(world: &World) {
         let entity = json!({"entity_id": "a b", "type": "T", "components": vec!["c"; 10_001], "dependents": vec![json!({}); 10_001]});
         let refused = world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap_err();
-        let told = |field: &str, code: &str| refused.faults.iter().any(|fault| fault.field.ends_with(field) && fault.code == code);
-        assert!(told("components", "too_many") && told("dependents", "too_many") && told("entity_id", "invalid"), "{refused:?}");
+        let reported = |field: &str, code: &str| refused.faults.iter().any(|fault| fault.field.ends_with(field) && fault.code == code);
+        assert!(reported("components", "too_many") && reported("dependents", "too_many") && reported("entity_id", "invalid"), "{refused:?}");
         assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
     }
 
@@ -229,15 +229,15 @@ scenario! {
             let mut policy = policy;
             policy["mail_domains"] = json!(["a b"]);
             let refused = change(policy, &format!("{mask},mailDomains")).await.unwrap_err();
-            let mut told: Vec<_> = refused.faults.iter().map(|fault| (fault.field.trim_start_matches("policy."), fault.code.as_str())).collect();
-            told.sort_unstable();
+            let mut reported: Vec<_> = refused.faults.iter().map(|fault| (fault.field.trim_start_matches("policy."), fault.code.as_str())).collect();
+            reported.sort_unstable();
             let mut expected = [("mail_domains[0]", "invalid"), (rule, "out_of_range")];
             expected.sort_unstable();
-            assert_eq!(told, expected, "{mask}");
+            assert_eq!(reported, expected, "{mask}");
         }
         let refused = change(json!({"min_grace_period": "7200s", "default_grace_period": "-1s"}), "minGracePeriod,defaultGracePeriod").await.unwrap_err();
         assert_eq!(refused.faults.len(), 1, "what could not be read is compared with nothing: {refused:?}");
-        // Whether an update names anything is such a rule too.
+        // The rule that an update must name something is one of them.
         let refused = world.call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "a b"})).await.unwrap_err();
         assert_eq!(refused.faults.len(), 2, "{refused:?}");
     }
@@ -270,7 +270,7 @@ scenario! {
 }
 
 #[tokio::test]
-async fn every_fault_of_headers_query_and_body_is_told_together() {
+async fn every_fault_of_headers_query_and_body_is_reported_together() {
     let rest = Rest::start().await;
     let bad = &[("if-match", "x"), ("if-none-match", "*"), ("x-request-timeout", "0"), ("grpc-timeout", "1"), ("idempotency-key", "")];
     let of_headers =
@@ -284,10 +284,10 @@ async fn every_fault_of_headers_query_and_body_is_told_together() {
         assert_eq!(faults_with(&rest, method, path, bad, body).await, expected, "{method} {path}");
     }
     let twice = &[("api-version", "2026-11-01"), ("api-version", "2026-11-01"), ("idempotency-key", "a"), ("idempotency-key", "a")];
-    let told = faults_with(&rest, "POST", "/v1/portfolios?x=1", twice, "{}").await;
-    assert_eq!(told[..2], ["Api-Version duplicate", "Idempotency-Key duplicate"], "{told:?}");
-    // The head of a stream is told before its lines are read.
-    let told = faults_with(
+    let reported = faults_with(&rest, "POST", "/v1/portfolios?x=1", twice, "{}").await;
+    assert_eq!(reported[..2], ["Api-Version duplicate", "Idempotency-Key duplicate"], "{reported:?}");
+    // The head of a stream is reported before its lines are read.
+    let reported = faults_with(
         &rest,
         "POST",
         "/v1/entities:import?zz=1",
@@ -295,8 +295,8 @@ async fn every_fault_of_headers_query_and_body_is_told_together() {
         "{\n",
     )
     .await;
-    assert_eq!(told, ["X-Request-Timeout invalid", "zz unknown_parameter"]);
-    // What cannot be told with the rest comes first.
+    assert_eq!(reported, ["X-Request-Timeout invalid", "zz unknown_parameter"]);
+    // Faults that cannot be reported with the rest come first.
     for (method, path, headers, body, status) in [
         ("POST", "/v1/nothing", &[("api-version", "1")][..], "", 404),
         ("PUT", "/v1/portfolios", &[("api-version", "1")], "", 405),

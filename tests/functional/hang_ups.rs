@@ -34,8 +34,8 @@ async fn hang_up<T: Send + 'static>(world: &World, what: &str, call: impl Future
     panic!("{what} goes on without its caller");
 }
 
-async fn patient(door: Door) -> World {
-    let world = World::start_with(door, &PATIENT).await;
+async fn patient(protocol: Protocol) -> World {
+    let world = World::start_with(protocol, &PATIENT).await;
     world.portfolios(&["p"]).await;
     world.entities(&["e"]).await;
     world
@@ -43,7 +43,7 @@ async fn patient(door: Door) -> World {
 
 scenario! {
     async fn a_read_ends_with_its_caller(world: &World) {
-        let world = patient(world.door).await;
+        let world = patient(world.protocol).await;
         let mut held = held(&world, "LOCK TABLE portfolio IN ACCESS EXCLUSIVE MODE");
         let client = world.client.clone();
         hang_up(&world, "a read", async move { client.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await }).await;
@@ -54,8 +54,8 @@ scenario! {
         }
     }
 
-    async fn a_change_whose_caller_has_gone_is_undone_and_made_once_by_the_same_key(world: &World) {
-        let world = patient(world.door).await;
+    async fn a_change_whose_caller_has_left_is_undone_and_made_once_by_the_same_key(world: &World) {
+        let world = patient(world.protocol).await;
         let before = world.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
         let change = json!({"entity_id": "e", "entity": {"attributes": {"a": 1}}});
         let key = [("idempotency-key", "once")];
@@ -76,7 +76,7 @@ scenario! {
     }
 
     async fn an_import_ends_with_its_caller_and_keeps_nothing_of_what_it_had_in_hand(world: &World) {
-        let world = patient(world.door).await;
+        let world = patient(world.protocol).await;
         let mut held = held(&world, "LOCK TABLE entity IN SHARE MODE");
         let client = world.client.clone();
         let entities = [json!({"entity_id": "f", "type": "T"}), json!({"entity_id": "g", "type": "T"})];
@@ -87,7 +87,7 @@ scenario! {
     }
 
     async fn an_export_ends_with_its_caller(world: &World) {
-        let world = patient(world.door).await;
+        let world = patient(world.protocol).await;
         world.attach("p", "e").await.unwrap();
         let mut held = held(&world, "LOCK TABLE dependent IN ACCESS EXCLUSIVE MODE");
         let client = world.client.clone();

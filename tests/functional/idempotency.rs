@@ -41,10 +41,10 @@ scenario! {
         assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE portfolio_id IS NOT NULL"), 0);
     }
 
-    async fn both_doors_share_the_keys(world: &World) {
+    async fn both_protocols_share_the_keys(world: &World) {
         let create = json!({"entity": {"type": "T", "attributes": {"z": 1, "a": {"m": 1, "b": 2}, "k": null}}});
         let first = world.client.call_with("EntityService/CreateEntity", create.clone(), &key("k")).await.unwrap();
-        let other = world.through(if world.door == Door::Grpc { Door::Rest } else { Door::Grpc });
+        let other = world.through(if world.protocol == Protocol::Grpc { Protocol::Rest } else { Protocol::Grpc });
         let again = other.call_with("EntityService/CreateEntity", create, &key("k")).await.unwrap();
         assert_eq!((again.header(REPLAYED), &again.json), (Some("true"), &first.json));
         assert_eq!(world.database.count("SELECT count(*) FROM entity"), 1);
@@ -76,7 +76,7 @@ scenario! {
         assert_eq!((first.code.as_str(), first.header(REPLAYED)), ("not_found", None));
         world.entities(&["late"]).await;
         let again = world.client.call_with("PortfolioService/DetachEntity", detach.clone(), &key("k")).await.unwrap_err();
-        assert_eq!((again.told(), again.header(REPLAYED)), (first.told(), Some("true")));
+        assert_eq!((again.reported(), again.header(REPLAYED)), (first.reported(), Some("true")));
         assert_ne!(again.request_id, first.request_id);
         world.client.call_with("PortfolioService/DetachEntity", detach, &key("other")).await.unwrap();
     }
@@ -117,8 +117,8 @@ scenario! {
             let key = format!("k{n}");
             for replayed in [false, true] {
                 let refused = client.call_with(method, request.clone(), &[("idempotency-key", &key)]).await.unwrap_err();
-                let told_again = refused.header(REPLAYED) == Some("true");
-                assert_eq!((refused.code.as_str(), told_again), (code, replayed && kept == 1), "{method} {request}");
+                let reported_again = refused.header(REPLAYED) == Some("true");
+                assert_eq!((refused.code.as_str(), reported_again), (code, replayed && kept == 1), "{method} {request}");
             }
             assert_eq!(world.database.count(&format!("SELECT count(*) FROM idempotency_key WHERE key = '{key}'")), kept, "{method} {code}");
         }
@@ -174,7 +174,7 @@ scenario! {
     async fn of_64_callers_with_one_key_one_has_an_effect_and_all_one_answer(world: &World) {
         let second = Server::start_with(&world.database, &[], &[]).await;
         let servers = [&world.server, &second];
-        let callers: Vec<Client> = (0..64).map(|n| Client::new(servers[n % 2], &world.key, world.door)).collect();
+        let callers: Vec<Client> = (0..64).map(|n| Client::new(servers[n % 2], &world.key, world.protocol)).collect();
         for round in 0..5 {
             let name = format!("round {round}");
             let create = json!({"entity": {"type": name}});
@@ -198,19 +198,19 @@ scenario! {
         let attach = json!({"portfolio_id": "p", "entity_id": "e"});
         let headers = key("k");
         let second = Server::start_with(&world.database, &[], &[]).await;
-        let elsewhere = Client::new(&second, &world.key, world.door);
+        let elsewhere = Client::new(&second, &world.key, world.protocol);
         let send = |client: Client, attach: Value| async move { client.call_with("PortfolioService/AttachEntity", attach, &key("k")).await };
         let first = tokio::spawn(send(world.client.clone(), attach.clone()));
         until("the first call waits", || world.database.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") >= 1).await;
-        let twins = [tokio::spawn(send(world.client.clone(), attach.clone())), tokio::spawn(send(elsewhere, attach.clone()))];
+        let repeats = [tokio::spawn(send(world.client.clone(), attach.clone())), tokio::spawn(send(elsewhere, attach.clone()))];
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(!first.is_finished() && twins.iter().all(|twin| !twin.is_finished()));
+        assert!(!first.is_finished() && repeats.iter().all(|repeat| !repeat.is_finished()));
         holder.batch_execute("COMMIT").unwrap();
         let first = first.await.unwrap().unwrap();
         assert_eq!(first.header(REPLAYED), None);
-        for twin in twins {
-            let twin = twin.await.unwrap().unwrap();
-            assert_eq!((twin.header(REPLAYED), &twin.json), (Some("true"), &first.json));
+        for repeat in repeats {
+            let repeat = repeat.await.unwrap().unwrap();
+            assert_eq!((repeat.header(REPLAYED), &repeat.json), (Some("true"), &first.json));
         }
         let other = world.client.call_with("PortfolioService/DetachEntity", attach, &headers).await.unwrap_err();
         assert_eq!(other.code, "idempotency_key_reused");
@@ -253,7 +253,7 @@ fn changes() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// What the changes are done to; the request that may be canceled.
+/// The resources that the changes need; the request that may be canceled.
 async fn given_all(world: &World) -> Value {
     world.portfolios(&["p", "q", "empty"]).await;
     world
@@ -313,12 +313,12 @@ scenario! {
 /// `kill -9` when the effect is committed and nobody has heard of it yet: the database's answer to COMMIT never reaches the service.
 #[tokio::test]
 async fn a_service_that_is_killed_between_commit_and_answer_has_answered() {
-    for door in [Door::Grpc, Door::Rest] {
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
         let database = database().await;
         let proxy = Proxy::open(&database).await;
         let secret = Key::create(&database, "acme", "test", SCOPES);
         let mut doomed = Server::start_on(&proxy.url, &[], &[]).await;
-        let client = Client::new(&doomed, &secret, door);
+        let client = Client::new(&doomed, &secret, protocol);
         let create = json!({"entity": {"type": "T"}});
         client.call("EntityService/CreateEntity", json!({"entity": {"type": "warm"}})).await.unwrap();
 
@@ -334,7 +334,7 @@ async fn a_service_that_is_killed_between_commit_and_answer_has_answered() {
         let stored = database.text("SELECT id FROM entity WHERE type = 'T'").unwrap();
 
         let next = Server::start_with(&database, &[], &[]).await;
-        let answer = Client::new(&next, &secret, door).call_with("EntityService/CreateEntity", create, &key("k")).await.unwrap();
+        let answer = Client::new(&next, &secret, protocol).call_with("EntityService/CreateEntity", create, &key("k")).await.unwrap();
         assert_eq!((answer.header(REPLAYED), answer.json["id"].as_str()), (Some("true"), Some(stored.as_str())));
         assert_eq!(database.count("SELECT count(*) FROM entity WHERE type = 'T'"), 1);
         assert_eq!(database.count("SELECT count(*) FROM event WHERE type = 'entity.created'"), 2);

@@ -1,4 +1,4 @@
-//! What idempotency records keep, for how many calls, and how removals take it out of them.
+//! The contents of idempotency records, for how many calls, and how removals erase them.
 
 use crate::kit::*;
 
@@ -8,7 +8,7 @@ fn key(key: &str) -> [(&str, &str); 1] {
     [("idempotency-key", key)]
 }
 
-/// What the records of all realms hold, as text that a canary would be found in.
+/// The contents of the records of all realms, as text in which a canary would be found.
 fn records(world: &World) -> String {
     world.database.text("SELECT coalesce(string_agg(encode(answer, 'escape'), ' '), '') FROM idempotency_key").unwrap()
 }
@@ -62,7 +62,7 @@ async fn remove(world: &World, way: &str) {
 const WAYS: &[&str] = &["offboarding by A", "offboarding by D", "soft by filter", "hard by filter", "hard by type", "hard by list"];
 
 scenario! {
-    async fn what_was_removed_is_not_told_again(world: &World) {
+    async fn what_was_removed_is_not_reported_again(world: &World) {
         for way in WAYS {
             let at = |call: &str| format!("{way} {call}");
             let create = json!({"entity": {"entity_id": "e", "type": "T", "attributes": {"name": "canary1"}}});
@@ -109,7 +109,7 @@ scenario! {
         }
     }
 
-    async fn a_dependent_or_a_portfolio_that_was_deleted_is_not_told_again(world: &World) {
+    async fn a_dependent_or_a_portfolio_that_was_deleted_is_not_reported_again(world: &World) {
         world.entities(&["e"]).await;
         let dependent = json!({"entity_id": "e", "kind": "task", "dependent_id": "d"});
         let mut put = dependent.clone();
@@ -142,7 +142,7 @@ scenario! {
         assert!(left.matches("canary1").count() == 1 && !left.contains("canary2") && !left.contains("canary3"), "{left}");
     }
 
-    async fn a_large_answer_is_told_again_while_what_it_shows_is_unchanged(world: &World) {
+    async fn a_large_answer_is_reported_again_while_what_it_shows_is_unchanged(world: &World) {
         let large = "x".repeat(100_000);
         let entity = |id: &str| json!({"entity_id": id, "type": "T", "attributes": {"large": large, "z": 1.5, "a": [null, true]}});
         let put = json!({"entity_id": "e", "kind": "task", "dependent_id": "d", "data": {"large": large}});
@@ -172,14 +172,14 @@ scenario! {
 }
 
 /// A world whose realms may keep so much.
-async fn world_that_keeps(door: Door, records: &str, bytes: &str) -> World {
-    World::start_with(door, &["--idempotency-records", records, "--idempotency-bytes", bytes]).await
+async fn world_that_keeps(protocol: Protocol, records: &str, bytes: &str) -> World {
+    World::start_with(protocol, &["--idempotency-records", records, "--idempotency-bytes", bytes]).await
 }
 
 #[tokio::test]
 async fn a_realm_keeps_so_many_records_and_refuses_new_keys_beyond() {
-    for door in [Door::Grpc, Door::Rest] {
-        let world = world_that_keeps(door, "20", "1000000").await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let world = world_that_keeps(protocol, "20", "1000000").await;
         let create = |n: usize| json!({"entity": {"entity_id": format!("e{n}"), "type": "T"}});
         // All at once, so that they race for the last places.
         let names: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
@@ -193,15 +193,14 @@ async fn a_realm_keeps_so_many_records_and_refuses_new_keys_beyond() {
             assert_eq!((refused.code.as_str(), refused.http.unwrap_or(429)), ("rate_limit_exceeded", 429));
         }
         assert_eq!(world.database.count("SELECT count(*) FROM entity"), 20, "what is refused is not done");
-        // Those that are kept go on answering; calls without a key and other realms are not concerned.
+        // Those that are kept continue answering; calls without a key and other realms are not concerned.
         let (first, refused) = (done[0], (0..40).find(|n| !done.contains(n)).unwrap());
         let again = world.client.call_with("EntityService/CreateEntity", create(first), &headers[first]).await.unwrap();
         assert_eq!(again.header(REPLAYED), Some("true"));
         world.call("EntityService/CreateEntity", json!({"entity": {"type": "T"}})).await.unwrap();
         let other = world.client("acme", "live", SCOPES);
         other.call_with("EntityService/CreateEntity", create(0), &key("k")).await.unwrap();
-        // An import is held to it by the batch.
-        // A record that has had its time makes room, be it swept or used again.
+        // An import counts by the batch. An expired record makes room, be it swept or used again.
         let sql = format!("UPDATE idempotency_key SET created_at = now() - interval '24 hours 1 second' WHERE key = 'k{first}'");
         world.database.sql(&sql);
         let taken = world.client.call_with("EntityService/CreateEntity", create(first), &headers[first]).await.unwrap_err();
@@ -215,8 +214,8 @@ async fn a_realm_keeps_so_many_records_and_refuses_new_keys_beyond() {
 
 #[tokio::test]
 async fn a_realm_keeps_so_many_bytes_of_answers() {
-    for door in [Door::Grpc, Door::Rest] {
-        let world = world_that_keeps(door, "1000", "200000").await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let world = world_that_keeps(protocol, "1000", "200000").await;
         let text = "x".repeat(50_000);
         let mut done = 0;
         for n in 0..8 {

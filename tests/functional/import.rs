@@ -1,4 +1,4 @@
-//! Imports: by either door and from the command line, with an account of every line.
+//! Imports: by either protocol and from the command line, with an account of every line.
 
 use std::path::Path;
 
@@ -45,20 +45,20 @@ scenario! {
         assert_eq!(stored.as_deref(), Some("1201 1201"));
         let fund = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
         assert_eq!(fund.json["entity_count"], 601);
-        let told = "SELECT sum(cardinality(subjects)) FROM event WHERE type = 'entity.created'";
-        assert_eq!(world.database.count(told), 1201, "every entity is told of once");
+        let reported = "SELECT sum(cardinality(subjects)) FROM event WHERE type = 'entity.created'";
+        assert_eq!(world.database.count(reported), 1201, "every entity is reported of once");
         assert!(world.database.count("SELECT count(*) FROM event WHERE type = 'entity.created'") > 1, "in more than one batch");
 
         let order = "SELECT string_agg(id, ',' ORDER BY attached_at, id) = string_agg(id, ',' ORDER BY id) FROM entity WHERE portfolio_id = 'p'";
         assert_eq!(world.database.text(order).as_deref(), Some("true"), "members joined in the order of the stream");
 
-        let (before, told_before) = (digest(&world.database), events(&world.database));
+        let (before, reported_before) = (digest(&world.database), events(&world.database));
         let second = world.import(&entities).await;
         assert_eq!(counts(&second), [1201, 0, 1201, 0], "{second}");
-        assert_eq!((digest(&world.database), events(&world.database)), (before, told_before));
+        assert_eq!((digest(&world.database), events(&world.database)), (before, reported_before));
     }
 
-    async fn what_is_there_and_is_not_the_same_is_told(world: &World) {
+    async fn what_is_there_and_is_not_the_same_is_reported(world: &World) {
         let whole = json!({
             "entity_id": "e", "type": "T", "attributes": {"n": 1.50, "of": ["a", {"b": null}]}, "crosswalks": [{"system": "crm"}],
             "components": ["0190a1b2-0000-7000-8000-000000000001"], "dependents": [{"kind": "task", "id": "t"}],
@@ -79,8 +79,8 @@ scenario! {
         ];
         let account = world.import(&entities).await;
         assert_eq!((counts(&account), &account["different"]), ([7, 1, 6, 0], &json!(4)), "{account}");
-        let told: Vec<_> = account["results"].as_array().unwrap().iter().map(|result| result["different"].as_bool().unwrap()).collect();
-        assert_eq!(told, [false, false, true, true, true, true, false], "what an update cannot change is not compared");
+        let reported: Vec<_> = account["results"].as_array().unwrap().iter().map(|result| result["different"].as_bool().unwrap()).collect();
+        assert_eq!(reported, [false, false, true, true, true, true, false], "what an update cannot change is not compared");
         let again = world.import(&entities[2..3]).await;
         assert_eq!((&again["different"], &again["results"][0]["outcome"]), (&json!(1), &json!("existing")));
         let entity = world.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
@@ -100,8 +100,8 @@ scenario! {
         assert_eq!(counts(&account), [5, 2, 1, 2], "{account}");
         assert_eq!(outcomes(&account), ["created", "failed", "failed", "existing", "created"]);
         let failures = refused(&account);
-        let told: Vec<_> = failures.iter().map(|failure| (failure["entity_id"].as_str().unwrap(), failure["error"]["code"].as_str().unwrap())).collect();
-        assert_eq!(told, [("no/good", "validation_failed"), ("homeless", "not_found")]);
+        let reported: Vec<_> = failures.iter().map(|failure| (failure["entity_id"].as_str().unwrap(), failure["error"]["code"].as_str().unwrap())).collect();
+        assert_eq!(reported, [("no/good", "validation_failed"), ("homeless", "not_found")]);
         let message = failures[0]["error"]["message"].as_str().unwrap();
         for part in ["entity_id", "type", "dependents[0].kind"] {
             assert!(message.contains(part), "{message}");
@@ -187,7 +187,7 @@ impl World {
 
 #[tokio::test]
 async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/x-ndjson")];
     let send = async |body: &'static str| http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, body).await;
@@ -226,8 +226,8 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     assert_eq!((both.status, faults(&both)), (400, expected.to_vec()), "{}", both.text());
     assert_eq!(world.database.text("SELECT string_agg(id, ',' ORDER BY id) FROM entity").as_deref(), Some("a,b"), "nothing behind it");
     let query = http(world.server.addresses.http, "POST", "/v1/entities:import?zz=1&line=7", &headers, "{\n").await;
-    let told: Vec<_> = query.json()["errors"].as_array().unwrap().iter().map(|fault| fault["field"].clone()).collect();
-    assert_eq!((query.status, told), (400, vec![json!("zz"), json!("line")]), "{}", query.text());
+    let reported: Vec<_> = query.json()["errors"].as_array().unwrap().iter().map(|fault| fault["field"].clone()).collect();
+    assert_eq!((query.status, reported), (400, vec![json!("zz"), json!("line")]), "{}", query.text());
     assert!(!query.text().contains("line 1"), "{}", query.text());
 
     // Behind the first results a fault is a last line.
@@ -238,9 +238,9 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!((broken.status, &last["error"]["code"]), (200, &json!("validation_failed")), "{last}");
     assert!(last["error"]["errors"][0]["description"].as_str().unwrap().starts_with("line 1001: "), "{last}");
-    let told = text.lines().filter(|line| line.contains("\"created\"")).count();
-    assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE id LIKE 'n%'"), told as i64, "what is told is stored");
-    assert_eq!(told, 1000);
+    let reported = text.lines().filter(|line| line.contains("\"created\"")).count();
+    assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE id LIKE 'n%'"), reported as i64, "what is reported is stored");
+    assert_eq!(reported, 1000);
 
     // Past a number of failures the rest is only counted.
     let many = http(world.server.addresses.http, "POST", "/v1/entities:import?failures_only=true", &headers, "{}\n".repeat(10_003)).await;
@@ -252,18 +252,18 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
 
 #[tokio::test]
 async fn a_fault_of_a_line_has_one_number_of_a_line_and_a_body_that_is_nothing_is_named() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let send = async |media_type: &'static str, body: &'static str| {
         let headers = [("authorization", bearer.as_str()), ("content-type", media_type)];
         http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, body).await
     };
     let broken = send("application/x-ndjson", "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":T}\n").await;
-    let told = broken.json()["errors"][0]["description"].as_str().unwrap().to_owned();
-    assert_eq!((broken.status, told.as_str()), (400, "line 2: is not JSON: expected value at column 25"));
+    let reported = broken.json()["errors"][0]["description"].as_str().unwrap().to_owned();
+    assert_eq!((broken.status, reported.as_str()), (400, "line 2: is not JSON: a value is expected at column 25"));
     let document = send("application/json", "{\n\"type\":T}").await;
-    let told = document.json()["errors"][0]["description"].as_str().unwrap().to_owned();
-    assert_eq!(told, "is not JSON: expected value at line 2, column 8");
+    let reported = document.json()["errors"][0]["description"].as_str().unwrap().to_owned();
+    assert_eq!(reported, "is not JSON: a value is expected at line 2, column 8");
     for empty in ["", "  \n"] {
         let nothing = send("application/json", empty).await;
         let faults: Vec<_> = nothing.json()["errors"].as_array().unwrap().iter().map(|fault| fault["message"].clone()).collect();
@@ -274,7 +274,7 @@ async fn a_fault_of_a_line_has_one_number_of_a_line_and_a_body_that_is_nothing_i
 
 #[tokio::test]
 async fn numbers_that_are_written_otherwise_are_other_for_an_import_as_for_an_update() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let entity = |n: &str| format!(r#"{{"entity_id":"e","type":"T","attributes":{{"n":{n}}},"crosswalks":[{{"n":[{n}]}}]}}"#);
     let send = async |method: &str, path: &str, media_type: &str, body: String| {
@@ -292,15 +292,15 @@ async fn numbers_that_are_written_otherwise_are_other_for_an_import_as_for_an_up
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), entity("1.100")).unwrap();
     let server = format!("http://{}", world.server.addresses.grpc);
-    let told = run(&["import", file.path().to_str().unwrap(), "--server", &server, "--key", &world.key.secret]);
-    assert!(told.stdout.contains("1 of them with other contents"), "{told:?}");
+    let reported = run(&["import", file.path().to_str().unwrap(), "--server", &server, "--key", &world.key.secret]);
+    assert!(reported.stdout.contains("1 of them with other contents"), "{reported:?}");
     let update = send("PATCH", "/v1/entities/e", "application/json", r#"{"attributes":{"n":1.1}}"#.to_owned()).await;
     assert_eq!(update.json()["version"], json!(2), "{}", update.text());
 }
 
 #[tokio::test]
 async fn a_portfolio_is_joined_offline_as_with_a_key() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     world.portfolios(&["p"]).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(
@@ -317,7 +317,7 @@ async fn a_portfolio_is_joined_offline_as_with_a_key() {
 
 #[tokio::test]
 async fn a_message_whose_lists_are_too_long_is_a_line_that_failed() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let account = world
         .client
         .import_requests(
@@ -342,8 +342,8 @@ async fn a_message_whose_lists_are_too_long_is_a_line_that_failed() {
 }
 
 #[tokio::test]
-async fn the_command_tells_of_bad_lines_and_fails() {
-    let world = World::start(Door::Grpc).await;
+async fn the_command_reports_of_bad_lines_and_fails() {
+    let world = World::start(Protocol::Grpc).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     let lines = [
         "",
@@ -358,11 +358,11 @@ async fn the_command_tells_of_bad_lines_and_fails() {
     let server = format!("http://{}", world.server.addresses.grpc);
     let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
     assert_eq!((ended.code, ended.stdout.trim()), (Some(1), "acme (test): 5 read, 1 created, 0 there before, 4 refused."), "{ended:?}");
-    for told in ["line 3: ", "line 4 (b/c): ", "line 5: typo: is not known here", "; entity_id: must", "; type: must", "line 6: id"] {
-        assert!(ended.stderr.contains(told), "no {told} in {}", ended.stderr);
+    for reported in ["line 3: ", "line 4 (b/c): ", "line 5: typo: is not known here", "; entity_id: must", "; type: must", "line 6: id"] {
+        assert!(ended.stderr.contains(reported), "no {reported} in {}", ended.stderr);
     }
     assert!(ended.stderr.contains("`entity_id`"), "{}", ended.stderr);
-    // Whose entities they are is told, and what was soft-deleted is told apart from what is there.
+    // The realm of the entities is reported, and soft-deleted ones are distinguished from existing ones.
     world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["a"]})).await.unwrap();
     until("the entity is gone", || world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL") == 0).await;
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"T\"}\n").unwrap();
@@ -370,12 +370,11 @@ async fn the_command_tells_of_bad_lines_and_fails() {
     assert_eq!(again.stdout.trim(), "acme (test): 2 read, 1 created, 1 there before (1 of them soft-deleted), 0 refused.", "{again:?}");
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"Other\"}\n").unwrap();
     let differs = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
-    let told = "0 created, 2 there before (1 of them soft-deleted, 1 of them with other contents, which stay as they are), 0 refused.";
-    assert!(differs.stdout.trim().ends_with(told), "{differs:?}");
+    let reported = "0 created, 2 there before (1 of them soft-deleted, 1 of them with other contents, which stay as they are), 0 refused.";
+    assert!(differs.stdout.trim().ends_with(reported), "{differs:?}");
     let third = run(&["import", path, "--server", &server, "--key", &world.key.secret, "--json"]);
     let account: Value = serde_json::from_str(&third.stdout).unwrap();
-    let expected =
-        json!({"received": 2, "created": 0, "existing": 2, "soft_deleted": 1, "different": 1, "failed": 0, "org": "acme", "mode": "test"});
+    let expected = json!({"received": 2, "created": 0, "existing": 2, "soft_deleted": 1, "different": 1, "failed": 0, "without_entity_id": 0, "org": "acme", "mode": "test"});
     assert_eq!(account, expected);
 
     let wrong_key = run(&["import", path, "--server", &server, "--key", "sk_test_wrong"]);
@@ -384,4 +383,54 @@ async fn the_command_tells_of_bad_lines_and_fails() {
     let no_file = run(&["import", "/nowhere.ndjson", "--server", &server, "--key", &world.key.secret]);
     assert_eq!(no_file.code, Some(1));
     assert!(no_file.stderr.contains("/nowhere.ndjson"), "{}", no_file.stderr);
+}
+
+#[tokio::test]
+async fn the_command_says_what_an_import_sent_again_would_create_again() {
+    let world = World::start(Protocol::Grpc).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
+    let import = |flags: &[&str]| run(&[&["import", path, "--server", &server, "--key", &world.key.secret], flags].concat());
+    std::fs::write(file.path(), "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"type\":\"T\"}\n").unwrap();
+    let ended = import(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stderr.trim(), "2 lines had no `entity_id`; importing them again creates them again");
+    let account: Value = serde_json::from_str(&import(&["--json"]).stdout).unwrap();
+    assert_eq!((&account["created"], &account["without_entity_id"]), (&json!(2), &json!(2)));
+    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
+    assert_eq!(import(&[]).stderr, "");
+}
+
+#[tokio::test]
+async fn the_command_says_what_a_document_of_many_lines_must_be_instead() {
+    let world = World::start(Protocol::Grpc).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
+    for (text, reported) in [
+        ("[\n  {\"entity_id\":\"a\",\"type\":\"T\"}\n]\n", "one entity a line, not an array"),
+        ("\n [{\"entity_id\":\"a\",\"type\":\"T\"}]", "one entity a line, not an array"),
+        ("{\n  \"entity_id\": \"a\",\n  \"type\": \"T\"\n}\n", "one entity a line, each whole"),
+    ] {
+        std::fs::write(file.path(), text).unwrap();
+        let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
+        assert_eq!(ended.code, Some(1), "{text}: {ended:?}");
+        assert!(ended.stderr.contains(reported) && ended.stderr.lines().count() == 1, "{text}: {}", ended.stderr);
+    }
+    assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
+}
+
+#[tokio::test]
+async fn the_command_names_the_realm_before_it_imports_into_a_live_one() {
+    let world = World::start(Protocol::Grpc).await;
+    let live = Key::create(&world.database, "acme", "live", &["entities:write"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
+    let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
+    let online = run(&["import", path, "--server", &server, "--key", &live.secret]);
+    let offline = run(&["import", path, "--offline", "--org", "acme", "--live", "--database-url", &world.database.url]);
+    for ended in [online, offline] {
+        assert!(ended.code == Some(0) && ended.stderr.contains("Importing into acme (live).\n"), "{ended:?}");
+    }
+    let test = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
+    assert_eq!((test.code, test.stderr.as_str()), (Some(0), ""));
 }

@@ -27,7 +27,7 @@ fn stored(world: &World) -> i64 {
 
 #[tokio::test]
 async fn what_was_written_is_never_answered_as_if_nothing_had_been() {
-    let world = World::start_with(Door::Rest, &["--max-body-bytes=4096"]).await;
+    let world = World::start_with(Protocol::Rest, &["--max-body-bytes=4096"]).await;
     let faulty = [
         ("{\"entity_id\":\n".to_owned(), 400, "validation_failed"),
         ("{\"entity_id\":\"x\",\"typo\":1}\n".to_owned(), 400, "validation_failed"),
@@ -50,8 +50,8 @@ async fn what_was_written_is_never_answered_as_if_nothing_had_been() {
 }
 
 #[tokio::test]
-async fn the_key_of_an_import_that_failed_is_fit_for_the_mended_one() {
-    let world = World::start(Door::Rest).await;
+async fn the_key_of_an_import_that_failed_is_fit_for_the_corrected_one() {
+    let world = World::start(Protocol::Rest).await;
     for (n, count) in [(0, 10), (1, BATCH + 10)] {
         let from = 10_000 * n;
         let (key, before) = (format!("import {n}"), stored(&world));
@@ -66,7 +66,7 @@ async fn the_key_of_an_import_that_failed_is_fit_for_the_mended_one() {
 
 #[tokio::test]
 async fn by_grpc_the_answer_begins_once_something_is_written() {
-    let world = World::start_with(Door::Grpc, &["--max-body-bytes=4096"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--max-body-bytes=4096"]).await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap().connect_lazy();
     let line = |n: usize, kind: String| v1::ImportEntitiesRequest {
         entity: Some(v1::NewEntity { entity_id: format!("e{n:05}"), r#type: kind, ..Default::default() }),
@@ -92,22 +92,22 @@ async fn by_grpc_the_answer_begins_once_something_is_written() {
 
 #[tokio::test]
 async fn the_faults_of_a_line_have_the_paths_of_its_entity() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let line = "{\"type\":\"\",\"dependents\":[{\"kind\":\"Upper\"}]}\n";
     let bearer = format!("Bearer {}", world.key.secret);
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     let created = http(world.server.addresses.http, "POST", "/v1/entities", &headers, line).await.json();
     let imported = import(&world, "", None, line.to_owned()).await;
     let result: Value = serde_json::from_str(imported.text().lines().next().unwrap()).unwrap();
-    let told = created["errors"].as_array().unwrap().iter();
-    let told: Vec<_> =
-        told.map(|fault| format!("{}: {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap())).collect();
-    assert_eq!(result["result"]["error"]["message"], told.join("; "), "{created}");
+    let reported = created["errors"].as_array().unwrap().iter();
+    let reported: Vec<_> =
+        reported.map(|fault| format!("{}: {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap())).collect();
+    assert_eq!(result["result"]["error"]["message"], reported.join("; "), "{created}");
 
     // The command shows them as well, and a line without an id as that.
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), line).unwrap();
     let server = format!("http://{}", world.server.addresses.grpc);
     let ended = run(&["import", file.path().to_str().unwrap(), "--server", &server, "--key", &world.key.secret]);
-    assert!(ended.stderr.contains(&format!("line 1: {}", told.join("; "))), "{ended:?}");
+    assert!(ended.stderr.contains(&format!("line 1: {}", reported.join("; "))), "{ended:?}");
 }

@@ -2,7 +2,7 @@
 
 use crate::kit::*;
 
-/// What a realm holds: an id of every kind.
+/// The resources of a realm: an id of every kind.
 struct Ids {
     portfolio: String,
     entity: String,
@@ -100,7 +100,7 @@ scenario! {
                 let one = world.call(method, theirs_request).await.expect_err(method);
                 let other = world.call(method, none).await.expect_err(method);
                 assert_eq!(one.code, "not_found", "{method}");
-                let mut told = one.told().to_string();
+                let mut reported = one.reported().to_string();
                 for (id, never) in [
                     (&theirs.portfolio, &never.portfolio),
                     (&theirs.entity, &never.entity),
@@ -108,9 +108,9 @@ scenario! {
                     (&theirs.task, &never.task),
                     (&theirs.attribute, &never.attribute),
                 ] {
-                    told = told.replace(id, never);
+                    reported = reported.replace(id, never);
                 }
-                assert_eq!(told, other.told().to_string(), "{method}");
+                assert_eq!(reported, other.reported().to_string(), "{method}");
                 let names = |failure: &Failure| failure.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
                 assert_eq!(names(&one), names(&other), "{method}");
             }
@@ -118,7 +118,7 @@ scenario! {
         }
     }
 
-    async fn lists_show_what_is_of_the_realm_and_tell_nothing_of_others(world: &World) {
+    async fn lists_show_what_is_of_the_realm_and_report_nothing_of_others(world: &World) {
         fill(&world.client("umbrella", "test", SCOPES), "orgs").await;
         world.client("umbrella", "test", SCOPES).call("EntityService/CreateEntity", json!({"entity": {"entity_id": "gone", "type": "T"}})).await.unwrap();
         world.client("umbrella", "test", SCOPES).call("RemovalService/RemoveEntity", json!({"entity_id": "gone"})).await.unwrap();
@@ -136,7 +136,7 @@ scenario! {
         }
     }
 
-    async fn tasks_are_listed_counted_and_told_of_in_their_own_realm_alone(world: &World) {
+    async fn tasks_are_listed_counted_and_reported_in_their_own_realm_alone(world: &World) {
         fill(&world.client, "home").await;
         let mut principals = Vec::new();
         for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {
@@ -166,11 +166,11 @@ scenario! {
             let theirs = fill(&world.client(org, mode, SCOPES), name).await;
             let before = stored(&world.database, org, mode);
             for method in ["PortfolioService/BatchAttachEntities", "PortfolioService/BatchDetachEntities"] {
-                let told = async |entity: &str| {
+                let reported = async |entity: &str| {
                     let answer = world.call(method, json!({"portfolio_id": own.portfolio, "entity_ids": [entity]})).await.unwrap();
                     answer.json.to_string().replace(entity, "ENTITY")
                 };
-                let (one, other) = (told(&theirs.entity).await, told("en_none").await);
+                let (one, other) = (reported(&theirs.entity).await, reported("en_none").await);
                 assert!(one.contains("not_found"), "{one}");
                 assert_eq!(one, other, "{method}");
             }
@@ -187,13 +187,13 @@ scenario! {
             fill(&client, &format!("{name}2")).await;
             let page = client.call("PortfolioService/ListPortfolios", json!({"page_size": 1})).await.unwrap();
             tokens.push(page.get("next_page_token").clone());
-            let told = async |portfolio: &str| {
+            let reported = async |portfolio: &str| {
                 let Err(refused) = world.client.stream("PortfolioService/ExportPortfolio", json!({"portfolio_id": portfolio}), &[]).await else {
                     panic!("{portfolio} was exported");
                 };
-                refused.told().to_string().replace(portfolio, "PORTFOLIO")
+                refused.reported().to_string().replace(portfolio, "PORTFOLIO")
             };
-            assert_eq!(told(&theirs.portfolio).await, told("pf_none").await);
+            assert_eq!(reported(&theirs.portfolio).await, reported("pf_none").await);
         }
         let listed = world.call("PortfolioService/ListPortfolios", json!({})).await.unwrap();
         let ids: Vec<_> = listed.get("portfolios").as_array().unwrap().iter().map(|portfolio| portfolio["id"].clone()).collect();
@@ -233,7 +233,7 @@ scenario! {
         world.client("umbrella", "test", SCOPES);
         let there_now = world.call("BulkDeleteService/StartBulkDelete", json!({"tenant": "umbrella", "uris": ["e"]})).await.unwrap_err();
         assert_eq!(refused.code, "not_found");
-        assert_eq!(refused.told(), there_now.told(), "whether there is such an organisation is nobody's business");
+        assert_eq!(refused.reported(), there_now.reported(), "whether there is such an organisation is nobody's business");
         assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 0);
     }
 }

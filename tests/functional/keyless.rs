@@ -22,7 +22,7 @@ fn channel(server: &Server) -> Channel {
 /// An open stream of reflection that was answered once; dropping it hangs up.
 type Open = (tokio::sync::mpsc::Sender<ServerReflectionRequest>, tonic::Streaming<tonic_reflection::pb::v1::ServerReflectionResponse>);
 
-async fn reflect(channel: Channel, key: Option<&str>) -> Result<Open, tonic::Status> {
+pub async fn reflect(channel: Channel, key: Option<&str>) -> Result<Open, tonic::Status> {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let ask = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
     sender.send(ask).await.unwrap();
@@ -37,7 +37,7 @@ async fn reflect(channel: Channel, key: Option<&str>) -> Result<Open, tonic::Sta
 
 #[tokio::test]
 async fn reflection_takes_no_place_of_a_call_with_a_key() {
-    let world = World::start_with(Door::Grpc, &["--max-concurrent-calls=64", "--max-reflection-streams=400"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--max-concurrent-calls=64", "--max-reflection-streams=400"]).await;
     let (channel, mut open, mut refused) = (channel(&world.server), Vec::new(), 0);
     for _ in 0..120 {
         match reflect(channel.clone(), None).await {
@@ -49,8 +49,8 @@ async fn reflection_takes_no_place_of_a_call_with_a_key() {
         }
     }
     assert_eq!((open.len(), refused), (100, 20), "a quarter for one address");
-    for door in [Door::Grpc, Door::Rest] {
-        let client = world.through(door);
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let client = world.through(protocol);
         let calls = (0..4).map(|_| client.call("EntityService/ListEntities", json!({})));
         for answer in futures::future::join_all(calls).await {
             answer.unwrap();
@@ -67,17 +67,17 @@ async fn reflection_takes_no_place_of_a_call_with_a_key() {
 }
 
 #[tokio::test]
-async fn reflection_tells_an_address_no_more_than_it_may() {
-    let world = World::start_with(Door::Grpc, &[]).await;
+async fn reflection_reports_an_address_no_more_than_it_may() {
+    let world = World::start_with(Protocol::Grpc, &[]).await;
     let symbol = MessageRequest::FileContainingSymbol("offboard.v1.BulkDeleteService".to_owned());
     let ask = ServerReflectionRequest { host: String::new(), message_request: Some(symbol) };
-    let mut told = 0;
+    let mut reported = 0;
     let refused = loop {
         let asked = tokio_stream::iter(vec![ask.clone(); 50]);
         let mut answers = ServerReflectionClient::new(channel(&world.server)).server_reflection_info(asked).await.unwrap().into_inner();
         let refused = loop {
             match answers.message().await {
-                Ok(Some(answer)) => told += answer.encoded_len(),
+                Ok(Some(answer)) => reported += answer.encoded_len(),
                 Ok(None) => break None,
                 Err(status) => break Some(status),
             }
@@ -85,10 +85,10 @@ async fn reflection_tells_an_address_no_more_than_it_may() {
         if let Some(refused) = refused {
             break refused;
         }
-        assert!(told < 64 << 20, "there is no end to it");
+        assert!(reported < 64 << 20, "there is no end to it");
     };
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
-    assert!((8 << 20..20 << 20).contains(&told), "{told}");
+    assert!((8 << 20..20 << 20).contains(&reported), "{reported}");
     // Another address has its own, and calls with a key have nothing to do with it.
     assert!(reflect(channel_from(&world.server, 7).await, None).await.is_ok());
     world.call("EntityService/ListEntities", json!({})).await.unwrap();
@@ -96,7 +96,7 @@ async fn reflection_tells_an_address_no_more_than_it_may() {
 
 #[tokio::test]
 async fn reflection_asks_for_a_key_or_is_not_there() {
-    let world = World::start_with(Door::Grpc, &["--reflection=key"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--reflection=key"]).await;
     assert_eq!(reflect(channel(&world.server), None).await.unwrap_err().code(), tonic::Code::Unauthenticated);
     let reader = Key::create(&world.database, "acme", "test", &["portfolios:read"]);
     assert!(reflect(channel(&world.server), Some(&reader.secret)).await.is_ok(), "whatever it may do");
@@ -105,13 +105,13 @@ async fn reflection_asks_for_a_key_or_is_not_there() {
 
     let server = Server::start_with(&world.database, &["--reflection=off"], &[]).await;
     assert_eq!(reflect(channel(&server), Some(&reader.secret)).await.unwrap_err().code(), tonic::Code::Unimplemented);
-    let client = Client::new(&server, &world.key, Door::Grpc);
+    let client = Client::new(&server, &world.key, Protocol::Grpc);
     client.call("EntityService/ListEntities", json!({})).await.unwrap();
 }
 
 #[tokio::test]
 async fn watches_of_health_are_few_and_checks_are_answered_beside_them() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let (channel, mut open, mut refused) = (channel(&world.server), Vec::new(), 0);
     for _ in 0..50 {
         match HealthClient::new(channel.clone()).watch(HealthCheckRequest::default()).await {
@@ -166,7 +166,7 @@ where
 
 #[tokio::test(flavor = "multi_thread")]
 async fn however_many_come_at_once_no_more_than_the_caps_are_let_in() {
-    let world = World::start_with(Door::Grpc, &["--max-reflection-streams=40"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--max-reflection-streams=40"]).await;
     for round in 0..3 {
         // 32 of 256 watches for an address: nine of them would have more than all.
         let watches = opened_at_once(&world.server, 10, 48, |channel| async move {
@@ -188,7 +188,7 @@ async fn however_many_come_at_once_no_more_than_the_caps_are_let_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_made_up_do_not_take_the_connections_of_those_that_are_not() {
-    let world = World::start_with(Door::Rest, &["--db-pool-size=4", "--db-acquire-timeout=60", "--request-timeout=120"]).await;
+    let world = World::start_with(Protocol::Rest, &["--db-pool-size=4", "--db-acquire-timeout=60", "--request-timeout=120"]).await;
     world.call("PortfolioService/ListPortfolios", json!({})).await.unwrap();
     // Whoever looks a key up waits.
     let mut lock = PgConnection::establish(&world.database.url).unwrap();

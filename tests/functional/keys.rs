@@ -1,4 +1,4 @@
-//! Keys: what opens a door, what does not, and what becomes of secrets.
+//! Keys: what opens a listener, what does not, and what becomes of secrets.
 
 use crate::kit::*;
 
@@ -84,7 +84,7 @@ async fn call(client: &Client, method: &str, request: &str) -> Result<Answer, Fa
 
 #[test]
 fn the_table_of_scopes_has_every_method() {
-    // What only `admin` may do has no scope to be tried with.
+    // RPCs for `admin` alone have no other scope to try.
     let administration =
         ["RemovalService/UpdateRemovalPolicy", "AttributeIndexService/CreateAttributeIndex", "AttributeIndexService/DeleteAttributeIndex"];
     let mut listed: Vec<_> = METHODS.iter().map(|(method, ..)| *method).chain(administration).collect();
@@ -138,13 +138,13 @@ scenario! {
         let longer = format!("{}x", world.key.secret);
         let unknown = format!("sk_test_{}", "A".repeat(43));
         let bad = [expired.secret.as_str(), &revoked.secret, &other_world, &longer, &unknown, "sk_test_", "password", "é"];
-        let mut told = std::collections::BTreeSet::new();
+        let mut reported = std::collections::BTreeSet::new();
         for secret in bad.iter().filter(|secret| secret.is_ascii()) {
             let refused = world.client.with_secret(secret).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap_err();
             assert_eq!((refused.code.as_str(), refused.http.unwrap_or(401)), ("invalid_credentials", 401), "{secret}");
-            told.insert(refused.told().to_string());
+            reported.insert(refused.reported().to_string());
         }
-        assert_eq!(told.len(), 1, "nobody learns what is wrong with a credential: {told:#?}");
+        assert_eq!(reported.len(), 1, "nobody learns what is wrong with a credential: {reported:#?}");
         for (method, request, _) in METHODS {
             let refused = call(&world.client.with_secret(&unknown), method, request).await.unwrap_err();
             assert_eq!(refused.code, "invalid_credentials", "{method}");
@@ -153,7 +153,7 @@ scenario! {
 
     async fn a_revoked_key_ends_on_a_running_server(world: &World) {
         let key = Key::create(&world.database, "acme", "test", &["admin"]);
-        let client = Client::new(&world.server, &key, world.door);
+        let client = Client::new(&world.server, &key, world.protocol);
         client.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "Fund"})).await.unwrap();
         offboard(&["key", "revoke", &key.id, "--yes", "--database-url", &world.database.url]);
         let mut refused = None;
@@ -176,7 +176,7 @@ scenario! {
     async fn a_key_may_be_bound_to_addresses(world: &World) {
         let bound = |networks: &[&str]| {
             let more: Vec<&str> = networks.iter().flat_map(|network| ["--allow", network]).collect();
-            Client::new(&world.server, &Key::create_with(&world.database, "acme", "test", &["admin"], &more), world.door)
+            Client::new(&world.server, &Key::create_with(&world.database, "acme", "test", &["admin"], &more), world.protocol)
         };
         let request = json!({"name": "Fund"});
         let far = bound(&["10.0.0.0/8", "2001:db8::/32"]);
@@ -207,13 +207,13 @@ scenario! {
         }
         assert!(!log.contains(&wrong[8..]), "nor is a wrong one");
         assert!(!log.contains(&format!(":{}@", database_password.unwrap())), "nor the password of the database");
-        assert!(listed.contains(&world.key.id) && listed_json.contains(&world.key.secret[..12]), "the list tells keys apart: {listed}");
+        assert!(listed.contains(&world.key.id) && listed_json.contains(&world.key.secret[..12]), "the list distinguishes keys: {listed}");
     }
 }
 
 #[tokio::test]
-async fn either_header_shows_a_key_at_either_door_and_none_is_asked_for() {
-    let world = World::start(Door::Rest).await;
+async fn either_header_shows_a_key_at_either_listener_and_none_is_asked_for() {
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     world.portfolios(&["p"]).await;
     let request = json!({"portfolio_id": "p"});
@@ -245,7 +245,7 @@ async fn either_header_shows_a_key_at_either_door_and_none_is_asked_for() {
 async fn a_key_that_cannot_be_made_is_refused_with_a_reason() {
     let database = database().await;
     let create = |more: &[&str]| run(&[&["key", "--database-url", &database.url, "create"], more].concat());
-    for (arguments, code, told) in [
+    for (arguments, code, reported) in [
         (vec!["--org", "a/b", "--scope", "admin"], 2, "--org"),
         (vec!["--org", "acme", "--scope", "everything"], 2, "entities:offboard"),
         (vec!["--org", "acme"], 2, "--scope"),
@@ -255,7 +255,7 @@ async fn a_key_that_cannot_be_made_is_refused_with_a_reason() {
     ] {
         let ended = create(&arguments);
         assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
-        assert!(ended.stderr.contains(told), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(reported), "{arguments:?}: {}", ended.stderr);
     }
     assert_eq!(database.count("SELECT count(*) FROM api_key"), 0);
     assert_eq!(offboard(&["key", "list", "--database-url", &database.url]), "");

@@ -1,4 +1,4 @@
-//! Callers who leave before all of their request has come: that is nobody's fault, and is told as such.
+//! Callers who leave before all of their request has come: that is nobody's fault, and is reported as such.
 
 use std::net::SocketAddr;
 
@@ -34,13 +34,13 @@ async fn cancel(address: SocketAddr, path: &str, headers: &[(&str, &str)], begun
 /// The log has most of the calls, since some are canceled before they are taken up, and no other status of any.
 async fn assert_canceled(server: &Server, method: &str, before: usize, what: &str) {
     until(&format!("{what}: the log has them"), || statuses(server, method).len() >= before + TIMES / 2).await;
-    let told = statuses(server, method).split_off(before);
-    assert!(told.iter().all(|status| status == "CANCELLED"), "{what}: {told:?}");
+    let reported = statuses(server, method).split_off(before);
+    assert!(reported.iter().all(|status| status == "CANCELLED"), "{what}: {reported:?}");
 }
 
 #[tokio::test]
 async fn a_caller_who_leaves_has_canceled_the_call() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let Addresses { grpc, http, .. } = world.server.addresses;
     let method = "EntityService/CreateEntity";

@@ -1,4 +1,4 @@
-//! What every answer tells: the version of the API, and how many calls are left.
+//! The headers of every response: the version of the API, and how many calls are left.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ fn number(headers: &[(String, String)], name: &str) -> i64 {
 }
 
 scenario! {
-    async fn every_answer_tells_the_version_and_what_is_left(world: &World) {
+    async fn every_answer_reports_the_version_and_what_is_left(world: &World) {
         world.portfolios(&["p"]).await;
         let good = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
         let missing = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "q"})).await.unwrap_err();
@@ -47,9 +47,9 @@ scenario! {
 }
 
 #[tokio::test]
-async fn a_key_that_calls_too_often_is_told_when_to_come_back_and_another_is_not_held_up() {
-    for door in [Door::Grpc, Door::Rest] {
-        let world = World::start_with(door, &["--rate-limit=5"]).await;
+async fn a_key_that_calls_too_often_learns_when_to_come_back_and_another_is_not_delayed() {
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let world = World::start_with(protocol, &["--rate-limit=5"]).await;
         let get = || world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}));
         let mut answers = Vec::new();
         for _ in 0..60 {
@@ -61,7 +61,7 @@ async fn a_key_that_calls_too_often_is_told_when_to_come_back_and_another_is_not
             assert_eq!(refusal.http.unwrap_or(429), 429);
             assert_eq!(refusal.members["retry_after"], 1);
             assert_eq!((number(&refusal.headers, "x-ratelimit-limit"), number(&refusal.headers, "x-ratelimit-remaining")), (5, 0));
-            if door == Door::Rest {
+            if protocol == Protocol::Rest {
                 assert_eq!(refusal.header("retry-after"), Some("1"));
             }
         }
@@ -74,7 +74,7 @@ async fn a_key_that_calls_too_often_is_told_when_to_come_back_and_another_is_not
 
 #[tokio::test]
 async fn without_a_limit_there_is_no_word_of_it() {
-    let world = World::start_with(Door::Rest, &["--rate-limit=0"]).await;
+    let world = World::start_with(Protocol::Rest, &["--rate-limit=0"]).await;
     let missing = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
     assert!(missing.headers.iter().all(|(name, _)| !name.starts_with("x-ratelimit")), "{:?}", missing.headers);
 }

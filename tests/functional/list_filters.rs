@@ -161,7 +161,7 @@ scenario! {
         ]).await;
     }
 
-    async fn events_are_listed_by_what_they_tell(world: &World) {
+    async fn events_are_listed_by_what_they_report(world: &World) {
         given(world).await;
         shows(world, "EventService/ListEvents", &[
             ("startsWith(type, 'portfolio.c')", &["p", "q"]),

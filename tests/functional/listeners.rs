@@ -31,14 +31,14 @@ async fn get(address: SocketAddr) -> String {
 
 #[tokio::test]
 async fn who_sends_nothing_or_half_of_something_is_not_waited_for() {
-    let world = World::start_with(Door::Rest, IMPATIENT).await;
+    let world = World::start_with(Protocol::Rest, IMPATIENT).await;
     for (address, speaks_http1) in listeners(&world.server) {
         for half in [b"".as_slice(), b"P", &PREFACE[..14], &PREFACE[..24], b"GET / HT", b"POST /v1/entities HTTP/1.1\r\nhost: x\r\nconte"] {
             closed(&mut sent(address, half).await, &format!("{address}: {:?}", String::from_utf8_lossy(half))).await;
         }
         // One that has begun, and then has nothing to say.
         let mut begun = sent(address, PREFACE).await;
-        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: told before it is closed");
+        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: announced before it is closed");
         closed(&mut begun, &format!("{address}: after the preface")).await;
         if speaks_http1 {
             let mut idle = sent(address, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -50,7 +50,7 @@ async fn who_sends_nothing_or_half_of_something_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_byte_now_and_then_does_not_keep_a_connection() {
-    let world = World::start_with(Door::Rest, IMPATIENT).await;
+    let world = World::start_with(Protocol::Rest, IMPATIENT).await;
     for (address, speaks_http1) in listeners(&world.server) {
         let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
         let dripping = tokio::spawn(async move {
@@ -71,33 +71,34 @@ async fn a_byte_now_and_then_does_not_keep_a_connection() {
 
 #[tokio::test]
 async fn a_call_that_takes_long_keeps_its_connection() {
-    let world = World::start_with(Door::Rest, IMPATIENT).await;
-    for door in [Door::Rest, Door::Grpc] {
-        let mut watch = world.through(door).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
-        // For longer than anything may take that is no call.
+    let world = World::start_with(Protocol::Rest, IMPATIENT).await;
+    for protocol in [Protocol::Rest, Protocol::Grpc] {
+        let mut watch = world.through(protocol).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
+        // For longer than anything may take that is not a call.
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        world.entities(&[if door == Door::Rest { "a" } else { "b" }]).await;
+        world.entities(&[if protocol == Protocol::Rest { "a" } else { "b" }]).await;
         while watch.message().await["event"].is_null() {}
     }
 }
 
 #[tokio::test]
 async fn a_body_of_empty_frames_is_cut_off() {
-    let world = World::start(Door::Grpc).await;
-    for door in [Door::Grpc, Door::Rest] {
-        let mut connection = under_way(&world, door).await;
+    let world = World::start(Protocol::Grpc).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let mut connection = under_way(&world, protocol).await;
         let most = offboard::limits::listeners::EMPTY_FRAMES_AT_MOST as usize;
         connection.write_all(&frame(0, 0, 1, b"").repeat(most + 1)).await.unwrap();
-        let told = closed(&mut connection, &format!("{door:?}")).await;
-        assert!(told.ends_with(b"too_many_data_frames"), "{door:?}: {}", String::from_utf8_lossy(&told));
-        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
+        let reported = closed(&mut connection, &format!("{protocol:?}")).await;
+        assert!(reported.ends_with(b"too_many_data_frames"), "{protocol:?}: {}", String::from_utf8_lossy(&reported));
+        world.through(protocol).call("EntityService/ListEntities", json!({})).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn an_address_has_its_part_of_the_connections_and_others_have_theirs() {
     let world =
-        World::start_with(Door::Rest, &["--max-connections-per-address=3", "--max-connections=5", "--max-connections-per-realm=5"]).await;
+        World::start_with(Protocol::Rest, &["--max-connections-per-address=3", "--max-connections=5", "--max-connections-per-realm=5"])
+            .await;
     let http = world.server.addresses.http;
     let from = async |host: u8| connected(http, host).await;
     // Callers with a key, whose connections do not give way.
@@ -137,9 +138,9 @@ async fn an_address_has_its_part_of_the_connections_and_others_have_theirs() {
 
 #[tokio::test]
 async fn files_are_closed_when_connections_are() {
-    let world = World::start_with(Door::Rest, &["--head-timeout=300"]).await;
+    let world = World::start_with(Protocol::Rest, &["--head-timeout=300"]).await;
     world.entities(&["e"]).await;
-    world.through(Door::Grpc).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
+    world.through(Protocol::Grpc).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
     let before = files(&world.server);
     let mut open = Vec::new();
     for (address, _) in listeners(&world.server) {
@@ -155,7 +156,7 @@ async fn files_are_closed_when_connections_are() {
 
 #[tokio::test]
 async fn a_process_that_may_open_no_more_files_says_so_and_answers_probes() {
-    let world = World::start_with(Door::Rest, &["--head-timeout=300"]).await;
+    let world = World::start_with(Protocol::Rest, &["--head-timeout=300"]).await;
     world.entities(&["e"]).await;
     let Addresses { grpc, http, .. } = world.server.addresses;
     let most = files(&world.server) + 4;
@@ -165,20 +166,20 @@ async fn a_process_that_may_open_no_more_files_says_so_and_answers_probes() {
     for address in [http, grpc].repeat(10) {
         open.push(TcpStream::connect(address).await.unwrap());
     }
-    until("the log tells of it", || world.server.log().contains("cannot accept connections")).await;
+    until("the log shows it", || world.server.log().contains("cannot accept connections")).await;
     for _ in 0..20 {
         assert_eq!(probe(&world.server, "/livez").await.status, 200);
     }
-    assert!(world.server.log().matches("cannot accept connections").count() <= 3, "it is told now and then, by each listener");
+    assert!(world.server.log().matches("cannot accept connections").count() <= 3, "it is reported now and then, by each listener");
     drop(open);
-    // What waited is accepted, and then whoever comes.
+    // The waiting connection is accepted, and then every other.
     assert!(get(http).await.starts_with("HTTP/1.1 404"));
-    world.through(Door::Grpc).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
+    world.through(Protocol::Grpc).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_connection_has_a_number_of_streams_and_windows_for_small_messages() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     for (address, _) in listeners(&world.server) {
         let mut connection = sent(address, PREFACE).await;
         let (_, settings) = frame_until(&mut connection, |kind, _| kind == SETTINGS).await.unwrap();
@@ -193,11 +194,11 @@ async fn a_connection_has_a_number_of_streams_and_windows_for_small_messages() {
 }
 
 /// A call under way, with its key, on a connection of the gRPC or the HTTP listener.
-async fn under_way(world: &World, door: Door) -> TcpStream {
+async fn under_way(world: &World, protocol: Protocol) -> TcpStream {
     let bearer = format!("Bearer {}", world.key.secret);
-    let (address, path, kind) = match door {
-        Door::Grpc => (world.server.addresses.grpc, "/offboard.v1.EntityService/ImportEntities", "application/grpc"),
-        Door::Rest => (world.server.addresses.http, "/v1/entities:import", "application/x-ndjson"),
+    let (address, path, kind) = match protocol {
+        Protocol::Grpc => (world.server.addresses.grpc, "/offboard.v1.EntityService/ImportEntities", "application/grpc"),
+        Protocol::Rest => (world.server.addresses.http, "/v1/entities:import", "application/x-ndjson"),
     };
     let mut connection = sent(address, PREFACE).await;
     let more = [("authorization", bearer.as_str()), ("content-type", kind), ("te", "trailers")];
@@ -217,25 +218,25 @@ fn canceled(first: u32, count: u32) -> Vec<u8> {
 
 #[tokio::test]
 async fn calls_that_are_canceled_by_the_hundred_cost_others_on_the_connection_nothing() {
-    let world = World::start(Door::Grpc).await;
-    for door in [Door::Grpc, Door::Rest] {
-        let mut connection = under_way(&world, door).await;
+    let world = World::start(Protocol::Grpc).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let mut connection = under_way(&world, protocol).await;
         connection.write_all(&canceled(3, 2000)).await.unwrap();
         connection.write_all(&frame(HEADERS, 0x5, 5001, &head(2, "/nothing", &[]))).await.unwrap();
-        let told = frame_until(&mut connection, |kind, stream| kind == GO_AWAY || kind == HEADERS && stream == 5001).await;
+        let reported = frame_until(&mut connection, |kind, stream| kind == GO_AWAY || kind == HEADERS && stream == 5001).await;
         assert_eq!(
-            told.map(|(kind, payload)| (kind, String::from_utf8_lossy(&payload).contains("too_many"))),
+            reported.map(|(kind, payload)| (kind, String::from_utf8_lossy(&payload).contains("too_many"))),
             Some((HEADERS, false)),
-            "{door:?}"
+            "{protocol:?}"
         );
     }
 }
 
 #[tokio::test]
 async fn a_flood_of_canceled_calls_is_cut_off() {
-    let world = World::start(Door::Grpc).await;
-    for door in [Door::Grpc, Door::Rest] {
-        let connection = under_way(&world, door).await;
+    let world = World::start(Protocol::Grpc).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let connection = under_way(&world, protocol).await;
         let (mut reader, mut writer) = connection.into_split();
         let flood = tokio::spawn(async move {
             for part in 0..100 {
@@ -248,17 +249,17 @@ async fn a_flood_of_canceled_calls_is_cut_off() {
         let mut read = Vec::new();
         let _ = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut read)).await.expect("it is cut off");
         drop(reader);
-        assert!(flood.await.unwrap() || read.windows(15).any(|window| window == b"too_many_resets"), "{door:?}");
+        assert!(flood.await.unwrap() || read.windows(15).any(|window| window == b"too_many_resets"), "{protocol:?}");
         // The next connection is served.
-        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
+        world.through(protocol).call("EntityService/ListEntities", json!({})).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn calls_that_are_canceled_when_they_were_taken_up_are_a_flood_too() {
-    let world = World::start(Door::Grpc).await;
-    for door in [Door::Grpc, Door::Rest] {
-        let (mut reader, mut writer) = under_way(&world, door).await.into_split();
+    let world = World::start(Protocol::Grpc).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let (mut reader, mut writer) = under_way(&world, protocol).await.into_split();
         // So few at once that none waits to be taken up.
         let flood = tokio::spawn(async move {
             for part in 0..60 {
@@ -272,13 +273,13 @@ async fn calls_that_are_canceled_when_they_were_taken_up_are_a_flood_too() {
         let mut read = Vec::new();
         let _ = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut read)).await.expect("it is cut off");
         flood.abort();
-        world.through(door).call("EntityService/ListEntities", json!({})).await.unwrap();
+        world.through(protocol).call("EntityService/ListEntities", json!({})).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_request_names_one_host_and_one_way_to_end() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let Addresses { http, admin, .. } = world.server.addresses;
     for (wrong, why) in [
         ("GET /nothing HTTP/1.1\r\n\r\n", "Host"),
@@ -297,7 +298,7 @@ async fn a_request_names_one_host_and_one_way_to_end() {
     assert!(old.starts_with(b"HTTP/1.0 404 ") || old.starts_with(b"HTTP/1.1 404 "), "{}", String::from_utf8_lossy(&old));
 }
 
-/// What a client is answered that sends all of a body before it reads.
+/// The response to a client that sends all of a body before it reads.
 async fn answered(address: SocketAddr, head: &str, length: usize) -> String {
     let mut connection = sent(address, format!("{head}host: x\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await;
     let sending = async {
@@ -314,7 +315,7 @@ async fn answered(address: SocketAddr, head: &str, length: usize) -> String {
 
 #[tokio::test]
 async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let http = world.server.addresses.http;
     let key = format!("authorization: Bearer {}\r\n", world.key.secret);
     let json = "content-type: application/json\r\n";
@@ -338,7 +339,7 @@ async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
 
 #[tokio::test]
 async fn an_early_refusal_reaches_a_client_of_http2_that_is_still_sending() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![b'x'; 6 << 20]).unwrap();
     let body = format!("@{}", file.path().display());

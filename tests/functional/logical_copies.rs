@@ -1,8 +1,8 @@
-//! Events and numbers when the service goes on in a copy by logical replication. That copies rows, and no sequences.
+//! Events and numbers when the service continues in a copy by logical replication. That copies rows, and no sequences.
 
-use crate::events::told;
+use crate::events::reported;
 use crate::kit::*;
-use crate::restores::{Story, names, nothing_is_hidden_told_twice_or_passed_over, serve};
+use crate::restores::{Story, names, nothing_is_hidden_sent_twice_or_passed_over, serve};
 
 /// Has the database copied into a second cluster, as it is and as it changes.
 fn subscribe(home: &mut ClusterHome) {
@@ -37,7 +37,7 @@ fn switch(home: &mut ClusterHome) {
 
 #[tokio::test]
 async fn a_logical_copy_that_lacks_the_last_transactions_goes_on_by_itself() {
-    nothing_is_hidden_told_twice_or_passed_over(
+    nothing_is_hidden_sent_twice_or_passed_over(
         |home| {
             subscribe(home);
             unsubscribe(home);
@@ -62,14 +62,14 @@ async fn a_logical_copy_that_has_everything_goes_on_at_every_cursor() {
     switch(&mut story.home);
     story.server = serve(&story.home.url("offboard"), &story.nats).await;
 
-    assert_eq!(story.list(&meanwhile.token).await.unwrap().events, Vec::<Value>::new(), "0 told twice");
+    assert_eq!(story.list(&meanwhile.token).await.unwrap().events, Vec::<Value>::new(), "0 sent twice");
     let after = story.chapter("c", 6, &meanwhile.token).await;
     let all = [names("a", 0, 5), names("b", 0, 4), names("c", 0, 6)].concat();
-    assert_eq!(told(&after.events), all[9..]);
+    assert_eq!(reported(&after.events), all[9..]);
     for (n, event) in before.events.iter().chain(&meanwhile.events).enumerate() {
         story.goes_on(&event["cursor"], &all[n + 1..]).await;
     }
-    assert_eq!(told(&story.list(&json!("")).await.unwrap().events), all, "0 hidden");
+    assert_eq!(reported(&story.list(&json!("")).await.unwrap().events), all, "0 hidden");
     assert_eq!(story.published("c5").await.len(), 15, "all of it was published, and nothing twice");
     assert_eq!(story.histories("offboard"), ["first", "line"]);
     story.numbers_are_given_out_once("offboard");

@@ -1,4 +1,4 @@
-//! The functional suite: the real binary on a real Postgres, through both doors.
+//! The functional suite: the real binary on a real Postgres, through both protocols.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
@@ -35,7 +35,7 @@ mod event_plans;
 mod event_reader;
 mod events;
 mod faults_at_once;
-mod grpc_door;
+mod grpc_protocol;
 mod hang_ups;
 mod idempotency;
 mod idempotency_kept;
@@ -48,8 +48,10 @@ mod leaving;
 mod limits;
 mod list_filters;
 mod listeners;
+mod log_readers;
 mod logical_copies;
 mod membership;
+mod memory;
 mod numbers;
 mod portfolio_batches;
 mod portfolio_export;
@@ -62,7 +64,7 @@ mod publisher;
 mod publishing;
 mod raw;
 mod refusals;
-mod rest_door;
+mod rest_protocol;
 mod restores;
 mod schemas;
 mod scopes;
@@ -71,6 +73,7 @@ mod shares;
 mod shown_members;
 mod shutdown;
 mod slips;
+mod starting;
 mod together;
 mod tombstones;
 mod versions;

@@ -16,8 +16,8 @@ struct Scene {
     pairs: Vec<(&'static str, &'static str, &'static str)>,
 }
 
-async fn scene(door: Door) -> Scene {
-    let world = World::start(door).await;
+async fn scene(protocol: Protocol) -> Scene {
+    let world = World::start(protocol).await;
     world.portfolios(&["pf_mine"]).await;
     world.entities(&["en_mine", "en_gone"]).await;
     for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {
@@ -49,7 +49,7 @@ fn neutral(text: &str, portfolio: &str, entity: &str) -> String {
 
 #[tokio::test]
 async fn every_reason_not_to_find_a_membership_gives_the_same_bytes_by_rest() {
-    let Scene { world, pairs } = scene(Door::Rest).await;
+    let Scene { world, pairs } = scene(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let headers = [("authorization", bearer.as_str()), ("x-request-id", "req_same"), ("content-type", "application/json")];
     let address = world.server.addresses.http;
@@ -72,7 +72,7 @@ async fn every_reason_not_to_find_a_membership_gives_the_same_bytes_by_rest() {
 
 #[tokio::test]
 async fn every_reason_not_to_find_a_portfolio_gives_the_same_bytes_by_rest() {
-    let Scene { world, .. } = scene(Door::Rest).await;
+    let Scene { world, .. } = scene(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let headers = [("authorization", bearer.as_str()), ("x-request-id", "req_same"), ("content-type", "application/json")];
     let many = json!({"entity_ids": ["en_mine"]}).to_string();
@@ -104,7 +104,7 @@ async fn every_reason_not_to_find_a_portfolio_gives_the_same_bytes_by_rest() {
 
 #[tokio::test]
 async fn every_reason_not_to_find_a_membership_gives_the_same_status_by_grpc() {
-    let Scene { world, pairs } = scene(Door::Grpc).await;
+    let Scene { world, pairs } = scene(Protocol::Grpc).await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap();
     let mut client = PortfolioServiceClient::new(channel.connect_lazy());
     let mut found = BTreeMap::new();
@@ -173,7 +173,7 @@ scenario! {
             assert_eq!(now["entity_ids"].as_array().unwrap().len() as i64, now["entity_count"].as_i64().unwrap(), "{now}");
             let changes = number("SELECT count(*) FROM event WHERE type LIKE 'portfolio.entity_%' AND subjects = ARRAY[$1]");
             assert!(changes > 0);
-            assert_eq!(now["version"], 1 + changes, "every step was told of, once");
+            assert_eq!(now["version"], 1 + changes, "every step was recorded, once");
             let gone_wrong = "SELECT count(*) FROM (
                 SELECT (data->>'version')::int8 - row_number() OVER (ORDER BY seq) AS ahead
                 FROM event WHERE type LIKE 'portfolio.%' AND subjects = ARRAY[$1] AND data ? 'entity_ids') t WHERE ahead <> 1";

@@ -9,9 +9,9 @@ use prost_reflect::{DynamicMessage, ReflectMessage, Value as Field};
 
 use crate::kit::*;
 
-/// What no double holds, as it is sent and as it is told.
+/// Numbers that no double represents exactly, as they are sent and as they are returned.
 const SENT: &str = r#"{"big":9007199254740993,"dec":1234567890.123456789,"deep":[{"n":-123456789012345678901234567890}],"scale":[1.10,1.50e1,-0.0],"vast":1e400}"#;
-const TOLD: &str = r#"{"big":9007199254740993,"dec":1234567890.123456789,"deep":[{"n":-123456789012345678901234567890}],"scale":[1.10,15.0,0.0],"vast":1e400}"#;
+const REPORTED: &str = r#"{"big":9007199254740993,"dec":1234567890.123456789,"deep":[{"n":-123456789012345678901234567890}],"scale":[1.10,15.0,0.0],"vast":1e400}"#;
 
 async fn rest(world: &World, method: &str, path: &str, body: &str) -> Reply {
     let bearer = format!("Bearer {}", world.key.secret);
@@ -34,34 +34,34 @@ fn holds(answer: &str, member: &str, object: &str) {
 
 #[tokio::test]
 async fn numbers_are_kept_to_the_last_digit_by_every_way_of_rest() {
-    let world = &World::start(Door::Rest).await;
+    let world = &World::start(Protocol::Rest).await;
     let entity = |id: &str| {
         format!(
             r#"{{"entity_id":"{id}","type":"T","attributes":{SENT},"crosswalks":[{SENT}],"dependents":[{{"kind":"task","id":"t","data":{SENT}}}]}}"#
         )
     };
-    holds(&good(world, "POST", "/v1/entities", &entity("a")).await, "attributes", TOLD);
+    holds(&good(world, "POST", "/v1/entities", &entity("a")).await, "attributes", REPORTED);
     let batch = format!(r#"{{"requests":[{{"entity":{}}}]}}"#, entity("b"));
     good(world, "POST", "/v1/entities:batchCreate", &batch).await;
     good(world, "POST", "/v1/entities:import", &entity("c")).await;
     for id in ["a", "b", "c"] {
-        holds(&good(world, "GET", &format!("/v1/entities/{id}"), "").await, "attributes", TOLD);
-        holds(&good(world, "GET", &format!("/v1/entities/{id}/dependents/task/t"), "").await, "data", TOLD);
+        holds(&good(world, "GET", &format!("/v1/entities/{id}"), "").await, "attributes", REPORTED);
+        holds(&good(world, "GET", &format!("/v1/entities/{id}/dependents/task/t"), "").await, "data", REPORTED);
     }
     let stored = |what: &str| world.database.count(&format!("SELECT count(*) FROM {what} = '{SENT}'::jsonb"));
     assert_eq!((stored("entity WHERE attributes"), stored("entity WHERE crosswalks -> 0"), stored("dependent WHERE data")), (3, 3, 3));
     for list in ["/v1/entities", "/v1/entities:batchGet?entity_ids=a&entity_ids=b&entity_ids=c"] {
-        assert_eq!(good(world, "GET", list, "").await.matches(TOLD).count(), 3, "{list}");
+        assert_eq!(good(world, "GET", list, "").await.matches(REPORTED).count(), 3, "{list}");
     }
-    assert_eq!(good(world, "GET", "/v1/entities/a/dependents", "").await.matches(TOLD).count(), 1);
+    assert_eq!(good(world, "GET", "/v1/entities/a/dependents", "").await.matches(REPORTED).count(), 1);
 
-    // What a patch does not name stays as it is, and what it names is exact too.
+    // Members that a patch does not name stay as they are, and those it names are exact too.
     let patched = good(world, "PATCH", "/v1/entities/a", r#"{"attributes":{"deep":{"m":0.10},"dec":null}}"#).await;
     let merged = r#"{"big":9007199254740993,"deep":{"m":0.10},"scale":[1.10,15.0,0.0],"vast":1e400}"#;
     holds(&patched, "attributes", merged);
     let replace = format!(r#"{{"attributes":{SENT},"replace_attributes":true}}"#);
-    holds(&good(world, "PATCH", "/v1/entities/a", &replace).await, "attributes", TOLD);
-    // One more in the last digit is a change, and the same again is none.
+    holds(&good(world, "PATCH", "/v1/entities/a", &replace).await, "attributes", REPORTED);
+    // One more in the last digit is a change, and the same again is not.
     let version = |answer: String| answer.split("\"version\":").nth(1).unwrap().split(',').next().unwrap().parse::<i64>().unwrap();
     let step =
         async |number: &str| version(good(world, "PATCH", "/v1/entities/a", &format!(r#"{{"attributes":{{"big":{number}}}}}"#)).await);
@@ -69,17 +69,17 @@ async fn numbers_are_kept_to_the_last_digit_by_every_way_of_rest() {
     assert_eq!((second - first, third - second), (1, 0));
 
     let put = format!(r#"{{"data":{{"one":1.0,"two":{SENT}}}}}"#);
-    holds(&good(world, "PUT", "/v1/entities/a/dependents/task/u", &put).await, "two", TOLD);
+    holds(&good(world, "PUT", "/v1/entities/a/dependents/task/u", &put).await, "two", REPORTED);
     let portfolio = format!(r#"{{"portfolio_id":"p","name":"Fund","metadata":{SENT}}}"#);
-    holds(&good(world, "POST", "/v1/portfolios", &portfolio).await, "metadata", TOLD);
-    holds(&good(world, "GET", "/v1/portfolios", "").await, "metadata", TOLD);
+    holds(&good(world, "POST", "/v1/portfolios", &portfolio).await, "metadata", REPORTED);
+    holds(&good(world, "GET", "/v1/portfolios", "").await, "metadata", REPORTED);
     let portfolio = r#"{"metadata":{"n":0.1234567890123456789}}"#;
     holds(&good(world, "PATCH", "/v1/portfolios/p", portfolio).await, "metadata", r#"{"n":0.1234567890123456789}"#);
 }
 
 #[tokio::test]
 async fn a_number_that_the_database_cannot_hold_is_refused_where_it_stands() {
-    let world = &World::start(Door::Rest).await;
+    let world = &World::start(Protocol::Rest).await;
     for number in ["1e400000", "-1e1000", "1e-400000", "1e99999999999999999999", &"7".repeat(1_001), &format!("0.{}", "3".repeat(1_001))] {
         let refused = rest(world, "POST", "/v1/entities", &format!(r#"{{"type":"T","attributes":{{"a":[0,{{"b":{number}}}]}}}}"#)).await;
         let fault = &refused.json()["errors"][0];
@@ -114,7 +114,7 @@ async fn grpc_with(world: &World, rpc: &str, request: &Value, path: [&str; 2], b
     let prost_reflect::Kind::Message(kind) = field.kind() else { panic!("{path:?}") };
     // As a generated client does that keeps what it does not know.
     holder.set_field(&field, Field::Message(DynamicMessage::decode(kind, bytes.as_slice()).unwrap()));
-    world.through(Door::Grpc).send(rpc, message).await
+    world.through(Protocol::Grpc).send(rpc, message).await
 }
 
 fn bytes_of(request: &Value, message: &prost_reflect::MessageDescriptor) -> Vec<u8> {
@@ -125,17 +125,17 @@ fn bytes_of(request: &Value, message: &prost_reflect::MessageDescriptor) -> Vec<
 async fn exact_attributes(world: &World, id: &str) -> ExactStruct {
     let method = spelling::method("EntityService/GetEntity");
     let request = DynamicMessage::deserialize(method.input(), json!({"entity_id": id})).unwrap();
-    let entity = world.through(Door::Grpc).send("EntityService/GetEntity", request).await.unwrap();
+    let entity = world.through(Protocol::Grpc).send("EntityService/GetEntity", request).await.unwrap();
     let attributes = entity.get_field_by_name("attributes").unwrap().as_message().unwrap().encode_to_vec();
     ExactStruct::decode(attributes.as_slice()).unwrap()
 }
 
 #[tokio::test]
 async fn by_grpc_a_number_is_the_nearest_double_and_its_text_stands_beside_it() {
-    let world = &World::start(Door::Rest).await;
+    let world = &World::start(Protocol::Rest).await;
     good(world, "POST", "/v1/entities", &format!(r#"{{"entity_id":"a","type":"T","attributes":{SENT}}}"#)).await;
     // A client that knows `google.protobuf.Struct` alone.
-    let seen = world.through(Door::Grpc).call("EntityService/GetEntity", json!({"entity_id": "a"})).await.unwrap();
+    let seen = world.through(Protocol::Grpc).call("EntityService/GetEntity", json!({"entity_id": "a"})).await.unwrap();
     let doubles = json!({"big": 9007199254740992.0, "dec": 1234567890.1234567, "deep": [{"n": -1.2345678901234568e29}],
                          "scale": [1.1, 15, 0], "vast": f64::MAX});
     assert_eq!(seen.get("attributes"), &doubles);
@@ -150,17 +150,17 @@ async fn by_grpc_a_number_is_the_nearest_double_and_its_text_stands_beside_it() 
         let request = json!({"entity": {"entity_id": id, "type": "T"}});
         grpc_with(world, "EntityService/CreateEntity", &request, ["entity", "attributes"], attributes(value)).await
     };
-    for (id, double, text, told) in [
+    for (id, double, text, reported) in [
         ("b", 9007199254740992.0, "9007199254740993", "9007199254740993"),
         ("c", 1.1, "1.10", "1.10"),
         ("d", f64::MIN, "-1e400", "-1e400"),
-        // Who has set the double has not seen the text.
+        // A caller who sets the double has not seen the text.
         ("e", 5.0, "9007199254740993", "5"),
         ("f", 2.5, "", "2.5"),
         ("g", 2.5, "two", "2.5"),
     ] {
         create(id, number(double, text)).await.unwrap();
-        holds(&good(world, "GET", &format!("/v1/entities/{id}"), "").await, "attributes", &format!("{{\"n\":{told}}}"));
+        holds(&good(world, "GET", &format!("/v1/entities/{id}"), "").await, "attributes", &format!("{{\"n\":{reported}}}"));
     }
     let refused = create("z", number(f64::MAX, "1e400000")).await.unwrap_err();
     assert!(refused.code() == tonic::Code::InvalidArgument && refused.message().contains("1,000 digits"), "{refused:?}");
@@ -262,7 +262,7 @@ fn path(file: &Path) -> &str {
 
 #[tokio::test]
 async fn a_line_of_a_file_is_read_as_a_post_is() {
-    let world = &World::start(Door::Rest).await;
+    let world = &World::start(Protocol::Rest).await;
     let server = format!("http://{}", world.server.addresses.grpc);
     let what = |realm: &str| {
         format!(
@@ -277,7 +277,7 @@ async fn a_line_of_a_file_is_read_as_a_post_is() {
         r#"{"entity_id":"e","type":"T","attributes":{"a":123456789012345678901234567890,"b":1234567890.123456789,"c":1.10}}"#,
         r#"{"entity_id":"e","type":"T","crosswalks":[{"n":9007199254740993}],"dependents":[{"kind":"task","id":"t","data":{"n":0.1234567890123456789}}]}"#,
         r#" {"entity_id":"e","type":"T","dependents":[{"kind":"task"}]} "#,
-        // What a POST refuses.
+        // The values that a POST refuses.
         r#"{"entity_id":"e","type":"T","type":"U"}"#,
         r#"{"entity_id":"e","entityId":"f","type":"T"}"#,
         r#"{"entity_id":"e","type":"T","attributes":{"a":1,"a":2}}"#,
@@ -304,8 +304,8 @@ async fn a_line_of_a_file_is_read_as_a_post_is() {
         assert_eq!(offline.code, online.code, "{line}: {offline:?}");
         if posted.status == 400 {
             for fault in posted.json()["errors"].as_array().unwrap() {
-                let told = format!("{}: {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap());
-                assert!(online.stderr.contains(&told) && offline.stderr.contains(&told), "{line}: {told} in {online:?}");
+                let reported = format!("{}: {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap());
+                assert!(online.stderr.contains(&reported) && offline.stderr.contains(&reported), "{line}: {reported} in {online:?}");
             }
         }
     }

@@ -26,14 +26,14 @@ fn outcomes(answer: &Answer) -> Vec<String> {
 }
 
 /// Members and version of a portfolio.
-async fn standing(world: &World, portfolio: &str) -> (Value, i64) {
+async fn members_and_version(world: &World, portfolio: &str) -> (Value, i64) {
     let portfolio = world.portfolio(portfolio).await;
     assert_eq!(portfolio["entity_ids"].as_array().unwrap().len() as i64, portfolio["entity_count"].as_i64().unwrap());
     (portfolio["entity_ids"].clone(), portfolio["version"].as_i64().unwrap())
 }
 
 /// The events of memberships since an event, oldest first: `type portfolio members version`.
-fn told(database: &Database, since: i64) -> Vec<String> {
+fn reported(database: &Database, since: i64) -> Vec<String> {
     let query = format!(
         "SELECT string_agg(concat_ws(' ', type, subjects[1], data ->> 'entity_ids', data ->> 'version'), E'\\n' ORDER BY seq)
          FROM event WHERE seq > {since} AND type LIKE 'portfolio.entity_%'"
@@ -56,10 +56,10 @@ scenario! {
         let done = world.batch(ATTACH, "p", &["d", "e", "a", "c", "b", "a"]).await.unwrap();
         assert_eq!(done.http.unwrap_or(200), 200);
         assert_eq!(outcomes(&done), ["d ok", "e unchanged", "a ok", "c ok", "b ok", "a unchanged"]);
-        assert_eq!(standing(world, "p").await, (json!(["e", "d", "a", "c", "b"]), 3), "in the order of the request, behind who was there");
-        assert_eq!((standing(world, "q").await, standing(world, "r").await), ((json!([]), 4), (json!([]), 3)));
+        assert_eq!(members_and_version(world, "p").await, (json!(["e", "d", "a", "c", "b"]), 3), "in the order of the request, behind who was there");
+        assert_eq!((members_and_version(world, "q").await, members_and_version(world, "r").await), ((json!([]), 4), (json!([]), 3)));
         assert_eq!(*done.get("portfolio"), world.portfolio("p").await);
-        assert_eq!(told(&world.database, since), [
+        assert_eq!(reported(&world.database, since), [
             r#"portfolio.entity_detached q ["c", "b"] 4"#,
             r#"portfolio.entity_detached r ["d"] 3"#,
             r#"portfolio.entity_attached p ["d", "a", "c", "b"] 3"#,
@@ -80,13 +80,13 @@ scenario! {
         assert_eq!(outcomes(&done), ["c ok", "free unchanged", "d state_conflict", "none not_found", "a ok", "c unchanged"]);
         assert_eq!(done.get("results")[2]["error"]["current_portfolio_id"], "q");
         assert!(done.get("results")[2]["error"]["message"].as_str().unwrap().contains("`q`"));
-        assert_eq!((standing(world, "p").await, standing(world, "q").await), ((json!(["b"]), 3), (json!(["d"]), 2)));
+        assert_eq!((members_and_version(world, "p").await, members_and_version(world, "q").await), ((json!(["b"]), 3), (json!(["d"]), 2)));
         assert_eq!(*done.get("portfolio"), world.portfolio("p").await);
-        assert_eq!(told(&world.database, since), [r#"portfolio.entity_detached p ["c", "a"] 3"#]);
+        assert_eq!(reported(&world.database, since), [r#"portfolio.entity_detached p ["c", "a"] 3"#]);
         assert_eq!((&world.entity("a").await["portfolio_id"], &world.entity("a").await["version"]), (&json!(null), &json!(3)));
     }
 
-    async fn what_cannot_be_attached_is_told_of_and_the_others_are(world: &World) {
+    async fn entities_that_cannot_be_attached_are_reported_and_the_others_are_attached(world: &World) {
         world.portfolios(&["p", "q"]).await;
         world.entities(&["a", "leaving", "soft", "member"]).await;
         world.attach("p", "member").await.unwrap();
@@ -102,7 +102,7 @@ scenario! {
         assert_eq!(done.get("results")[1]["error"]["current_state"], "offboarding");
         let (never, gone) = (&done.get("results")[0]["error"], &done.get("results")[3]["error"]);
         assert_eq!(never.to_string().replace("none", "ID"), gone.to_string().replace("soft", "ID"));
-        assert_eq!(standing(world, "p").await, (json!(["member", "a"]), 3));
+        assert_eq!(members_and_version(world, "p").await, (json!(["member", "a"]), 3));
     }
 
     async fn a_batch_that_changes_nothing_is_no_change(world: &World) {
@@ -133,7 +133,7 @@ scenario! {
             let missing = world.batch(method, "q", &["a"]).await.unwrap_err();
             assert_eq!((missing.code.as_str(), missing.message.contains("portfolio with id `q`")), ("not_found", true));
         }
-        assert_eq!((standing(world, "p").await, &world.entity("a").await["version"]), ((json!([]), 1), &json!(1)));
+        assert_eq!((members_and_version(world, "p").await, &world.entity("a").await["version"]), ((json!([]), 1), &json!(1)));
     }
 
     async fn a_thousand_change_at_once(world: &World) {
@@ -143,12 +143,12 @@ scenario! {
         world.entities(&ids).await;
         let attached = world.batch(ATTACH, "p", &ids).await.unwrap();
         assert!(attached.get("results").as_array().unwrap().iter().all(|result| result["outcome"] == "ok"));
-        assert_eq!(standing(world, "p").await, (json!(ids), 2));
+        assert_eq!(members_and_version(world, "p").await, (json!(ids), 2));
         world.batch(ATTACH, "q", &ids[500..]).await.unwrap();
-        assert_eq!((standing(world, "p").await, standing(world, "q").await), ((json!(ids[..500]), 3), (json!(ids[500..]), 2)));
+        assert_eq!((members_and_version(world, "p").await, members_and_version(world, "q").await), ((json!(ids[..500]), 3), (json!(ids[500..]), 2)));
         let detached = world.batch(DETACH, "q", &ids).await.unwrap();
         let conflicts = detached.get("results").as_array().unwrap().iter().filter(|result| result["error"]["code"] == "state_conflict");
-        assert_eq!((conflicts.count(), standing(world, "q").await), (500, (json!([]), 3)));
+        assert_eq!((conflicts.count(), members_and_version(world, "q").await), (500, (json!([]), 3)));
     }
 
     async fn a_batch_sent_again_with_its_key_is_done_once(world: &World) {
@@ -158,6 +158,6 @@ scenario! {
         let send = || world.client.call_with(ATTACH, request.clone(), &[("idempotency-key", "k1")]);
         let (first, second) = (send().await.unwrap(), send().await.unwrap());
         assert_eq!((&first.json, second.header("idempotent-replayed")), (&second.json, Some("true")));
-        assert_eq!(standing(world, "p").await, (json!(["a", "b"]), 2));
+        assert_eq!(members_and_version(world, "p").await, (json!(["a", "b"]), 2));
     }
 }

@@ -36,7 +36,7 @@ fn given_members(database: &Database, portfolio: &str, count: i64) {
 /// How many members do not find room in the buffers on the way to a reader.
 const CROWD: u32 = 60_000;
 
-/// That many members, of long ids.
+/// That many members, with long ids.
 pub fn given_a_crowd(database: &Database, portfolio: &str) {
     database.sql(&format!(
         "INSERT INTO entity (realm_id, id, incarnation, type, state, portfolio_id, attached_at)
@@ -84,7 +84,7 @@ scenario! {
         assert_eq!(all[1], world.entity("b").await);
         let (first, token) = world.members(json!({"portfolio_id": "p", "page_size": 2})).await;
         assert_eq!(ids(&first), ["d", "b"]);
-        // Who leaves or comes in between moves nobody.
+        // Members that leave or come in between move nobody else.
         world.detach("p", "b").await.unwrap();
         world.attach("p", "e").await.unwrap();
         let (second, token) = world.members(json!({"portfolio_id": "p", "page_size": 2, "page_token": token})).await;
@@ -145,14 +145,14 @@ scenario! {
         let (ids, summary) = to_the_end(&mut stream).await;
         assert_eq!(ids, stored(&world.database, "p"));
         assert_eq!(summary, json!({"entity_count": 2345, "dependent_count": 7035, "version": 2}));
-        if world.door == Door::Rest {
+        if world.protocol == Protocol::Rest {
             assert_eq!(stream.header("content-type"), Some("application/x-ndjson"));
         }
         let mut stream = world.export("empty").await;
         assert_eq!((&stream.message().await["dependents"], to_the_end(&mut stream).await.1["entity_count"].clone()), (&json!({}), json!(0)));
     }
 
-    async fn an_export_tells_of_one_moment_whatever_changes_meanwhile(world: &World) {
+    async fn an_export_reports_of_one_moment_whatever_changes_meanwhile(world: &World) {
         world.portfolios(&["p", "q"]).await;
         given_members(&world.database, "p", 20_000);
         let before = stored(&world.database, "p");
@@ -182,7 +182,7 @@ scenario! {
         until("no export is under way any more", || world.database.count(idle) == 0).await;
     }
 
-    async fn one_too_many_exports_at_once_are_told_to_come_later(world: &World) {
+    async fn one_too_many_exports_at_once_are_asked_to_come_later(world: &World) {
         world.portfolios(&["p"]).await;
         given_a_crowd(&world.database, "p");
         let mut open = Vec::new();
@@ -192,7 +192,7 @@ scenario! {
             open.push(stream);
         }
         let Err(refused) = world.client.stream(EXPORT, json!({"portfolio_id": "p"}), &[]).await else { panic!("there was room for a third") };
-        assert_eq!((refused.code.as_str(), refused.header("retry-after").is_some()), ("unavailable", world.door == Door::Rest));
+        assert_eq!((refused.code.as_str(), refused.header("retry-after").is_some()), ("unavailable", world.protocol == Protocol::Rest));
         assert_eq!(world.portfolio("p").await["entity_count"], CROWD, "others are served");
         open.pop();
         let mut stream = world.export("p").await;
@@ -200,7 +200,7 @@ scenario! {
         assert_eq!(to_the_end(&mut stream).await.1["entity_count"], CROWD);
     }
 
-    async fn what_is_not_there_or_may_not_be_seen_is_not_told(world: &World) {
+    async fn what_is_not_there_or_may_not_be_seen_is_not_reported(world: &World) {
         world.portfolios(&["p"]).await;
         for (portfolio, code) in [("q", "not_found"), ("a b", "validation_failed")] {
             let Err(refused) = world.client.stream(EXPORT, json!({"portfolio_id": portfolio}), &[]).await else { panic!("{portfolio} is exported") };

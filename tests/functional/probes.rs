@@ -1,4 +1,4 @@
-//! What the service says of itself: liveness, readiness, health, metrics.
+//! The service's reports about itself: liveness, readiness, health, metrics.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub async fn health(server: &Server, service: &str) -> ServingStatus {
     answer.into_inner().status()
 }
 
-/// What a probe answers.
+/// The response to a probe.
 pub async fn probe(server: &Server, path: &str) -> Reply {
     http(server.addresses.admin, "GET", path, &[], "").await
 }
@@ -62,7 +62,7 @@ pub fn check<'a>(readiness: &'a Value, name: &str) -> &'a Value {
 
 #[tokio::test]
 async fn a_server_that_can_work_says_so_everywhere() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     assert_eq!(readiness(&world.server, 200).await["ready"], true);
     assert_eq!((probe(&world.server, "/livez").await.status, probe(&world.server, "/livez").await.text()), (200, "ok\n".to_owned()));
     assert_eq!(health(&world.server, "").await, ServingStatus::Serving);
@@ -84,8 +84,8 @@ async fn a_server_that_can_work_says_so_everywhere() {
 }
 
 #[tokio::test]
-async fn metrics_tell_of_calls_requests_statements_and_the_pool() {
-    let world = World::start(Door::Rest).await;
+async fn metrics_report_of_calls_requests_statements_and_the_pool() {
+    let world = World::start(Protocol::Rest).await;
     world.portfolios(&["p"]).await;
     world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "q"})).await.unwrap_err();
     http(world.server.addresses.http, "GET", "/invented/route", &[], "").await;
@@ -118,18 +118,18 @@ async fn a_database_that_hangs_or_is_gone_turns_readiness_and_its_return_turns_i
     let key = Key::create(&database, "acme", "test", SCOPES);
     let proxy = Proxy::open(&database).await;
     let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=1"], &[]).await;
-    let client = Client::new(&server, &key, Door::Rest);
+    let client = Client::new(&server, &key, Protocol::Rest);
     readiness(&server, 200).await;
     for way in [Way::Hangs, Way::Cut] {
         proxy.set(way);
-        let told = readiness(&server, 503).await;
+        let reported = readiness(&server, 503).await;
         assert_eq!(
-            (check(&told, "database")["ok"].as_bool(), check(&told, "draining")["ok"].as_bool()),
+            (check(&reported, "database")["ok"].as_bool(), check(&reported, "draining")["ok"].as_bool()),
             (Some(false), Some(true)),
-            "{way:?}: {told}"
+            "{way:?}: {reported}"
         );
-        assert_eq!(check(&told, "database")["reason"], "database_away", "{way:?}: {told}");
-        assert!(!told.to_string().contains("postgres"), "{way:?}: probes are no place for causes: {told}");
+        assert_eq!(check(&reported, "database")["reason"], "database_away", "{way:?}: {reported}");
+        assert!(!reported.to_string().contains("postgres"), "{way:?}: probes are no place for causes: {reported}");
         is_ready_for(&server, "database_away", 1).await;
         is_ready_for(&server, "ready", 0).await;
         healths(&server, ServingStatus::NotServing).await;
@@ -168,12 +168,12 @@ async fn a_server_starts_before_its_database_does_and_ends_without_it() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_behind_is_named_with_what_mends_it() {
+async fn a_schema_that_is_behind_is_named_with_what_repairs_it() {
     let database = empty_database("").await;
     let server = Server::start(&database).await;
-    let told = readiness(&server, 503).await;
-    let detail = check(&told, "database")["detail"].as_str().unwrap();
-    assert!(detail.contains("offboard migrate") && check(&told, "database")["reason"] == "schema_behind", "{told}");
+    let reported = readiness(&server, 503).await;
+    let detail = check(&reported, "database")["detail"].as_str().unwrap();
+    assert!(detail.contains("offboard migrate") && check(&reported, "database")["reason"] == "schema_behind", "{reported}");
     assert_eq!(probe(&server, "/livez").await.status, 200);
     let printed = offboard(&["migrate", "--database-url", &database.url]);
     assert!(printed.starts_with("Applied "), "{printed}");

@@ -31,7 +31,7 @@ impl Way {
     }
 }
 
-/// A listener that passes connections on to a database, on threads of its own: the test's may be held up by the database itself.
+/// A listener that passes connections on to a database, on threads of its own: the test's may be delayed by the database itself.
 pub struct Proxy {
     /// The database's URL by this way.
     pub url: String,

@@ -1,4 +1,4 @@
-//! Where the service is reached below a path of a proxy, every path that it tells is one that its callers can follow.
+//! Where the service is reached below a path of a proxy, every path that it reports is one that its callers can follow.
 
 use crate::kit::*;
 
@@ -11,7 +11,7 @@ struct Proxied {
 
 impl Proxied {
     async fn start() -> Proxied {
-        let world = World::start_with(Door::Rest, &["--public-url", &format!("https://api.example.com{BASE}/")]).await;
+        let world = World::start_with(Protocol::Rest, &["--public-url", &format!("https://api.example.com{BASE}/")]).await;
         let bearer = format!("Bearer {}", world.key.secret);
         Proxied { world, bearer }
     }
@@ -49,7 +49,7 @@ async fn every_location_begins_with_its_path() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_told_again_begins_with_it_too() {
+async fn an_answer_that_is_reported_again_begins_with_it_too() {
     let proxied = Proxied::start().await;
     for _ in 0..2 {
         let body = r#"{"entity_id":"e","type":"T"}"#;

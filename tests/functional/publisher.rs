@@ -1,10 +1,10 @@
-//! The loop behind publishers, on one that does as it is told.
+//! The loop behind publishers, on one that does as the test says.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use offboard::db::{Db, Options as DbOptions};
-use offboard::events::publish::{self, Options};
+use offboard::events::publish_loop::{self, Options};
 use offboard::events::publisher::{Failure, Message, Published, Publisher};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,7 @@ impl Publisher for Obedient {
         state.allowed -= acknowledged;
         state.calls.push(messages.len());
         state.taken.extend(messages[..acknowledged].iter().map(|message| message.id.clone()));
-        let failure = (acknowledged < messages.len()).then(|| Failure { code: "refused", cause: "told to".to_owned() });
+        let failure = (acknowledged < messages.len()).then(|| Failure { code: "refused", cause: "asked to".to_owned() });
         Published { acknowledged, failure }
     }
 }
@@ -66,10 +66,10 @@ struct Replica {
 impl Replica {
     async fn start(database: &Database, publisher: &Obedient, owner: &str) -> Replica {
         let db = Db::new(DbOptions::new(&database.url));
-        publish::register(&db, publisher).await.unwrap();
+        publish_loop::register(&db, publisher).await.unwrap();
         let options = Options { owner: owner.to_owned(), lease: Duration::from_secs(2), poll: Duration::from_millis(20) };
         let stop = CancellationToken::new();
-        Replica { running: tokio::spawn(publish::run(db, publisher.clone(), options, stop.clone())), stop }
+        Replica { running: tokio::spawn(publish_loop::run(db, publisher.clone(), options, stop.clone())), stop }
     }
 
     async fn end(self) {
@@ -91,7 +91,7 @@ async fn with_realm() -> Database {
 }
 
 /// Writes an event row of a task about this many subjects, and returns its id.
-fn tell(database: &Database, subjects: usize) -> String {
+fn report(database: &Database, subjects: usize) -> String {
     database.sql(&format!(
         "INSERT INTO event (realm_id, type, subjects, principal_id, data)
          SELECT r.id, 'entity.deleted', ARRAY(SELECT 'e-' || n FROM generate_series(1, {subjects}) n), gen_random_uuid(),
@@ -112,14 +112,14 @@ fn owed(database: &Database) -> i64 {
 #[tokio::test]
 async fn what_was_before_the_first_start_is_not_published() {
     let database = with_realm().await;
-    tell(&database, 3);
+    report(&database, 3);
     let publisher = Obedient::that_takes(usize::MAX);
     let replica = Replica::start(&database, &publisher, "a").await;
-    let row = tell(&database, 2);
+    let row = report(&database, 2);
     until("the new event is published", || publisher.taken().len() >= 2).await;
     assert_eq!(publisher.taken(), ids(&row, 2));
     replica.end().await;
-    let later = tell(&database, 2);
+    let later = report(&database, 2);
     let replica = Replica::start(&database, &publisher, "a").await;
     until("what came while nobody published is published", || publisher.taken().len() >= 4).await;
     assert_eq!(publisher.taken()[2..], ids(&later, 2), "the place is kept");
@@ -131,7 +131,7 @@ async fn a_row_of_many_goes_on_where_it_stopped_whoever_goes_on() {
     let database = with_realm().await;
     let first = Obedient::that_takes(2_345);
     let replica = Replica::start(&database, &first, "a").await;
-    let row = tell(&database, 5_000);
+    let row = report(&database, 5_000);
     until("the publisher has failed", || owed(&database) == 2_655).await;
     replica.die().await;
     let second = Obedient::that_takes(usize::MAX);
@@ -148,7 +148,7 @@ async fn what_is_owed_is_counted_once_however_often_it_is_tried_and_falls_as_it_
     let database = with_realm().await;
     let publisher = Obedient::that_takes(0);
     let replica = Replica::start(&database, &publisher, "a").await;
-    let rows = [tell(&database, 3), tell(&database, 4)];
+    let rows = [report(&database, 3), report(&database, 4)];
     until("it was tried a few times", || publisher.0.lock().unwrap().calls.len() > 3).await;
     until("all of it is owed", || owed(&database) == 7).await;
     assert_eq!(database.text("SELECT string_agg(DISTINCT error_code, ',') FROM publisher_failure").unwrap(), "refused");
@@ -185,21 +185,21 @@ async fn one_replica_publishes_and_a_late_one_moves_nothing_back() {
     let database = with_realm().await;
     let (first, second) = (Obedient::that_takes(usize::MAX), Obedient::that_takes(usize::MAX));
     let one = Replica::start(&database, &first, "a").await;
-    let row = tell(&database, 1);
+    let row = report(&database, 1);
     until("the first publishes", || first.taken() == [row.clone()]).await;
     let other = Replica::start(&database, &second, "b").await;
-    let row = tell(&database, 1);
+    let row = report(&database, 1);
     until("the first goes on", || first.taken().contains(&row)).await;
     assert!(second.taken().is_empty());
     // Another has the lease now, as if this one had been away for long.
     database.sql("UPDATE publisher SET lease_token = nextval('lease_token'), due_at = now() + interval '1 hour'");
     let before = database.text("SELECT cursor FROM publisher");
-    tell(&database, 1);
+    report(&database, 1);
     // It may publish the event once more, but has no say on where the publisher is.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(database.text("SELECT cursor FROM publisher"), before);
     database.sql("UPDATE publisher SET due_at = now()");
-    let row = tell(&database, 1);
+    let row = report(&database, 1);
     until("one of them publishes again", || first.taken().contains(&row) || second.taken().contains(&row)).await;
     one.end().await;
     other.end().await;
@@ -215,7 +215,7 @@ async fn a_replica_that_cannot_publish_lets_others_try() {
     let database = with_realm().await;
     let (cut_off, well) = (Obedient::that_takes(0), Obedient::that_takes(usize::MAX));
     let one = Replica::start(&database, &cut_off, "a").await;
-    let row = tell(&database, 1);
+    let row = report(&database, 1);
     until("the first has failed", || !cut_off.0.lock().unwrap().calls.is_empty()).await;
     let other = Replica::start(&database, &well, "b").await;
     until("the other one publishes", || well.taken() == [row.clone()]).await;

@@ -15,7 +15,7 @@ const EAGER: [&str; 4] = ["--lease", "1", "--poll-interval", "0.05"];
 /// A world whose server publishes to this NATS server, with more arguments.
 async fn publishing(nats: &NatsServer, more: &[&str]) -> World {
     let url = nats.url();
-    World::start_with(Door::Grpc, &[&["--nats-url", &url], &EAGER[..], more].concat()).await
+    World::start_with(Protocol::Grpc, &[&["--nats-url", &url], &EAGER[..], more].concat()).await
 }
 
 /// Another server on the same database.
@@ -47,7 +47,7 @@ fn by_instant(value: &Value) -> Value {
     }
 }
 
-/// What arrived is every event of the database once, each under its subject, and those of one subject in order.
+/// Every event of the database arrived once, each under its subject, and those of one subject in order.
 fn assert_complete(database: &Database, arrived: &[Stored], prefix: &str) {
     let expected = expected(database);
     let count = |values: &mut dyn Iterator<Item = String>| {
@@ -57,8 +57,9 @@ fn assert_complete(database: &Database, arrived: &[Stored], prefix: &str) {
         })
     };
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let (told, came) = (count(&mut expected.iter().map(|event| text(&event["id"]))), count(&mut arrived.iter().map(|one| one.id.clone())));
-    assert!(told == came, "{} events became {} messages with {} ids", expected.len(), arrived.len(), came.len());
+    let (reported, came) =
+        (count(&mut expected.iter().map(|event| text(&event["id"]))), count(&mut arrived.iter().map(|one| one.id.clone())));
+    assert!(reported == came, "{} events became {} messages with {} ids", expected.len(), arrived.len(), came.len());
     let by_id: BTreeMap<String, &Value> = expected.iter().map(|event| (text(&event["id"]), event)).collect();
     let mut order: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for message in arrived {
@@ -81,7 +82,7 @@ fn assert_complete(database: &Database, arrived: &[Stored], prefix: &str) {
     assert!(order == right, "the events of a subject came out of order");
 }
 
-/// Makes active entities without telling anybody.
+/// Makes active entities without reporting anybody.
 fn given_entities(database: &Database, count: usize) {
     database.sql(&format!(
         "INSERT INTO entity (realm_id, id, incarnation, type, state)
@@ -166,7 +167,7 @@ async fn nothing_is_lost_or_comes_twice_when_nats_dies_in_the_middle() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!((1..=COUNT as i64 + 3).contains(&most), "{most} events of the task are told to have failed");
+    assert!((1..=COUNT as i64 + 3).contains(&most), "{most} events of the task are reported to have failed");
     let metrics = probe(&world.server, "/metrics").await.text();
     assert!(metrics.contains("offboard_publisher_failures_total{error_type=\"disconnected\""), "{metrics}");
     world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "late", "type": "HCP"}})).await.unwrap();
@@ -182,7 +183,7 @@ async fn nothing_is_lost_or_comes_twice_when_nats_dies_in_the_middle() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("events of the task are told to have failed although all arrived");
+    panic!("events of the task are reported to have failed although all arrived");
 }
 
 #[tokio::test]
@@ -285,7 +286,7 @@ async fn no_stream_is_made_where_that_is_not_wanted() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_too_large_for_the_server_holds_up_nobody() {
+async fn an_event_that_is_too_large_for_the_server_delays_no_other() {
     let nats = NatsServer::start().await;
     let world = publishing(&nats, &[]).await;
     world.database.sql(
@@ -304,7 +305,7 @@ async fn a_password_opens_the_server_and_is_logged_nowhere() {
     let nats = NatsServer::start_with(&["--user", "writer", "--pass", "hunter2hunter2"]).await;
     let url = nats.url().replace("nats://", "nats://writer:hunter2hunter2@");
     let arguments = [&["--nats-url", &url], &EAGER[..]].concat();
-    let world = World::start_with(Door::Grpc, &arguments).await;
+    let world = World::start_with(Protocol::Grpc, &arguments).await;
     let traced = Server::start_with(&world.database, &arguments, &[("OFFBOARD_LOG", "trace")]).await;
     until("it has talked to the server", || traced.log().contains("async_nats")).await;
     world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}})).await.unwrap();
@@ -324,7 +325,7 @@ async fn a_password_opens_the_server_and_is_logged_nowhere() {
 async fn bad_settings_are_named_without_being_repeated() {
     let database = database().await;
     let serve = ["serve", "--database-url", &database.url, "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--admin-addr"];
-    for (arguments, told) in [
+    for (arguments, reported) in [
         (["--nats-url", "http://user:hunter2@host"].as_slice(), "--nats-url: must be one or more URLs"),
         (&["--nats-url", "nats://127.0.0.1", "--nats-credentials-file", "/nowhere"], "--nats-credentials-file <FILE>': cannot be read"),
         (&["--nats-url", "nats://127.0.0.1", "--nats-ca-file", "/nowhere"], "--nats-ca-file <FILE>': cannot be read"),
@@ -336,7 +337,7 @@ async fn bad_settings_are_named_without_being_repeated() {
     ] {
         let ended = run(&[&serve[..], &["127.0.0.1:0"], arguments].concat());
         assert_ne!(ended.code, Some(0));
-        assert!(ended.stderr.contains(told) && !ended.stderr.contains("hunter2"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(reported) && !ended.stderr.contains("hunter2"), "{}", ended.stderr);
     }
 }
 
@@ -361,7 +362,7 @@ async fn a_server_behind_tls_is_trusted_by_its_authority_alone() {
     let nats = NatsServer::start_with(&["--tls", "--tlscert", &certificate, "--tlskey", &key]).await;
     let url = nats.url().replace("nats://", "tls://");
     let arguments = [&["--nats-url", &url], &EAGER[..]].concat();
-    let mut world = World::start_with(Door::Grpc, &arguments).await;
+    let mut world = World::start_with(Protocol::Grpc, &arguments).await;
     world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}})).await.unwrap();
     until("it has failed", || world.server.log().contains("disconnected")).await;
     world.server.kill();

@@ -1,4 +1,4 @@
-//! Refusals, whoever makes them: a service, a layer, a door, or the HTTP library before there is a request. All tell the same.
+//! Refusals, whoever makes them: a service, a layer, a listener, or the HTTP library before there is a request. All report the same.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use crate::kit::*;
 use crate::raw::*;
 
-/// What every answer of the REST port tells.
+/// The headers of every response of the REST port.
 const ALWAYS: &[&str] =
     &["api-version", "date", "x-content-type-options", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id"];
-/// What an answer may tell besides, because of what it refuses.
+/// Headers that a response may have because of its refusal.
 const SOMETIMES: &[&str] = &[
     "accept-encoding",
     "accept-post",
@@ -44,8 +44,8 @@ fn assert_problem(what: &str, reply: &Reply, status: u16, always: &[&str]) {
     assert_eq!(reply.status, status, "{what}: {}", reply.text());
     let names: BTreeSet<&str> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
     let expected: BTreeSet<&str> = always.iter().copied().chain(["cache-control", "content-length", "content-type"]).collect();
-    let told: BTreeSet<&str> = names.iter().copied().filter(|name| !SOMETIMES.contains(name)).collect();
-    assert_eq!(told, expected, "{what}");
+    let reported: BTreeSet<&str> = names.iter().copied().filter(|name| !SOMETIMES.contains(name)).collect();
+    assert_eq!(reported, expected, "{what}");
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{what}");
     assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{what}");
     assert_eq!(reply.json()["status"], json!(status), "{what}");
@@ -53,8 +53,8 @@ fn assert_problem(what: &str, reply: &Reply, status: u16, always: &[&str]) {
 }
 
 #[tokio::test]
-async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_tell() {
-    let world = World::start_with(Door::Rest, &["--max-body-bytes=2000"]).await;
+async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_report() {
+    let world = World::start_with(Protocol::Rest, &["--max-body-bytes=2000"]).await;
     let http = world.server.addresses.http;
     let reader = Key::create(&world.database, "acme", "test", &["portfolios:read"]);
     let key = format!("authorization: Bearer {}\r\n", world.key.secret);
@@ -111,7 +111,7 @@ async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_tell() {
 /// The contract of offboarding requests knows no problem documents, whoever refuses.
 #[tokio::test]
 async fn refusals_of_a_contract_without_problems_are_errors_alone_also_where_the_library_makes_them() {
-    let world = World::start_with(Door::Rest, &["--max-body-bytes=2000"]).await;
+    let world = World::start_with(Protocol::Rest, &["--max-body-bytes=2000"]).await;
     let http = world.server.addresses.http;
     let key = format!("authorization: Bearer {}\r\n", world.key.secret);
     let json = format!("{key}content-type: application/json\r\n");
@@ -156,7 +156,7 @@ async fn refusals_of_a_contract_without_problems_are_errors_alone_also_where_the
 
 #[tokio::test]
 async fn an_expectation_is_met_before_an_answer_and_none_is_taken_for_a_refusal() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let key = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n", world.key.secret);
     let body = r#"{"portfolio_id":"p","name":"Fund"}"#;
     let bytes = request("POST /v1/portfolios", &format!("{key}content-length: {}\r\n", body.len()), body);
@@ -165,8 +165,8 @@ async fn an_expectation_is_met_before_an_answer_and_none_is_taken_for_a_refusal(
 }
 
 #[tokio::test]
-async fn a_key_that_has_used_up_its_calls_is_told_so_with_every_refusal() {
-    let world = World::start_with(Door::Rest, &["--rate-limit=3"]).await;
+async fn a_key_that_has_used_up_its_calls_is_reported_so_with_every_refusal() {
+    let world = World::start_with(Protocol::Rest, &["--rate-limit=3"]).await;
     let key = format!("authorization: Bearer {}\r\n", world.key.secret);
     let mut refused = Vec::new();
     for _ in 0..40 {
@@ -188,7 +188,7 @@ async fn a_key_that_has_used_up_its_calls_is_told_so_with_every_refusal() {
 
 #[tokio::test]
 async fn every_refusal_of_the_admin_port_is_a_problem() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let admin = world.server.addresses.admin;
     let always = &["date", "x-content-type-options", "x-request-id"];
     for (what, bytes, status) in [
@@ -212,8 +212,8 @@ async fn every_refusal_of_the_admin_port_is_a_problem() {
 }
 
 #[tokio::test]
-async fn every_refusal_over_grpc_tells_what_answers_tell() {
-    let world = World::start(Door::Grpc).await;
+async fn every_refusal_over_grpc_reports_what_answers_report() {
+    let world = World::start(Protocol::Grpc).await;
     let reader = world.client("acme", "test", &["portfolios:read"]);
     let nobody = world.client.with_secret("nothing");
     let long = "x".repeat(40_000);
@@ -247,7 +247,7 @@ async fn every_refusal_over_grpc_tells_what_answers_tell() {
 
 #[tokio::test]
 async fn a_length_that_is_none_or_too_large_is_refused_at_every_port() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let addresses = world.server.addresses;
     for address in [addresses.http, addresses.admin, addresses.grpc] {
         for (length, status) in
@@ -263,7 +263,7 @@ async fn a_length_that_is_none_or_too_large_is_refused_at_every_port() {
 
 #[tokio::test]
 async fn a_body_that_ends_in_two_ways_is_refused_and_nothing_behind_it_is_read() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let within = "GET /v1/portfolios/smuggled HTTP/1.1\r\nhost: x\r\n\r\n";
     let (length, coding) = ("content-length: 5\r\n", "transfer-encoding: chunked\r\n");
     for address in [world.server.addresses.http, world.server.addresses.admin] {
@@ -292,15 +292,15 @@ async fn a_body_that_ends_in_two_ways_is_refused_and_nothing_behind_it_is_read()
 }
 
 #[tokio::test]
-async fn options_of_the_whole_service_tell_its_methods() {
-    let world = World::start(Door::Rest).await;
+async fn options_of_the_whole_service_report_its_methods() {
+    let world = World::start(Protocol::Rest).await;
     let reply = exchanged(world.server.addresses.http, &request("OPTIONS *", "", "")).await;
     assert_eq!((reply.status, reply.header("allow")), (204, Some("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")), "{reply:?}");
 }
 
 #[tokio::test]
-async fn a_body_of_grpc_web_that_is_no_base64_is_told_so() {
-    let world = World::start(Door::Rest).await;
+async fn a_body_of_grpc_web_that_is_no_base64_is_reported_so() {
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let headers = [("content-type", "application/grpc-web-text"), ("authorization", bearer.as_str())];
     for body in ["!!!!", "AAAAAAI", "AAA"] {
@@ -323,7 +323,7 @@ scenario! {
 
 #[tokio::test]
 async fn a_credential_is_given_once() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let (one, other) = (format!("authorization: Bearer {}\r\n", world.key.secret), "authorization: Bearer nothing\r\n");
     let apikey = format!("apikey: {}\r\n", world.key.secret);
     for headers in [format!("{one}{other}"), format!("{other}{one}"), format!("{one}{one}"), format!("{apikey}apikey: nothing\r\n")] {
@@ -333,8 +333,8 @@ async fn a_credential_is_given_once() {
 }
 
 #[tokio::test]
-async fn an_answer_stays_small_however_many_faults_it_tells() {
-    let world = World::start(Door::Rest).await;
+async fn an_answer_stays_small_however_many_faults_it_reports() {
+    let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
     let member = |n: usize| format!("\"{n:04}{}\":1", "\\\"\\u0001".repeat(120));

@@ -1,9 +1,10 @@
-//! Events when the database becomes another one: a dump, a point-in-time restore, a promotion, a copy. Nothing is hidden, nothing is told twice as
-//! new, nothing is passed over, whoever reads: lists, streams by gRPC and as server-sent events, NATS, and cursors that were kept.
+//! Events when the database becomes another one: a dump, a point-in-time restore, a promotion, a copy. Nothing is hidden, nothing is
+//! reported twice as new, nothing is passed over, whoever reads: lists, streams by gRPC and as server-sent events, NATS, and cursors that
+//! were kept.
 
 use std::collections::BTreeSet;
 
-use crate::events::told;
+use crate::events::reported;
 use crate::kit::*;
 use crate::probes::probe;
 use crate::watching::Watching;
@@ -18,7 +19,7 @@ pub struct Story {
     key: Key,
 }
 
-/// What was told of a part of the story.
+/// The part of the story that was sent.
 pub struct Chapter {
     /// The events, each with its cursor.
     pub events: Vec<Value>,
@@ -43,13 +44,13 @@ impl Story {
         Story { home, nats, server, key }
     }
 
-    fn client(&self, door: Door) -> Client {
-        Client::new(&self.server, &self.key, door)
+    fn client(&self, protocol: Protocol) -> Client {
+        Client::new(&self.server, &self.key, protocol)
     }
 
-    /// Creates entities one by one, as soon as the service can, and returns what a list tells behind the token.
+    /// Creates entities one by one, as soon as the service can, and returns what a list reports behind the token.
     pub async fn chapter(&self, name: &str, count: usize, token: &Value) -> Chapter {
-        let client = self.client(Door::Grpc);
+        let client = self.client(Protocol::Grpc);
         for n in 0..count {
             let request = json!({"entity": {"entity_id": format!("{name}{n}"), "type": "HCP"}});
             let key = format!("{name}{n}");
@@ -62,7 +63,7 @@ impl Story {
 
     /// The rest of the list behind a token.
     pub async fn list(&self, token: &Value) -> Result<Chapter, Failure> {
-        let client = self.client(Door::Rest);
+        let client = self.client(Protocol::Rest);
         let (mut events, mut token) = (Vec::new(), token.clone());
         loop {
             let request = json!({"page_size": 3, "page_token": token});
@@ -76,30 +77,30 @@ impl Story {
     }
 
     /// A stream from a cursor, by gRPC or as server-sent events.
-    async fn watch(&self, door: Door, cursor: &Value) -> Result<Watching, Failure> {
-        let client = self.client(door);
-        let accept: &[(&str, &str)] = if door == Door::Rest { &[("accept", "text/event-stream")] } else { &[] };
+    async fn watch(&self, protocol: Protocol, cursor: &Value) -> Result<Watching, Failure> {
+        let client = self.client(protocol);
+        let accept: &[(&str, &str)] = if protocol == Protocol::Rest { &[("accept", "text/event-stream")] } else { &[] };
         let request = json!({"cursor": cursor});
         patiently(async || client.stream("EventService/WatchEvents", request.clone(), accept).await).await.map(Watching)
     }
 
-    /// Goes on behind a cursor in every way there is, and is told these.
+    /// Continues behind a cursor in every way there is, and is reported these.
     pub async fn goes_on(&self, cursor: &Value, expected: &[String]) {
-        for door in [Door::Grpc, Door::Rest] {
-            let mut watching = self.watch(door, cursor).await.unwrap_or_else(|failure| panic!("{door:?}: {failure:#?}"));
-            assert_eq!(told(&watching.events(expected.len()).await), expected, "{door:?}");
+        for protocol in [Protocol::Grpc, Protocol::Rest] {
+            let mut watching = self.watch(protocol, cursor).await.unwrap_or_else(|failure| panic!("{protocol:?}: {failure:#?}"));
+            assert_eq!(reported(&watching.events(expected.len()).await), expected, "{protocol:?}");
         }
     }
 
-    /// Is refused behind a cursor in every way there is. Returns where to go on.
+    /// Is refused behind a cursor in every way there is. Returns where to continue.
     async fn is_out_of_range(&self, cursor: &Value) -> Value {
         let mut on = Value::Null;
-        for door in [Door::Grpc, Door::Rest] {
-            let failure = match self.watch(door, cursor).await {
+        for protocol in [Protocol::Grpc, Protocol::Rest] {
+            let failure = match self.watch(protocol, cursor).await {
                 Err(failure) => failure,
                 Ok(mut watching) => watching.end().await,
             };
-            assert_eq!((failure.code.as_str(), failure.http.unwrap_or(410)), ("out_of_range", 410), "{door:?}: {failure:#?}");
+            assert_eq!((failure.code.as_str(), failure.http.unwrap_or(410)), ("out_of_range", 410), "{protocol:?}: {failure:#?}");
             assert_eq!(failure.grpc.unwrap_or(tonic::Code::OutOfRange), tonic::Code::OutOfRange);
             on = failure.members["cursor"].clone();
             assert!(failure.members["parted_at"].as_i64().unwrap() > 0, "{:?}", failure.members);
@@ -137,7 +138,7 @@ impl Story {
         offboard(&["key", "create", "--database-url", &url, "--org", "newcomer", "--scope", "admin"]);
     }
 
-    /// The reasons of the histories, as the command tells them.
+    /// The reasons of the histories, as the command reports them.
     pub fn histories(&self, database: &str) -> Vec<String> {
         let printed = offboard(&["events", "--database-url", &self.home.url(database), "history", "--json"]);
         printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["reason"].as_str().unwrap().to_owned()).collect()
@@ -149,7 +150,7 @@ pub async fn serve(url: &str, nats: &NatsServer) -> Server {
     Server::start_on(url, &arguments, &[]).await
 }
 
-/// Calls until the service can answer: the database was away a moment ago.
+/// Calls until the service can answer: the database was unreachable a moment ago.
 async fn patiently<T>(call: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     for _ in 0..600 {
         match call().await {
@@ -166,26 +167,27 @@ pub fn names(chapter: &str, from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| format!("entity.created {chapter}{n}")).collect()
 }
 
-/// Tells a story in three chapters: one that both databases have, one that the old one alone has, and one on the new one. `keep` copies the
-/// database behind the first, `change` puts the copy in its place, and says which database it is and whether the service is to be started anew.
-pub async fn nothing_is_hidden_told_twice_or_passed_over(
+/// Reports a story in three chapters: one that both databases have, one that the old one alone has, and one on the new one. `keep` copies
+/// the database behind the first, `change` puts the copy in its place, and says which database it is and whether the service is to be
+/// started anew.
+pub async fn nothing_is_hidden_sent_twice_or_passed_over(
     keep: impl FnOnce(&mut ClusterHome),
     change: impl FnOnce(&mut ClusterHome) -> (&'static str, bool),
 ) {
     let mut story = Story::begin().await;
     let common = story.chapter("a", 5, &json!("")).await;
-    assert_eq!(told(&common.events), names("a", 0, 5));
-    // Those who watch, and so remember what they were told.
+    assert_eq!(reported(&common.events), names("a", 0, 5));
+    // Open watches, which remember what they received.
     let mut open = [
-        story.watch(Door::Grpc, &common.events[4]["cursor"]).await.unwrap(),
-        story.watch(Door::Rest, &common.events[4]["cursor"]).await.unwrap(),
+        story.watch(Protocol::Grpc, &common.events[4]["cursor"]).await.unwrap(),
+        story.watch(Protocol::Rest, &common.events[4]["cursor"]).await.unwrap(),
     ];
     story.published("a4").await;
     keep(&mut story.home);
     let lost = story.chapter("b", 4, &common.token).await;
-    assert_eq!(told(&lost.events), names("b", 0, 4));
+    assert_eq!(reported(&lost.events), names("b", 0, 4));
     for watching in &mut open {
-        assert_eq!(told(&watching.events(4).await), names("b", 0, 4));
+        assert_eq!(reported(&watching.events(4).await), names("b", 0, 4));
     }
     story.published("b3").await;
     let (database, restart) = change(&mut story.home);
@@ -199,10 +201,10 @@ pub async fn nothing_is_hidden_told_twice_or_passed_over(
     assert_eq!(story.list(&lost.token).await.err().unwrap().code, "out_of_range");
     assert_eq!(story.list(&common.token).await.unwrap().events, Vec::<Value>::new(), "what parts there goes on");
     let all = story.list(&json!("")).await.unwrap();
-    assert_eq!(told(&all.events), names("a", 0, 5), "0 hidden");
+    assert_eq!(reported(&all.events), names("a", 0, 5), "0 hidden");
     // As many and more as the old line had.
     let new = story.chapter("c", 6, &common.token).await;
-    assert_eq!(told(&new.events), names("c", 0, 6));
+    assert_eq!(reported(&new.events), names("c", 0, 6));
     for event in &lost.events {
         assert_eq!(story.is_out_of_range(&event["cursor"]).await, on, "for ever, and always to the same place");
     }
@@ -211,8 +213,8 @@ pub async fn nothing_is_hidden_told_twice_or_passed_over(
     for n in 0..5 {
         story.goes_on(&common.events[n]["cursor"], &[names("a", n + 1, 5), names("c", 0, 6)].concat()).await;
     }
-    assert_eq!(told(&story.list(&json!("")).await.unwrap().events), [names("a", 0, 5), names("c", 0, 6)].concat());
-    // A stream that was open is told, or has lost the database and is told when it comes again; it is never told what is new. A database that is
+    assert_eq!(reported(&story.list(&json!("")).await.unwrap().events), [names("a", 0, 5), names("c", 0, 6)].concat());
+    // A stream that was open ends, or has lost the database and ends when that comes back; it never sends new events. A database that is
     // being filled from a dump has tables before it has keys.
     for watching in open.iter_mut().filter(|_| !restart) {
         let code = watching.end().await.code;
@@ -228,7 +230,7 @@ pub async fn nothing_is_hidden_told_twice_or_passed_over(
 
 #[tokio::test]
 async fn a_dump_in_a_fresh_cluster_goes_on_where_it_was_taken() {
-    nothing_is_hidden_told_twice_or_passed_over(
+    nothing_is_hidden_sent_twice_or_passed_over(
         |home| {
             let (file, url) = (home.path("dump"), home.url("offboard"));
             home.run("pg_dump", &["-f", file.to_str().unwrap(), &url]);
@@ -248,7 +250,7 @@ async fn a_dump_in_a_fresh_cluster_goes_on_where_it_was_taken() {
 
 #[tokio::test]
 async fn a_restore_to_a_point_in_time_goes_on_from_there() {
-    nothing_is_hidden_told_twice_or_passed_over(
+    nothing_is_hidden_sent_twice_or_passed_over(
         |home| {
             home.copy("new");
             home.sql("postgres", "SELECT pg_create_restore_point('there')");
@@ -272,7 +274,7 @@ async fn a_restore_to_a_point_in_time_goes_on_from_there() {
 
 #[tokio::test]
 async fn a_standby_that_lagged_is_promoted_and_goes_on() {
-    nothing_is_hidden_told_twice_or_passed_over(
+    nothing_is_hidden_sent_twice_or_passed_over(
         |home| home.copy("new"),
         |home| {
             home.stop("immediate");
@@ -289,7 +291,7 @@ async fn a_standby_that_lagged_is_promoted_and_goes_on() {
 
 #[tokio::test]
 async fn a_copy_in_another_database_of_the_cluster_goes_on_by_itself() {
-    nothing_is_hidden_told_twice_or_passed_over(
+    nothing_is_hidden_sent_twice_or_passed_over(
         |home| {
             home.sql("postgres", "CREATE DATABASE copy");
             let (file, from, to) = (home.path("dump"), home.url("offboard"), home.url("copy"));
@@ -303,8 +305,8 @@ async fn a_copy_in_another_database_of_the_cluster_goes_on_by_itself() {
 
 /// A history that is begun by hand, where the database itself says nothing; and one that is begun because this process knows better.
 #[tokio::test]
-async fn a_database_that_went_back_without_a_word_is_found_out_by_what_was_told() {
-    let world = World::start(Door::Grpc).await;
+async fn a_database_that_went_back_unannounced_is_detected_by_the_rows_that_were_sent() {
+    let world = World::start(Protocol::Grpc).await;
     let mut watching = world.watch(json!({})).await;
     world.entities(&["a"]).await;
     world.entities(&["b"]).await;
@@ -319,7 +321,7 @@ async fn a_database_that_went_back_without_a_word_is_found_out_by_what_was_told(
     world.entities(&["d"]).await;
     assert_eq!(watching.end().await.code, "out_of_range");
     let mut again = world.watch(json!({"cursor": events[0]["cursor"]})).await;
-    assert_eq!(told(&again.events(2).await), ["entity.created c", "entity.created d"]);
+    assert_eq!(reported(&again.events(2).await), ["entity.created c", "entity.created d"]);
     let refused = world.client.stream("EventService/WatchEvents", json!({"cursor": events[1]["cursor"]}), &[]).await.err().unwrap();
     assert_eq!(refused.code, "out_of_range");
 
@@ -330,18 +332,18 @@ async fn a_database_that_went_back_without_a_word_is_found_out_by_what_was_told(
     assert_eq!(reasons, ["first", "lost", "forced"], "{printed}");
     let mut on = world.watch(json!({"cursor": world.all_events(json!({}), 10).await[2]["cursor"]})).await;
     world.entities(&["e"]).await;
-    assert_eq!(told(&on.events(1).await), ["entity.created e"], "who has lost nothing notices nothing");
+    assert_eq!(reported(&on.events(1).await), ["entity.created e"], "who has lost nothing notices nothing");
 }
 
 /// The same where nobody had a stream open: what a list has sent counts as well.
 #[tokio::test]
 async fn a_database_that_went_back_is_found_out_by_what_lists_have_sent() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.entities(&["a"]).await;
     world.entities(&["b"]).await;
     let page = world.call("EventService/ListEvents", json!({})).await.unwrap();
     let behind = page.get("next_page_token").clone();
-    assert_eq!(told(page.get("events").as_array().unwrap()), ["entity.created a", "entity.created b"]);
+    assert_eq!(reported(page.get("events").as_array().unwrap()), ["entity.created a", "entity.created b"]);
     // A list of what is old says nothing of what is new.
     world.call("EventService/ListEvents", json!({"page_size": 1})).await.unwrap();
     world.database.sql(
@@ -360,10 +362,10 @@ async fn a_database_that_went_back_is_found_out_by_what_lists_have_sent() {
     assert_eq!(world.database.count("SELECT count(*) FROM event_history"), 2);
 }
 
-/// What was sent before a history that another process began says nothing of that history, and hides no later loss.
+/// Rows sent before a history that another process began say nothing of that history, and hide no later loss.
 #[tokio::test]
 async fn what_was_sent_of_an_earlier_history_hides_no_later_loss() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.entities(&["a"]).await;
     world.entities(&["b"]).await;
     let back = |name: &str| {

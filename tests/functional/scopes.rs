@@ -1,5 +1,5 @@
-//! A scope allows the same by every way: what a key may not read it does not see in the answers of what it may change, nor in events, previews and
-//! answers that are told again; and what it may not change it does not change by another call.
+//! A scope allows the same by every way: what a key may not read it does not see in the answers of what it may change, nor in events,
+//! previews and answers that are reported again; and what it may not change it does not change by another call.
 
 use crate::kit::*;
 
@@ -17,11 +17,47 @@ fn refused_for(refused: &Failure, scope: &str) {
 }
 
 scenario! {
+    async fn which_portfolios_there_are_is_said_to_who_may_see_them(world: &World) {
+        world.portfolios(&["merger-with-initech", "fund"]).await;
+        for (id, portfolio) in [("in", Some("fund")), ("out", None)] {
+            let entity = json!({"entity_id": id, "type": "T", "portfolio_id": portfolio});
+            world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
+        }
+        let warned = async |client: &Client, filter: &str| {
+            let list = client.call("EntityService/ListEntities", json!({"filter": filter})).await.unwrap().json["warnings"].to_string();
+            let start = json!({"spec": {"objects": {"filter": filter}}, "mode": "soft", "dry_run": true});
+            (list, client.call("BulkDeleteService/StartBulkDelete", start).await.unwrap().json["warnings"].to_string())
+        };
+        let reader = world.client("acme", "test", &["entities:read", "entities:delete"]);
+        let mut said = Vec::new();
+        for portfolio in ["merger-with-initech", "merger-with-initec0"] {
+            for filter in [format!("equals(portfolio, '{portfolio}')"), format!("equals(portfolio, '{}')", portfolio.to_uppercase())] {
+                let (list, dry_run) = warned(&reader, &filter).await;
+                for warnings in [list, dry_run] {
+                    assert!(warnings.contains("no entity is in the portfolio"), "{warnings}");
+                    said.push(warnings.to_lowercase().replace(portfolio, "-"));
+                }
+            }
+        }
+        said.sort();
+        said.dedup();
+        assert!(said.len() <= 2, "what is there without a member is as what is not: {said:?}");
+        // What a member shows is no secret.
+        let (list, dry_run) = warned(&reader, "equals(portfolio, 'fundd')").await;
+        assert!(list.contains("did you mean `fund`") && dry_run.contains("did you mean `fund`"), "{list} {dry_run}");
+        assert!(!warned(&reader, "equals(portfolio, 'fund')").await.0.contains("unknown_value"));
+        let (list, _) = warned(&world.client, "equals(portfolio, 'merger-with-initec0')").await;
+        assert!(list.contains("there is no portfolio") && list.contains("did you mean `merger-with-initech`"), "{list}");
+        assert!(!warned(&world.client, "equals(portfolio, 'merger-with-initech')").await.0.contains("unknown_value"));
+    }
+}
+
+scenario! {
     async fn who_may_not_make_members_cannot_do_so_by_creating_them(world: &World) {
         world.portfolios(&["p"]).await;
         let writer = world.client("acme", "test", &["entities:write"]);
         let entity = |portfolio: &str| json!({"type": "T", "portfolio_id": portfolio});
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for portfolio in ["p", "nowhere"] {
             let one = writer.call("EntityService/CreateEntity", json!({"entity": entity(portfolio)})).await.unwrap_err();
             let batch = json!({"requests": [{"entity": {"type": "T"}}, {"entity": entity(portfolio)}]});
@@ -30,9 +66,9 @@ scenario! {
             refused_for(&many, "portfolios:write");
             let imported = writer.import(&[entity(portfolio), json!({"type": "T"})]).await.unwrap().json.to_string();
             assert!(imported.contains("permission_denied") && !imported.contains("not_found"), "{imported}");
-            told.push((one.told().to_string(), many.told().to_string()));
+            reported.push((one.reported().to_string(), many.reported().to_string()));
         }
-        assert_eq!(told[0], told[1], "nobody learns which portfolios there are");
+        assert_eq!(reported[0], reported[1], "nobody learns which portfolios there are");
         assert_eq!(world.database.count("SELECT count(*) FROM entity"), 2, "lines without a portfolio are imported");
         assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), 0);
         let both = world.client("acme", "test", &["entities:write", "portfolios:write"]);
@@ -69,8 +105,8 @@ scenario! {
         world.database.sql(r#"UPDATE event SET data = data || '{"reason": "secret"}' WHERE type = 'entity.held';
             UPDATE event SET data = jsonb_set(data, '{parameters,filter}', '"secret"') WHERE type = 'bulk_delete.scheduled'"#);
 
-        let eyes = |more: &[&str]| world.client("acme", "test", &[&["events:read"], more].concat());
-        let (events, entities, portfolios) = (eyes(&[]), eyes(&["entities:read"]), eyes(&["portfolios:read"]));
+        let client_with = |more: &[&str]| world.client("acme", "test", &[&["events:read"], more].concat());
+        let (events, entities, portfolios) = (client_with(&[]), client_with(&["entities:read"]), client_with(&["portfolios:read"]));
         // Type, member, who sees it: of events alone, with entities, with portfolios.
         let cases = [
             ("entity.held", "version", [true, true, true]),
@@ -96,16 +132,16 @@ scenario! {
         }
         for client in [&events, &entities, &portfolios] {
             let mut stream = client.stream("EventService/WatchEvents", json!({"from": "beginning"}), &[]).await.unwrap();
-            let mut told = String::new();
-            while !told.contains("bulk_delete.scheduled") {
-                told.push_str(&stream.message().await.to_string());
+            let mut reported = String::new();
+            while !reported.contains("bulk_delete.scheduled") {
+                reported.push_str(&stream.message().await.to_string());
             }
-            assert!(!told.contains("secret"), "{told}");
-            assert_eq!(told.contains("entity_ids"), std::ptr::eq(client, &portfolios));
+            assert!(!reported.contains("secret"), "{reported}");
+            assert_eq!(reported.contains("entity_ids"), std::ptr::eq(client, &portfolios));
         }
     }
 
-    async fn a_refusal_tells_no_more_than_the_key_could_read(world: &World) {
+    async fn a_refusal_reports_no_more_than_the_key_could_read(world: &World) {
         world.portfolios(&["p"]).await;
         world.entities(&["e", "f"]).await;
         for entity in ["e", "f"] {
@@ -145,7 +181,7 @@ scenario! {
             let version = |answer: &Value| answer["version"].as_i64().or_else(|| answer["version"].as_str()?.parse().ok()).unwrap();
             assert_eq!((&answer["id"], version(&answer)), (&seen["id"], version(&seen)), "{method}");
         }
-        // What a caller has said itself is shown.
+        // A caller's own values are shown.
         let writer = world.client("acme", "test", &["entities:write"]);
         let own = json!({"entity": {"type": "T", "attributes": {"x": "mine"}}});
         assert_eq!(writer.call("EntityService/CreateEntity", own).await.unwrap().json["attributes"], json!({"x": "mine"}));
@@ -156,8 +192,8 @@ scenario! {
         // The components of a request are the entity's, and not what its caller has said: the first answer and those behind it are alike.
         for (client, shown) in [(&offboarder, json!(null)), (&both, json!(components))] {
             let asked = client.call("OffboardingService/RequestOffboarding", ask.clone()).await.unwrap().json;
-            let told = &asked["data"]["components"];
-            assert_eq!(if told == &json!([]) { &Value::Null } else { told }, &shown);
+            let reported = &asked["data"]["components"];
+            assert_eq!(if reported == &json!([]) { &Value::Null } else { reported }, &shown);
         }
     }
 
@@ -175,45 +211,45 @@ scenario! {
             let pace = json!({"task_id": task.json["id"], "max_objects_per_second": 1});
             let answer = deleter.call("BulkDeleteService/UpdateTask", pace).await;
             // It may be over by now.
-            let told = answer.map_or_else(|failure| failure.told().to_string(), |answer| answer.json.to_string());
-            assert!(shown || !told.contains("secret"), "{told}");
+            let reported = answer.map_or_else(|failure| failure.reported().to_string(), |answer| answer.json.to_string());
+            assert!(shown || !reported.contains("secret"), "{reported}");
         }
     }
 
     /// Nor is a slip in a filter: who may not see entities does not learn what their attributes are called.
-    async fn a_slip_tells_no_names_to_who_may_not_see_them(world: &World) {
+    async fn a_slip_reports_no_names_to_who_may_not_see_them(world: &World) {
         world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T", "attributes": {"Name": "Ann"}}})).await.unwrap();
         let slip = json!({"spec": {"objects": {"filter": "missing(attributes.Naem)"}}});
         for (scopes, nearest) in [(["entities:delete"].as_slice(), None), (&["entities:delete", "entities:read"], Some(&json!(["Name"])))] {
             let refusal = world.client("acme", "test", scopes).call("BulkDeleteService/StartBulkDelete", slip.clone()).await.unwrap_err();
             assert_eq!((refusal.code.as_str(), refusal.members.get("nearest")), ("unknown_attribute", nearest));
-            assert_eq!(refusal.told().to_string().contains("Name"), nearest.is_some());
+            assert_eq!(refusal.reported().to_string().contains("Name"), nearest.is_some());
         }
     }
 
-    async fn an_answer_that_is_told_again_shows_what_the_key_may_see_by_then(world: &World) {
+    async fn an_answer_that_is_reported_again_shows_what_the_key_may_see_by_then(world: &World) {
         world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T", "attributes": {"x": "secret"}}})).await.unwrap();
         let key = Key::create(&world.database, "acme", "test", &["entities:write", "entities:read"]);
-        let client = Client::new(&world.server, &key, world.door);
+        let client = Client::new(&world.server, &key, world.protocol);
         let update = json!({"entity_id": "e", "entity": {"type": "U"}});
         let first = client.call_with("EntityService/UpdateEntity", update.clone(), &[("idempotency-key", "k")]).await.unwrap();
         assert_eq!(first.json["attributes"]["x"], "secret");
         world.database.sql(&format!("UPDATE api_key SET scopes = ARRAY['entities:write'] WHERE id = '{}'", key.id));
         // Another server has not seen the key before.
         let server = Server::start_with(&world.database, &[], &[]).await;
-        let again = Client::new(&server, &key, world.door).call_with("EntityService/UpdateEntity", update, &[("idempotency-key", "k")]).await.unwrap();
+        let again = Client::new(&server, &key, world.protocol).call_with("EntityService/UpdateEntity", update, &[("idempotency-key", "k")]).await.unwrap();
         assert_eq!((again.header(REPLAYED), &again.json["version"]), (Some("true"), &first.json["version"]));
         assert!(!again.json.to_string().contains("secret"), "{}", again.json);
     }
 
-    async fn the_log_tells_who_called_also_who_was_refused(world: &World) {
+    async fn the_log_reports_who_called_also_who_was_refused(world: &World) {
         let reader = Key::create(&world.database, "acme", "live", &["entities:read"]);
         let listed = Key::create_with(&world.database, "acme", "test", &["admin"], &["--allow", "192.0.2.0/24"]);
         let revoked = Key::create(&world.database, "acme", "test", &["admin"]);
         offboard(&["key", "--database-url", &world.database.url, "revoke", &revoked.id, "--yes"]);
         let (outcomes, create) = ([(&reader, "permission_denied"), (&listed, "address_not_allowed"), (&revoked, "invalid_credentials")], json!({"entity": {"type": "T"}}));
         for (n, (key, code)) in outcomes.into_iter().enumerate() {
-            let client = Client::new(&world.server, key, world.door);
+            let client = Client::new(&world.server, key, world.protocol);
             let request_id = format!("refused-{n}");
             let refused = client.call_with("EntityService/CreateEntity", create.clone(), &[("x-request-id", &request_id)]).await.unwrap_err();
             assert_eq!(refused.code, code);

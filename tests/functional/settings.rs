@@ -52,14 +52,14 @@ fn a_flag_without_a_value_is_refused_by_its_name() {
 }
 
 #[test]
-fn every_value_that_cannot_be_is_told_at_once() {
+fn every_value_that_cannot_be_is_reported_at_once() {
     let no_certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let certificate = format!("--smtp-ca-file={no_certificate}");
-    let told = [
+    let reported = [
         ("--db-queue-limit=0", "must be a whole number from 1 to"),
         ("--max-concurrent-calls=0", "must be a whole number from 1 to"),
         ("--max-body-bytes=0", "must be a whole number from 1024 to"),
-        ("--log=warning", "`warning` is none of the levels"),
+        ("--log=warning", "`warning` is not a level"),
         ("--otlp-endpoint=foo", "must be as http://localhost:4317"),
         ("--grpc-addr=localhost:0", "must be an IP address and a port, such as 127.0.0.1:8080"),
         ("--nats-ca-file=/nowhere", "cannot be read: No such file"),
@@ -70,14 +70,14 @@ fn every_value_that_cannot_be_is_told_at_once() {
         ("--db-statement-timeout=0.0000001", "must be 0 or a number of seconds from 0.001 to 86400"),
         ("--roles=cook", "possible values: grpc, gateway, worker"),
     ];
-    let arguments: Vec<_> = ["serve"].into_iter().chain(told.iter().map(|(argument, _)| *argument)).collect();
+    let arguments: Vec<_> = ["serve"].into_iter().chain(reported.iter().map(|(argument, _)| *argument)).collect();
     let ended = run(&arguments);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
     let sentences: Vec<_> = ended.stderr.split("error: ").collect();
-    for (argument, why) in told {
+    for (argument, why) in reported {
         let (flag, value) = argument.split_once('=').unwrap();
-        let is_told = |sentence: &&&str| sentence.contains(&format!("{flag} ")) && sentence.contains(value) && sentence.contains(why);
-        assert_eq!(sentences.iter().filter(is_told).count(), 1, "{argument} is not in {}", ended.stderr);
+        let is_reported = |sentence: &&&str| sentence.contains(&format!("{flag} ")) && sentence.contains(value) && sentence.contains(why);
+        assert_eq!(sentences.iter().filter(is_reported).count(), 1, "{argument} is not in {}", ended.stderr);
     }
 }
 
@@ -94,10 +94,10 @@ fn no_limit_is_nothing_unless_its_help_says_what_that_means() {
 }
 
 #[test]
-fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
+fn what_is_wrong_with_settings_together_is_reported_at_once_and_no_secret() {
     let arguments = [
         "serve",
-        "--database-url=hunter2 is no URL",
+        "--database-url=hunter2 is not a valid",
         "--nats-url=http://user:hunter2@host",
         concat!("--nats-credentials-file=", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
         "--smtp-url=http://user:hunter2@host?tls=required",
@@ -109,8 +109,8 @@ fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
     ];
     let ended = run_with(&arguments, &[("SSL_CERT_FILE", "/nope")]);
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(1), "", 1), "{ended:?}");
-    for told in [
-        "--database-url: is no URL of a Postgres",
+    for reported in [
+        "--database-url: is not a valid Postgres URL",
         "--nats-url: must be one or more URLs",
         "has no JWT and seed of a NATS user",
         "--smtp-url: must be",
@@ -119,18 +119,67 @@ fn what_is_wrong_with_settings_together_is_told_at_once_and_no_secret() {
         "SSL_CERT_FILE: names /nope, which cannot be read: No such file",
         "--body-memory-bytes: must be at least --max-body-bytes, 8388608",
     ] {
-        assert!(ended.stderr.contains(told), "{told} is not in {}", ended.stderr);
+        assert!(ended.stderr.contains(reported), "{reported} is not in {}", ended.stderr);
     }
     assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
 }
 
+/// Settings that can each be, and not together: those that are given, and the one that is refused with what is said of it.
+const PAIRS: &[(&[&str], &str)] = &[
+    (&["--max-body-bytes=8388608", "--body-memory-bytes=4194304"], "--body-memory-bytes: must be at least --max-body-bytes, 8388608: else"),
+    (&["--db-lock-timeout=61"], "--db-lock-timeout: must be at most --db-statement-timeout, 60: a statement"),
+    (&["--db-statement-timeout=2.5", "--db-lock-timeout=3"], "--db-lock-timeout: must be at most --db-statement-timeout, 2.5"),
+    (&["--bulk-chunk-target=15"], "--bulk-chunk-target: must be less than --lease, 15: the end"),
+    (&["--lease=1", "--bulk-chunk-target=2"], "--bulk-chunk-target: must be less than --lease, 1"),
+    (&["--poll-interval=16"], "--poll-interval: must be at most --lease, 15: what a lost worker"),
+    (
+        &["--grpc-max-connection-age=0", "--grpc-max-connection-age-grace=3"],
+        "--grpc-max-connection-age-grace: must be 0 where --grpc-max-connection-age is 0: it begins",
+    ),
+    (&["--max-connections=10", "--max-connections-per-realm=11"], "--max-connections-per-realm: must be at most --max-connections, 10"),
+    (&["--max-concurrent-calls=10", "--realm-concurrent-calls=11"], "--realm-concurrent-calls: must be at most --max-concurrent-calls, 10"),
+    (&["--max-concurrent-calls=10", "--key-concurrent-calls=6"], "--key-concurrent-calls: must be at most what its realm may have, 5"),
+    (&["--realm-concurrent-calls=5", "--key-concurrent-calls=6"], "--key-concurrent-calls: must be at most what its realm may have, 5"),
+    (&["--realm-concurrent-streams=2049"], "--realm-concurrent-streams: must be at most --max-concurrent-streams, 2048"),
+    (
+        &["--realm-concurrent-streams=5", "--key-concurrent-streams=6"],
+        "--key-concurrent-streams: must be at most what its realm may have, 5",
+    ),
+    (&["--realm-db-connections=11"], "--realm-db-connections: must be at most --db-pool-size, 10"),
+    (&["--db-pool-size=4", "--slow-db-connections=5"], "--slow-db-connections: must be at most --db-pool-size, 4"),
+    (&["--realm-db-connections=3", "--slow-db-connections=4"], "--slow-db-connections: must be at most --realm-db-connections, 3"),
+];
+
+#[test]
+fn settings_that_make_no_sense_together_are_refused() {
+    // Without it they would be served, or be refused for the database.
+    const BESIDE: &str = "--database-url=no URL";
+    for (settings, reported) in PAIRS {
+        let ended = run(&[["serve", BESIDE].as_slice(), settings].concat());
+        assert_eq!((ended.code, ended.stderr.lines().count()), (Some(1), 1), "{settings:?}: {ended:?}");
+        assert!(ended.stderr.contains(reported), "{reported} is not in {}", ended.stderr);
+        assert_eq!(ended.stderr.matches(" must be ").count(), 1, "nothing else is wrong with {settings:?}: {}", ended.stderr);
+    }
+    for sensible in [
+        ["--db-statement-timeout=1", "--max-concurrent-calls=10"].as_slice(),
+        &["--db-statement-timeout=0", "--db-lock-timeout=600"],
+        &["--db-lock-timeout=0", "--lease=1"],
+        &["--db-lock-timeout=60", "--poll-interval=15"],
+        // Without workers there are no leases.
+        &["--roles=grpc,gateway", "--poll-interval=600", "--bulk-chunk-target=60"],
+    ] {
+        let ended = run(&[["serve", BESIDE].as_slice(), sensible].concat());
+        assert!(ended.code == Some(1) && !ended.stderr.contains(" must be "), "{sensible:?}: {ended:?}");
+    }
+}
+
 #[tokio::test]
-async fn roots_that_cannot_be_read_are_told_where_they_are_needed_and_nowhere_else() {
+async fn roots_that_cannot_be_read_are_reported_where_they_are_needed_and_nowhere_else() {
     let database = database().await;
     let serve =
         ["serve", "--database-url", &database.url, "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"];
     let no_certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    for (variable, value, told) in [
+    for (variable, value, reported) in [
         ("SSL_CERT_FILE", "/nope", "SSL_CERT_FILE: names /nope, which cannot be read"),
         ("SSL_CERT_FILE", no_certificate, "has no certificate in PEM"),
         ("SSL_CERT_DIR", "/nope/certificates", "SSL_CERT_DIR: names /nope/certificates, which cannot be read"),
@@ -141,17 +190,17 @@ async fn roots_that_cannot_be_read_are_told_where_they_are_needed_and_nowhere_el
             &["--smtp-url=smtps://mail", "--mail-from=a@example.com"],
         ] {
             let ended = run_with(&[serve.as_slice(), more].concat(), &[(variable, value)]);
-            assert!(ended.code == Some(1) && ended.stderr.contains(told), "{more:?}: {ended:?}");
+            assert!(ended.code == Some(1) && ended.stderr.contains(reported), "{more:?}: {ended:?}");
         }
         let ended = run_with(&["bulk-delete", "list", "--server=https://127.0.0.1:1", "--key=k"], &[(variable, value)]);
-        assert!(ended.code == Some(1) && ended.stderr.contains(told), "{ended:?}");
+        assert!(ended.code == Some(1) && ended.stderr.contains(reported), "{ended:?}");
         let server = Server::start_with(&database, &["--nats-url=nats://127.0.0.1:1"], &[(variable, value)]).await;
         crate::probes::readiness(&server, 200).await;
     }
 }
 
 #[tokio::test]
-async fn a_new_organisation_is_told_with_those_that_may_have_been_meant() {
+async fn a_new_organisation_is_reported_with_those_that_may_have_been_meant() {
     let database = database().await;
     let create = |org: &str| run(&["key", "create", "--database-url", &database.url, "--org", org, "--scope=admin", "--json"]);
     let first = create("acme");
@@ -165,4 +214,20 @@ async fn a_new_organisation_is_told_with_those_that_may_have_been_meant() {
     let path = file.path().to_str().unwrap();
     let import = run(&["import", path, "--offline", "--org", "acmme", "--database-url", &database.url]);
     assert!(import.stderr.contains("Making the new organisation `acmme`."), "{import:?}");
+}
+
+#[tokio::test]
+async fn a_statement_timeout_that_is_too_short_is_no_database_that_is_away() {
+    let world = World::start_with(Protocol::Rest, &["--db-statement-timeout=0.001"]).await;
+    crate::probes::readiness(&world.server, 200).await;
+    let filter = json!({"filter": "eq(attributes.n, '1')"});
+    world.database.sql(
+        "INSERT INTO portfolio (realm_id, id, name) SELECT (SELECT max(id) FROM realm), 'p' || n, 'x' FROM generate_series(1, 2000) n",
+    );
+    for _ in 0..20 {
+        if let Err(failure) = world.call("EntityService/ListEntities", filter.clone()).await {
+            assert_eq!(failure.code, "deadline_exceeded", "{failure:?}");
+        }
+    }
+    assert!(!world.server.log().contains("cannot be reached") && !world.server.log().contains("is not ready"), "{}", world.server.log());
 }

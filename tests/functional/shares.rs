@@ -1,4 +1,4 @@
-//! What one realm and one key may have of what all use together, and that others are served all the while.
+//! The shares of one realm and one key, and that others are served all the while.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::probes::probe;
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'offboard' AND wait_event_type = 'Lock'";
 const WATCH: &str = "EventService/WatchEvents";
-const DOORS: [Door; 2] = [Door::Grpc, Door::Rest];
+const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Rest];
 
 /// Begins a stream that lasts. By gRPC it is known to have begun.
 async fn watch(client: &Client) -> Result<MessageStream, Failure> {
     let mut stream = client.stream(WATCH, json!({}), &[]).await?;
-    if client.door() == Door::Grpc {
+    if client.protocol() == Protocol::Grpc {
         stream.message().await;
     }
     Ok(stream)
@@ -28,13 +28,13 @@ async fn watch(client: &Client) -> Result<MessageStream, Failure> {
 
 #[tokio::test]
 async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
-    for door in DOORS {
-        let patient = ["--db-pool-size=4", "--db-lock-timeout=600", "--db-acquire-timeout=2"];
-        let world = World::start_with(door, &patient).await;
+    for protocol in PROTOCOLS {
+        let patient = ["--db-pool-size=4", "--db-lock-timeout=60", "--db-acquire-timeout=2"];
+        let world = World::start_with(protocol, &patient).await;
         world.entities(&["e"]).await;
         let other = world.client("other", "test", SCOPES);
         // Changes that have shown that they are quick have more connections, until they are known to wait.
-        for number in 0..if door == Door::Rest { 30 } else { 0 } {
+        for number in 0..if protocol == Protocol::Rest { 30 } else { 0 } {
             let change = json!({"entity_id": "e", "entity": {"attributes": {"a": number}}});
             world.call("EntityService/UpdateEntity", change).await.unwrap();
         }
@@ -52,14 +52,14 @@ async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
             let missing = other.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
             assert_eq!(missing.code, "not_found", "another realm is served: {missing:?}");
         }
-        // Until those of the realm that found no connection in time are told so.
-        let mut told = futures::stream::FuturesUnordered::from_iter(patches);
-        let first = told.next().await.unwrap().unwrap().unwrap_err();
+        // Until the calls of the realm that found no connection in time are refused for that.
+        let mut reported = futures::stream::FuturesUnordered::from_iter(patches);
+        let first = reported.next().await.unwrap().unwrap().unwrap_err();
         assert_eq!((first.code.as_str(), first.http.unwrap_or(503)), ("unavailable", 503));
         assert_eq!(probe(&world.server, "/readyz").await.status, 200, "and the replica stays ready");
         held.batch_execute("ROLLBACK").unwrap();
         let mut done = 0;
-        while let Some(patch) = told.next().await {
+        while let Some(patch) = reported.next().await {
             done += usize::from(patch.unwrap().is_ok());
         }
         assert!(done > 0, "who waited for the lock got it");
@@ -68,10 +68,10 @@ async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
 
 #[tokio::test]
 async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_own() {
-    for door in DOORS {
+    for protocol in PROTOCOLS {
         // More streams than calls: they take no place of calls.
         let few = ["--max-concurrent-calls=4", "--max-concurrent-streams=8", "--realm-concurrent-streams=4", "--key-concurrent-streams=3"];
-        let world = World::start_with(door, &few).await;
+        let world = World::start_with(protocol, &few).await;
         let mut open = Vec::new();
         for _ in 0..3 {
             open.push(watch(&world.client).await.unwrap());
@@ -109,10 +109,10 @@ async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_ow
 
 #[tokio::test]
 async fn a_realm_at_its_share_of_calls_is_refused_and_another_is_served() {
-    for door in DOORS {
+    for protocol in PROTOCOLS {
         let few = ["--max-concurrent-calls=8", "--realm-concurrent-calls=3", "--key-concurrent-calls=2"];
-        let patient = ["--slow-db-connections=3", "--db-lock-timeout=600"];
-        let world = World::start_with(door, &[few.as_slice(), &patient].concat()).await;
+        let patient = ["--slow-db-connections=3", "--db-lock-timeout=60"];
+        let world = World::start_with(protocol, &[few.as_slice(), &patient].concat()).await;
         world.entities(&["e"]).await;
         let same_realm = world.client("acme", "test", SCOPES);
         let mut held = world.database.connection();
@@ -144,7 +144,7 @@ async fn a_realm_at_its_share_of_calls_is_refused_and_another_is_served() {
 
 #[tokio::test]
 async fn an_import_whose_caller_falls_silent_ends_and_keeps_what_it_answered() {
-    let world = World::start_with(Door::Grpc, &["--stream-silence-timeout=1"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--stream-silence-timeout=1"]).await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap().connect_lazy();
     let entity = NewEntity { entity_id: "e".to_owned(), r#type: "t".to_owned(), ..NewEntity::default() };
     let first = ImportEntitiesRequest { entity: Some(entity), ..ImportEntitiesRequest::default() };
@@ -177,7 +177,7 @@ async fn an_import_whose_caller_falls_silent_ends_and_keeps_what_it_answered() {
 
 #[tokio::test]
 async fn one_realm_that_does_not_read_its_exports_keeps_no_other_from_one() {
-    let world = World::start_with(Door::Grpc, &["--db-acquire-timeout=1"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--db-acquire-timeout=1"]).await;
     let other = world.client("other", "test", SCOPES);
     for (client, portfolio) in [(&world.client, "p"), (&other, "q")] {
         client.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": portfolio, "name": "p"})).await.unwrap();

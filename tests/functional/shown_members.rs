@@ -1,4 +1,4 @@
-//! What a change of membership shows of a large portfolio is what there is, whichever replica is asked and whatever happened in between.
+//! The portfolio in the response to a change of membership is current, whichever replica is asked and whatever happened in between.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -16,8 +16,8 @@ fn assert_shows(world: &World, answer: &Answer, portfolio: &str, after: &str) {
     let shown: Vec<String> = answer.get("entity_ids").as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
     assert!(shown == first_members(&world.database, portfolio), "{portfolio} shows others than it has after {after}");
     let row = format!("SELECT entity_count || ' ' || version FROM portfolio WHERE id = '{portfolio}'");
-    let told = format!("{} {}", answer.get("entity_count"), answer.get("version"));
-    assert_eq!(world.database.text(&row).as_deref(), Some(told.as_str()), "after {after}");
+    let reported = format!("{} {}", answer.get("entity_count"), answer.get("version"));
+    assert_eq!(world.database.text(&row).as_deref(), Some(reported.as_str()), "after {after}");
 }
 
 scenario! {
@@ -28,7 +28,7 @@ scenario! {
             .collect();
         world.client.import(&entities).await.unwrap();
         let second = Server::start_with(&world.database, &[], &[]).await;
-        let clients = [world.client.clone(), Client::new(&second, &world.key, world.door)];
+        let clients = [world.client.clone(), Client::new(&second, &world.key, world.protocol)];
         let mut random = rand::rng();
         // Around the edge of what is shown: members come into view, and the last that there is leaves.
         for n in 0..80 {

@@ -21,7 +21,7 @@ use crate::kit::*;
 use crate::probes::{health, readiness};
 
 async fn logged(server: &Server, text: &str) {
-    until(&format!("the log tells {text:?}"), || server.log().contains(text)).await;
+    until(&format!("the log says {text:?}"), || server.log().contains(text)).await;
 }
 
 /// An entity that somebody else has locked, and a call that waits for it.
@@ -46,8 +46,8 @@ impl Waiting {
 
 #[tokio::test]
 async fn a_call_in_flight_is_finished_and_a_new_one_is_not_taken() {
-    for door in [Door::Grpc, Door::Rest] {
-        let mut world = World::start(door).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let mut world = World::start(protocol).await;
         let Waiting { holder, call } = Waiting::start(&world).await;
         world.server.signal(Signal::SIGTERM);
         logged(&world.server, "ClosingListeners").await;
@@ -63,15 +63,15 @@ async fn a_call_in_flight_is_finished_and_a_new_one_is_not_taken() {
 }
 
 #[tokio::test]
-async fn a_call_that_does_not_end_is_told_before_it_would_be_cut_off() {
-    for door in [Door::Grpc, Door::Rest] {
-        let mut world = World::start_with(door, &["--drain-timeout=2", "--db-lock-timeout=60"]).await;
+async fn a_call_that_does_not_end_is_reported_before_it_would_be_cut_off() {
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let mut world = World::start_with(protocol, &["--drain-timeout=2", "--db-lock-timeout=60"]).await;
         let Waiting { holder: _holder, call } = Waiting::start(&world).await;
         world.server.signal(Signal::SIGTERM);
         let failure = call.await.unwrap().unwrap_err();
         assert_eq!(failure.code, "unavailable", "{failure:?}");
         assert!(failure.message.contains("did not end in time"), "{failure:?}");
-        assert!(door == Door::Grpc || failure.header("retry-after") == Some("1"), "{failure:?}");
+        assert!(protocol == Protocol::Grpc || failure.header("retry-after") == Some("1"), "{failure:?}");
         assert_eq!(world.server.ended().await.code(), Some(0));
         assert!(!world.server.log().contains("cut off"), "{}", world.server.log());
     }
@@ -107,15 +107,15 @@ where
 
 #[tokio::test]
 async fn an_import_by_grpc_ends_behind_a_batch_and_says_how_far_it_came() {
-    let mut world = World::start(Door::Grpc).await;
+    let mut world = World::start(Protocol::Grpc).await;
     let lines = futures::stream::iter((0..=BATCH).map(line)).chain(futures::stream::pending());
     let sending = tokio::spawn(import(&world.server, &world.key, lines));
     until("the import is at work", || world.database.count("SELECT count(*) FROM entity") == BATCH as i64).await;
     world.server.signal(Signal::SIGTERM);
     let status = sending.await.unwrap().expect_err("the import cannot end well");
     let info = status.get_error_details().error_info().cloned().unwrap();
-    let told = ["received", "created", "existing", "failed"].map(|name| info.metadata.get(name).map(String::as_str));
-    assert_eq!((status.code(), told), (tonic::Code::Unavailable, [Some("500"), Some("500"), Some("0"), Some("0")]), "{status:?}");
+    let reported = ["received", "created", "existing", "failed"].map(|name| info.metadata.get(name).map(String::as_str));
+    assert_eq!((status.code(), reported), (tonic::Code::Unavailable, [Some("500"), Some("500"), Some("0"), Some("0")]), "{status:?}");
     assert!(status.message().contains("the first 500 entities"), "{status:?}");
     assert_eq!(world.server.ended().await.code(), Some(0));
     assert!(!world.server.log().contains("cut off"), "{}", world.server.log());
@@ -128,7 +128,7 @@ async fn an_import_by_grpc_ends_behind_a_batch_and_says_how_far_it_came() {
 
 #[tokio::test]
 async fn an_import_by_rest_ends_behind_a_batch_and_says_how_far_it_came() {
-    let mut world = World::start(Door::Rest).await;
+    let mut world = World::start(Protocol::Rest).await;
     let mut caller = TcpStream::connect(world.server.addresses.http).await.unwrap();
     let head = format!(
         "POST /v1/entities:import HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/x-ndjson\r\n\
@@ -146,8 +146,8 @@ async fn an_import_by_rest_ends_behind_a_batch_and_says_how_far_it_came() {
     caller.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"entity_id\":\"e499\""), "{answer}");
     let last = answer.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()?.get("error").cloned()).unwrap();
-    let told = ["code", "received", "created", "existing", "failed"].map(|name| last[name].clone());
-    assert_eq!(told, [json!("unavailable"), json!(500), json!(500), json!(0), json!(0)], "{last}");
+    let reported = ["code", "received", "created", "existing", "failed"].map(|name| last[name].clone());
+    assert_eq!(reported, [json!("unavailable"), json!(500), json!(500), json!(0), json!(0)], "{last}");
     assert_eq!(world.server.ended().await.code(), Some(0));
     assert!(!world.server.log().contains("cut off"), "{}", world.server.log());
     assert_eq!(world.database.count("SELECT count(*) FROM entity"), BATCH as i64);
@@ -155,8 +155,8 @@ async fn an_import_by_rest_ends_behind_a_batch_and_says_how_far_it_came() {
 
 #[tokio::test]
 async fn every_stream_ends_with_a_word() {
-    for door in [Door::Grpc, Door::Rest] {
-        let mut world = World::start_with(door, &["--drain-timeout=4"]).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let mut world = World::start_with(protocol, &["--drain-timeout=4"]).await;
         world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await.unwrap();
         world.database.sql(
             "INSERT INTO entity (realm_id, id, incarnation, type, state, portfolio_id, attached_at)
@@ -181,18 +181,18 @@ async fn every_stream_ends_with_a_word() {
         let mut last = None;
         let status = loop {
             match health.message().await {
-                Ok(Some(told)) => last = Some(told.status()),
+                Ok(Some(reported)) => last = Some(reported.status()),
                 ended => break ended.unwrap_err(),
             }
         };
         assert_eq!((status.code(), last), (tonic::Code::Unavailable, Some(ServingStatus::NotServing)), "{status:?}");
-        // A reader that is too slow is told when its time is over, and not before.
+        // A reader that is too slow gets an error when its time is over, and not before.
         logged(&world.server, "calls that did not end in time").await;
         let failure = loop {
             match export.next().await {
                 Some(Ok(_)) => {}
-                // The buffers of a socket may hold all of it.
-                None if door == Door::Rest => break None,
+                // The buffers of a socket may have all of it.
+                None if protocol == Protocol::Rest => break None,
                 ended => break Some(ended.unwrap().unwrap_err()),
             }
         };
@@ -204,11 +204,11 @@ async fn every_stream_ends_with_a_word() {
 
 #[tokio::test]
 async fn readiness_turns_before_anything_closes_and_a_second_signal_ends_at_once() {
-    let mut world = World::start_with(Door::Rest, &["--drain-delay=600"]).await;
+    let mut world = World::start_with(Protocol::Rest, &["--drain-delay=600"]).await;
     readiness(&world.server, 200).await;
     world.server.signal(Signal::SIGTERM);
-    let told = readiness(&world.server, 503).await;
-    assert!(told.to_string().contains("shutting down"), "{told}");
+    let reported = readiness(&world.server, 503).await;
+    assert!(reported.to_string().contains("shutting down"), "{reported}");
     for service in ["", "offboard.v1.EntityService"] {
         for _ in 0..500 {
             if health(&world.server, service).await == ServingStatus::NotServing {
@@ -219,17 +219,17 @@ async fn readiness_turns_before_anything_closes_and_a_second_signal_ends_at_once
         assert_eq!(health(&world.server, service).await, ServingStatus::NotServing, "{service:?}");
     }
     world.portfolios(&["p"]).await;
-    world.through(Door::Grpc).call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
+    world.through(Protocol::Grpc).call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
     world.server.signal(Signal::SIGINT);
     assert_eq!(world.server.ended().await.code(), Some(1));
-    assert!(world.server.log().contains("told to end at once"));
+    assert!(world.server.log().contains("ending at once"));
 }
 
 #[tokio::test]
 async fn an_idle_server_ends_well_by_either_signal() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut world = World::start(Door::Rest).await;
-        // A connection that is open and asks nothing holds nobody up.
+        let mut world = World::start(Protocol::Rest).await;
+        // A connection that is open and asks nothing delays nobody.
         let _idle = TcpStream::connect(world.server.addresses.http).await.unwrap();
         world.server.signal(signal);
         assert_eq!(world.server.ended().await.code(), Some(0), "{signal}");
@@ -241,7 +241,7 @@ async fn an_idle_server_ends_well_by_either_signal() {
 
 #[tokio::test]
 async fn an_idle_server_without_time_to_drain_ends_without_a_warning() {
-    let mut world = World::start_with(Door::Rest, &["--drain-timeout=0", "--drain-delay=0"]).await;
+    let mut world = World::start_with(Protocol::Rest, &["--drain-timeout=0", "--drain-delay=0"]).await;
     world.call("PortfolioService/ListPortfolios", json!({})).await.unwrap();
     assert!(world.server.terminate().await.success());
     let log = world.server.log();

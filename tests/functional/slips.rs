@@ -26,7 +26,7 @@ scenario! {
         let refused = world.call(POLICY, change(json!({"tenant": "umbrella", "mode": "live"}), "maxGracePeriod,mode,tenant")).await.unwrap_err();
         let both = [("tenant", "conflict", "is `umbrella`, and the key is of `acme`"), ("mode", "conflict", "is `live`, and the key is of `test`")];
         assert_eq!(faults(&refused), both);
-        // Whose it is counts also where the mask does not name it.
+        // The realm counts also where the mask does not name it.
         let refused = world.call(POLICY, change(json!({"mode": "live"}), "maxGracePeriod")).await.unwrap_err();
         assert_eq!(faults(&refused), both[1..]);
         let policy = world.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap();
@@ -58,11 +58,11 @@ scenario! {
             ("x-tenant", "tenant"),
         ] {
             let refused = world.client.call_with("PortfolioService/CreatePortfolio", create.clone(), &[(header, "1")]).await.unwrap_err();
-            let [(field, code, told)] = faults(&refused).try_into().unwrap();
+            let [(field, code, reported)] = faults(&refused).try_into().unwrap();
             assert_eq!((field, code), (header, "unknown_header"));
-            assert!(told.contains(&format!("`{meant}`")), "{header}: {told}");
+            assert!(reported.contains(&format!("`{meant}`")), "{header}: {reported}");
         }
-        // It is told with the other faults.
+        // It is reported with the other faults.
         let wrong = json!({"portfolio_id": "a b", "name": ""});
         let refused = world.client.call_with("PortfolioService/CreatePortfolio", wrong, &[("ifmatch", "1")]).await.unwrap_err();
         assert_eq!(faults(&refused).len(), 3, "{refused:#?}");
@@ -81,9 +81,9 @@ scenario! {
     async fn a_condition_in_a_header_is_kept_or_refused(world: &World) {
         world.portfolios(&["p"]).await;
         let answer = world.client.call_with(UPDATE, json!({"portfolio_id": "p", "name": "other"}), &[("if-match", "\"7\"")]).await.unwrap_err();
-        match world.door {
-            Door::Rest => assert_eq!(answer.code, "state_conflict"),
-            Door::Grpc => assert_eq!((faults(&answer)[0].0, faults(&answer)[0].1), ("if-match", "unsupported")),
+        match world.protocol {
+            Protocol::Rest => assert_eq!(answer.code, "state_conflict"),
+            Protocol::Grpc => assert_eq!((faults(&answer)[0].0, faults(&answer)[0].1), ("if-match", "unsupported")),
         }
         assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);
     }
@@ -103,7 +103,7 @@ scenario! {
                 // The test kit takes capitals for those of JSON.
                 assert_eq!((field.to_lowercase().replace('_', "").as_str(), code), (header, "unsupported"), "{method} {header}");
             }
-            let read = world.client.call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[(header, "x")]).await;
+            let read = world.client.call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[(header, "\"x\"")]).await;
             assert!(read.is_ok(), "{header}: {read:#?}");
         }
         assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);
@@ -130,8 +130,8 @@ scenario! {
 /// The only fault of a request that is refused: its field, its code and what it says.
 async fn fault(rest: &Rest, method: &str, path: &str, body: &str) -> (String, String, String) {
     let faults = rest.faults(method, path, &[], body).await;
-    let [[field, code, told]]: [_; 1] = faults.try_into().unwrap_or_else(|faults| panic!("{method} {path} {body}: {faults:?}"));
-    (field, code, told)
+    let [[field, code, reported]]: [_; 1] = faults.try_into().unwrap_or_else(|faults| panic!("{method} {path} {body}: {faults:?}"));
+    (field, code, reported)
 }
 
 const DELETE: &str = "/api/acme/entities/_delete";
@@ -147,16 +147,22 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
         ("POST", DELETE, r#"{"objects":{"entityType":"T"},"previewToken":""}"#, "previewToken"),
         ("POST", DELETE, r#"{"objects":{"entityType":"T"},"preview_token":null}"#, "previewToken"),
         ("POST", &format!("{DELETE}?previewToken="), r#"{"objects":{"entityType":"T"}}"#, "previewToken"),
+        ("POST", "/v1/offboarding/entities", r#"{"entityId":"e","gracePeriod":null}"#, "gracePeriod"),
+        ("POST", "/v1/offboarding/entities", r#"{"entityId":"e","grace_period":null}"#, "gracePeriod"),
         ("PATCH", "/v1/portfolios/p", r#"{"name":"other","expected_version":null}"#, "expected_version"),
         ("PATCH", "/v1/entities/e", r#"{"type":"other","expectedVersion":null}"#, "expected_version"),
     ] {
-        let (told, code, description) = fault(&rest, method, path, body).await;
-        assert_eq!((told.as_str(), code.as_str()), (field, "required"), "{path} {body}");
+        let (reported, code, description) = fault(&rest, method, path, body).await;
+        assert_eq!((reported.as_str(), code.as_str()), (field, "required"), "{path} {body}");
         assert!(description.contains("guards the request"), "{description}");
     }
-    assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
-    // What is no guard is as good as left out.
-    let open = r#"{"objects":{"entityType":"Nothing","excludeList":null},"allowMissingExcludes":null}"#;
+    assert_eq!(
+        rest.world.database.count("SELECT count(*) FROM bulk_delete")
+            + rest.world.database.count("SELECT count(*) FROM offboarding_request"),
+        0
+    );
+    // A member that is not a guard may be left out.
+    let open = r#"{"objects":{"entityType":"Nothing"},"allowMissingExcludes":null}"#;
     assert_eq!(rest.send("POST", DELETE, &[], open).await.status, 200);
 }
 
@@ -170,15 +176,15 @@ async fn what_belongs_into_the_query_is_not_passed_over_in_the_body() {
         (r#"{"objects":{"uriList":["e"]},"dryrun":true}"#, "; `dryRun` is a query parameter"),
         (r#"{"objects":{"uriList":["e"]},"mode":"soft"}"#, "; `mode` is a query parameter"),
     ] {
-        let (_, code, told) = fault(&rest, "POST", DELETE, body).await;
+        let (_, code, reported) = fault(&rest, "POST", DELETE, body).await;
         assert_eq!(code, "unknown_field", "{body}");
-        assert!(told.ends_with(hint), "{body}: {told}");
+        assert!(reported.ends_with(hint), "{body}: {reported}");
     }
     assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
 }
 
 #[tokio::test]
-async fn ids_of_path_and_body_must_agree_and_both_are_told() {
+async fn ids_of_path_and_body_must_agree_and_both_are_reported() {
     let rest = Rest::start().await;
     rest.world.portfolios(&["p"]).await;
     rest.world.entities(&["e"]).await;
@@ -191,15 +197,15 @@ async fn ids_of_path_and_body_must_agree_and_both_are_told() {
         ("PUT", "/v1/entities/e/dependents/p/t", r#"{"kind":"x"}"#, "kind"),
         ("POST", "/v1/entities/p:placeHold", r#"{"entity_id":"x","reason":"audit"}"#, "entity_id"),
     ] {
-        let told = fault(&rest, method, path, body).await;
+        let reported = fault(&rest, method, path, body).await;
         let both = "differs between the path, which says `p`, and the body, which says `x`";
-        assert_eq!(told, (field.to_owned(), "conflict".to_owned(), both.to_owned()), "{method} {path}");
+        assert_eq!(reported, (field.to_owned(), "conflict".to_owned(), both.to_owned()), "{method} {path}");
     }
     let same = rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"portfolio_id":"p","name":"other"}"#).await;
     assert_eq!(same.status, 200, "{}", same.text());
 }
 
-/// A mask that names less than the body has is no fault, since clients send whole things: what it does not name is not taken.
+/// A mask that names less than the body has is not a fault, since clients send whole things: what it does not name is not taken.
 #[tokio::test]
 async fn a_mask_that_names_less_than_the_body_changes_no_more_than_it_names() {
     let rest = Rest::start().await;
@@ -226,11 +232,11 @@ async fn a_mask_that_names_less_than_the_body_changes_no_more_than_it_names() {
 async fn what_may_be_given_is_all_that_is_offered() {
     let rest = Rest::start().await;
     for state in ["offboardin", "gone"] {
-        let (_, code, told) = fault(&rest, "POST", "/v1/entities", &format!(r#"{{"type":"T","state":"{state}"}}"#)).await;
-        assert_eq!((code.as_str(), told.as_str()), ("invalid_value", "must be one of `onboarding`, `active`"));
+        let (_, code, reported) = fault(&rest, "POST", "/v1/entities", &format!(r#"{{"type":"T","state":"{state}"}}"#)).await;
+        assert_eq!((code.as_str(), reported.as_str()), ("invalid_value", "must be one of `onboarding`, `active`"));
     }
-    let (field, _, told) = fault(&rest, "POST", "/v1/entities", r#"{"type":"T","state":"offboarding"}"#).await;
-    assert_eq!((field.as_str(), told.as_str()), ("state", "must be `onboarding` or `active`"));
+    let (field, _, reported) = fault(&rest, "POST", "/v1/entities", r#"{"type":"T","state":"offboarding"}"#).await;
+    assert_eq!((field.as_str(), reported.as_str()), ("state", "must be `onboarding` or `active`"));
 }
 
 #[tokio::test]
@@ -240,9 +246,9 @@ async fn a_parameter_of_one_word_that_is_left_blank_is_not_given() {
         let reply = rest.send("GET", path, &[], "").await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
     }
-    // Where something is changed it is no word.
-    let (field, _, told) = fault(&rest, "DELETE", "/api/acme/entities?entityType=T&dryRun=", "").await;
-    assert_eq!((field.as_str(), told.as_str()), ("dryRun", "must be `true` or `false`"));
+    // Where something is changed it is not a word.
+    let (field, _, reported) = fault(&rest, "DELETE", "/api/acme/entities?entityType=T&dryRun=", "").await;
+    assert_eq!((field.as_str(), reported.as_str()), ("dryRun", "must be `true` or `false`"));
 }
 
 #[tokio::test]
@@ -275,7 +281,7 @@ async fn what_no_name_can_have_is_refused_in_every_path() {
         ("PUT", "/api/acme/tasks/a%00b/_pause", "task_id"),
         ("GET", "/v1/attribute-indexes/a%00b", "attribute"),
     ] {
-        let (told, code, _) = fault(&rest, method, path, "").await;
-        assert_eq!((told.to_ascii_lowercase().replace('_', ""), code.as_str()), (field.replace('_', ""), "invalid"), "{path}");
+        let (reported, code, _) = fault(&rest, method, path, "").await;
+        assert_eq!((reported.to_ascii_lowercase().replace('_', ""), code.as_str()), (field.replace('_', ""), "invalid"), "{path}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use futures::future::{join_all, try_join_all};
 
+use crate::attribute_indexes::indexed;
 use crate::kit::*;
 
 const MEMBERS: usize = 40;
@@ -22,12 +23,12 @@ fn change(n: usize, view: &str) -> Value {
     json!({"portfolio_id": "p", "entity_id": format!("e{n}"), "view": view})
 }
 
-/// How many transactions have told of this.
+/// How many transactions have reported this.
 fn transactions(world: &World, event: &str) -> i64 {
     world.database.count(&format!("SELECT count(DISTINCT xid) FROM event WHERE type = 'portfolio.{event}'"))
 }
 
-/// Makes calls that find the first of them held up.
+/// Makes calls that find the first of them delayed.
 async fn piled_up<T>(world: &World, calls: impl Future<Output = T>) -> T {
     let mut held = world.database.connection();
     held.batch_execute("BEGIN; LOCK TABLE entity IN EXCLUSIVE MODE").unwrap();
@@ -68,8 +69,8 @@ scenario! {
                     assert_eq!(members as i64, count);
                 }
             }
-            let told = transactions(world, event) - before;
-            assert!(told < MEMBERS as i64 / 2, "most are done together: {told}");
+            let reported = transactions(world, event) - before;
+            assert!(reported < MEMBERS as i64 / 2, "most are done together: {reported}");
             let each = format!("SELECT count(DISTINCT data->'entity_ids'->>0) FROM event WHERE type = 'portfolio.{event}'");
             assert_eq!(world.database.count(&each), MEMBERS as i64);
         }
@@ -134,6 +135,100 @@ scenario! {
             match (n % 2, n % 3) {
                 (0, 0 | 1) => assert_ne!(answer.unwrap().get("type"), "THEIRS"),
                 (_, 0) => assert_eq!(answer.unwrap().get("type"), "THEIRS"),
+                _ => assert_eq!(answer.unwrap_err().code, "not_found"),
+            }
+        }
+    }
+
+    async fn creations_at_once_are_each_an_entity_with_all_that_hangs_on_it(world: &World) {
+        let other = world.client("umbrella", "test", SCOPES);
+        let entity = |n: usize| {
+            json!({"entity": {
+                "entity_id": format!("c{n}"), "type": "T", "attributes": {"n": n}, "components": ["0190a1b2-0000-7000-8000-000000000001"],
+                "dependents": [{"kind": "task", "id": format!("d{n}"), "data": {"of": n}}]}})
+        };
+        let calls = (0..MEMBERS).map(|n| (if n % 4 == 3 { &other } else { &world.client }).call("EntityService/CreateEntity", entity(n)));
+        let answers = piled_up(world, try_join_all(calls)).await.unwrap();
+        for (n, answer) in answers.iter().enumerate() {
+            assert_eq!((answer.get("id"), answer.get("version")), (&json!(format!("c{n}")), &json!(1)));
+            let client = if n % 4 == 3 { &other } else { &world.client };
+            let read = client.call("EntityService/GetEntity", json!({"entity_id": format!("c{n}")})).await.unwrap();
+            assert_eq!(&read.json, &answer.json, "what is said is what is there");
+        }
+        let dependents = "SELECT count(*) FROM dependent d JOIN entity e ON e.realm_id = d.realm_id AND e.id = d.entity_id
+            WHERE d.data->>'of' = e.attributes->>'n' AND d.id = 'd' || (e.attributes->>'n')";
+        assert_eq!(world.database.count(dependents), MEMBERS as i64);
+        let events = "SELECT count(*) FROM event v JOIN entity e ON e.realm_id = v.realm_id AND ARRAY[e.id] = v.subjects WHERE v.type = 'entity.created'";
+        assert_eq!(world.database.count(events), MEMBERS as i64);
+        let transactions = world.database.count("SELECT count(DISTINCT xid) FROM event WHERE type = 'entity.created'");
+        assert!(transactions < MEMBERS as i64 / 2, "most are done together: {transactions}");
+    }
+
+    async fn of_those_who_create_one_id_at_once_one_does(world: &World) {
+        let calls = (0..MEMBERS).map(|n| {
+            world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": format!("c{}", n % 4), "type": format!("T{n}")}}))
+        });
+        let answers = piled_up(world, join_all(calls)).await;
+        let created = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(created, 4);
+        for (n, answer) in answers.iter().enumerate() {
+            let stored = world.entity(&format!("c{}", n % 4)).await["type"] == format!("T{n}");
+            assert_eq!(answer.is_ok(), stored, "{n}: {answer:?}");
+            assert!(answer.as_ref().err().is_none_or(|failure| failure.code == "already_exists"), "{n}: {answer:?}");
+        }
+        assert_eq!(world.database.count("SELECT count(*) FROM event WHERE type = 'entity.created'"), 4);
+    }
+
+    async fn an_id_that_somebody_is_creating_keeps_nobody_else(world: &World) {
+        let mut held = world.database.connection();
+        held.batch_execute(
+            "BEGIN; INSERT INTO entity (realm_id, id, incarnation, type, state)
+             SELECT id, 'c0', gen_random_uuid(), 'T', 'active' FROM realm WHERE org = 'acme'",
+        )
+        .unwrap();
+        let create = |id: String| json!({"entity": {"entity_id": id, "type": "T"}});
+        let (client, first) = (world.client.clone(), create("c0".to_owned()));
+        let waits = tokio::spawn(async move { client.call("EntityService/CreateEntity", first).await });
+        for round in 0..3 {
+            try_join_all((1..10).map(|n| world.call("EntityService/CreateEntity", create(format!("c{round}.{n}"))))).await.unwrap();
+            assert!(!waits.is_finished(), "somebody else is creating it: {:?}", waits.await);
+        }
+        held.batch_execute("ROLLBACK").unwrap();
+        waits.await.unwrap().unwrap();
+        assert_eq!(world.database.count("SELECT count(*) FROM event WHERE type = 'entity.created'"), 28);
+    }
+
+    async fn what_is_created_at_once_is_indexed_and_follows_whoever_had_its_id(world: &World) {
+        world.entities(&["c0"]).await;
+        world.call("RemovalService/RemoveEntity", json!({"entity_id": "c0"})).await.unwrap();
+        until("it is removed", || world.database.count("SELECT count(*) FROM entity WHERE id = 'c0'") == 0).await;
+        let create = |n: usize| json!({"entity": {"entity_id": format!("c{n}"), "type": "T", "attributes": {"n": n}}});
+        let calls = (0..MEMBERS).map(|n| world.call("EntityService/CreateEntity", create(n)));
+        piled_up(world, try_join_all(calls)).await.unwrap();
+        assert_eq!(world.database.count("SELECT count(*) FROM offboarding_request WHERE NOT followed"), 0);
+        indexed(world, "n").await;
+        let calls = (MEMBERS..2 * MEMBERS).map(|n| world.call("EntityService/CreateEntity", create(n)));
+        piled_up(world, try_join_all(calls)).await.unwrap();
+        until("all are indexed", || world.database.count("SELECT count(*) FROM attribute_index") == 2 * MEMBERS as i64).await;
+    }
+
+    async fn each_reads_its_own_portfolio(world: &World) {
+        world.portfolios(&["same", "mine"]).await;
+        world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T", "portfolio_id": "same"}})).await.unwrap();
+        let other = world.client("umbrella", "test", SCOPES);
+        other.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "same", "name": "Theirs"})).await.unwrap();
+        let calls = (0..90).map(|n| {
+            let (client, id) = (if n % 2 == 0 { &world.client } else { &other }, ["same", "mine", "none"][n % 3]);
+            client.call("PortfolioService/GetPortfolio", json!({"portfolio_id": id, "view": if n % 5 == 0 { "basic" } else { "full" }}))
+        });
+        for (n, answer) in join_all(calls).await.into_iter().enumerate() {
+            match (n % 2, n % 3) {
+                (0, 0) => {
+                    let members = answer.unwrap().get("entity_ids").as_array().map_or(0, Vec::len);
+                    assert_eq!(members, usize::from(n % 5 != 0), "{n}");
+                }
+                (0, 1) => assert_ne!(answer.unwrap().get("name"), "Theirs"),
+                (_, 0) => assert_eq!(answer.unwrap().get("name"), "Theirs"),
                 _ => assert_eq!(answer.unwrap_err().code, "not_found"),
             }
         }

@@ -1,4 +1,4 @@
-//! What hard removals leave behind, for those who ask what became of an entity.
+//! Tombstones: they show what became of an entity.
 
 use crate::kit::*;
 
@@ -20,7 +20,7 @@ async fn offboard(world: &World, id: &str) -> String {
     job
 }
 
-async fn stones(world: &World, mut request: Value) -> Vec<Value> {
+async fn tombstones(world: &World, mut request: Value) -> Vec<Value> {
     let mut seen = Vec::new();
     loop {
         let page = world.call("EntityService/ListTombstones", request.clone()).await.unwrap();
@@ -45,7 +45,7 @@ scenario! {
         bulk_delete(world, "soft", "soft").await;
         let job = offboard(world, "job").await;
 
-        let found = stones(world, json!({})).await;
+        let found = tombstones(world, json!({})).await;
         assert_eq!(found.len(), 2, "{found:#?}");
         let expected = json!({
             "entity_id": "bulk", "incarnation": incarnation, "type": "Other", "version": 2, "created_at": before.json["created_at"],
@@ -63,18 +63,18 @@ scenario! {
         }
         create(world, "e").await;
         for size in [0, 1, 2] {
-            let ids: Vec<_> = stones(world, json!({"page_size": size})).await.iter().map(|stone| stone["entity_id"].clone()).collect();
+            let ids: Vec<_> = tombstones(world, json!({"page_size": size})).await.iter().map(|tombstone| tombstone["entity_id"].clone()).collect();
             assert_eq!(ids, ["d", "e", "e", "e", "e2"], "by {size}");
-            let of_e = stones(world, json!({"entity_id": "e", "page_size": size})).await;
-            let removed: Vec<_> = of_e.iter().map(|stone| stone["removed_at"].as_i64().unwrap()).collect();
+            let of_e = tombstones(world, json!({"entity_id": "e", "page_size": size})).await;
+            let removed: Vec<_> = of_e.iter().map(|tombstone| tombstone["removed_at"].as_i64().unwrap()).collect();
             assert_eq!((of_e.len(), removed.is_sorted()), (3, true), "the oldest first, by {size}");
         }
-        assert_eq!(stones(world, json!({"entity_id": "never"})).await, Vec::<Value>::new());
+        assert_eq!(tombstones(world, json!({"entity_id": "never"})).await, Vec::<Value>::new());
         let theirs = world.client("umbrella", "test", SCOPES).call("EntityService/ListTombstones", json!({"entity_id": "e"})).await.unwrap();
         assert_eq!(theirs.json, json!({"tombstones": [], "next_page_token": ""}), "another realm's are like none");
     }
 
-    async fn every_fault_of_a_list_of_tombstones_is_told(world: &World) {
+    async fn every_fault_of_a_list_of_tombstones_is_reported(world: &World) {
         let refused = world.call("EntityService/ListTombstones", json!({"entity_id": "a b", "page_size": 1_001, "page_token": "x"})).await.unwrap_err();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["entity_id", "page_size", "page_token"]);

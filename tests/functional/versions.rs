@@ -3,16 +3,16 @@
 use crate::kit::*;
 
 #[tokio::test]
-async fn a_resource_tells_its_version_and_can_be_changed_at_that_version_alone() {
+async fn a_resource_reports_its_version_and_can_be_changed_at_that_version_alone() {
     let rest = Rest::start().await;
     let made = rest.send("POST", "/v1/portfolios", &[], r#"{"portfolio_id":"p","name":"a"}"#).await;
     assert_eq!((made.status, made.header("etag")), (201, Some("\"1\"")));
     let changed = rest.send("PATCH", "/v1/portfolios/p", &[("if-match", "\"1\"")], r#"{"name":"b"}"#).await;
     assert_eq!((changed.status, changed.header("etag")), (200, Some("\"2\"")));
     let stale = rest.send("PATCH", "/v1/portfolios/p", &[("if-match", "\"1\"")], r#"{"name":"c"}"#).await;
-    let told = stale.json();
+    let reported = stale.json();
     assert_eq!(
-        (stale.status, &told["code"], &told["expected_version"], &told["current_version"]),
+        (stale.status, &reported["code"], &reported["expected_version"], &reported["current_version"]),
         (409, &json!("state_conflict"), &json!(1), &json!(2))
     );
     assert_eq!(rest.send("GET", "/v1/portfolios/p", &[], "").await.json()["name"], "b");

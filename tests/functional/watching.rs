@@ -1,9 +1,9 @@
-//! Streams of events: what is told, in which order, where a caller goes on, and how a stream ends.
+//! Streams of events: what is reported, in which order, where a caller continues, and how a stream ends.
 
 use diesel::connection::SimpleConnection;
 use nix::sys::signal::Signal;
 
-use crate::events::{insert, told};
+use crate::events::{insert, reported};
 use crate::kit::*;
 
 /// A stream of events, with its signs of life left out.
@@ -19,7 +19,7 @@ impl World {
     pub async fn watch_with(&self, request: Value, headers: &[(&str, &str)]) -> Watching {
         let stream = self.client.stream("EventService/WatchEvents", request.clone(), headers).await;
         let mut stream = stream.unwrap_or_else(|failure| panic!("{request} is refused: {failure:#?}"));
-        if self.door == Door::Grpc {
+        if self.protocol == Protocol::Grpc {
             let first = stream.message().await;
             assert!(first["event"].is_null() && first["cursor"] != "", "the cursor that it starts from: {first}");
         }
@@ -40,7 +40,7 @@ impl Watching {
         events
     }
 
-    /// What the stream ends with.
+    /// The end of the stream.
     pub async fn end(&mut self) -> Failure {
         loop {
             match self.0.next().await.expect("a stream does not end without a word") {
@@ -56,7 +56,7 @@ fn cursor(event: &Value) -> &str {
 }
 
 scenario! {
-    async fn what_happens_is_told_in_order(world: &World) {
+    async fn events_are_sent_in_order(world: &World) {
         world.portfolios(&["before"]).await;
         let mut watching = world.watch(json!({})).await;
         world.portfolios(&["p"]).await;
@@ -68,7 +68,7 @@ scenario! {
         world.call("OffboardingService/CancelOffboardingRequest", cancel).await.unwrap();
         world.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
         let events = watching.events(9).await;
-        assert_eq!(told(&events), [
+        assert_eq!(reported(&events), [
             "portfolio.created p",
             "entity.created a",
             "entity.created b",
@@ -84,15 +84,15 @@ scenario! {
         let task = world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["entities/b"], "mode": "hard"})).await.unwrap();
         let events = watching.events(4).await;
         let id = task.get("id").as_str().unwrap();
-        assert_eq!(told(&events), [
+        assert_eq!(reported(&events), [
             format!("bulk_delete.scheduled {id}"),
             format!("bulk_delete.started {id}"),
             "entity.deleted b".to_owned(),
             format!("bulk_delete.ended {id}"),
         ]);
         assert_eq!(events[3]["data"]["status"], "completed");
-        // What is told is what a list has.
-        assert_eq!(told(&world.all_events(json!({}), 100).await)[10..], told(&events));
+        // The sent events are those of the list.
+        assert_eq!(reported(&world.all_events(json!({}), 100).await)[10..], reported(&events));
     }
 
     async fn a_caller_goes_on_behind_any_event(world: &World) {
@@ -101,13 +101,13 @@ scenario! {
         world.portfolios(&["p", "q"]).await;
         let events = first.events(5).await;
         drop(first);
-        let mut due = told(&events);
+        let mut due = reported(&events);
         for (n, event) in events.iter().enumerate() {
-            // What was there, and what comes while the stream is open.
+            // Existing events, and those that come while the stream is open.
             let mut again = world.watch(json!({"cursor": cursor(event), "from": "beginning"})).await;
             world.portfolios(&[&format!("new-{n}")]).await;
             due.push(format!("portfolio.created new-{n}"));
-            assert_eq!(told(&again.events(due.len() - n - 1).await), due[n + 1..], "behind {n}");
+            assert_eq!(reported(&again.events(due.len() - n - 1).await), due[n + 1..], "behind {n}");
         }
     }
 
@@ -116,21 +116,21 @@ scenario! {
         let events = world.all_events(json!({}), 10).await;
         let request = json!({"cursor": cursor(&events[0])});
         let mut again = world.watch_with(request.clone(), &[("last-event-id", cursor(&events[1]))]).await;
-        assert_eq!(told(&again.events(1).await), ["portfolio.created c"]);
+        assert_eq!(reported(&again.events(1).await), ["portfolio.created c"]);
         let refused = world.client.stream("EventService/WatchEvents", request, &[("last-event-id", "x")]).await.err().unwrap();
         assert_eq!((refused.code.as_str(), refused.faults[0].field.as_str()), ("validation_failed", "last-event-id"));
     }
 
-    async fn only_what_was_asked_for_is_told(world: &World) {
+    async fn only_requested_events_are_sent(world: &World) {
         let mut by_type = world.watch(json!({"types": ["portfolio.created"]})).await;
         let mut by_subject = world.watch(json!({"subject": "b"})).await;
         world.entities(&["a", "b", "c"]).await;
         world.portfolios(&["p", "b"]).await;
-        assert_eq!(told(&by_type.events(2).await), ["portfolio.created p", "portfolio.created b"]);
-        assert_eq!(told(&by_subject.events(2).await), ["entity.created b", "portfolio.created b"]);
+        assert_eq!(reported(&by_type.events(2).await), ["portfolio.created p", "portfolio.created b"]);
+        assert_eq!(reported(&by_subject.events(2).await), ["entity.created b", "portfolio.created b"]);
     }
 
-    async fn faults_are_told_before_a_stream_begins(world: &World) {
+    async fn faults_are_reported_before_a_stream_begins(world: &World) {
         let request = json!({"cursor": "x", "types": ["lost"], "subject": "a".repeat(257)});
         let refused = world.client.stream("EventService/WatchEvents", request, &[]).await.err().unwrap();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
@@ -146,10 +146,10 @@ scenario! {
         let mut stream = Watching(other.stream("EventService/WatchEvents", json!({"from": "beginning"}), &[]).await.unwrap());
         world.portfolios(&["q"]).await;
         other.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "theirs", "name": "P"})).await.unwrap();
-        assert_eq!(told(&stream.events(1).await), ["portfolio.created theirs"]);
+        assert_eq!(reported(&stream.events(1).await), ["portfolio.created theirs"]);
     }
 
-    async fn what_commits_out_of_order_is_told_without_a_gap(world: &World) {
+    async fn events_that_commit_out_of_order_are_sent_without_a_gap(world: &World) {
         let mut watching = world.watch(json!({})).await;
         let (mut early, mut late, mut open) = (world.database.connection(), world.database.connection(), world.database.connection());
         // It has nothing to do with events, and holds none of them back.
@@ -158,17 +158,17 @@ scenario! {
         late.batch_execute(&format!("BEGIN; {}", insert("late"))).unwrap();
         late.batch_execute("COMMIT").unwrap();
         let first = watching.events(1).await;
-        assert_eq!(told(&first), ["entity.created late"]);
+        assert_eq!(reported(&first), ["entity.created late"]);
         early.batch_execute("COMMIT").unwrap();
-        assert_eq!(told(&watching.events(1).await), ["entity.created early"]);
+        assert_eq!(reported(&watching.events(1).await), ["entity.created early"]);
         let mut again = world.watch(json!({"cursor": cursor(&first[0])})).await;
-        assert_eq!(told(&again.events(1).await), ["entity.created early"]);
+        assert_eq!(reported(&again.events(1).await), ["entity.created early"]);
         open.batch_execute("ROLLBACK").unwrap();
     }
 
     async fn a_stream_ends_with_its_key(world: &World) {
         let key = Key::create(&world.database, "acme", "test", &["events:read"]);
-        let client = Client::new(&world.server, &key, world.door);
+        let client = Client::new(&world.server, &key, world.protocol);
         let mut watching = Watching(client.stream("EventService/WatchEvents", json!({}), &[]).await.unwrap());
         offboard(&["key", "revoke", &key.id, "--yes", "--database-url", &world.database.url]);
         let ended = watching.end().await;
@@ -177,8 +177,8 @@ scenario! {
     }
 }
 
-async fn a_watcher_is_sent_on_when_its_server_ends(door: Door) {
-    let mut world = World::start(door).await;
+async fn a_watcher_is_sent_on_when_its_server_ends(protocol: Protocol) {
+    let mut world = World::start(protocol).await;
     let mut watching = world.watch(json!({})).await;
     world.portfolios(&["p"]).await;
     assert_eq!(watching.events(1).await.len(), 1);
@@ -193,17 +193,17 @@ async fn a_watcher_is_sent_on_when_its_server_ends(door: Door) {
 
 #[tokio::test]
 async fn a_watcher_by_grpc_is_sent_on_when_its_server_ends() {
-    a_watcher_is_sent_on_when_its_server_ends(Door::Grpc).await;
+    a_watcher_is_sent_on_when_its_server_ends(Protocol::Grpc).await;
 }
 
 #[tokio::test]
 async fn a_watcher_by_rest_is_sent_on_when_its_server_ends() {
-    a_watcher_is_sent_on_when_its_server_ends(Door::Rest).await;
+    a_watcher_is_sent_on_when_its_server_ends(Protocol::Rest).await;
 }
 
 #[tokio::test]
 async fn server_sent_events_have_their_cursor_for_an_id() {
-    let world = World::start_with(Door::Rest, &["--request-timeout=0.2"]).await;
+    let world = World::start_with(Protocol::Rest, &["--request-timeout=0.2"]).await;
     let accept = ("accept", "text/event-stream");
     let mut watching = world.watch_with(json!({}), &[accept]).await;
     assert_eq!(watching.0.header("content-type"), Some("text/event-stream"));
@@ -213,29 +213,29 @@ async fn server_sent_events_have_their_cursor_for_an_id() {
     world.portfolios(&["p", "q"]).await;
     let events = watching.events(1).await;
     assert_eq!(watching.0.last_id(), Some(cursor(&events[0])));
-    assert!(watching.0.signs_of_life() > 0, "its id was told at the start");
+    assert!(watching.0.signs_of_life() > 0, "its id was sent at the start");
     let id = watching.0.last_id().unwrap().to_owned();
     drop(watching);
     let mut again = world.watch_with(json!({}), &[accept, ("last-event-id", &id)]).await;
-    assert_eq!(told(&again.events(1).await), ["portfolio.created q"]);
+    assert_eq!(reported(&again.events(1).await), ["portfolio.created q"]);
 }
 
 #[tokio::test]
 async fn a_silent_stream_gives_signs_of_life_and_its_cursor_moves_on() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let mut watching = world.watch(json!({"types": ["entity.offboarded"]})).await;
     world.portfolios(&["p"]).await;
     let sign = watching.0.message().await;
     assert_eq!(sign["event"], Value::Null);
     world.portfolios(&["q"]).await;
     let mut on = world.watch(json!({"cursor": sign["cursor"]})).await;
-    assert_eq!(told(&on.events(1).await), ["portfolio.created q"]);
+    assert_eq!(reported(&on.events(1).await), ["portfolio.created q"]);
 }
 
 /// Three looks at one key for each of them would be hundreds.
 #[tokio::test]
 async fn many_watches_of_one_key_share_the_looks_at_it() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let mut watches = Vec::new();
     for _ in 0..60 {
         watches.push(world.watch(json!({})).await);

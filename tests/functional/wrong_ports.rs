@@ -1,4 +1,4 @@
-//! Clients at the wrong port: each is answered in its own words, and told where it would be right.
+//! Clients at the wrong port: each is answered in its own words, and reported where it would be right.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -8,10 +8,11 @@ use offboard::proto::v1::portfolio_service_client::PortfolioServiceClient;
 use tonic::transport::Endpoint;
 use tonic_types::StatusExt;
 
+use crate::keyless::reflect;
 use crate::kit::*;
 use crate::raw::*;
 
-/// What the gRPC library makes of what this port answers.
+/// The status that the gRPC library makes of this port's response.
 async fn called(address: SocketAddr) -> tonic::Status {
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     PortfolioServiceClient::new(channel).get_portfolio(GetPortfolioRequest::default()).await.unwrap_err()
@@ -30,8 +31,8 @@ async fn over_http2(address: SocketAddr, method: &str, path: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn grpc_at_another_port_is_told_where_grpc_is() {
-    let world = World::start(Door::Rest).await;
+async fn grpc_at_another_port_is_reported_where_grpc_is() {
+    let world = World::start(Protocol::Rest).await;
     let Addresses { grpc, http, admin } = world.server.addresses;
     for (address, name) in [(http, "REST"), (admin, "admin")] {
         let status = called(address).await;
@@ -40,13 +41,17 @@ async fn grpc_at_another_port_is_told_where_grpc_is() {
         assert!(status.message().contains(&format!("gRPC is on port {}", grpc.port())), "{status:?}");
         assert!(!status.message().contains("127.0.0.1"), "no address: {status:?}");
         let details = status.get_error_details();
-        assert_eq!(details.error_info().unwrap().reason, "NOT_FOUND");
+        assert_eq!(details.error_info().unwrap().reason, "METHOD_NOT_ALLOWED");
+        // A status that a client takes for "there is no reflection" would hide the hint.
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        let reflected = reflect(channel, None).await.unwrap_err();
+        assert_eq!((reflected.code(), reflected.message()), (tonic::Code::InvalidArgument, status.message()), "{name}");
         assert!(!details.request_info().unwrap().request_id.is_empty());
         assert!(ends_with_its_headers(address).await, "{name}: grpc-go takes no other answer");
     }
 }
 
-/// Whether the answer of a call whose request goes on is over with its headers.
+/// Returns whether the answer of a call whose request continues is over with its headers.
 async fn ends_with_its_headers(address: SocketAddr) -> bool {
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).http2_only(true).build_http();
     let frame = http_body::Frame::data(bytes::Bytes::from_static(&[0; 5]));
@@ -58,8 +63,8 @@ async fn ends_with_its_headers(address: SocketAddr) -> bool {
 }
 
 #[tokio::test]
-async fn rest_at_the_grpc_port_is_told_where_rest_is() {
-    let world = World::start(Door::Grpc).await;
+async fn rest_at_the_grpc_port_is_reported_where_rest_is() {
+    let world = World::start(Protocol::Grpc).await;
     let Addresses { grpc, http, admin } = world.server.addresses;
     let sentence = format!("This is the gRPC port; REST is on port {}.", http.port());
     let plain = crate::kit::http(grpc, "GET", "/v1/portfolios", &[("x-request-id", "mine")], "").await;
@@ -81,7 +86,7 @@ async fn rest_at_the_grpc_port_is_told_where_rest_is() {
 
 #[tokio::test]
 async fn who_is_reached_by_another_name_says_that() {
-    let world = World::start_with(Door::Grpc, &["--public-url=https://api.example.com/offboard"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--public-url=https://api.example.com/offboard"]).await;
     let reply = crate::kit::http(world.server.addresses.grpc, "GET", "/", &[], "").await;
     assert_eq!(reply.json()["detail"], "This is the gRPC port; REST is at https://api.example.com/offboard.");
     assert!(!reply.text().contains(&world.server.addresses.http.port().to_string()), "{reply:?}");
@@ -89,8 +94,8 @@ async fn who_is_reached_by_another_name_says_that() {
 }
 
 #[tokio::test]
-async fn tls_at_a_port_without_it_is_told_so_and_logged_now_and_then() {
-    let world = World::start(Door::Rest).await;
+async fn tls_at_a_port_without_it_is_reported_so_and_logged_now_and_then() {
+    let world = World::start(Protocol::Rest).await;
     let Addresses { grpc, http, admin } = world.server.addresses;
     // A record of a handshake, which holds a greeting; what it says does not matter.
     let hello = [b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03".as_slice(), &[7; 190]].concat();
@@ -105,7 +110,7 @@ async fn tls_at_a_port_without_it_is_told_so_and_logged_now_and_then() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_explains_a_wrong_port() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let Addresses { grpc, http, admin } = world.server.addresses;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
@@ -119,21 +124,21 @@ async fn the_command_line_explains_a_wrong_port() {
                 let mut connection = connection.unwrap();
                 let _ = connection.read(&mut [0; 4096]);
                 let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-                // What comes and is not read would reset the connection, and the answer with it.
+                // Unread bytes would reset the connection, and the response with it.
                 let _ = connection.shutdown(Shutdown::Write);
                 let _ = std::io::copy(&mut connection, &mut std::io::sink());
             });
         }
     });
     let right = format!("gRPC is on port {}", grpc.port());
-    for (scheme, address, told) in
+    for (scheme, address, reported) in
         [("http", http, right.as_str()), ("http", admin, &right), ("http", elsewhere, "speaks no gRPC"), ("https", grpc, "speaks no TLS")]
     {
         let server = format!("{scheme}://{address}");
         for command in [["import", path].as_slice(), &["bulk-delete", "list"]] {
             let ended = run(&[command, &["--server", &server, "--key", &world.key.secret]].concat());
             assert_eq!(ended.code, Some(1), "{command:?} {server}: {ended:?}");
-            assert!(ended.stderr.contains(told), "{command:?} {server}: {}", ended.stderr);
+            assert!(ended.stderr.contains(reported), "{command:?} {server}: {}", ended.stderr);
         }
     }
     for address in [http, grpc] {

@@ -1,4 +1,4 @@
-//! A caller of the service, through one of its two doors.
+//! A caller of the service, through one of its two listeners.
 
 use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value, json};
@@ -11,14 +11,14 @@ use super::{grpc, rest};
 
 /// A way into the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Protocol {
     /// gRPC.
     Grpc,
     /// The REST gateway.
     Rest,
 }
 
-/// What a method answered.
+/// The response of a method.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The message, in the one spelling.
@@ -29,7 +29,7 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
 }
 
-/// What a method refused to do.
+/// The refusal of a method.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The code of the catalogue, in lower snake case.
@@ -38,7 +38,7 @@ pub struct Failure {
     pub http: Option<u16>,
     /// The status code, by gRPC.
     pub grpc: Option<tonic::Code>,
-    /// What it says to people.
+    /// Its message.
     pub message: String,
     /// The extension members of the code.
     pub members: Map<String, Value>,
@@ -55,7 +55,7 @@ pub struct Failure {
 pub struct Fault {
     /// Where, in snake case.
     pub field: String,
-    /// What kind, in lower snake case.
+    /// Its kind, in lower snake case.
     pub code: String,
     /// A sentence.
     pub description: String,
@@ -67,14 +67,14 @@ pub struct Client {
     pub(super) addresses: Addresses,
     pub(super) secret: String,
     pub(super) org: String,
-    door: Door,
+    protocol: Protocol,
     channel: OnceCell<Channel>,
 }
 
 impl Client {
     /// A caller of a server.
-    pub fn new(server: &Server, key: &Key, door: Door) -> Client {
-        Client { addresses: server.addresses, secret: key.secret.clone(), org: key.org.clone(), door, channel: OnceCell::new() }
+    pub fn new(server: &Server, key: &Key, protocol: Protocol) -> Client {
+        Client { addresses: server.addresses, secret: key.secret.clone(), org: key.org.clone(), protocol, channel: OnceCell::new() }
     }
 
     /// The same caller with another secret.
@@ -82,9 +82,9 @@ impl Client {
         Client { secret: secret.to_owned(), ..self.clone() }
     }
 
-    /// The door.
-    pub fn door(&self) -> Door {
-        self.door
+    /// The listener.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Calls a method, such as `PortfolioService/DetachEntity`, with a request in the one spelling.
@@ -94,9 +94,18 @@ impl Client {
 
     /// Calls a method with more headers (metadata, by gRPC); names in lower case.
     pub async fn call_with(&self, method: &str, request: Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
-        match self.door {
-            Door::Grpc => grpc::call(self, method, &request, headers).await,
-            Door::Rest => rest::call(self, method, &request, headers).await,
+        match self.protocol {
+            Protocol::Grpc => grpc::call(self, method, &request, headers).await,
+            Protocol::Rest => rest::call(self, method, &request, headers).await,
+        }
+    }
+
+    /// Calls a method by gRPC of a server that may be lost meanwhile: none where it is lost before it has answered.
+    pub async fn attempt(&self, method: &str, request: &Value, headers: &[(&str, &str)]) -> Option<Result<Answer, Failure>> {
+        match grpc::attempt(self, method, request, headers).await {
+            Ok(answer) => Some(Ok(answer)),
+            Err(status) if status.details().is_empty() => None,
+            Err(status) => Some(Err(grpc::failure(&status))),
         }
     }
 
@@ -114,9 +123,9 @@ impl Client {
     /// Imports by requests; by REST, where only their entities are sent, with a query.
     pub async fn import_requests(&self, requests: &[Value], query: &str, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
         let method = "EntityService/ImportEntities";
-        let (mut answers, headers) = match self.door {
-            Door::Grpc => grpc::exchange(self, method, requests, headers).await?,
-            Door::Rest => rest::exchange(self, method, requests, query, headers).await?,
+        let (mut answers, headers) = match self.protocol {
+            Protocol::Grpc => grpc::exchange(self, method, requests, headers).await?,
+            Protocol::Rest => rest::exchange(self, method, requests, query, headers).await?,
         };
         let mut summary =
             answers.pop().and_then(|mut last| last["summary"].as_object_mut().map(std::mem::take)).expect("a summary comes last");
@@ -125,7 +134,7 @@ impl Client {
         Ok(Answer { json: Value::Object(summary), http: None, headers })
     }
 
-    /// Sends a message as it is, through the gRPC door.
+    /// Sends a message as it is, through the gRPC listener.
     pub async fn send(&self, method: &str, message: DynamicMessage) -> Result<DynamicMessage, tonic::Status> {
         grpc::send(self, method, message).await
     }
@@ -133,9 +142,9 @@ impl Client {
     /// Calls a method that answers with a stream, to be read while it is open. By REST it is lines of JSON, or server-sent events with the header
     /// `accept: text/event-stream`.
     pub async fn stream(&self, method: &str, request: Value, headers: &[(&str, &str)]) -> Result<MessageStream, Failure> {
-        match self.door {
-            Door::Grpc => grpc::open(self, method, &request, headers).await,
-            Door::Rest => rest::open(self, method, &request, headers).await,
+        match self.protocol {
+            Protocol::Grpc => grpc::open(self, method, &request, headers).await,
+            Protocol::Rest => rest::open(self, method, &request, headers).await,
         }
     }
 
@@ -165,7 +174,7 @@ impl Failure {
     }
 
     /// All that must be the same for two callers who may not learn a difference: everything but headers and request id.
-    pub fn told(&self) -> Value {
+    pub fn reported(&self) -> Value {
         let faults: Vec<_> = self.faults.iter().map(|fault| json!([fault.field, fault.code, fault.description])).collect();
         let grpc = self.grpc.map(|code| format!("{code:?}"));
         json!({"code": self.code, "http": self.http, "grpc": grpc, "message": self.message, "members": self.members, "faults": faults})

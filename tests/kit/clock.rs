@@ -17,7 +17,8 @@ const LIBRARIES: &[&str] = &[
     "/usr/local/lib/faketime",
 ];
 
-/// A Postgres with a clock that can be set. Its time goes on from where it was set to; what measures how long something takes is left alone.
+/// A Postgres with a clock that can be set. Its time continues from where it was set to; what measures how long something takes is left
+/// alone.
 pub struct SteppingPostgres {
     /// The server.
     pub postgres: EmbeddedPostgres,
@@ -74,10 +75,10 @@ fn script(path: &Path, text: &str) {
 
 /// The folder of the machine's Postgres.
 fn server_binaries() -> PathBuf {
-    let told =
+    let reported =
         Command::new("pg_config").arg("--bindir").output().ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin"));
     let path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
-    let mut folders = told.map(PathBuf::from).into_iter().chain(debian).chain(path);
+    let mut folders = reported.map(PathBuf::from).into_iter().chain(debian).chain(path);
     folders.find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file()).expect("Postgres is installed")
 }

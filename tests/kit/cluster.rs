@@ -146,7 +146,7 @@ pub fn sql(url: &str, statements: &str) {
     connection.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
 }
 
-/// Whom the server runs as: it refuses to run as root.
+/// The recipient the server runs as: it refuses to run as root.
 fn account() -> Option<User> {
     Uid::effective().is_root().then(|| User::from_name("postgres").unwrap().expect("there is a user `postgres`"))
 }

@@ -1,4 +1,4 @@
-//! The gRPC door: any method by its descriptor, in JSON.
+//! The gRPC listener: any method by its descriptor, in JSON.
 
 use std::collections::HashMap;
 
@@ -19,17 +19,22 @@ use super::client::{Answer, Client, Failure, Fault};
 use super::spelling;
 use super::stream::MessageStream;
 
-/// Calls a method through the gRPC door.
+/// Calls a method through the gRPC listener.
 pub(super) async fn call(client: &Client, rpc: &str, message: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+    attempt(client, rpc, message, headers).await.map_err(|status| failure(&status))
+}
+
+/// The same, where the server may be lost before it answers: the status of a failure, be it of the service or of the connection.
+pub(super) async fn attempt(client: &Client, rpc: &str, message: &Value, headers: &[(&str, &str)]) -> Result<Answer, Status> {
     let method = spelling::method(rpc);
     let request = with_metadata(client, tokio_stream::iter([encode(message, method.input())]), headers);
     let mut grpc = ready(client, rpc).await;
     match grpc.client_streaming(request, path(&method), DynamicCodec { output: method.output() }).await {
         Ok(response) => {
-            let json = spelling::from_door(&decode(response.get_ref()), &method.output());
+            let json = spelling::from_protocol(&decode(response.get_ref()), &method.output());
             Ok(Answer { json, http: None, headers: headers_of(response.metadata()) })
         }
-        Err(status) => Err(failure(&status)),
+        Err(status) => Err(status),
     }
 }
 
@@ -54,7 +59,7 @@ pub(super) async fn exchange(
     let (metadata, mut stream, _) = response.map_err(|status| failure(&status))?.into_parts();
     let mut answers = Vec::new();
     while let Some(message) = stream.message().await.map_err(|status| failure(&status))? {
-        answers.push(spelling::from_door(&decode(&message), &method.output()));
+        answers.push(spelling::from_protocol(&decode(&message), &method.output()));
     }
     Ok((answers, headers_of(&metadata)))
 }
@@ -114,8 +119,9 @@ fn headers_of(metadata: &MetadataMap) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
 }
 
-/// What AIP-193 asks for: whatever differs in a message from call to call is among the metadata too, so that no program has to read sentences.
-fn assert_told_to_programs(code: Code, message: &str, metadata: &HashMap<String, String>) {
+/// AIP-193 asks for this: whatever differs in a message from call to call is among the metadata too, so that no program has to read
+/// sentences.
+fn assert_reported_to_programs(code: Code, message: &str, metadata: &HashMap<String, String>) {
     // Of these the violations, or the position, say it all; or there is nothing that differs.
     let elsewhere =
         [Code::ValidationFailed, Code::InvalidFilter, Code::AuthenticationRequired, Code::InvalidCredentials, Code::Unavailable];
@@ -126,19 +132,19 @@ fn assert_told_to_programs(code: Code, message: &str, metadata: &HashMap<String,
     let quoted = message.split('`').skip(1).step_by(2);
     let numbers = message.split(|character: char| !character.is_ascii_digit()).filter(|digits| !digits.is_empty());
     for differs in quoted.chain(numbers) {
-        let told = metadata.values().any(|value| value.contains(differs));
-        assert!(told, "`{differs}` of {code} is not among the metadata {metadata:?}: {message}");
+        let reported = metadata.values().any(|value| value.contains(differs));
+        assert!(reported, "`{differs}` of {code} is not among the metadata {metadata:?}: {message}");
     }
 }
 
-/// A status as the problem document would tell it.
+/// A status in the form of the problem document.
 pub(super) fn failure(status: &Status) -> Failure {
     let details = status.get_error_details();
     let info = details.error_info().unwrap_or_else(|| panic!("the status has no ErrorInfo: {status:?}"));
     assert_eq!(info.domain, "offboard", "{status:?}");
     let code = Code::from_reason(&info.reason).unwrap_or_else(|| panic!("no code of the catalogue: {status:?}"));
     assert_eq!(status.code(), code.grpc(), "{status:?}");
-    assert_told_to_programs(code, status.message(), &info.metadata);
+    assert_reported_to_programs(code, status.message(), &info.metadata);
     let mut members = Map::new();
     for (name, kind) in code.members() {
         if let Some(text) = info.metadata.get(*name) {

@@ -1,4 +1,4 @@
-//! What functional tests stand on: a database of their own, the real binary, keys, and a client that speaks through either door.
+//! The base of functional tests: a database of their own, the real binary, keys, and a client that speaks either protocol.
 //!
 //! A scenario is written once, in the words of the protos (members in snake case, enum values in lower snake case without prefix, times in
 //! milliseconds since the Unix epoch), and runs through gRPC and through REST:
@@ -36,7 +36,7 @@ pub mod stream;
 mod tls;
 mod world;
 
-pub use client::{Answer, Client, Door, Failure, Fault};
+pub use client::{Answer, Client, Failure, Fault, Protocol};
 pub use clock::SteppingPostgres;
 pub use cluster::{ClusterHome, sql};
 pub use http::{Reply, curl, grpcurl, http};
@@ -44,13 +44,13 @@ pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, database_on, empty_database};
 pub use sender::Rest;
 pub use serde_json::{Value, json};
-pub use server::{Addresses, Ended, Key, SCOPES, Server, offboard, run, run_unread, run_with, spawn};
+pub use server::{Addresses, Ended, Key, SCOPES, Server, get, offboard, run, run_unread, run_with, spawn};
 pub use smtp::{Mail, SmtpSink};
 pub use stream::MessageStream;
 pub use tls::TlsFront;
 pub use world::{World, until};
 
-/// Runs the body of a test once through each door: as the tests `NAME::grpc` and `NAME::rest`.
+/// Runs the body of a test once through each listener: as the tests `NAME::grpc` and `NAME::rest`.
 macro_rules! scenario {
     ($($(#[$attribute:meta])* async fn $name:ident($world:ident: &World) $body:block)+) => {$(
         $(#[$attribute])*
@@ -61,12 +61,12 @@ macro_rules! scenario {
 
             #[tokio::test]
             async fn grpc() {
-                scenario(&World::start(Door::Grpc).await).await;
+                scenario(&World::start(Protocol::Grpc).await).await;
             }
 
             #[tokio::test]
             async fn rest() {
-                scenario(&World::start(Door::Rest).await).await;
+                scenario(&World::start(Protocol::Rest).await).await;
             }
         }
     )+};

@@ -106,7 +106,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Makes the template unless it is there; a database of its name that is no template yet was left by a test that was killed.
+/// Makes the template unless it is there; a database of its name that is not a template yet was left by a test that was killed.
 fn make_template(admin: &mut PgConnection, admin_url: &Url, template: &str) {
     #[derive(QueryableByName)]
     struct Found {

@@ -1,4 +1,4 @@
-//! The REST door: which request each method is, as the four contracts say, written by hand and apart from the gateway's rules.
+//! The REST listener: which request each method is, as the four contracts say, written by hand and apart from the gateway's rules.
 
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use super::http::{self, Reply, http};
 use super::spelling;
 use super::stream::MessageStream;
 
-/// What of a request goes into the body.
+/// The part of a request that goes into the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     /// Nothing: what is not in the path goes into the query.
@@ -39,13 +39,13 @@ pub struct Route {
     pub method: &'static str,
     /// The path, with members of the request in braces.
     pub path: &'static str,
-    /// What goes into the body.
+    /// The contents of the body.
     pub body: Body,
     /// How the contract's callers show their key.
     pub credential: Credential,
-    /// Whether the contract spells members in camel case.
+    /// True if the contract spells members in camel case.
     pub camel_case: bool,
-    /// The member of the answer that is its body; all of it, if there is none.
+    /// The member of the response that is its body; all of it, if there is none.
     pub answer: Option<&'static str>,
 }
 
@@ -218,7 +218,7 @@ fn encode(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-/// Calls a method through the REST door.
+/// Calls a method through the REST listener.
 pub(super) async fn call(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
     let prepared = prepare(rpc, request, &client.org);
     let body = prepared.body.as_ref().map(Value::to_string);
@@ -250,7 +250,7 @@ pub(super) async fn exchange(
         if let Some(problem) = line.get("error") {
             return Err(failure(problem, &reply.headers));
         }
-        answers.push(spelling::from_door(&line, &output));
+        answers.push(spelling::from_protocol(&line, &output));
     }
     Ok((answers, reply.headers.clone()))
 }
@@ -307,7 +307,7 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
             Some(member) => Value::Object(Map::from_iter([(member.to_owned(), reply.json())])),
             None => reply.json(),
         };
-        let json = spelling::from_door(&json, &spelling::method(rpc).output());
+        let json = spelling::from_protocol(&json, &spelling::method(rpc).output());
         return Ok(Answer { json, http: Some(reply.status), headers: reply.headers.clone() });
     }
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{}", reply.text());
@@ -316,7 +316,7 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
     Err(failure(&problem, &reply.headers))
 }
 
-/// What a problem document tells, of an answer with these headers.
+/// The failure in a problem document, of a response with these headers.
 pub(super) fn failure(problem: &Value, headers: &[(String, String)]) -> Failure {
     let word = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}")).to_owned();
     let request_id = headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, value)| value.clone());

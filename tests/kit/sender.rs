@@ -1,6 +1,6 @@
 //! Requests of REST as they are sent, for tests of what is wrong with them.
 
-use super::{Door, Reply, World, http};
+use super::{Protocol, Reply, World, http};
 
 /// A world, and its key.
 pub struct Rest {
@@ -12,7 +12,7 @@ pub struct Rest {
 impl Rest {
     /// Starts one.
     pub async fn start() -> Rest {
-        let world = World::start(Door::Rest).await;
+        let world = World::start(Protocol::Rest).await;
         let bearer = format!("Bearer {}", world.key.secret);
         Rest { world, bearer }
     }
@@ -23,7 +23,7 @@ impl Rest {
         http(self.world.server.addresses.http, method, path, &[&own, headers].concat(), body.to_owned()).await
     }
 
-    /// The faults of a request that is refused, each its field, its code and what it says.
+    /// The faults of a refused request, each its field, its code and its description.
     pub async fn faults(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<[String; 3]> {
         let reply = self.send(method, path, headers, body).await;
         let document = reply.json();

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::Database;
@@ -48,14 +49,14 @@ pub fn offboard(arguments: &[&str]) -> String {
     stdout.into_owned()
 }
 
-/// What a command left when it ended.
+/// The result of a command.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// What it wrote to its standard output.
+    /// Its standard output.
     pub stdout: String,
-    /// What it wrote to its standard error.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -71,8 +72,7 @@ pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
-/// Runs the binary with arguments to its end, where nobody reads what it prints: both of its outputs lead to a reader that is gone. Returns
-/// its exit code.
+/// Runs the binary with arguments to its end, with both of its outputs leading to a closed reader. Returns its exit code.
 pub fn run_unread(arguments: &[&str]) -> Option<i32> {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -134,11 +134,11 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Reads the line of the JSON log that tells that the server is ready; `None` for any other line.
-    pub fn of_ready_line(line: &str) -> Option<Addresses> {
+    /// Reads a line of the JSON log that says where the server listens, or that it is ready there; `None` for any other line.
+    pub fn of_line(line: &str) -> Option<Addresses> {
         let line: Value = serde_json::from_str(line).ok()?;
         let fields = line.get("fields").unwrap_or(&line);
-        (fields.get("message")? == "ready").then(|| Addresses::deserialize(fields).unwrap())
+        ["listening", "ready"].contains(&fields.get("message")?.as_str()?).then(|| Addresses::deserialize(fields).unwrap())
     }
 }
 
@@ -161,8 +161,25 @@ impl Server {
         Server::start_on(&database.url, arguments, environment).await
     }
 
-    /// Starts a server on whatever is, or is not, at a database URL.
+    /// Starts a server on whatever is, or is not, at a database URL. Its start is over, and it may be ready or not.
     pub async fn start_on(database_url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
+        let mut server = Server::begin_on(database_url, arguments, environment).await;
+        let begun = std::time::Instant::now();
+        loop {
+            let reported = get(server.addresses.admin, "/readyz").await.unwrap_or_default();
+            if reported.contains("\"checks\"") && !reported.contains("\"starting\"") && !reported.contains("\"migrating\"") {
+                return server;
+            }
+            if let Some(status) = server.process.try_wait().unwrap() {
+                panic!("offboard serve ended ({status})");
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "the start of offboard serve is not over: {reported}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The same of one whose start may not be over yet.
+    pub async fn begin_on(database_url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
         let mut command = command();
         command.args(["serve", "--database-url", database_url, "--log-format", "json"]);
         for listener in ["--grpc-addr", "--http-addr", "--admin-addr"] {
@@ -180,7 +197,7 @@ impl Server {
         keep(process.stderr.take().unwrap(), log.clone(), sender);
         let ready = async {
             while let Some(line) = lines.recv().await {
-                if let Some(addresses) = Addresses::of_ready_line(&line) {
+                if let Some(addresses) = Addresses::of_line(&line) {
                     return Some(addresses);
                 }
             }
@@ -190,12 +207,12 @@ impl Server {
         let Ok(Some(addresses)) = ready else {
             let _ = process.kill();
             let status = process.wait().unwrap();
-            panic!("offboard serve did not get ready ({status}):\n{}", log.lock().unwrap());
+            panic!("offboard serve does not listen ({status}):\n{}", log.lock().unwrap());
         };
         Server { addresses, process, log }
     }
 
-    /// What it has logged so far, and printed.
+    /// Its log so far, and its output.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -242,6 +259,18 @@ impl Drop for Server {
             eprintln!("--- log of the server\n{}---", self.log());
         }
     }
+}
+
+/// The answer of a probe, head and body, if there is one within a second.
+pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let asked = async {
+        let mut connection = tokio::net::TcpStream::connect(address).await.ok()?;
+        connection.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    };
+    tokio::time::timeout(Duration::from_secs(1), asked).await.ok().flatten()
 }
 
 /// Reads lines to the end, keeps them, and passes them on.

@@ -72,7 +72,7 @@ impl SmtpSink {
         panic!("aiosmtpd does not get ready");
     }
 
-    /// What it has taken, in any order.
+    /// The mails that it has taken, in any order.
     pub fn mails(&self) -> Vec<Mail> {
         let Ok(files) = std::fs::read_dir(self.folder.path().join("mails/new")) else { return Vec::new() };
         let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap().replace("\r\n", "\n"));

@@ -1,5 +1,6 @@
-//! One spelling for both doors: members in snake case, enum values in lower snake case without prefix, times in milliseconds since the Unix
-//! epoch, and every member always there. What the protos say decides, so that an answer in a spelling of neither contract fails the test.
+//! One spelling for both protocols: members in snake case, enum values in lower snake case without prefix, times in milliseconds since the
+//! Unix epoch, and every member always there. What the protos say decides, so that an answer in a spelling of neither contract fails the
+//! test.
 
 use std::sync::LazyLock;
 
@@ -16,8 +17,8 @@ pub fn method(name: &str) -> MethodDescriptor {
     service.methods().find(|candidate| candidate.name() == method).unwrap_or_else(|| panic!("{} has no method {method}", service.name()))
 }
 
-/// A message in the one spelling, from the JSON of either door.
-pub fn from_door(value: &Value, message: &MessageDescriptor) -> Value {
+/// A message in the one spelling, from the JSON of either protocol.
+pub fn from_protocol(value: &Value, message: &MessageDescriptor) -> Value {
     let members = value.as_object().unwrap_or_else(|| panic!("{} is an object, not {value}", message.name()));
     for name in members.keys() {
         let known = message.get_field_by_name(name).is_some() || message.get_field_by_json_name(name).is_some();
@@ -59,16 +60,16 @@ fn from_single(value: &Value, kind: &Kind) -> Value {
         Kind::Message(message) => match message.full_name() {
             "google.protobuf.Timestamp" => milliseconds(value),
             name if name.starts_with("google.protobuf.") => from_data(value),
-            _ => from_door(value, message),
+            _ => from_protocol(value, message),
         },
         Kind::Enum(kind) => from_enum(value, kind),
-        // The two doors may differ in how they write a whole number.
+        // The two listeners may differ in how they write a whole number.
         Kind::Double | Kind::Float => json!(value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))),
         _ => value.clone(),
     }
 }
 
-/// Free data. A `google.protobuf.Struct` knows doubles alone, so the two doors may differ in how they write a whole number.
+/// Free data. A `google.protobuf.Struct` knows doubles alone, so the two listeners may differ in how they write a whole number.
 fn from_data(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(from_data).collect(),
@@ -90,7 +91,7 @@ fn from_enum(value: &Value, kind: &EnumDescriptor) -> Value {
     if plain == "unspecified" { Value::Null } else { json!(plain) }
 }
 
-/// What every value of an enum begins with: `OFFBOARDING_STATUS_`.
+/// The prefix of every value of an enum: `OFFBOARDING_STATUS_`.
 fn prefix(kind: &EnumDescriptor) -> String {
     let zero = kind.get_value(0).expect("an enum of proto3 has a value 0");
     zero.name().strip_suffix("UNSPECIFIED").unwrap_or_default().to_owned()

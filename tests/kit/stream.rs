@@ -46,7 +46,7 @@ impl MessageStream {
     pub async fn next(&mut self) -> Option<Result<Value, Failure>> {
         match &mut self.source {
             Source::Grpc(stream) => match soon(stream.message()).await {
-                Ok(message) => message.map(|message| Ok(spelling::from_door(&grpc::decode(&message), &self.output))),
+                Ok(message) => message.map(|message| Ok(spelling::from_protocol(&grpc::decode(&message), &self.output))),
                 Err(status) => Some(Err(grpc::failure(&status))),
             },
             Source::Rest { answer, .. } => {
@@ -58,7 +58,7 @@ impl MessageStream {
                     Some(problem) => Err(rest::failure(problem, &self.headers)),
                     None => {
                         let value = answer.map(|member| json!({ member: value })).unwrap_or(value);
-                        Ok(spelling::from_door(&value, &self.output))
+                        Ok(spelling::from_protocol(&value, &self.output))
                     }
                 })
             }
@@ -70,7 +70,7 @@ impl MessageStream {
         self.next().await.expect("the stream goes on").unwrap_or_else(|failure| panic!("the stream failed: {failure:#?}"))
     }
 
-    /// The next frame of the REST door: what the event is called, its id and its data, before they are read. None at the end.
+    /// The next frame of the REST listener: what the event is called, its id and its data, before they are read. None at the end.
     pub async fn frame(&mut self) -> Option<Frame> {
         let Source::Rest { body, frames, .. } = &mut self.source else { panic!("gRPC has no frames") };
         loop {
@@ -115,7 +115,7 @@ fn only_error(value: &Value) -> Option<&Value> {
     members.get("error").filter(|problem| members.len() == 1 && problem["request_id"].is_string())
 }
 
-/// A message on its way through the REST door.
+/// A message on its way through the REST listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
     /// The type of the server-sent event.
@@ -173,7 +173,7 @@ impl Frames {
         let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
         match field {
             "" if line.is_empty() => {
-                // The id stays until there is another one; without data it is no event.
+                // The id stays until there is another one; without data it is not an event.
                 let next = Frame { id: self.open.id.clone(), ..Frame::default() };
                 let frame = std::mem::replace(&mut self.open, next);
                 match frame.data.as_str() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Answer, Client, Database, Door, Failure, Key, SCOPES, Server, database};
+use super::{Answer, Client, Database, Failure, Key, Protocol, SCOPES, Server, database};
 
 /// A database, a server on it, and a client that holds a key of `acme` in mode `test` with every scope. Dropped in this order: client,
 /// server, database.
@@ -15,25 +15,25 @@ pub struct World {
     pub server: Server,
     /// The key of the client.
     pub key: Key,
-    /// The door of the client.
-    pub door: Door,
+    /// The listener of the client.
+    pub protocol: Protocol,
     /// The database.
     pub database: Database,
 }
 
 impl World {
     /// Starts one.
-    pub async fn start(door: Door) -> World {
-        World::start_with(door, &[]).await
+    pub async fn start(protocol: Protocol) -> World {
+        World::start_with(protocol, &[]).await
     }
 
     /// Starts one whose server gets more arguments.
-    pub async fn start_with(door: Door, arguments: &[&str]) -> World {
+    pub async fn start_with(protocol: Protocol, arguments: &[&str]) -> World {
         let database = database().await;
         let key = Key::create(&database, "acme", "test", SCOPES);
         let server = Server::start_with(&database, arguments, &[]).await;
-        let client = Client::new(&server, &key, door);
-        World { client, server, key, door, database }
+        let client = Client::new(&server, &key, protocol);
+        World { client, server, key, protocol, database }
     }
 
     /// Calls a method as the client.
@@ -41,14 +41,14 @@ impl World {
         self.client.call(method, request).await
     }
 
-    /// A client through the same door with another key.
+    /// A client through the same listener with another key.
     pub fn client(&self, org: &str, mode: &str, scopes: &[&str]) -> Client {
-        Client::new(&self.server, &Key::create(&self.database, org, mode, scopes), self.door)
+        Client::new(&self.server, &Key::create(&self.database, org, mode, scopes), self.protocol)
     }
 
-    /// A client with the same key through another door.
-    pub fn through(&self, door: Door) -> Client {
-        Client::new(&self.server, &self.key, door)
+    /// A client with the same key through another listener.
+    pub fn through(&self, protocol: Protocol) -> Client {
+        Client::new(&self.server, &self.key, protocol)
     }
 
     /// Calls a read method until its answer is as it should be, and returns that; fails after half a minute with the last answer.

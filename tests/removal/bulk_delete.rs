@@ -1,4 +1,4 @@
-//! Many entities by filter, type or list, soft or hard: what goes, what stays, and what is told of it.
+//! Many entities by filter, type or list, soft or hard: which are removed, which stay, and what the task reports.
 
 use crate::given::{Account, assert_status, id};
 use crate::kit::*;
@@ -35,10 +35,10 @@ scenario! {
         assert!(!world.sees("a").await && !world.sees("b").await && world.sees("c").await && world.sees("d").await);
         assert_eq!((folio("p"), folio("q")), ("1 5".to_owned(), "1 2".to_owned()), "one step for the chunk");
         assert_eq!(world.database.rows("dependent"), 4);
-        let stones = "SELECT string_agg(entity_id || version || type || job_kind, ' ' ORDER BY entity_id) FROM tombstone";
-        assert_eq!(world.database.text(stones).unwrap(), "a1HCPbulk_delete b1HCPbulk_delete");
-        let told = format!("event WHERE type = 'entity.deleted' AND subjects = '{{a,b}}' AND data ->> 'bulk_delete_id' = '{}'", id(&task));
-        assert_eq!(world.database.rows(&told), 1, "one event for the chunk");
+        let tombstones = "SELECT string_agg(entity_id || version || type || job_kind, ' ' ORDER BY entity_id) FROM tombstone";
+        assert_eq!(world.database.text(tombstones).unwrap(), "a1HCPbulk_delete b1HCPbulk_delete");
+        let reported = format!("event WHERE type = 'entity.deleted' AND subjects = '{{a,b}}' AND data ->> 'bulk_delete_id' = '{}'", id(&task));
+        assert_eq!(world.database.rows(&reported), 1, "one event for the chunk");
         let detached = "event WHERE type = 'portfolio.entity_detached' AND data -> 'entity_ids' @> '[\"a\", \"b\"]' AND data -> 'version' = '5'";
         assert_eq!(world.database.rows(detached), 1);
         assert_eq!(world.database.history(&id(&task)), "bulk_delete.scheduled bulk_delete.started bulk_delete.ended");
@@ -130,7 +130,7 @@ scenario! {
         }
     }
 
-    async fn what_must_not_go_is_told_with_its_reason_and_stays(world: &World) {
+    async fn an_entity_that_must_not_be_removed_is_reported_with_its_reason_and_stays(world: &World) {
         for (entity, state) in [("active", "active"), ("held", "active"), ("leaving", "active"), ("new", "onboarding"), ("spared", "onboarding")] {
             world.given_entity(entity, json!({"state": state, "attributes": {"n": 1}, "dependents": [{"kind": "task"}]})).await;
         }

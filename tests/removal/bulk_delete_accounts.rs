@@ -1,4 +1,5 @@
-//! A bulk delete accounts for every entity it met, exactly: many failures, many slices, and others who change what it is about to delete.
+//! A bulk delete accounts for every entity exactly: many failures, many slices, and others who change the entities that it is about to
+//! delete.
 
 use std::collections::BTreeSet;
 
@@ -57,7 +58,7 @@ scenario! {
 /// Above 50,000 entities a task is cut into four slices, which two workers share.
 #[tokio::test]
 async fn a_large_task_is_cut_and_loses_nothing_at_the_cuts() {
-    let world = World::start_with(Door::Grpc, &["--bulk-workers", "2"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--bulk-workers", "2"]).await;
     world.given_portfolio("p").await;
     let database = &world.database;
     database.given_many(Many { prefix: "e", count: 60_000, dependents: 0, portfolio: Some("p") });
@@ -73,12 +74,12 @@ async fn a_large_task_is_cut_and_loses_nothing_at_the_cuts() {
     assert_eq!((database.rows("entity"), database.rows("tombstone"), database.rows("dependent")), (14, 59_996, 10));
     assert_eq!(database.count("SELECT entity_count FROM portfolio"), 4);
     let subjects = "SELECT count(DISTINCT s) - count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted'";
-    assert_eq!(database.count(subjects), 0, "no entity is told of twice");
+    assert_eq!(database.count(subjects), 0, "no entity is reported of twice");
 }
 
 /// Others change entities of a chunk while it waits for one of them: each is judged again as it then is.
 async fn changed_meanwhile(mode: &str) -> (World, Answer) {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: 10, dependents: 1, portfolio: Some("p") });
     let mut other = world.database.connection();
@@ -130,7 +131,7 @@ async fn what_changed_before_its_soft_deletion_is_judged_again() {
 #[tokio::test]
 async fn an_entity_that_stays_locked_fails_alone() {
     for mode in ["soft", "hard"] {
-        let world = World::start_with(Door::Rest, &["--db-lock-timeout", "0.3"]).await;
+        let world = World::start_with(Protocol::Rest, &["--db-lock-timeout", "0.3"]).await;
         world.database.given_many(Many { prefix: "e", count: 10, dependents: 1, portfolio: None });
         let mut other = world.database.connection();
         other.batch_execute("BEGIN; SELECT FROM entity WHERE id IN ('e-000003', 'e-000007') FOR KEY SHARE").unwrap();
@@ -151,7 +152,7 @@ async fn an_entity_that_stays_locked_fails_alone() {
 #[tokio::test]
 async fn the_members_of_a_portfolio_that_stays_locked_fail_alone() {
     for mode in ["soft", "hard"] {
-        let world = World::start_with(Door::Grpc, &["--db-lock-timeout", "0.3"]).await;
+        let world = World::start_with(Protocol::Grpc, &["--db-lock-timeout", "0.3"]).await;
         for portfolio in ["p", "q"] {
             world.given_portfolio(portfolio).await;
         }
@@ -172,7 +173,7 @@ async fn the_members_of_a_portfolio_that_stays_locked_fail_alone() {
 /// Nor does what hangs on an entity.
 #[tokio::test]
 async fn an_entity_with_a_dependent_that_stays_locked_fails_alone() {
-    let world = World::start_with(Door::Grpc, &["--db-lock-timeout", "0.3"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--db-lock-timeout", "0.3"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: 10, dependents: 2, portfolio: Some("p") });
     world.database.given_many(Many { prefix: "f", count: 2, dependents: 0, portfolio: None });
@@ -190,7 +191,7 @@ async fn an_entity_with_a_dependent_that_stays_locked_fails_alone() {
 /// A chunk that waits for what others have locked lets go of its own every now and then.
 #[tokio::test]
 async fn whoever_wants_a_row_of_a_chunk_does_not_wait_for_what_the_chunk_waits_for() {
-    let world = World::start_with(Door::Rest, &["--db-lock-timeout", "60", "--bulk-chunk-target", "0.05"]).await;
+    let world = World::start_with(Protocol::Rest, &["--db-lock-timeout", "60", "--bulk-chunk-target", "0.05"]).await;
     world.database.given_many(Many { prefix: "e", count: 100, dependents: 0, portfolio: None });
     let mut other = world.database.connection();
     other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000090' FOR UPDATE").unwrap();
@@ -206,10 +207,11 @@ async fn whoever_wants_a_row_of_a_chunk_does_not_wait_for_what_the_chunk_waits_f
     world.database.assert_sound();
 }
 
-/// An entity whose very incarnation was removed before, as when a table was restored and another was not, is removed again and holds nothing up.
+/// An entity whose very incarnation was removed before, as when a table was restored and another was not, is removed again and delays
+/// nothing.
 #[tokio::test]
 async fn what_has_a_tombstone_already_goes_all_the_same() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.database.given_many(Many { prefix: "e", count: 20, dependents: 1, portfolio: None });
     world.database.sql("CREATE TABLE kept AS SELECT * FROM entity WHERE id = 'e-000007'");
     world.bulk_delete(json!({"uris": ["e-000007"], "mode": "hard"})).await;
@@ -223,13 +225,13 @@ async fn what_has_a_tombstone_already_goes_all_the_same() {
 /// Chunks are cut by key and each is one event with all its ids.
 #[tokio::test]
 async fn each_chunk_is_one_event() {
-    let world = World::start_with(Door::Grpc, &["--bulk-chunk-size", "10"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "10"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: 25, dependents: 0, portfolio: Some("p") });
     let task = world.bulk_delete(json!({"entity_type": "HCP", "mode": "hard"})).await;
     assert_eq!(Account::of(&task), Account { matched: 25, processed: 25, ..Account::default() });
-    let told = "SELECT string_agg(cardinality(subjects)::text, ' ' ORDER BY seq) FROM event WHERE type = 'entity.deleted'";
-    assert_eq!(world.database.text(told).unwrap(), "10 10 5");
+    let reported = "SELECT string_agg(cardinality(subjects)::text, ' ' ORDER BY seq) FROM event WHERE type = 'entity.deleted'";
+    assert_eq!(world.database.text(reported).unwrap(), "10 10 5");
     let subjects = world.database.text("SELECT string_agg(s, ' ') FROM event, unnest(subjects) s WHERE type = 'entity.deleted'").unwrap();
     let expected: BTreeSet<_> = (1..=25).map(|n| format!("e-{n:06}")).collect();
     assert_eq!(subjects.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), expected);
@@ -241,7 +243,7 @@ async fn each_chunk_is_one_event() {
 /// Of many entities a chunk looks at so many and no more, so that it ends soon where few are selected, and loses none at its ends.
 #[tokio::test]
 async fn a_chunk_that_finds_little_ends_all_the_same() {
-    let world = World::start_with(Door::Grpc, &["--db-lock-timeout", "60"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--db-lock-timeout", "60"]).await;
     world.database.given_many(Many { prefix: "e", count: 120_000, dependents: 0, portfolio: None });
     // The first and the last that the first chunk looks at, the next one, and the last of all.
     let few = "id IN ('e-000001', 'e-050001', 'e-050002', 'e-120000')";
@@ -254,9 +256,9 @@ async fn a_chunk_that_finds_little_ends_all_the_same() {
     let before = world.database.text(slice).unwrap();
     let (cursor, processed) = before.split_once(' ').unwrap();
     assert!(("e-050001".."e-120000").contains(&cursor) && ["2", "3"].contains(&processed), "{before}");
-    let told =
+    let reported =
         world.database.text("SELECT subjects[1] || ' ' || subjects[2] FROM event WHERE type = 'entity.deleted' ORDER BY seq LIMIT 1");
-    assert_eq!(told.unwrap(), "e-000001 e-050001", "what is at the end belongs to the chunk");
+    assert_eq!(reported.unwrap(), "e-000001 e-050001", "what is at the end belongs to the chunk");
     other.batch_execute("ROLLBACK").unwrap();
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: 4, processed: 4, ..Account::default() });

@@ -25,7 +25,7 @@ fn few(mode: &str) -> Value {
 #[tokio::test]
 async fn what_is_deleted_by_an_index_is_what_the_filter_says() {
     for mode in ["soft", "hard"] {
-        let world = World::start_with(Door::Rest, &["--bulk-chunk-size", "7"]).await;
+        let world = World::start_with(Protocol::Rest, &["--bulk-chunk-size", "7"]).await;
         given_names(&world, 500).await;
         // The index knows the name; the main row decides on the rest, at the moment of the deletion.
         world.database.sql("UPDATE entity SET attributes = attributes - 'n' WHERE id = 'e-000030'");
@@ -42,10 +42,10 @@ async fn what_is_deleted_by_an_index_is_what_the_filter_says() {
     }
 }
 
-/// What an index does not know is not found by it: so an index that is in use can be told from one that is not.
+/// Rows that an index lacks are not found by it: so an index that is in use can be distinguished from one that is not.
 #[tokio::test]
 async fn an_index_is_used_where_few_may_match() {
-    let world = World::start_with(Door::Grpc, &["--bulk-chunk-size", "7"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "7"]).await;
     given_names(&world, 500).await;
     world.database.sql("DELETE FROM attribute_index WHERE entity_id = 'e-000100'");
     assert_eq!(Account::of(&world.bulk_delete(few("soft")).await).matched, 49);
@@ -60,7 +60,7 @@ async fn an_index_is_used_where_few_may_match() {
 
 #[tokio::test]
 async fn an_index_that_is_dropped_while_a_task_goes_by_it_costs_no_match() {
-    let world = World::start_with(Door::Grpc, &["--bulk-chunk-size", "5", "--db-lock-timeout", "30"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "5", "--db-lock-timeout", "30"]).await;
     given_names(&world, 500).await;
     let mut holder = world.database.connection();
     holder.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000200' FOR UPDATE").unwrap();

@@ -17,14 +17,14 @@ fn bulk_delete(world: &World, arguments: &[&str]) -> Ended {
 }
 
 async fn given() -> World {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     world.database.given_many(Many { prefix: "e", count: 12, dependents: 1, portfolio: None });
     world.database.hold("e-000003");
     world
 }
 
 #[tokio::test]
-async fn a_preview_tells_what_would_go_and_why_not() {
+async fn a_preview_reports_what_would_go_and_why_not() {
     let world = given().await;
     let ended = bulk_delete(&world, &["preview", "--type", "HCP", "--exclude", "entities/e-000001"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
@@ -56,15 +56,15 @@ async fn a_start_is_held_to_what_was_shown_and_can_be_left_alone() {
 }
 
 #[tokio::test]
-async fn nothing_selected_and_ids_that_are_spared_are_told() {
+async fn nothing_selected_and_ids_that_are_spared_are_reported() {
     let world = given().await;
     let ended = bulk_delete(&world, &["start", "--type", "HPC", "--yes"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    for told in [
+    for reported in [
         "0 entities of acme (test) selected.\nNothing is selected: a task has nothing to delete.\n",
         "Warning: no entity has the type `HPC`; did you mean `HCP`?",
     ] {
-        assert!(ended.stderr.contains(told), "{}", ended.stderr);
+        assert!(ended.stderr.contains(reported), "{}", ended.stderr);
     }
     let ended = bulk_delete(&world, &["start", "--type", "HPC", "--yes", "--no-preview", "--detach"]);
     assert!(ended.code == Some(0) && ended.stderr.contains("Warning: no entity has the type `HPC`"), "{ended:?}");
@@ -103,7 +103,7 @@ async fn a_start_without_anyone_to_ask_is_wrong_usage() {
 #[tokio::test]
 async fn what_the_service_refuses_is_one_clear_sentence() {
     let world = given().await;
-    for (arguments, told) in [
+    for (arguments, reported) in [
         (["start", "--all", "--yes", "--max-objects", "5"].as_slice(), "The selection holds 12 entities, more than 5."),
         (&["start", "--all", "--yes", "--expected-count", "5"], "The selection holds 12 entities, not 5."),
         (&["preview", "--filter", "exists(nothing)"], "nothing"),
@@ -124,7 +124,7 @@ async fn what_the_service_refuses_is_one_clear_sentence() {
     ] {
         let ended = bulk_delete(&world, arguments);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{arguments:?}: {ended:?}");
-        assert!(ended.stderr.contains(told), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(reported), "{arguments:?}: {}", ended.stderr);
         assert!(!ended.stderr.contains(&world.key.secret));
     }
     let away = run(&["bulk-delete", "list", "--server", "http://127.0.0.1:1", "--key", "k"]);
@@ -200,7 +200,7 @@ async fn a_reader_that_is_gone_changes_no_exit_code() {
     assert_eq!(unread(&["preview", "--all", "--json"]), Some(0));
     assert_eq!(unread(&["start", "--uri", "e-000001", "--yes"]), Some(0));
     assert_eq!(unread(&["start", "--uri", "e-000002", "--yes", "--detach"]), Some(0));
-    // What a start shows is what it is held to: an entity that this task removes in between would be one too few.
+    // A start is limited to what it shows: an entity that this task removes in between would be one too few.
     until("the task is over", || world.database.count("SELECT count(*) FROM bulk_delete WHERE ended_at IS NULL") == 0).await;
     assert_eq!(unread(&["start", "--all", "--yes", "--json"]), Some(3), "e-000003 is on hold");
     let task = text(
@@ -216,7 +216,7 @@ async fn a_reader_that_is_gone_changes_no_exit_code() {
     assert_eq!((unread(&["resume", &task]), unread(&["pause", &task]), unread(&["stop", &task])), (Some(0), Some(0), Some(0)));
 }
 
-/// The JSON of a task is that of the REST door.
+/// The JSON of a task is that of the REST listener.
 #[tokio::test]
 async fn a_task_is_printed_as_the_rest_door_shows_it() {
     let world = given().await;
@@ -224,16 +224,15 @@ async fn a_task_is_printed_as_the_rest_door_shows_it() {
     let printed: Value = serde_json::from_str(&bulk_delete(&world, &["list", "--history", "--json"]).stdout).unwrap();
     let bearer = format!("Bearer {}", world.key.secret);
     let path = format!("/api/acme/tasks/{}", printed["id"].as_str().unwrap());
-    let mut shown = http(world.server.addresses.http, "GET", &path, &[("authorization", &bearer)], "").await.json();
+    let shown = http(world.server.addresses.http, "GET", &path, &[("authorization", &bearer)], "").await.json();
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>();
-    shown.as_object_mut().unwrap().remove("preview");
     assert_eq!((names(&printed), names(&printed["currentState"])), (names(&shown), names(&shown["currentState"])));
     for member in ["id", "name", "type", "tenant", "status", "parameters", "started", "createdTime", "endTime", "pausedTime", "duration"] {
         assert_eq!(printed[member], shown[member], "{member}");
     }
 }
 
-/// Ctrl-C leaves; the task goes on.
+/// Ctrl-C leaves; the task continues.
 #[tokio::test]
 async fn whoever_leaves_does_not_stop_the_task() {
     let world = given().await;
@@ -242,14 +241,14 @@ async fn whoever_leaves_does_not_stop_the_task() {
     world.database.sql(&format!("UPDATE bulk_delete SET status = 'paused', ended_at = NULL, paused_at = now() WHERE id = '{task}'"));
     let server = format!("http://{}", world.server.addresses.grpc);
     let mut watching = spawn(&["bulk-delete", "watch", &task, "--server", &server, "--key", &world.key.secret]);
-    let mut told = BufReader::new(watching.stdout.take().unwrap()).lines();
-    let first = tokio::task::spawn_blocking(move || told.next()).await.unwrap().unwrap().unwrap();
+    let mut reported = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let first = tokio::task::spawn_blocking(move || reported.next()).await.unwrap().unwrap().unwrap();
     assert!(first.contains("paused"), "{first}");
     kill(Pid::from_raw(watching.id().cast_signed()), Signal::SIGINT).unwrap();
     let ended = tokio::task::spawn_blocking(move || watching.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(ended.status.code(), Some(130));
-    let told = String::from_utf8(ended.stderr).unwrap();
-    assert!(told.contains("The task goes on.") && told.contains(&format!("offboard bulk-delete watch {task}")), "{told}");
+    let reported = String::from_utf8(ended.stderr).unwrap();
+    assert!(reported.contains("The task is resumed.") && reported.contains(&format!("offboard bulk-delete watch {task}")), "{reported}");
     assert_eq!(world.database.rows("bulk_delete WHERE status = 'paused'"), 1);
 }
 
@@ -281,7 +280,7 @@ fn a_first_connection_that_fails_ends_the_watching() {
     assert_eq!(attempts.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
-/// A service that restarts is found again, and one line tells of it.
+/// A service that restarts is found again, and one line says so.
 #[tokio::test]
 async fn a_connection_that_is_lost_is_tried_again() {
     let mut world = given().await;
@@ -290,15 +289,15 @@ async fn a_connection_that_is_lost_is_tried_again() {
     world.database.sql(&format!("UPDATE bulk_delete SET status = 'paused', ended_at = NULL, paused_at = now() WHERE id = '{task}'"));
     let address = world.server.addresses.grpc.to_string();
     let mut watching = spawn(&["bulk-delete", "watch", &task, "--server", &format!("http://{address}"), "--key", &world.key.secret]);
-    let mut told = BufReader::new(watching.stdout.take().unwrap()).lines();
-    let (first, told) = tokio::task::spawn_blocking(move || (told.next().unwrap().unwrap(), told)).await.unwrap();
+    let mut reported = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let (first, reported) = tokio::task::spawn_blocking(move || (reported.next().unwrap().unwrap(), reported)).await.unwrap();
     assert!(first.contains("paused"), "{first}");
     world.server.kill();
     // Long enough for it to be tried more than once.
     tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
     world.database.sql(&format!("UPDATE bulk_delete SET status = 'canceled', paused_at = NULL, ended_at = now() WHERE id = '{task}'"));
     let _again = Server::start_with(&world.database, &["--grpc-addr", &address], &[]).await;
-    let ended = tokio::task::spawn_blocking(move || (told.last(), watching.wait_with_output())).await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || (reported.last(), watching.wait_with_output())).await.unwrap();
     let (last, ended) = (ended.0.unwrap().unwrap(), ended.1.unwrap());
     assert!(last.starts_with("canceled: "), "{last}");
     assert_eq!(ended.status.code(), Some(4));
@@ -317,7 +316,7 @@ async fn watching_ends_as_the_task_does() {
     let lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines.last().unwrap()["status"], &lines[0]["id"]), (&json!("COMPLETED_WITH_ERRORS"), &lines.last().unwrap()["id"]));
     let task = lines[0]["id"].as_str().unwrap();
-    assert_eq!(bulk_delete(&world, &["watch", task]).code, Some(3), "a task that is over is told at once");
+    assert_eq!(bulk_delete(&world, &["watch", task]).code, Some(3), "a task that is over is reported at once");
     world.database.sql(&format!("UPDATE bulk_delete SET status = 'canceled' WHERE id = '{task}'"));
     assert_eq!(bulk_delete(&world, &["watch", task]).code, Some(4));
     world.database.sql(&format!("UPDATE bulk_delete SET status = 'failed', error_code = 'internal' WHERE id = '{task}'"));

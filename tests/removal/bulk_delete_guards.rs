@@ -1,4 +1,4 @@
-//! What keeps a bulk delete from starting: guards that the selection is held to.
+//! Guards that prevent the start of a bulk delete.
 
 use crate::given::{Account, Many, assert_status, id, text};
 use crate::kit::*;
@@ -93,7 +93,7 @@ scenario! {
         assert_status(&world.done(START, alike).await, 200);
     }
 
-    async fn every_fault_of_a_start_is_told_at_once(world: &World) {
+    async fn every_fault_of_a_start_is_reported_at_once(world: &World) {
         let request = json!({
             "spec": {"objects": {"exclude_list": ["a b"]}}, "expected_count": -1, "max_objects": -1, "max_objects_per_second": 0,
             "clean_report_within": "0s", "send_mail": "nobody",
@@ -142,7 +142,7 @@ scenario! {
         }
     }
 
-    /// It changes nothing, so it is no answer to be kept.
+    /// It changes nothing, so it is not an answer to be kept.
     async fn a_dry_run_takes_no_idempotency_key(world: &World) {
         given(world);
         let key = [("idempotency-key", "start-once")];
@@ -180,7 +180,7 @@ scenario! {
         assert_eq!(world.refused(START, request.clone()).await.code, "report_required");
         report(5, "acmetest", "completed", "59 minutes", "now() - interval '50 minutes'");
         world.done(START, request.clone()).await;
-        // What was found since is not undone by what was found before, nor by a check that was stopped.
+        // A newer finding is not undone by an older one, nor by a check that was stopped.
         report(6, "acmetest", "completed_with_errors", "40 minutes", "now() - interval '30 minutes'");
         report(7, "acmetest", "canceled", "20 minutes", "now()");
         assert_eq!(world.refused(START, request.clone()).await.code, "report_required");

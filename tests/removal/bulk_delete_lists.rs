@@ -163,7 +163,7 @@ scenario! {
         assert_eq!(counted(world, "CountTasks", json!({"created_by": uuid(101)})).await, 2);
     }
 
-    async fn every_fault_of_a_list_is_told(world: &World) {
+    async fn every_fault_of_a_list_is_reported(world: &World) {
         let request = json!({"max": 1001, "offset": -1, "order_by": "colour", "created_by": "me"});
         for list in ["ListTasks", "ListTaskHistory"] {
             let refusal = world.refused(&format!("BulkDeleteService/{list}"), request.clone()).await;
@@ -176,7 +176,7 @@ scenario! {
 /// The answer of the contract, word by word.
 #[tokio::test]
 async fn by_rest_a_list_is_a_bare_array_and_a_count_a_total() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     given(&world);
     let bearer = format!("Bearer {}", world.key.secret);
     let get = async |path: &str| http(world.server.addresses.http, "GET", path, &[("authorization", &bearer)], "").await;
@@ -193,7 +193,7 @@ async fn by_rest_a_list_is_a_bare_array_and_a_count_a_total() {
     assert_eq!(get("/api/umbrella/tasks").await.status, 404);
 }
 
-/// What is old goes with all that is left of it, in small batches; what is not stays.
+/// Old rows are removed with everything that belongs to them, in small batches; others stay.
 #[tokio::test]
 async fn what_ended_more_than_thirty_days_ago_is_removed() {
     let database = database().await;

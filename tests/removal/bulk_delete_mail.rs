@@ -1,4 +1,8 @@
-//! A mail tells whoever asked for it that a task is over. It is sent at least once, and what becomes of it changes nothing of the task.
+//! A mail informs the caller that a task has ended. It is sent at least once, and its failure changes nothing of the task.
+
+use std::time::Duration;
+
+use offboard::task::mail_queries;
 
 use crate::given::{Account, id};
 use crate::kit::*;
@@ -7,17 +11,17 @@ const START: &str = "BulkDeleteService/StartBulkDelete";
 const FROM: &str = "Offboard <offboard@example.com>";
 
 /// A world whose server gives its mails to a sink, and whose realm allows mail to `example.com`.
-async fn world_with(sink: &SmtpSink, door: Door) -> World {
-    let world = strict_world_with(sink, door, &[]).await;
+async fn world_with(sink: &SmtpSink, protocol: Protocol) -> World {
+    let world = strict_world_with(sink, protocol, &[]).await;
     allow(&world, &["example.com"]).await;
     world
 }
 
 /// The same with more arguments, whose realm allows mail to nobody but the owners of keys.
-async fn strict_world_with(sink: &SmtpSink, door: Door, more: &[&str]) -> World {
+async fn strict_world_with(sink: &SmtpSink, protocol: Protocol, more: &[&str]) -> World {
     let url = sink.url();
     let arguments = [&["--smtp-url", &url, "--mail-from", FROM, "--public-url", "https://api.example.com"], more].concat();
-    World::start_with(door, &arguments).await
+    World::start_with(protocol, &arguments).await
 }
 
 /// Has the realm allow mail to these domains.
@@ -26,13 +30,13 @@ async fn allow(world: &World, domains: &[&str]) {
     world.done("RemovalService/UpdateRemovalPolicy", policy).await;
 }
 
-/// What became of the mail of a task, once it is neither waiting nor on its way.
+/// The outcome of the mail of a task, once it is neither waiting nor on its way.
 async fn mail_ended(world: &World, task: &str) -> Value {
     let ended = world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| task["mail"]["status"] != "pending").await;
     ended.get("mail").clone()
 }
 
-/// What the database says of the mails: recipient and status.
+/// The mails in the database: recipient and status.
 fn stored(database: &Database) -> String {
     database.text("SELECT string_agg(recipient || ' ' || status, ', ' ORDER BY recipient) FROM bulk_delete_mail").unwrap_or_default()
 }
@@ -45,10 +49,10 @@ async fn mail(sink: &SmtpSink) -> Mail {
 }
 
 #[tokio::test]
-async fn the_end_of_a_task_is_told_by_mail() {
-    for door in [Door::Grpc, Door::Rest] {
+async fn the_end_of_a_task_is_reported_by_mail() {
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
         let sink = SmtpSink::start().await;
-        let world = world_with(&sink, door).await;
+        let world = world_with(&sink, protocol).await;
         for id in ["a", "b", "held"] {
             world.given_entity(id, json!({})).await;
         }
@@ -75,7 +79,7 @@ async fn the_end_of_a_task_is_told_by_mail() {
             format!("  GET https://api.example.com/api/acme/tasks/{}/failures", id(&task)),
             format!("  offboard bulk-delete failures {}", id(&task)),
         ] {
-            assert!(mail.text.lines().any(|told| told == line), "{line:?} is not in\n{}", mail.text);
+            assert!(mail.text.lines().any(|reported| reported == line), "{line:?} is not in\n{}", mail.text);
         }
         until("it is written down", || stored(&world.database) == "someone@example.com sent").await;
     }
@@ -84,11 +88,11 @@ async fn the_end_of_a_task_is_told_by_mail() {
 /// Whoever may delete may not write to whomever they like.
 #[tokio::test]
 async fn mail_goes_to_the_owner_of_the_key_and_to_whom_the_realm_allows() {
-    for door in [Door::Grpc, Door::Rest] {
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
         let sink = SmtpSink::start().await;
-        let world = strict_world_with(&sink, door, &[]).await;
+        let world = strict_world_with(&sink, protocol, &[]).await;
         let key = Key::create_with(&world.database, "acme", "test", SCOPES, &["--email", "Owner@own.example"]);
-        let owner = Client::new(&world.server, &key, door);
+        let owner = Client::new(&world.server, &key, protocol);
         for client in [&world.client, &owner] {
             for (method, request) in [
                 (START, json!({"uris": ["x"], "send_mail": "victim@elsewhere.example"})),
@@ -124,11 +128,11 @@ async fn mail_goes_to_the_owner_of_the_key_and_to_whom_the_realm_allows() {
     }
 }
 
-/// What was allowed when it was asked for may be allowed no longer when it is due.
+/// An address that was allowed at the request may not be allowed any more when the mail is to be sent.
 #[tokio::test]
 async fn a_mail_that_is_allowed_no_longer_is_not_sent_and_the_task_says_so() {
     let mut sink = SmtpSink::not_started();
-    let world = world_with(&sink, Door::Rest).await;
+    let world = world_with(&sink, Protocol::Rest).await;
     let task = id(&world.bulk_delete(json!({"uris": ["x"], "send_mail": "jo@example.com"})).await);
     let waiting =
         world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| task["mail"]["reason"] == "unreachable").await;
@@ -143,9 +147,9 @@ async fn a_mail_that_is_allowed_no_longer_is_not_sent_and_the_task_says_so() {
 
 #[tokio::test]
 async fn a_realm_sends_so_many_mails_an_hour_and_the_tasks_beyond_say_so() {
-    for door in [Door::Grpc, Door::Rest] {
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
         let sink = SmtpSink::start().await;
-        let world = strict_world_with(&sink, door, &["--mails-per-hour=2"]).await;
+        let world = strict_world_with(&sink, protocol, &["--mails-per-hour=2"]).await;
         allow(&world, &["example.com"]).await;
         let _other =
             Server::start_with(&world.database, &["--smtp-url", &sink.url(), "--mail-from", FROM, "--mails-per-hour=2"], &[]).await;
@@ -167,7 +171,7 @@ async fn a_realm_sends_so_many_mails_an_hour_and_the_tasks_beyond_say_so() {
         assert_eq!(shown, 3, "lists say so as well");
 
         let key = Key::create_with(&world.database, "other", "test", SCOPES, &["--email", "other@example.org"]);
-        let other = Client::new(&world.server, &key, door);
+        let other = Client::new(&world.server, &key, protocol);
         other.call(START, json!({"uris": ["x"], "send_mail": "true"})).await.unwrap();
         until("another realm has a limit of its own", || sink.mails().len() == 3).await;
         world.database.sql("UPDATE bulk_delete_mail SET admitted_at = admitted_at - interval '61 minutes'");
@@ -180,7 +184,7 @@ async fn a_realm_sends_so_many_mails_an_hour_and_the_tasks_beyond_say_so() {
 #[tokio::test]
 async fn a_mail_carries_no_words_of_its_caller() {
     let sink = SmtpSink::start().await;
-    let world = world_with(&sink, Door::Rest).await;
+    let world = world_with(&sink, Protocol::Rest).await;
     world.given_entity("buy.evil.example", json!({"type": "visit http://evil.example now"})).await;
     world.database.hold("buy.evil.example");
     for request in [
@@ -204,13 +208,13 @@ async fn a_mail_carries_no_words_of_its_caller() {
 #[tokio::test]
 async fn true_is_the_address_of_the_callers_key() {
     let sink = SmtpSink::start().await;
-    let world = world_with(&sink, Door::Rest).await;
+    let world = world_with(&sink, Protocol::Rest).await;
     let refusal = world.refused(START, json!({"uris": ["x"], "send_mail": "true"})).await;
     assert_eq!((refusal.code.as_str(), refusal.faults[0].field.as_str()), ("validation_failed", "send_mail"));
     assert!(refusal.message.contains("no address is registered"), "{}", refusal.message);
-    for door in [Door::Rest, Door::Grpc] {
+    for protocol in [Protocol::Rest, Protocol::Grpc] {
         let key = Key::create_with(&world.database, "acme", "test", SCOPES, &["--email", "owner@example.com"]);
-        let client = Client::new(&world.server, &key, door);
+        let client = Client::new(&world.server, &key, protocol);
         let answer = client.call(START, json!({"uris": ["x"], "send_mail": "true"})).await.unwrap();
         world.task_ended(&id(&answer)).await;
     }
@@ -223,7 +227,7 @@ async fn true_is_the_address_of_the_callers_key() {
 #[tokio::test]
 async fn what_is_no_address_is_refused_and_nothing_is_no_mail() {
     let sink = SmtpSink::start().await;
-    let world = world_with(&sink, Door::Rest).await;
+    let world = world_with(&sink, Protocol::Rest).await;
     for bad in ["nobody", "a@b.c, d@e.f", "a@b.c\r\nBcc: x@y.z", "Jo <jo@example.com>"] {
         let refusal = world.refused(START, json!({"uris": ["x"], "send_mail": bad})).await;
         assert_eq!((refusal.code.as_str(), refusal.faults[0].field.as_str()), ("validation_failed", "send_mail"), "{bad:?}");
@@ -241,8 +245,8 @@ async fn what_is_no_address_is_refused_and_nothing_is_no_mail() {
 
 #[tokio::test]
 async fn without_a_mail_server_nobody_may_ask_for_mail() {
-    for door in [Door::Grpc, Door::Rest] {
-        let world = World::start(door).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let world = World::start(protocol).await;
         for asked in ["true", "jo@example.com"] {
             let refusal = world.refused(START, json!({"uris": ["x"], "send_mail": asked})).await;
             assert_eq!((refusal.code.as_str(), refusal.faults[0].field.as_str()), ("validation_failed", "send_mail"));
@@ -264,11 +268,11 @@ async fn without_a_mail_server_nobody_may_ask_for_mail() {
     assert_eq!(run(&["serve", "--smtp-url", "smtp://mail"]).code, Some(2), "a sender is needed");
 }
 
-/// A mail server that is away holds nothing up: the mail waits for it, also over a restart of the service.
+/// A mail server that is unreachable delays nothing: the mail waits for it, also over a restart of the service.
 #[tokio::test]
 async fn a_mail_waits_for_its_server() {
     let mut sink = SmtpSink::not_started();
-    let mut world = world_with(&sink, Door::Rest).await;
+    let mut world = world_with(&sink, Protocol::Rest).await;
     let task = world.bulk_delete(json!({"uris": ["x"], "send_mail": "jo@example.com"})).await;
     assert_eq!((task.get("status"), Account::of(&task).failed), (&json!("completed_with_errors"), 1), "the task is what it is");
     until("it was tried", || world.database.rows("bulk_delete_mail WHERE attempts > 0 AND last_error IS NOT NULL") == 1).await;
@@ -285,7 +289,7 @@ async fn a_mail_waits_for_its_server() {
 async fn a_mail_that_is_refused_fails_alone() {
     let mut sink = SmtpSink::not_started();
     sink.start_again(&["--size", "100"]).await;
-    let world = world_with(&sink, Door::Grpc).await;
+    let world = world_with(&sink, Protocol::Grpc).await;
     let task = world.bulk_delete(json!({"uris": ["x"], "send_mail": "jo@example.com"})).await;
     until("it is given up", || stored(&world.database) == "jo@example.com failed").await;
     assert_eq!(world.database.rows("bulk_delete_mail WHERE attempts = 1 AND last_error LIKE '%552%'"), 1);
@@ -294,11 +298,11 @@ async fn a_mail_that_is_refused_fails_alone() {
     assert!(sink.mails().is_empty());
 }
 
-/// The mail of a task that is not over is not due, whatever happens to the service meanwhile.
+/// The mail of a task that has not ended is not sent, whatever happens to the service meanwhile.
 #[tokio::test]
-async fn no_mail_tells_of_an_end_that_has_not_come() {
+async fn no_mail_reports_of_an_end_that_has_not_come() {
     let sink = SmtpSink::start().await;
-    let world = world_with(&sink, Door::Rest).await;
+    let world = world_with(&sink, Protocol::Rest).await;
     let task = world.bulk_delete(json!({"uris": ["x"], "send_mail": "first@example.com"})).await;
     mail(&sink).await;
     world.database.sql(&format!(
@@ -319,7 +323,7 @@ async fn no_mail_tells_of_an_end_that_has_not_come() {
 #[tokio::test]
 async fn several_replicas_send_a_mail_once() {
     let sink = SmtpSink::start().await;
-    let world = world_with(&sink, Door::Rest).await;
+    let world = world_with(&sink, Protocol::Rest).await;
     let _other = Server::start_with(&world.database, &["--smtp-url", &sink.url(), "--mail-from", FROM], &[]).await;
     for n in 0..6 {
         world.schedule(json!({"uris": ["x"], "send_mail": format!("jo{n}@example.com")})).await;
@@ -327,4 +331,30 @@ async fn several_replicas_send_a_mail_once() {
     until("all are sent", || world.database.rows("bulk_delete_mail WHERE status = 'sent'") == 6).await;
     assert_eq!(sink.mails().len(), 6);
     assert_eq!(world.database.rows("bulk_delete_mail WHERE attempts <> 1"), 0);
+}
+
+/// Mails are sent one by one, and a server of mails may take its time for each.
+#[tokio::test]
+async fn many_mails_of_one_realm_do_not_delay_that_of_another() {
+    let sink = SmtpSink::start().await;
+    let world = strict_world_with(&sink, Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
+    let other = world.client("umbrella", "test", SCOPES);
+    world.database.sql(
+        "INSERT INTO removal_policy (realm_id, mail_domains, updated_by) SELECT id, ARRAY['example.com'], gen_random_uuid() FROM realm",
+    );
+    for _ in 0..8 {
+        world.schedule(json!({"entity_type": "HCP", "mode": "hard", "send_mail": "many@example.com"})).await;
+    }
+    other.call(START, json!({"entity_type": "HCP", "mode": "hard", "send_mail": "one@example.com"})).await.unwrap();
+    // This one does what is to be done, and sends no mail.
+    let _worker = Server::start(&world.database).await;
+    until("all are over", || world.database.rows("bulk_delete WHERE ended_at IS NULL") == 0).await;
+    let mut connection = world.database.connection();
+    let mut sent = Vec::new();
+    while let Some(claimed) = mail_queries::claim(&mut connection, "x", Duration::from_secs(60)).unwrap() {
+        assert!(mail_queries::admit(&mut connection, &claimed, 60).unwrap());
+        sent.push(claimed.recipient);
+    }
+    assert_eq!(sent.len(), 9);
+    assert!(sent[..2].iter().any(|recipient| recipient == "one@example.com"), "{sent:?}");
 }

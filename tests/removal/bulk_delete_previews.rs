@@ -1,4 +1,4 @@
-//! A look at what a bulk delete would do tells exactly that, and changes nothing.
+//! A look at what a bulk delete would do reports exactly that, and changes nothing.
 
 use diesel::connection::SimpleConnection;
 
@@ -67,8 +67,8 @@ scenario! {
         for (mode, spec) in [("soft", listed), ("hard", by_filter)] {
             let preview = look(world, json!({"mode": mode, "spec": spec})).await;
             let task = Account::of(&world.bulk_delete(json!({"mode": mode, "spec": spec, "allow_missing_excludes": true})).await);
-            let told = |name: &str| preview[name].as_i64().unwrap();
-            assert_eq!((task.matched, task.processed, task.failed, task.excluded), (told("matched_count"), told("deletable_count"), told("failing_count"), told("excluded_count")));
+            let reported = |name: &str| preview[name].as_i64().unwrap();
+            assert_eq!((task.matched, task.processed, task.failed, task.excluded), (reported("matched_count"), reported("deletable_count"), reported("failing_count"), reported("excluded_count")));
         }
         world.database.assert_sound();
     }
@@ -107,8 +107,8 @@ scenario! {
         }
     }
 
-    /// Tasks that ended tell how fast the next will be: the realm's own first.
-    async fn the_time_that_it_takes_is_told_from_what_others_took(world: &World) {
+    /// Tasks that ended report how fast the next will be: the realm's own first.
+    async fn the_time_that_it_takes_is_distinguished_from_what_others_took(world: &World) {
         world.database.given_many(Many { prefix: "e", count: 40, dependents: 0, portfolio: None });
         world.client("umbrella", "test", SCOPES);
         let ended = |org: &str, mode: &str, processed: i64, seconds: i64, more: &str| {
@@ -145,10 +145,10 @@ scenario! {
     }
 }
 
-/// A preview is bounded as every statement is: it ends, and tells so.
+/// A preview is bounded as every statement is: it ends, and reports so.
 #[tokio::test]
 async fn a_preview_that_takes_too_long_is_ended() {
-    let world = World::start_with(Door::Rest, &["--db-statement-timeout", "0.3"]).await;
+    let world = World::start_with(Protocol::Rest, &["--db-statement-timeout", "0.3"]).await;
     let mut other = world.database.connection();
     other.batch_execute("BEGIN; LOCK TABLE entity").unwrap();
     let refusal = world.refused(START, json!({"entity_type": "HCP", "dry_run": true})).await;

@@ -95,7 +95,7 @@ scenario! {
         let stranger = world.client("globex", "test", SCOPES);
         let task = world.schedule(json!({"uris": ["e"]})).await;
         world.task_ended(&task).await;
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for tenant in ["acme", "nobody"] {
             for (method, request) in [
                 (START, json!({"tenant": tenant, "uris": ["e"]})),
@@ -104,10 +104,10 @@ scenario! {
             ] {
                 let refusal = stranger.call(method, request).await.unwrap_err();
                 assert_eq!((refusal.code.as_str(), refusal.http.unwrap_or(404)), ("not_found", 404));
-                told.push(refusal.told().to_string().replace(tenant, "TENANT"));
+                reported.push(refusal.reported().to_string().replace(tenant, "TENANT"));
             }
         }
-        assert_eq!(told[..3], told[3..]);
+        assert_eq!(reported[..3], reported[3..]);
         for id in [task.as_str(), "x"] {
             for method in ["BulkDeleteService/GetTask", "BulkDeleteService/ListTaskFailures"] {
                 let refusal = stranger.call(method, json!({"task_id": id})).await.unwrap_err();
@@ -120,7 +120,7 @@ scenario! {
     async fn what_to_delete_is_given_in_one_way(world: &World) {
         let refusal = world.refused(START, json!({})).await;
         assert_eq!(refusal.code, "validation_failed");
-        if world.door == Door::Grpc {
+        if world.protocol == Protocol::Grpc {
             for two in [
                 json!({"entity_type": "HCP", "uris": ["e"]}),
                 json!({"entity_type": "HCP", "spec": {"objects": {"filter": "exists(attributes.n)"}}}),
@@ -135,7 +135,7 @@ scenario! {
 /// A list that came out empty selects nothing, whatever stands beside it.
 #[tokio::test]
 async fn an_empty_list_never_comes_to_mean_something_else() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.database.given_many(Many { prefix: "e", count: 3, dependents: 0, portfolio: None });
     let bearer = format!("Bearer {}", world.key.secret);
     let asked = async |method: &str, path: &str, body: &str| {

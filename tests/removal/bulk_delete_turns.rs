@@ -14,7 +14,7 @@ const RUNNING: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'offboard' AND state = 'active' AND wait_event = 'PgSleep'";
 
 /// A server for which a condition on a text takes a while, and costs nothing: in its sessions `lower` sleeps before it does what it does.
-async fn slow_world(door: Door, millis: u32, arguments: &[&str]) -> World {
+async fn slow_world(protocol: Protocol, millis: u32, arguments: &[&str]) -> World {
     let database = database().await;
     database.sql(&format!(
         "CREATE SCHEMA slow;
@@ -26,8 +26,8 @@ async fn slow_world(door: Door, millis: u32, arguments: &[&str]) -> World {
     url.query_pairs_mut().append_pair("options", "-csearch_path=slow,pg_catalog,public");
     // A blank is a plus there, which libpq does not know; there is none.
     let server = Server::start_on(url.as_str(), arguments, &[]).await;
-    let client = Client::new(&server, &key, door);
-    World { client, server, key, door, database }
+    let client = Client::new(&server, &key, protocol);
+    World { client, server, key, protocol, database }
 }
 
 async fn status(client: &Client, task: &str) -> String {
@@ -47,7 +47,7 @@ async fn soon(client: &Client, task: &str, expected: &str) {
 
 #[tokio::test]
 async fn four_slow_tasks_of_one_tenant_do_not_keep_the_task_of_another() {
-    let world = slow_world(Door::Grpc, 5, &["--bulk-workers=2"]).await;
+    let world = slow_world(Protocol::Grpc, 5, &["--bulk-workers=2"]).await;
     world.database.given_many(Many { prefix: "e", count: 12_000, dependents: 0, portfolio: None });
     let other = world.client("umbrella", "test", SCOPES);
     world.database.sql(
@@ -81,16 +81,16 @@ async fn four_slow_tasks_of_one_tenant_do_not_keep_the_task_of_another() {
     world.database.assert_sound();
 }
 
-async fn stops_at_once(door: Door) {
-    let world = slow_world(door, 5, &[]).await;
+async fn stops_at_once(protocol: Protocol) {
+    let world = slow_world(protocol, 5, &[]).await;
     world.database.given_many(Many { prefix: "e", count: 12_000, dependents: 0, portfolio: None });
     let task = world.schedule(json!({"spec": {"objects": {"filter": SLOW}}, "mode": "soft"})).await;
     for (method, then) in [("PauseTask", "paused"), ("StopTask", "canceled")] {
         until("the statement is under way", || world.database.count(RUNNING) == 1).await;
-        let told = std::time::Instant::now();
+        let reported = std::time::Instant::now();
         world.done(&format!("BulkDeleteService/{method}"), json!({"task_id": task})).await;
         soon(&world.client, &task, then).await;
-        assert!(told.elapsed() < Duration::from_secs(3), "{method} took {:?}", told.elapsed());
+        assert!(reported.elapsed() < Duration::from_secs(3), "{method} took {:?}", reported.elapsed());
         assert_eq!(world.database.count(RUNNING), 0, "the statement is over");
         if then == "paused" {
             world.done("BulkDeleteService/ResumeTask", json!({"task_id": task})).await;
@@ -102,18 +102,18 @@ async fn stops_at_once(door: Door) {
 
 #[tokio::test]
 async fn a_task_in_the_middle_of_a_slow_statement_stops_at_once_by_grpc() {
-    stops_at_once(Door::Grpc).await;
+    stops_at_once(Protocol::Grpc).await;
 }
 
 #[tokio::test]
 async fn a_task_in_the_middle_of_a_slow_statement_stops_at_once_by_rest() {
-    stops_at_once(Door::Rest).await;
+    stops_at_once(Protocol::Rest).await;
 }
 
 /// Longer than a statement of a worker may take, at once; then in steps, each behind the other.
 #[tokio::test]
 async fn a_task_that_is_planned_in_steps_takes_what_it_selects() {
-    let world = slow_world(Door::Grpc, 4, &[]).await;
+    let world = slow_world(Protocol::Grpc, 4, &[]).await;
     world.database.given_many(Many { prefix: "e", count: 1_500, dependents: 0, portfolio: None });
     let task = world.schedule(json!({"spec": {"objects": {"filter": SLOW}}, "mode": "hard"})).await;
     until("it is planned in steps", || world.database.rows("bulk_delete WHERE planning IS NOT NULL") == 1).await;

@@ -1,4 +1,4 @@
-//! What a script sends whose variable is not set: `null`, an empty list, no body at all. It never comes to select more than was meant.
+//! The requests of a script with an unset variable: `null`, an empty list, no body at all. They never select more than was meant.
 
 use async_compression::tokio::bufread::GzipEncoder;
 use tokio::io::AsyncReadExt;
@@ -26,14 +26,14 @@ async fn post(world: &World, path: &str, body: &str, is_packed: bool) -> Reply {
 }
 
 /// The status of an answer, and the fields and codes of its faults.
-fn told(answer: &Reply) -> (u16, String) {
+fn reported(answer: &Reply) -> (u16, String) {
     let faults = answer.json()["errors"].as_array().cloned().unwrap_or_default();
     let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {}", text(&fault["field"]), text(&fault["code"]))).collect();
     (answer.status, faults.join(" "))
 }
 
 async fn given() -> World {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.database.given_many(Many { prefix: "e", count: 12, dependents: 1, portfolio: None });
     world
 }
@@ -49,18 +49,18 @@ async fn a_body_that_is_nothing_never_leaves_the_type_of_the_query() {
         for is_packed in [false, true] {
             for body in ["null", " null\n", "[]", "", " ", "\n"] {
                 let answer = post(&world, &format!("/_deleteByUris?entityType=HCP&mode={mode}"), body, is_packed).await;
-                assert_eq!(told(&answer), (400, "body: required".to_owned()), "{body:?} {mode} {is_packed}");
+                assert_eq!(reported(&answer), (400, "body: required".to_owned()), "{body:?} {mode} {is_packed}");
             }
             for body in ["", " ", "\r\n\t"] {
                 let answer = post(&world, &format!("/_delete?entityType=HCP&mode={mode}"), body, is_packed).await;
-                assert_eq!(told(&answer), (400, "body: required".to_owned()), "{body:?} {mode} {is_packed}");
+                assert_eq!(reported(&answer), (400, "body: required".to_owned()), "{body:?} {mode} {is_packed}");
             }
             let answer = post(&world, &format!("/_delete?entityType=HCP&mode={mode}"), "null", is_packed).await;
-            assert_eq!(told(&answer), (400, "body: invalid_type".to_owned()), "{mode} {is_packed}");
+            assert_eq!(reported(&answer), (400, "body: invalid_type".to_owned()), "{mode} {is_packed}");
         }
     }
     nothing_started(&world);
-    // What the contract has without a body stays.
+    // The contract's requests without a body stay valid.
     let bearer = format!("Bearer {}", world.key.secret);
     let by_type =
         http(world.server.addresses.http, "DELETE", "/api/acme/entities?entityType=HCP&mode=hard", &[("authorization", &bearer)], "").await;
@@ -76,13 +76,13 @@ async fn a_body_that_must_be_there_is_asked_for_by_every_call() {
         for body in ["", "\n"] {
             let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
             let answer = http(world.server.addresses.http, method, path, &headers, body.to_owned()).await;
-            assert_eq!(told(&answer), (400, "body: required".to_owned()), "{method} {path} {body:?}");
+            assert_eq!(reported(&answer), (400, "body: required".to_owned()), "{method} {path} {body:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_selector_that_is_nothing_does_not_widen_a_hard_delete() {
+async fn a_selector_that_is_nothing_does_not_widen_a_delete() {
     let world = given().await;
     let filter = "exists(attributes.n)";
     for (body, fields) in [
@@ -97,24 +97,24 @@ async fn a_selector_that_is_nothing_does_not_widen_a_hard_delete() {
         (json!({"objects": {"excludeList": null}, "matchAll": true}), "objects.excludeList"),
         (json!({"objects": null, "matchAll": true}), "objects"),
     ] {
-        for query in ["mode=hard", "mode=hard&dryRun=true"] {
+        for query in ["mode=hard", "mode=hard&dryRun=true", "mode=soft", "mode=soft&dryRun=true", ""] {
             for is_packed in [false, true] {
                 let answer = post(&world, &format!("/_delete?{query}"), &body.to_string(), is_packed).await;
                 let expected: Vec<_> = fields.split(' ').map(|field| format!("{field}: required")).collect();
-                assert_eq!(told(&answer), (400, expected.join(" ")), "{query} {body}");
+                assert_eq!(reported(&answer), (400, expected.join(" ")), "{query} {body}");
             }
         }
     }
-    // Alone it is told once, and with whatever else is wrong.
+    // Alone it is reported once, and with whatever else is wrong.
     let alone = post(&world, "/_delete?mode=hard", r#"{"objects":{"filter":null}}"#, false).await;
-    assert_eq!(told(&alone), (400, "objects.filter: required".to_owned()));
+    assert_eq!(reported(&alone), (400, "objects.filter: required".to_owned()));
     let more = post(&world, "/_delete?mode=hard&maxObjects=-1", r#"{"objects":{"filter":null,"entityType":"HCP"}}"#, false).await;
-    assert_eq!(told(&more), (400, "objects.filter: required maxObjects: out_of_range".to_owned()));
+    assert_eq!(reported(&more), (400, "objects.filter: required maxObjects: out_of_range".to_owned()));
     nothing_started(&world);
 }
 
 #[tokio::test]
-async fn who_lets_excludes_be_missing_may_have_none_and_a_soft_delete_goes_on() {
+async fn who_lets_excludes_be_missing_may_have_none() {
     let world = given().await;
     for body in [
         json!({"objects": {"uriList": ["e-000001"], "excludeList": []}, "allowMissingExcludes": true}),
@@ -125,7 +125,7 @@ async fn who_lets_excludes_be_missing_may_have_none_and_a_soft_delete_goes_on() 
         let ended = world.task_ended(&text(&answer.json()["id"])).await;
         assert_eq!(Account::of(&ended).processed, 1, "{body}");
     }
-    let body = r#"{"objects":{"filter":null,"entityType":"HCP","uriList":null,"excludeList":[]}}"#;
+    let body = r#"{"objects":{"entityType":"HCP","excludeList":[]},"allowMissingExcludes":true}"#;
     let looked = post(&world, "/_delete?dryRun=true", body, false).await;
     assert_eq!((looked.status, &looked.json()["preview"]["matchedCount"]), (200, &json!(10)));
     let answer = post(&world, "/_delete", body, false).await;

@@ -12,8 +12,8 @@ async fn stepping(arguments: &[&str]) -> (SteppingPostgres, World) {
     let database = database_on(clock.postgres.database_url());
     let key = Key::create(&database, "acme", "test", SCOPES);
     let server = Server::start_with(&database, arguments, &[]).await;
-    let client = Client::new(&server, &key, Door::Grpc);
-    (clock, World { client, server, key, door: Door::Grpc, database })
+    let client = Client::new(&server, &key, Protocol::Grpc);
+    (clock, World { client, server, key, protocol: Protocol::Grpc, database })
 }
 
 /// Seconds by which the clock of the database is behind, as one who asks sees it.
@@ -30,7 +30,7 @@ fn behind(database: &Database) -> i64 {
     i64::try_from(here).unwrap() - now.value.parse::<i64>().unwrap()
 }
 
-/// The task goes on behind the step, and what is created behind it lives.
+/// The task continues after the step, and entities that are created after it stay.
 async fn a_step_back_of(seconds: i64) {
     const COUNT: i64 = 400;
     let (clock, world) = stepping(&["--bulk-chunk-size", "10", "--poll-interval", "0.05", "--bulk-workers", "2"]).await;
@@ -49,7 +49,7 @@ async fn a_step_back_of(seconds: i64) {
     }
     let created = "entity e JOIN bulk_delete b ON e.created_at < b.created_at WHERE e.id IN ('e-000399a', 'zz')";
     assert_eq!(world.database.rows(created), 2, "by the clock they are older than the task");
-    // What was never at work before the step, and what was put off then.
+    // A task that was never at work before the step, and one that was postponed then.
     world.given_entity("alone", json!({"type": "Other"})).await;
     world.job_ended(&id(&world.remove("alone").await), "succeeded").await;
     let second = world.bulk_delete(json!({"uris": ["e-000400"], "mode": "hard"})).await;
@@ -80,7 +80,7 @@ async fn what_waits_does_not_wait_for_the_clock_to_come_back() {
     world.database.given_many(Many { prefix: "e", count: 30, dependents: 0, portfolio: None });
     world.given_entity("asked", json!({})).await;
     world.given_entity("kept", json!({})).await;
-    // A day ahead: so everything here is due tomorrow, once the clock is right again.
+    // A day ahead: so everything here is scheduled for tomorrow, once the clock is right again.
     clock.set(86_400);
     let (lost, fresh) = (world.schedule(json!({"uris": ["e-000001"]})).await, world.schedule(json!({"uris": ["e-000002"]})).await);
     world.database.sql(&format!(
@@ -92,7 +92,7 @@ async fn what_waits_does_not_wait_for_the_clock_to_come_back() {
     let kept = id(&world.offboard("kept", "1s").await);
     clock.set(0);
     world.server = Server::start_with(&world.database, &["--poll-interval", "0.05"], &[]).await;
-    world.client = world.through(Door::Grpc);
+    world.client = world.through(Protocol::Grpc);
     for task in [&fresh, &lost] {
         let ended = world.task_ended(task).await;
         assert_eq!(Account::of(&ended), Account { matched: 1, processed: 1, ..Account::default() });

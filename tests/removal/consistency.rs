@@ -1,4 +1,4 @@
-//! What a check of consistency finds, what it mends, and what it only tells of.
+//! The findings of a check of consistency, which of them it repairs, and which it only reports.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ impl World {
         task
     }
 
-    /// Each finding of a check as `KIND SUBJECT`, and whether it was mended; read in pages of 1,000.
+    /// Each finding of a check as `KIND SUBJECT`, and whether it was repaired; read in pages of 1,000.
     pub async fn findings(&self, task: &Answer) -> BTreeMap<String, bool> {
         let (mut found, mut token) = (BTreeMap::new(), String::new());
         loop {
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// A check that mends has nothing to mend and tells of nothing.
+    /// A check that repairs has nothing to repair and reports nothing.
     pub async fn assert_clean(&self) {
         let task = self.check(json!({})).await;
         assert_eq!(self.findings(&task).await, BTreeMap::new());
@@ -41,8 +41,8 @@ impl World {
     }
 }
 
-/// What a check has found, by kind, and how much of it was mended.
-pub fn told(task: &Answer) -> (Value, i64) {
+/// The findings of a check, by kind, and how many of them were repaired.
+pub fn reported(task: &Answer) -> (Value, i64) {
     let mended = task.get("current_state.number_of_mended_findings").as_i64().unwrap();
     (task.get("current_state.findings").clone(), mended)
 }
@@ -63,7 +63,7 @@ fn given_orphans(database: &Database, count: i64) {
     ));
 }
 
-/// One request whose entity has gone while it waits, one while it was at work, and one whose entity is not on its way out.
+/// One request whose entity was removed while it waits, one while it was at work, and one whose entity is not in `offboarding`.
 async fn given_orphan_requests(world: &World) -> [String; 3] {
     let mut requests = Vec::new();
     for entity in ["waiting", "at_work", "returned"] {
@@ -81,7 +81,7 @@ async fn given_orphan_requests(world: &World) -> [String; 3] {
 }
 
 scenario! {
-    async fn what_should_not_be_is_told_of_and_stays_as_it_is_until_it_is_mended(world: &World) {
+    async fn findings_are_reported_and_stay_until_they_are_repaired(world: &World) {
         let database = &world.database;
         for portfolio in ["more", "less", "right"] {
             world.given_portfolio(portfolio).await;
@@ -101,7 +101,7 @@ scenario! {
 
         let before = stored(database);
         let report = world.check(json!({"fix": false})).await;
-        assert_eq!(told(&report), (kinds.clone(), 0));
+        assert_eq!(reported(&report), (kinds.clone(), 0));
         assert_eq!(report.get("status"), "completed_with_errors");
         assert_eq!((report.get("name"), report.get("type")), (&json!("Check Consistency"), &json!("CheckConsistencyTask")));
         assert_eq!(report.get("parameters"), &json!({"tenantId": "acme", "fix": "false"}));
@@ -109,11 +109,11 @@ scenario! {
         assert_eq!(world.findings(&report).await, subjects);
         assert_eq!(stored(database), before, "a report changes nothing");
 
-        let mend = world.check(json!({})).await;
-        assert_eq!(told(&mend), (kinds, 9));
-        assert_eq!(mend.get("status"), "completed", "nothing is left that should not be");
+        let repair = world.check(json!({})).await;
+        assert_eq!(reported(&repair), (kinds, 9));
+        assert_eq!(repair.get("status"), "completed", "nothing is left that should not be");
         subjects.values_mut().for_each(|mended| *mended = true);
-        assert_eq!(world.findings(&mend).await, subjects);
+        assert_eq!(world.findings(&repair).await, subjects);
 
         assert_eq!(database.rows("dependent WHERE entity_id = 'ghost'"), 0);
         assert_eq!(database.rows("dependent"), 15, "no other dependent was touched");
@@ -138,7 +138,7 @@ scenario! {
         world.assert_clean().await;
     }
 
-    async fn what_cannot_be_mended_is_told_of_by_each_check(world: &World) {
+    async fn a_finding_that_cannot_be_repaired_is_reported_by_each_check(world: &World) {
         let database = &world.database;
         for entity in ["traceless", "untold", "kept"] {
             world.given_entity(entity, json!({})).await;
@@ -166,14 +166,14 @@ scenario! {
         let before = stored(database);
         for _ in 0..2 {
             let task = world.check(json!({"fix": true})).await;
-            assert_eq!(told(&task), (json!({"event_mismatch": 5, "orphan_request": 1}), 0));
+            assert_eq!(reported(&task), (json!({"event_mismatch": 5, "orphan_request": 1}), 0));
             assert_eq!(task.get("status"), "completed_with_errors");
             assert_eq!(world.findings(&task).await, expected);
             assert_eq!(stored(database), before);
         }
     }
 
-    async fn a_wrong_request_changes_nothing_and_every_fault_is_told(world: &World) {
+    async fn a_wrong_request_changes_nothing_and_every_fault_is_reported(world: &World) {
         let refused = world.refused(CHECK, json!({"max_objects_per_second": 0, "send_mail": "a@b.example"})).await;
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!((refused.code.as_str(), fields), ("validation_failed", vec!["send_mail", "max_objects_per_second"]));
@@ -188,10 +188,10 @@ scenario! {
     }
 }
 
-/// What is soft-deleted keeps what hangs on it, also when its id is that of another realm's orphans.
+/// A soft-deleted entity keeps its dependents, also when its id is that of another realm's orphans.
 #[tokio::test]
 async fn what_another_realm_has_is_neither_found_nor_touched() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let database = &world.database;
     world.client("umbrella", "test", SCOPES);
     world.given_portfolio("p").await;
@@ -210,7 +210,7 @@ async fn what_another_realm_has_is_neither_found_nor_touched() {
 /// Tombstones that a policy had removed are not missed, also not when the policy has become another.
 #[tokio::test]
 async fn what_was_swept_by_policy_is_no_finding() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     let database = &world.database;
     for entity in ["old", "young"] {
         world.given_entity(entity, json!({})).await;
@@ -229,13 +229,13 @@ async fn what_was_swept_by_policy_is_no_finding() {
     policy(json!({"tombstone_retention": "864000s"})).await;
     world.assert_clean().await;
     database.sql("DELETE FROM tombstone WHERE entity_id = 'young'");
-    assert_eq!(told(&world.check(json!({})).await).0, json!({"event_mismatch": 1, "orphan_request": 1}));
+    assert_eq!(reported(&world.check(json!({})).await).0, json!({"event_mismatch": 1, "orphan_request": 1}));
 }
 
 /// Removals are matched with their events one by one: of an entity that was removed, added again and removed again, both.
 #[tokio::test]
-async fn entities_that_were_added_again_are_told_apart() {
-    let world = World::start(Door::Grpc).await;
+async fn entities_that_were_added_again_are_distinguished() {
+    let world = World::start(Protocol::Grpc).await;
     let database = &world.database;
     for _ in 0..2 {
         world.given_entity("e", json!({})).await;
@@ -248,15 +248,15 @@ async fn entities_that_were_added_again_are_told_apart() {
     world.assert_clean().await;
     let first = "(SELECT job_id FROM tombstone ORDER BY removed_at LIMIT 1)";
     database.sql(&format!("DELETE FROM tombstone WHERE job_id = {first}"));
-    assert_eq!(told(&world.check(json!({})).await).0, json!({"event_mismatch": 1, "orphan_request": 1}));
+    assert_eq!(reported(&world.check(json!({})).await).0, json!({"event_mismatch": 1, "orphan_request": 1}));
 }
 
 #[tokio::test]
 async fn all_findings_are_counted_and_ten_thousand_are_kept() {
-    let world = World::start_with(Door::Rest, &["--bulk-workers", "2"]).await;
+    let world = World::start_with(Protocol::Rest, &["--bulk-workers", "2"]).await;
     given_orphans(&world.database, 12_000);
     let report = world.check(json!({"fix": false})).await;
-    assert_eq!(told(&report), (json!({"orphan_dependent": 12_000}), 0));
+    assert_eq!(reported(&report), (json!({"orphan_dependent": 12_000}), 0));
     assert_eq!(world.database.rows("bulk_delete_finding"), 10_000);
     assert_eq!(world.findings(&report).await.len(), 1, "all of them are of one entity");
     let (mut count, mut token) = (0, String::new());
@@ -269,20 +269,20 @@ async fn all_findings_are_counted_and_ten_thousand_are_kept() {
         }
     }
     assert_eq!(count, 10_000, "each is on one page");
-    assert_eq!(told(&world.check(json!({})).await).1, 12_000, "what is not kept is mended all the same");
+    assert_eq!(reported(&world.check(json!({})).await).1, 12_000, "what is not kept is mended all the same");
     world.assert_clean().await;
 }
 
 /// Above 50,000 entities what goes by their ids is cut into slices, which two workers share.
 #[tokio::test]
 async fn a_large_realm_is_cut_and_each_row_is_looked_at_once() {
-    let world = World::start_with(Door::Grpc, &["--bulk-workers", "2"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--bulk-workers", "2"]).await;
     let database = &world.database;
     database.given_many(Many { prefix: "e", count: 60_000, dependents: 1, portfolio: None });
     database.sql("ANALYZE; DELETE FROM entity WHERE id IN ('e-000001', 'e-030000', 'e-060000')");
     database.sql("UPDATE entity SET state = 'offboarding' WHERE id IN ('e-000002', 'e-045000')");
     let task = world.check(json!({})).await;
-    assert_eq!(told(&task), (json!({"orphan_dependent": 3, "stuck_offboarding": 2}), 5));
+    assert_eq!(reported(&task), (json!({"orphan_dependent": 3, "stuck_offboarding": 2}), 5));
     assert_eq!(Account::of(&task).matched, 60_000 + 59_997);
     assert_eq!(database.rows("bulk_delete_slice WHERE done AND part IN ('dependents', 'entities')"), 8);
     assert_eq!(database.rows("bulk_delete_slice WHERE part IN ('dependents', 'entities') AND matched = 0"), 0);

@@ -1,8 +1,8 @@
-//! Indexes over attributes that do not say what the entities say: found, told of, and set right.
+//! Indexes over attributes that do not say what the entities say: found, reported, and set right.
 
 use std::collections::BTreeMap;
 
-use crate::consistency::told;
+use crate::consistency::reported;
 use crate::given::{Many, text};
 use crate::kit::*;
 
@@ -34,13 +34,13 @@ scenario! {
         let subjects = ["e-000003", "e-000004", "e-000005", "e-000006", "ghost"].map(|id| format!("attribute_index {id}"));
 
         let report = world.check(json!({"fix": false})).await;
-        assert_eq!(told(&report), (json!({"attribute_index": 5}), 0));
+        assert_eq!(reported(&report), (json!({"attribute_index": 5}), 0));
         assert_eq!(world.findings(&report).await, subjects.clone().map(|subject| (subject, false)).into_iter().collect::<BTreeMap<_, _>>());
         assert_eq!(found(world, "equals(attributes.n, 3)").await, Vec::<String>::new());
 
-        let mend = world.check(json!({})).await;
-        assert_eq!(told(&mend), (json!({"attribute_index": 5}), 5));
-        assert_eq!(mend.get("status"), "completed");
+        let repair = world.check(json!({})).await;
+        assert_eq!(reported(&repair), (json!({"attribute_index": 5}), 5));
+        assert_eq!(repair.get("status"), "completed");
         for n in [3, 4, 5] {
             assert_eq!(found(world, &format!("equals(attributes.n, {n})")).await, [format!("e-{n:06}")]);
         }
@@ -50,14 +50,14 @@ scenario! {
     }
 }
 
-/// What is soft-deleted keeps its rows, and what changes all the time is true at every moment.
+/// A soft-deleted entity keeps its rows, and data that changes all the time is consistent at every moment.
 #[tokio::test]
 async fn an_index_in_use_has_no_findings_while_entities_change() {
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;
     world.database.given_many(Many { prefix: "e", count: 500, dependents: 0, portfolio: None });
     given_index(&world, "n").await;
     world.bulk_delete(json!({"mode": "soft", "uris": ["e-000001"]})).await;
-    let client = world.through(Door::Grpc);
+    let client = world.through(Protocol::Grpc);
     let changes = async {
         for n in 0..150 {
             let id = format!("e-{:06}", 2 + n % 40);
@@ -69,7 +69,7 @@ async fn an_index_in_use_has_no_findings_while_entities_change() {
     };
     let checks = async {
         for round in 0..4 {
-            assert_eq!(told(&world.check(json!({"fix": round % 2 == 0})).await).0, json!({}));
+            assert_eq!(reported(&world.check(json!({"fix": round % 2 == 0})).await).0, json!({}));
         }
     };
     tokio::join!(changes, checks);

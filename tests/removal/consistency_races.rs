@@ -1,4 +1,4 @@
-//! Checks of consistency while others are at work: no false finding, no mend that is wrong, no row that is lost on the way.
+//! Checks of consistency while others are at work: no false finding, no repair that is wrong, no row that is lost on the way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use futures::future::join_all;
 
-use crate::consistency::told;
+use crate::consistency::reported;
 use crate::given::{Account, Many, id};
 use crate::kit::*;
 
 const CHECK: &str = "BulkDeleteService/CheckConsistency";
 
-/// Creates, moves, changes and removes entities of its own until it is told to stop; tells how often.
+/// Creates, moves, changes and removes entities of its own until it is stopped; returns how often.
 async fn busy(client: Client, number: usize, stop: &AtomicBool) -> usize {
     let mut rounds = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -45,17 +45,17 @@ async fn busy(client: Client, number: usize, stop: &AtomicBool) -> usize {
     rounds
 }
 
-/// The realm is healthy at every moment, so a check finds nothing, whether it would mend or not.
+/// The realm is healthy at every moment, so a check finds nothing, whether it would repair or not.
 #[tokio::test]
 async fn a_busy_realm_has_no_findings() {
     let arguments = ["--bulk-workers", "3", "--poll-interval", "0.05", "--bulk-chunk-size", "500"];
-    let world = World::start_with(Door::Grpc, &arguments).await;
+    let world = World::start_with(Protocol::Grpc, &arguments).await;
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
     }
     world.database.given_many(Many { prefix: "a", count: 3_000, dependents: 2, portfolio: Some("p") });
     let stop = AtomicBool::new(false);
-    let others = join_all((0..6).map(|number| busy(world.through(Door::Grpc), number, &stop)));
+    let others = join_all((0..6).map(|number| busy(world.through(Protocol::Grpc), number, &stop)));
     let checks = async {
         let is_busy = || world.database.rows("tombstone") > 50 && world.database.rows("entity WHERE deleted_at IS NOT NULL") > 0;
         let mut round = 0;
@@ -88,7 +88,7 @@ async fn a_busy_realm_has_no_findings() {
 /// Members come and go while what their portfolio counts is set right.
 #[tokio::test]
 async fn a_count_is_set_right_while_members_come_and_go() {
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;
     let database = &world.database;
     world.given_portfolio("p").await;
     database.given_many(Many { prefix: "m", count: 20_000, dependents: 0, portfolio: Some("p") });
@@ -96,7 +96,7 @@ async fn a_count_is_set_right_while_members_come_and_go() {
     for drift in [7, -5, 1_000] {
         database.sql(&format!("UPDATE portfolio SET entity_count = entity_count + {drift}"));
         let moves = join_all((1..=4).map(|lane| {
-            let client = world.through(Door::Grpc);
+            let client = world.through(Protocol::Grpc);
             async move {
                 for n in 0..100 {
                     let member = json!({"portfolio_id": "p", "entity_id": format!("free-{:06}", lane * 100 - n)});
@@ -107,9 +107,9 @@ async fn a_count_is_set_right_while_members_come_and_go() {
                 }
             }
         }));
-        // Two at once mend once.
+        // Two at once repair once.
         let (_, one, other) = tokio::join!(moves, world.check(json!({})), world.check(json!({})));
-        assert_eq!(told(&one).1 + told(&other).1, 1, "{:#} {:#}", one.json, other.json);
+        assert_eq!(reported(&one).1 + reported(&other).1, 1, "{:#} {:#}", one.json, other.json);
         let members = database.count("SELECT count(*) FROM entity WHERE portfolio_id = 'p'");
         assert_eq!(database.count("SELECT entity_count FROM portfolio"), members);
         database.sql(
@@ -118,10 +118,10 @@ async fn a_count_is_set_right_while_members_come_and_go() {
     }
 }
 
-/// What comes right while a mend waits for it is no finding, and is left as it is.
+/// A contradiction that ends while a repair waits for it is not a finding, and is left as it is.
 #[tokio::test]
-async fn what_comes_right_before_it_is_mended_is_no_finding() {
-    let world = World::start(Door::Rest).await;
+async fn a_contradiction_that_ends_before_its_repair_is_not_a_finding() {
+    let world = World::start(Protocol::Rest).await;
     let database = &world.database;
     let realm = database.realm();
     database.given_many(Many { prefix: "e", count: 2, dependents: 0, portfolio: None });
@@ -145,16 +145,16 @@ async fn what_comes_right_before_it_is_mended_is_no_finding() {
     until("the mend waits", || database.waiting() > 0).await;
     other.batch_execute("COMMIT").unwrap();
     let ended = world.task_ended(&task).await;
-    assert_eq!(told(&ended), (json!({"orphan_dependent": 1, "stuck_offboarding": 1}), 2));
+    assert_eq!(reported(&ended), (json!({"orphan_dependent": 1, "stuck_offboarding": 1}), 2));
     assert_eq!(database.rows("dependent WHERE entity_id = 'late'"), 1);
     assert_eq!(database.text("SELECT string_agg(state, ' ' ORDER BY id) FROM entity WHERE id LIKE 'e-%'").unwrap(), "offboarding active");
     world.assert_clean().await;
 }
 
-/// What others do not let go of costs itself, and not what else is to be mended.
+/// Rows that others keep locked cost only themselves, and not the other repairs.
 #[tokio::test]
-async fn what_stays_locked_is_told_of_and_mended_another_time() {
-    let world = World::start_with(Door::Rest, &["--db-lock-timeout", "0.3"]).await;
+async fn a_finding_that_stays_locked_is_reported_and_repaired_another_time() {
+    let world = World::start_with(Protocol::Rest, &["--db-lock-timeout", "0.3"]).await;
     let database = &world.database;
     database.given_many(Many { prefix: "e", count: 5, dependents: 0, portfolio: None });
     for portfolio in ["p", "q"] {
@@ -167,19 +167,19 @@ async fn what_stays_locked_is_told_of_and_mended_another_time() {
         .unwrap();
     let task = world.check(json!({})).await;
     other.batch_execute("ROLLBACK").unwrap();
-    assert_eq!(told(&task), (json!({"portfolio_count": 2, "stuck_offboarding": 5}), 5));
+    assert_eq!(reported(&task), (json!({"portfolio_count": 2, "stuck_offboarding": 5}), 5));
     assert_eq!(task.get("status"), "completed_with_errors");
     let left: Vec<_> = world.findings(&task).await.into_iter().filter(|(_, mended)| !mended).map(|(finding, _)| finding).collect();
     assert_eq!(left, ["portfolio_count p", "stuck_offboarding e-000003"]);
-    assert_eq!(told(&world.check(json!({})).await).1, 2);
+    assert_eq!(reported(&world.check(json!({})).await).1, 2);
     world.assert_clean().await;
 }
 
-/// Each row is looked at once, each finding counted and mended once, however often workers die.
+/// Each row is looked at once, each finding counted and repaired once, however often workers die.
 #[tokio::test]
 async fn a_check_survives_the_death_of_its_workers() {
     const COUNT: i64 = 6_000;
-    let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let mut world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: None });
     world.database.sql("DELETE FROM entity WHERE right(id, 1) = '7'; UPDATE entity SET state = 'offboarding' WHERE right(id, 1) = '3'");
     let task = id(&world.done(CHECK, json!({})).await);
@@ -196,21 +196,21 @@ async fn a_check_survives_the_death_of_its_workers() {
     }
     assert!(in_the_middle > 0, "no worker was killed in the middle of the check");
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
-    world.client = world.through(Door::Grpc);
+    world.client = world.through(Protocol::Grpc);
     let ended = world.task_ended(&task).await;
-    assert_eq!(told(&ended), (json!({"orphan_dependent": COUNT / 10, "stuck_offboarding": COUNT / 10}), COUNT / 5));
+    assert_eq!(reported(&ended), (json!({"orphan_dependent": COUNT / 10, "stuck_offboarding": COUNT / 10}), COUNT / 5));
     let account = Account::of(&ended);
     assert_eq!((account.matched, account.processed), (2 * COUNT - COUNT / 10, 2 * COUNT - COUNT / 10));
     assert_eq!(world.database.rows("bulk_delete_finding"), COUNT / 5);
-    assert_eq!(world.database.rows("event WHERE type = 'entity.offboarding_canceled'"), COUNT / 10, "each mend is told once");
+    assert_eq!(world.database.rows("event WHERE type = 'entity.offboarding_canceled'"), COUNT / 10, "each mend is reported once");
     assert_eq!(ended.get("status"), "completed");
     world.assert_clean().await;
 }
 
-/// A check keeps to its pace, pauses between chunks, goes on where it was, and stops.
+/// A check keeps to its pace, pauses between chunks, continues where it was, and stops.
 #[tokio::test]
 async fn a_check_pauses_goes_on_and_stops() {
-    let world = World::start_with(Door::Rest, &["--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Rest, &["--poll-interval", "0.05"]).await;
     let database = &world.database;
     database.given_many(Many { prefix: "e", count: 1_500, dependents: 1, portfolio: None });
     database.sql("UPDATE entity SET state = 'offboarding' WHERE right(id, 1) = '3'");
@@ -227,7 +227,7 @@ async fn a_check_pauses_goes_on_and_stops() {
     set("scheduled");
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: 3_000, processed: 3_000, ..Account::default() });
-    assert_eq!(told(&ended), (json!({"stuck_offboarding": 150}), 150));
+    assert_eq!(reported(&ended), (json!({"stuck_offboarding": 150}), 150));
 
     let task = id(&world.done(CHECK, json!({"max_objects_per_second": 400})).await);
     until("the second check is at work", || {

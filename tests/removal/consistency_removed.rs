@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use diesel::connection::SimpleConnection;
 
-use crate::consistency::{stored, told};
+use crate::consistency::{reported, stored};
 use crate::given::{Many, id};
 use crate::kit::*;
 
@@ -58,7 +58,7 @@ scenario! {
         let restored = stored(database);
 
         let report = world.check(json!({"fix": false})).await;
-        assert_eq!(told(&report), (json!({"removed_entity": 5, "portfolio_count": 1}), 0));
+        assert_eq!(reported(&report), (json!({"removed_entity": 5, "portfolio_count": 1}), 0));
         let mut subjects = findings("removed_entity", &REMOVED, false);
         subjects.insert("portfolio_count p".to_owned(), false);
         assert_eq!(world.findings(&report).await, subjects);
@@ -66,9 +66,9 @@ scenario! {
         let guarded = json!({"entity_type": "HCP", "mode": "hard", "clean_report_within": "3600s"});
         assert_eq!(world.refused(START, guarded).await.code, "report_required");
 
-        let mend = world.check(json!({})).await;
-        assert_eq!(told(&mend), (json!({"removed_entity": 5}), 5));
-        assert_eq!(mend.get("status"), "completed");
+        let repair = world.check(json!({})).await;
+        assert_eq!(reported(&repair), (json!({"removed_entity": 5}), 5));
+        assert_eq!(repair.get("status"), "completed");
         assert_eq!(stored(database), before, "all is as it was when they had gone");
         assert_eq!(REMOVED.map(|entity| database.history(entity)), events, "they went once and are told of once");
         database.assert_sound();
@@ -83,7 +83,7 @@ scenario! {
         database.sql("DELETE FROM entity WHERE id <> 'job'; DELETE FROM dependent WHERE entity_id <> 'job'; DELETE FROM tombstone WHERE entity_id = 'job'");
         // It left at the version that it had come to by then.
         database.sql("UPDATE entity SET version = version + 1, updated_at = (SELECT created_at FROM offboarding_request WHERE entity_id = 'job')");
-        assert_eq!(told(&world.check(json!({})).await), (json!({"removed_entity": 1}), 1));
+        assert_eq!(reported(&world.check(json!({})).await), (json!({"removed_entity": 1}), 1));
         assert_eq!(stored(database), before);
         world.assert_clean().await;
     }
@@ -94,14 +94,14 @@ scenario! {
         restore(database);
         database.sql("UPDATE portfolio SET entity_count = 4");
         let version = database.count("SELECT version FROM portfolio");
-        assert_eq!(told(&world.check(json!({})).await), (json!({"removed_entity": 5}), 5));
+        assert_eq!(reported(&world.check(json!({})).await), (json!({"removed_entity": 5}), 5));
         let folio = world.done("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await;
         assert_eq!((folio.get("entity_count"), folio.get("version")), (&json!(0), &json!(version + 1)));
         database.assert_sound();
         world.assert_clean().await;
     }
 
-    async fn what_is_held_or_used_again_or_was_never_told_of_is_left_alone(world: &World) {
+    async fn an_entity_on_hold_or_used_again_or_without_an_event_is_left_alone(world: &World) {
         let database = &world.database;
         given_removed(world).await;
         restore(database);
@@ -113,7 +113,7 @@ scenario! {
              DELETE FROM event WHERE type = 'entity.offboarded' AND subjects = ARRAY['job']",
         );
         let task = world.check(json!({})).await;
-        assert_eq!(told(&task), (json!({"removed_entity": 5, "event_mismatch": 1}), 2));
+        assert_eq!(reported(&task), (json!({"removed_entity": 5, "event_mismatch": 1}), 2));
         assert_eq!(task.get("status"), "completed_with_errors");
         let mut expected = findings("removed_entity", &["soft", "leaving"], true);
         expected.extend(findings("removed_entity", &["bulk-000001", "bulk-000002", "job"], false));
@@ -123,11 +123,11 @@ scenario! {
         assert_eq!(database.text(left).unwrap(), "bulk-000001 bulk-000002 job");
         assert_eq!(database.count("SELECT entity_count FROM portfolio"), 3);
         let before = stored(database);
-        assert_eq!(told(&world.check(json!({})).await).0, json!({"removed_entity": 3, "event_mismatch": 1}), "each check tells of them");
+        assert_eq!(reported(&world.check(json!({})).await).0, json!({"removed_entity": 3, "event_mismatch": 1}), "each check shows them");
         assert_eq!(stored(database), before);
     }
 
-    async fn what_is_put_on_hold_before_it_is_taken_away_stays_and_is_told_of(world: &World) {
+    async fn an_entity_put_on_hold_before_its_removal_stays_and_is_reported(world: &World) {
         let database = &world.database;
         given_removed(world).await;
         restore(database);
@@ -140,7 +140,7 @@ scenario! {
         until("the mend waits", || database.waiting() > 0).await;
         other.batch_execute("COMMIT").unwrap();
         let ended = world.task_ended(&task).await;
-        assert_eq!(told(&ended), (json!({"removed_entity": 5}), 4));
+        assert_eq!(reported(&ended), (json!({"removed_entity": 5}), 4));
         assert_eq!(ended.get("status"), "completed_with_errors");
         assert_eq!(database.text("SELECT string_agg(id, ' ') FROM entity").unwrap(), "bulk-000001");
     }

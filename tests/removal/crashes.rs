@@ -24,13 +24,13 @@ fn succeeded(database: &Database) -> i64 {
     database.rows("offboarding_request WHERE status = 'succeeded'")
 }
 
-/// Each entity that was to go is gone once, and all that hung on it.
-fn assert_gone(database: &Database, count: i64, told_by: &str) {
+/// Each entity that was to be removed is removed once, with all of its dependents.
+fn assert_gone(database: &Database, count: i64, reported_by: &str) {
     assert_eq!((database.rows("entity"), database.rows("dependent")), (0, 0));
     assert_eq!(database.rows("tombstone"), count);
-    let told = format!("event, unnest(subjects) s WHERE type = '{told_by}'");
-    assert_eq!(database.rows(&told), count);
-    assert_eq!(database.count(&format!("SELECT count(DISTINCT s) FROM {told}")), count, "no entity is told of twice");
+    let reported = format!("event, unnest(subjects) s WHERE type = '{reported_by}'");
+    assert_eq!(database.rows(&reported), count);
+    assert_eq!(database.count(&format!("SELECT count(DISTINCT s) FROM {reported}")), count, "no entity is reported of twice");
     assert_eq!(database.count("SELECT coalesce(sum(entity_count), 0) FROM portfolio"), 0);
     database.assert_sound();
 }
@@ -39,7 +39,7 @@ fn assert_gone(database: &Database, count: i64, told_by: &str) {
 async fn a_bulk_delete_survives_the_death_of_its_workers() {
     const COUNT: i64 = 20_000;
     let arguments = eager(&["--bulk-chunk-size", "50"]);
-    let mut world = World::start_with(Door::Rest, &eager(&["--roles", "grpc,gateway"])).await;
+    let mut world = World::start_with(Protocol::Rest, &eager(&["--roles", "grpc,gateway"])).await;
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
     }
@@ -60,7 +60,7 @@ async fn a_bulk_delete_survives_the_death_of_its_workers() {
     println!("{left} of {COUNT} were left to the last worker, after {killed_in_the_middle} deaths in the middle");
     assert!(killed_in_the_middle > 0, "no worker was killed in the middle of the task");
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
-    world.client = world.through(Door::Rest);
+    world.client = world.through(Protocol::Rest);
     let ended = world.task_ended(&task).await;
     assert_eq!(ended.get("status"), "completed");
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
@@ -74,7 +74,7 @@ async fn a_bulk_delete_survives_the_death_of_its_workers() {
 #[tokio::test]
 async fn offboardings_survive_the_death_of_a_worker_in_the_middle_of_them() {
     const COUNT: i64 = 1_000;
-    let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let mut world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
     }
@@ -103,7 +103,7 @@ async fn offboardings_survive_the_death_of_a_worker_in_the_middle_of_them() {
     until("all are done", || succeeded(&world.database) == COUNT).await;
     assert_eq!(world.database.rows("offboarding_request"), COUNT);
     assert_gone(&world.database, COUNT, "entity.offboarded");
-    world.client = world.through(Door::Grpc);
+    world.client = world.through(Protocol::Grpc);
     let again = world.remove("a-000001").await;
     assert_eq!(again.get("status"), "succeeded");
 }
@@ -129,7 +129,7 @@ fn ask_for_all(database: &Database) {
     );
 }
 
-/// Has so many more requests fall due, at moments all over the next `milliseconds`.
+/// Makes so many more requests ready, at moments all over the next `milliseconds`.
 fn let_fall_due(database: &Database, count: i64, milliseconds: u64) {
     database.sql(&format!(
         "UPDATE offboarding_request SET due_at = now() + random() * interval '{milliseconds} milliseconds', execute_after = now()
@@ -137,13 +137,13 @@ fn let_fall_due(database: &Database, count: i64, milliseconds: u64) {
     ));
 }
 
-/// Work falls due bit by bit, all the time, so that each death is in the midst of it.
+/// Work becomes ready bit by bit, all the time, so that each death is in the midst of it.
 #[tokio::test]
 async fn offboardings_survive_fifty_deaths_at_any_instant() {
     const COUNT: i64 = 5_000;
     const DEATHS: i64 = 50;
     const WINDOW: u64 = 250;
-    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     let database = &world.database;
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
@@ -181,13 +181,13 @@ async fn offboardings_survive_fifty_deaths_at_any_instant() {
     let histories =
         "(SELECT string_agg(type, ' ' ORDER BY seq) AS told FROM event, unnest(subjects) s WHERE type LIKE 'entity.%' GROUP BY s) t
         WHERE told = 'entity.offboarding_requested entity.offboarded'";
-    assert_eq!(database.rows(histories), COUNT, "each transition is told once");
+    assert_eq!(database.rows(histories), COUNT, "each transition is reported once");
 }
 
 #[tokio::test]
-async fn a_server_that_is_told_to_end_stops_at_the_end_of_a_chunk_and_another_goes_on() {
+async fn a_server_that_shuts_down_stops_at_the_end_of_a_chunk_and_another_continues() {
     const COUNT: i64 = 20_000;
-    let mut world = World::start_with(Door::Rest, &["--bulk-chunk-size", "20"]).await;
+    let mut world = World::start_with(Protocol::Rest, &["--bulk-chunk-size", "20"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
     let task = id(&world.done("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"})).await);
@@ -207,17 +207,17 @@ async fn a_server_that_is_told_to_end_stops_at_the_end_of_a_chunk_and_another_go
     // With the lease still held this one would have to wait for ten minutes.
     let arguments = ["--lease", "600", "--poll-interval", "0.05"];
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
-    world.client = world.through(Door::Rest);
+    world.client = world.through(Protocol::Rest);
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
     assert_eq!(ended.get("current_state.last_execution_instances").as_array().unwrap().len(), 2);
     assert_gone(&world.database, COUNT, "entity.deleted");
 }
 
-/// A task gives up when it has not moved for ten tries. That it did not move in the past is no reason.
+/// A task gives up when it has not moved for ten tries. Earlier pauses do not count.
 #[tokio::test]
 async fn a_task_that_moves_again_has_all_its_tries_before_it() {
-    let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let mut world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "a", count: 10, dependents: 0, portfolio: None });
     world.database.given_many(Many { prefix: "b", count: 10, dependents: 1, portfolio: Some("p") });
@@ -230,7 +230,7 @@ async fn a_task_that_moves_again_has_all_its_tries_before_it() {
     );
     let arguments = eager(&["--bulk-chunk-size", "10"]);
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
-    world.client = world.through(Door::Grpc);
+    world.client = world.through(Protocol::Grpc);
     until("the second chunk has failed", || world.server.log().contains("slice failed")).await;
     world.database.sql("DROP FUNCTION refuse CASCADE");
     let ended = world.task_ended(&task).await;

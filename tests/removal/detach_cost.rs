@@ -25,8 +25,8 @@ fn pages_read(connection: &mut PgConnection, realm: i64, portfolio: &str, entity
     connection.batch_execute("ROLLBACK").unwrap();
     let root = &plan.plan[0]["Plan"];
     assert_eq!(root["Actual Rows"].as_f64(), Some(1.0), "it was a member: {root:#}");
-    // What nobody reads from, the event, is run behind the rest and counts for itself.
-    let event = root["Plans"].as_array().unwrap().iter().find(|plan| plan["Subplan Name"] == "CTE told").expect("it tells of it");
+    // The statement that nobody reads from, the event, runs after the rest and counts for itself.
+    let event = root["Plans"].as_array().unwrap().iter().find(|plan| plan["Subplan Name"] == "CTE told").expect("it shows it");
     let pages = |plan: &Value| plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap();
     pages(root) + pages(event)
 }
@@ -44,7 +44,7 @@ fn prepare(connection: &mut PgConnection) {
 
 #[tokio::test]
 async fn a_detach_reads_as_much_in_a_portfolio_of_many_as_in_one_of_a_thousand() {
-    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     let sizes = [("ten", 10), ("thousand", 1_001), ("many", 150_000)];
     for (portfolio, count) in sizes {
         world.given_portfolio(portfolio).await;
@@ -106,7 +106,7 @@ impl Least {
     }
 
     /// Those that there were, as `NAME COUNT`.
-    fn told(&self) -> String {
+    fn reported(&self) -> String {
         let there = self.0.iter().filter(|(_, count)| **count > 0).map(|(name, count)| format!("{name} {count}"));
         there.collect::<Vec<_>>().join(", ")
     }
@@ -134,12 +134,12 @@ scenario! {
                     assert_eq!(*detached.get("entity_count"), count - n);
                 };
                 least.look(world, detach).await;
-                if least.told() == STATEMENTS {
+                if least.reported() == STATEMENTS {
                     break;
                 }
                 pause(n).await;
             }
-            assert_eq!(least.told(), STATEMENTS, "in a portfolio of {count}");
+            assert_eq!(least.reported(), STATEMENTS, "in a portfolio of {count}");
         }
         world.database.sql("DELETE FROM entity");
     }
@@ -148,7 +148,7 @@ scenario! {
         // To lock, to change and to answer.
         const STATEMENTS: &str = "BEGIN 1, COMMIT 1, SELECT 2, WITH 1";
         // Workers that look for work make statements of their own.
-        let world = &World::start_with(world.door, &["--poll-interval", "600"]).await;
+        let world = &World::start_with(world.protocol, &["--lease", "600", "--poll-interval", "600"]).await;
         world.given_portfolio("p").await;
         world.given_portfolio("q").await;
         world.database.given_many(Many { prefix: "e", count: 1_000, dependents: 0, portfolio: None });
@@ -161,13 +161,13 @@ scenario! {
                     let call = async { drop(world.done(&format!("PortfolioService/Batch{method}Entities"), request).await) };
                     least.entry(act).or_default().look(world, call).await;
                 }
-                if least.values().all(|least| least.told() == STATEMENTS) {
+                if least.values().all(|least| least.reported() == STATEMENTS) {
                     break;
                 }
                 pause(n).await;
             }
             for (act, least) in least {
-                assert_eq!(least.told(), STATEMENTS, "{act} of {}", many.len());
+                assert_eq!(least.reported(), STATEMENTS, "{act} of {}", many.len());
             }
         }
         world.database.assert_sound();

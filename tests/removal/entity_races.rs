@@ -16,7 +16,7 @@ fn ids(prefix: &str, count: usize) -> Vec<String> {
     (1..=count).map(|n| format!("{prefix}-{n:06}")).collect()
 }
 
-/// The refusal is because of the entity's state, or because there is none any more.
+/// The refusal is because of the entity's state, or because there is no entity any more.
 #[track_caller]
 fn assert_late(failure: &Failure, state: &str) {
     match failure.code.as_str() {
@@ -29,9 +29,9 @@ fn assert_late(failure: &Failure, state: &str) {
 /// Nobody removes anything here, so that what came second finds what came first.
 #[tokio::test]
 async fn of_a_hold_and_an_offboarding_exactly_one_wins() {
-    let world = World::start_with(Door::Rest, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     world.database.given_many(Many { prefix: "e", count: 200, dependents: 0, portfolio: None });
-    let grpc = world.through(Door::Grpc);
+    let grpc = world.through(Protocol::Grpc);
     let race = async |entity: &String| {
         let hold = async {
             pause().await;
@@ -67,7 +67,7 @@ async fn of_a_hold_and_an_offboarding_exactly_one_wins() {
 
 #[tokio::test]
 async fn an_update_comes_before_an_offboarding_or_not_at_all() {
-    let world = World::start_with(Door::Rest, &["--poll-interval", "0.01"]).await;
+    let world = World::start_with(Protocol::Rest, &["--poll-interval", "0.01"]).await;
     world.database.given_many(Many { prefix: "e", count: 100, dependents: 2, portfolio: None });
     let race = async |entity: &String| {
         let update = async {
@@ -102,26 +102,26 @@ async fn an_update_comes_before_an_offboarding_or_not_at_all() {
 #[tokio::test]
 async fn nothing_is_put_onto_an_entity_that_is_being_deleted() {
     for selection in ["listed", "matching"] {
-        let world = World::start_with(Door::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "7"]).await;
+        let world = World::start_with(Protocol::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "7"]).await;
         world.database.given_many(Many { prefix: "e", count: 150, dependents: 1, portfolio: None });
         let entities = ids("e", 150);
         let request = match selection {
             "listed" => json!({"uris": entities, "mode": "hard"}),
             _ => json!({"entity_type": "HCP", "mode": "hard"}),
         };
-        let doors = [world.through(Door::Grpc), world.through(Door::Rest)];
+        let protocols = [world.through(Protocol::Grpc), world.through(Protocol::Rest)];
         let puts = entities.iter().enumerate().map(async |(n, entity)| {
             let (mut put, mut late) = (0, 0);
             for round in 0..6 {
                 pause().await;
                 let request = json!({"entity_id": entity, "kind": "task", "dependent_id": format!("late-{round}"), "data": {"n": round}});
-                let mut answer = doors[n % 2].call("EntityService/PutDependent", request.clone()).await;
+                let mut answer = protocols[n % 2].call("EntityService/PutDependent", request.clone()).await;
                 // A busy machine may keep one waiting for longer than a call waits for a connection.
                 for _ in 0..10 {
                     if !answer.as_ref().is_err_and(|refused| refused.code == "unavailable") {
                         break;
                     }
-                    answer = doors[n % 2].call("EntityService/PutDependent", request.clone()).await;
+                    answer = protocols[n % 2].call("EntityService/PutDependent", request.clone()).await;
                 }
                 match answer {
                     Ok(_) => put += 1,
@@ -145,13 +145,13 @@ async fn nothing_is_put_onto_an_entity_that_is_being_deleted() {
 
 #[tokio::test]
 async fn of_updates_that_expect_the_same_version_one_wins() {
-    let world = World::start_with(Door::Rest, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     world.database.given_many(Many { prefix: "e", count: 20, dependents: 0, portfolio: None });
-    let doors = [world.through(Door::Grpc), world.through(Door::Rest)];
+    let protocols = [world.through(Protocol::Grpc), world.through(Protocol::Rest)];
     for entity in ids("e", 20) {
         let updates = (0..8).map(async |n: usize| {
             let update = json!({"attributes": {format!("by-{n}"): true}, "expected_version": 1});
-            doors[n % 2].call("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": update})).await
+            protocols[n % 2].call("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": update})).await
         });
         let outcomes = join_all(updates).await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{entity}");
@@ -164,12 +164,12 @@ async fn of_updates_that_expect_the_same_version_one_wins() {
 
 #[tokio::test]
 async fn merges_of_many_who_update_at_once_lose_nothing() {
-    let world = World::start_with(Door::Rest, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     world.given_entity("e", json!({"attributes": {"count": {"start": 0}}})).await;
-    let doors = [world.through(Door::Grpc), world.through(Door::Rest)];
+    let protocols = [world.through(Protocol::Grpc), world.through(Protocol::Rest)];
     let updates = (0..64).map(async |n: usize| {
         let update = json!({"attributes": {"count": {format!("n{n}"): n}}});
-        doors[n % 2].call("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": update})).await.unwrap()
+        protocols[n % 2].call("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": update})).await.unwrap()
     });
     join_all(updates).await;
     let entity = world.done("EntityService/GetEntity", json!({"entity_id": "e"})).await;

@@ -1,4 +1,4 @@
-//! What a task could not delete, as a table.
+//! The entities that a task could not delete, as a table.
 
 use crate::given::Many;
 use crate::kit::*;
@@ -11,7 +11,7 @@ async fn table(world: &World, path: &str, accept: &str) -> Reply {
 
 /// A world in which a task could not delete these.
 async fn failed(ids: &[&str]) -> (World, String) {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let mut uris = ids.to_vec();
     uris.push("there");
     world.given_entity("there", json!({})).await;
@@ -40,7 +40,7 @@ async fn a_page_of_failures_is_a_table_for_those_who_ask_for_one() {
 
 #[tokio::test]
 async fn each_page_leads_to_the_next() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.database.given_many(Many { prefix: "e", count: 25, dependents: 0, portfolio: None });
     world.database.sql("UPDATE entity SET state = 'onboarding'");
     let task = world.schedule(json!({"entity_type": "HCP"})).await;
@@ -80,7 +80,7 @@ async fn no_cell_becomes_a_formula() {
 
 #[tokio::test]
 async fn other_pages_of_single_values_are_tables_as_well() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.given_entity("e", json!({})).await;
     world.bulk_delete(json!({"uris": ["e"], "mode": "hard"})).await;
     let reply = table(&world, "/v1/tombstones", "text/csv, */*;q=0.1").await;

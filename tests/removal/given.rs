@@ -1,4 +1,5 @@
-//! What the scenarios of removal are told in: entities that are there, calls that must succeed, and what must hold whatever happened.
+//! The base of the scenarios of removal: existing entities, calls that must succeed, and the conditions that must be true whatever
+//! happened.
 
 use std::fmt::Write as _;
 
@@ -82,7 +83,7 @@ impl World {
         failures.iter().map(|failure| format!("{}: {}", text(&failure["entity_id"]), text(&failure["reason"]))).collect()
     }
 
-    /// Whether the caller sees the entity.
+    /// Returns whether the caller sees the entity.
     pub async fn sees(&self, entity: &str) -> bool {
         match self.call("EntityService/GetEntity", json!({"entity_id": entity})).await {
             Ok(_) => true,
@@ -99,7 +100,7 @@ impl World {
     }
 }
 
-/// What a bulk delete says of the entities it met.
+/// The accounts of a bulk delete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     pub matched: i64,
@@ -200,7 +201,7 @@ impl Database {
         self.rows("pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
     }
 
-    /// What must hold whatever happened, once nothing is at work any more.
+    /// The conditions that must be true whatever happened, once nothing is at work any more.
     pub fn assert_sound(&self) {
         let never = [
             ("a dependent without its entity", "dependent d WHERE NOT EXISTS (SELECT FROM entity e WHERE (e.realm_id, e.id) = (d.realm_id, d.entity_id))"),
@@ -222,7 +223,7 @@ impl Database {
             ),
             ("a tombstone beside its living entity", "tombstone t JOIN entity e ON e.incarnation = t.incarnation"),
             (
-                "a tombstone that no event or more than one tells of",
+                "a tombstone that no event or more than one shows",
                 "tombstone t LEFT JOIN (
                      SELECT v.realm_id, s.id, coalesce(v.data ->> 'incarnation', v.data ->> 'bulk_delete_id') AS cause, count(*) AS times
                      FROM event v, unnest(v.subjects) s(id)

@@ -9,7 +9,7 @@ use crate::kit::*;
 const BATCH_ATTACH: &str = "PortfolioService/BatchAttachEntities";
 const BATCH_DETACH: &str = "PortfolioService/BatchDetachEntities";
 
-/// What a call may be refused with because others were faster. Nothing of ours: no `unavailable`, no `internal`.
+/// The refusals that a call may have because others were faster. None of ours: no `unavailable`, no `internal`.
 const EXPECTED: [&str; 5] = ["not_found", "state_conflict", "invalid_state_transition", "portfolio_not_empty", "already_exists"];
 
 fn any(bound: usize) -> usize {
@@ -57,7 +57,7 @@ async fn assert_counted(world: &World, portfolios: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn opposite_moves_of_the_same_entities_are_all_done() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
     }
@@ -65,7 +65,7 @@ async fn opposite_moves_of_the_same_entities_are_all_done() {
     world.database.given_many(Many { prefix: "b", count: 60, dependents: 0, portfolio: Some("q") });
     let ids = Arc::new([names("a", 60), names("b", 60)].concat());
     let tasks = (0..8).map(|task| {
-        let (client, ids) = (world.through(if task % 4 < 2 { Door::Grpc } else { Door::Rest }), ids.clone());
+        let (client, ids) = (world.through(if task % 4 < 2 { Protocol::Grpc } else { Protocol::Rest }), ids.clone());
         tokio::spawn(async move {
             let portfolio = if task % 2 == 0 { "p" } else { "q" };
             for _ in 0..25 {
@@ -99,7 +99,7 @@ async fn change_something(client: &Client, portfolios: &[&str], ids: &[String]) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memberships_hold_while_their_entities_are_removed_in_every_way() {
-    let world = World::start_with(Door::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "7", "--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "7", "--poll-interval", "0.05"]).await;
     let portfolios = ["p", "q", "r"];
     for portfolio in portfolios {
         world.given_portfolio(portfolio).await;
@@ -109,7 +109,7 @@ async fn memberships_hold_while_their_entities_are_removed_in_every_way() {
     }
     let ids = Arc::new([names("a", 80), names("b", 80), names("c", 80)].concat());
     let tasks = (0..6).map(|task| {
-        let (client, ids) = (world.through(if task % 2 == 0 { Door::Grpc } else { Door::Rest }), ids.clone());
+        let (client, ids) = (world.through(if task % 2 == 0 { Protocol::Grpc } else { Protocol::Rest }), ids.clone());
         tokio::spawn(async move {
             for _ in 0..60 {
                 change_something(&client, &portfolios, &ids).await;
@@ -143,7 +143,7 @@ async fn memberships_hold_while_their_entities_are_removed_in_every_way() {
 /// A portfolio that is made while a move waits for its entity is not forgotten: the member that leaves it is counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_out_of_a_portfolio_that_is_newer_than_itself_is_counted() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: 2, dependents: 0, portfolio: None });
     for (entity, method) in [("e-000001", "PortfolioService/AttachEntity"), ("e-000002", BATCH_ATTACH)] {
@@ -189,7 +189,7 @@ async fn create(client: Client, way: usize, entity: &str, portfolio: &str) -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn entities_that_are_added_again_while_they_are_removed_do_not_deadlock() {
     let mut world =
-        World::start_with(Door::Grpc, &["--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--poll-interval", "0.05"]).await;
+        World::start_with(Protocol::Grpc, &["--bulk-chunk-target", "10", "--db-lock-timeout", "60", "--poll-interval", "0.05"]).await;
     for way in 0..3 {
         let portfolio = format!("p{way}");
         world.given_portfolio(&portfolio).await;
@@ -208,17 +208,17 @@ async fn entities_that_are_added_again_while_they_are_removed_do_not_deadlock() 
     }
     assert_counted(&world, &["p0", "p1", "p2"]).await;
     assert_eq!(world.database.rows("entity WHERE version = 1 AND portfolio_id IS NOT NULL"), 3);
-    // A session tells of its deadlocks when it ends, if not before.
+    // A session reports its deadlocks when it ends, if not before.
     world.server.terminate().await;
     let sessions = "pg_stat_activity WHERE datname = current_database() AND application_name = 'offboard'";
     until("its sessions have ended", || world.database.rows(sessions) == 0).await;
     assert_eq!(world.database.count("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"), 0);
 }
 
-/// A portfolio that goes after it was found, and before the members are in, is none.
+/// A portfolio that is deleted after it was found, and before the members are in, is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_portfolio_that_goes_meanwhile_gets_no_members() {
-    let world = World::start(Door::Grpc).await;
+    let world = World::start(Protocol::Grpc).await;
     for way in 0..3 {
         world.given_portfolio("p").await;
         let mut other = world.database.connection();

@@ -61,8 +61,14 @@ fn given(world: &World) {
     );
 }
 
-/// A name with one slip of the fingers, of a kind and at a place that the number says.
+/// A name with one slip of the fingers, of a kind and at a place that the number says, or with a blank that is too many.
 fn slip(name: &str, n: usize) -> String {
+    match n % 23 {
+        20 => return format!("{name} "),
+        21 => return format!(" {name}"),
+        22 => return format!("{} {}", &name[..2], &name[2..]),
+        _ => {}
+    }
     let mut letters: Vec<char> = name.chars().collect();
     let at = 1 + (n / 5) % (letters.len() - 2);
     match n % 5 {
@@ -105,8 +111,8 @@ fn filter(n: usize) -> (String, String) {
 
 /// The whole of what is refused: every function, every position, every slip.
 #[tokio::test]
-async fn a_thousand_slips_start_nothing_and_each_is_told_what_was_meant() {
-    let world = World::start(Door::Rest).await;
+async fn a_thousand_slips_start_nothing_and_each_is_reported_what_was_meant() {
+    let world = World::start(Protocol::Rest).await;
     given(&world);
     let known: BTreeSet<_> = CALLS.iter().map(|(name, _)| *name).collect();
     let functions: BTreeSet<_> = offboard::filter::FUNCTIONS.iter().map(|function| function.name).collect();
@@ -146,12 +152,12 @@ scenario! {
             assert_eq!((refusal.faults.len(), places), (2, BTreeSet::from(["objects.filter"])));
         }
         assert_eq!(world.database.rows("bulk_delete"), 0);
-        // A dry run tells what a task would do, and warns.
+        // A dry run reports what a task would do, and warns.
         let looked = world.done(START, json!({"mode": "hard", "spec": filter, "dry_run": true})).await;
         assert_eq!(looked.get("preview.matched_count"), 12);
         let warned: Vec<_> = looked.get("preview.warnings").as_array().unwrap().iter().map(|warning| text(&warning["message"])).collect();
         assert_eq!(warned, ["no entity has the attribute `Naem`", "no entity has the attribute `Registy`; did you mean `Registry`?"]);
-        // Who means it says so, beside the body or in it.
+        // A caller who means it says so, beside the body or in it.
         let mut in_body = filter.clone();
         in_body["allow_unknown_attributes"] = json!(true);
         let started = world.done(START, json!({"mode": "soft", "spec": in_body, "expected_count": 12})).await;
@@ -177,7 +183,7 @@ scenario! {
         assert!(text(&looked.get("preview.warnings")[0]["message"]).contains("`LastName`"));
     }
 
-    /// What only others have is not what the type has.
+    /// Attributes of other types alone are not those of the type.
     async fn an_attribute_counts_for_the_type_that_is_deleted(world: &World) {
         given(world);
         world.given_entity("other", json!({"type": "HCO", "attributes": {"Beds": 3}})).await;
@@ -233,16 +239,16 @@ scenario! {
     }
 }
 
-/// What there was no time for at the start is found out before anything is deleted.
+/// A fault that there was no time to find at the start is found before anything is deleted.
 #[tokio::test]
 async fn a_worker_finds_out_what_the_start_had_no_time_for() {
-    let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let mut world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     given(&world);
     let request = json!({"mode": "hard", "allow_unknown_attributes": true, "spec": {"objects": {"filter": "missing(attributes.Registy)"}}});
     let task = world.schedule(request).await;
     world.database.sql("UPDATE bulk_delete SET check_attributes = true");
     world.server = Server::start_with(&world.database, &[], &[]).await;
-    world.client = Client::new(&world.server, &world.key, Door::Grpc);
+    world.client = Client::new(&world.server, &world.key, Protocol::Grpc);
     let ended = world.task_ended(&task).await;
     assert_eq!((ended.get("status"), ended.get("error_code")), (&json!("failed"), &json!("unknown_attribute")));
     assert!(text(ended.get("error_message")).contains("no entity has"), "{:#}", ended.json);

@@ -1,4 +1,5 @@
-//! Values that a filter names and nothing has: a condition that denies one spares nobody. They are told, and states that there are not are refused.
+//! Values in a filter that no entity has: a negated condition on one excludes nothing. They are reported, and states that do not exist are
+//! refused.
 
 use crate::given::{Account, Many, id, text};
 use crate::kit::*;
@@ -24,62 +25,70 @@ impl World {
         }
     }
 
-    /// What a dry run, a task and two lists warn of, which is the same.
+    /// The warnings of a dry run, a task and two lists, which are the same.
     async fn warned_everywhere(&self, filter: &str) -> Vec<String> {
         let spec = json!({"objects": {"filter": filter}});
         let looked = self.done(START, json!({"mode": "soft", "spec": spec, "dry_run": true})).await;
-        let told = warned(looked.get("preview.warnings"));
+        let reported = warned(looked.get("preview.warnings"));
         let listed = self.done("EntityService/ListEntities", json!({"filter": filter})).await;
-        assert_eq!(warned(listed.get("warnings")), told, "{filter}");
+        assert_eq!(warned(listed.get("warnings")), reported, "{filter}");
         let members = self.done("PortfolioService/ListPortfolioEntities", json!({"portfolio_id": "fund-i", "filter": filter})).await;
-        assert_eq!(warned(members.get("warnings")), told, "{filter}");
+        assert_eq!(warned(members.get("warnings")), reported, "{filter}");
         // It waits: this replica has no workers.
         let task = self.done(START, json!({"mode": "soft", "spec": spec})).await;
-        assert_eq!(warned(task.get("warnings")), told, "{filter}");
+        assert_eq!(warned(task.get("warnings")), reported, "{filter}");
         let later = self.done("BulkDeleteService/GetTask", json!({"task_id": id(&task)})).await;
         assert_eq!(later.get("warnings"), &json!([]), "{filter}: in the answer to the start alone");
-        told
+        reported
     }
 }
 
 /// One world for all filters, without workers, so that nothing goes between the looks.
-async fn told_by(door: Door) {
-    let world = World::start_with(door, &["--roles", "grpc,gateway"]).await;
+async fn reported_by(protocol: Protocol) {
+    let world = World::start_with(protocol, &["--roles", "grpc,gateway"]).await;
     world.given_registry().await;
-    for (filter, told) in [
-        ("exists(uri) and not equals(type, compny)", Some("no entity has the type `compny`, so it spares nobody; did you mean `company`?")),
-        ("not in(type, 'company, persn')", Some("no entity has the type `persn`, so it spares nobody; did you mean `person`?")),
+    for (filter, reported) in [
+        (
+            "exists(uri) and not equals(type, compny)",
+            Some("no entity has the type `compny`, so it excludes nothing; did you mean `company`?"),
+        ),
+        ("not in(type, 'company, persn')", Some("no entity has the type `persn`, so it excludes nothing; did you mean `person`?")),
         (
             "not (equals(attributes.registry, npm) or equals(portfolioId, fund-j))",
-            Some("there is no portfolio `fund-j`, so it spares nobody; did you mean `fund-i`?"),
+            Some("there is no portfolio `fund-j`, so it excludes nothing; did you mean `fund-i`?"),
         ),
-        ("not equals(attributes.registry, 'pypii')", Some("no entity has `pypii` at `attributes.registry`, so it spares nobody")),
+        ("not equals(attributes.registry, 'pypii')", Some("no entity has `pypii` at `attributes.registry`, so it excludes nothing")),
         (
             "not inSameAttributeValue(equals(attributes.Tags.Name, x))",
-            Some("no entity has `x` at `attributes.Tags.Name`, so it spares nobody"),
+            Some("no entity has `x` at `attributes.Tags.Name`, so it excludes nothing"),
         ),
-        ("not listEquals(uri, entities/a, nobody)", Some("there is no entity `nobody`, so it spares nobody")),
+        ("not listEquals(uri, entities/a, nobody)", Some("there is no entity `nobody`, so it excludes nothing")),
         (
             "not startsWith(attributes.registry, pypii)",
-            Some("no entity meets `startsWith(attributes.registry, 'pypii')`, so it spares nobody"),
+            Some("no entity meets `startsWith(attributes.registry, 'pypii')`, so it excludes nothing"),
         ),
-        ("not contains(type, 'compny')", Some("no entity meets `contains(type, 'compny')`, so it spares nobody; did you mean `company`?")),
-        ("not startsWith(uri, 'entities/x')", Some("no entity meets `startsWith(uri, 'entities/x')`, so it spares nobody")),
-        ("not regexp(portfolio, 'fond-.')", Some("no entity meets `regexp(portfolio, 'fond-.')`, so it spares nobody")),
+        (
+            "not contains(type, 'compny')",
+            Some("no entity meets `contains(type, 'compny')`, so it excludes nothing; did you mean `company`?"),
+        ),
+        ("not startsWith(uri, 'entities/x')", Some("no entity meets `startsWith(uri, 'entities/x')`, so it excludes nothing")),
+        ("not regexp(portfolio, 'fond-.')", Some("no entity meets `regexp(portfolio, 'fond-.')`, so it excludes nothing")),
         (
             "gt(attributes.registry, '1,000')",
-            Some("`1,000` is compared with `attributes.registry` as a text; a number is written as `1000`"),
+            Some(
+                "`1,000` is compared with `attributes.registry` as a text; a number is written as `1000`; entities have texts such as `pypi` there",
+            ),
         ),
         (
             "not lt(attributes.registry, '2015/01/01')",
-            Some("`2015/01/01` is compared with `attributes.registry` as a text; a date is written as `2015-01-01`"),
+            Some("`2015/01/01` is compared with `attributes.registry` as a text; entities have texts such as `pypi` there"),
         ),
         ("not (startsWith(type, COMP) or contains(portfolio, 'UND') or regexp(uri, 'entities/.') or fullText(attributes, npm))", None),
         ("range(attributes.registry, a, z) or gt(attributes.registry, o)", None),
         (
             "not gte(attributes.registry, 1000)",
             Some(
-                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` holds for none, and spares nobody",
+                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` holds for none, and excludes nothing; they have texts such as `pypi` there",
             ),
         ),
         ("equals(type, compny)", Some("no entity has the type `compny`; did you mean `company`?")),
@@ -88,19 +97,19 @@ async fn told_by(door: Door) {
         ("not in(attributes.registry, 'PyPI, npm') and not equalsCaseSensitive(attributes.registry, pypi)", None),
         ("equals(attributes.registry, pypii)", None),
     ] {
-        let told: Vec<String> = told.into_iter().map(str::to_owned).collect();
-        assert_eq!(world.warned_everywhere(filter).await, told, "{filter}");
+        let reported: Vec<String> = reported.into_iter().map(str::to_owned).collect();
+        assert_eq!(world.warned_everywhere(filter).await, reported, "{filter}");
     }
 }
 
 #[tokio::test]
-async fn by_grpc_a_value_of_nothing_is_told_wherever_a_filter_is_read() {
-    told_by(Door::Grpc).await;
+async fn by_grpc_a_value_of_nothing_is_reported_wherever_a_filter_is_read() {
+    reported_by(Protocol::Grpc).await;
 }
 
 #[tokio::test]
-async fn by_rest_a_value_of_nothing_is_told_wherever_a_filter_is_read() {
-    told_by(Door::Rest).await;
+async fn by_rest_a_value_of_nothing_is_reported_wherever_a_filter_is_read() {
+    reported_by(Protocol::Rest).await;
 }
 
 scenario! {
@@ -112,16 +121,16 @@ scenario! {
         assert_eq!(listed.get("warnings"), &json!([]));
     }
 
-    async fn a_type_of_nothing_is_told_and_starts(world: &World) {
+    async fn a_type_of_nothing_is_reported_and_starts(world: &World) {
         world.given_registry().await;
         let request = |entity_type: &str| json!({"mode": "hard", "spec": {"objects": {"entity_type": entity_type}}});
         let mut dry = request("compny");
         dry["dry_run"] = json!(true);
-        let told = ["no entity has the type `compny`; did you mean `company`?"];
+        let reported = ["no entity has the type `compny`; did you mean `company`?"];
         let looked = world.done(START, dry).await;
-        assert_eq!((warned(looked.get("preview.warnings")), looked.get("preview.matched_count")), (told.map(str::to_owned).to_vec(), &json!(0)));
+        assert_eq!((warned(looked.get("preview.warnings")), looked.get("preview.matched_count")), (reported.map(str::to_owned).to_vec(), &json!(0)));
         let task = world.done(START, request("compny")).await;
-        assert_eq!(warned(task.get("warnings")), told);
+        assert_eq!(warned(task.get("warnings")), reported);
         assert_eq!(Account::of(&world.task_ended(&id(&task)).await), Account::default());
         assert!(warned(world.done(START, request("person")).await.get("warnings")).is_empty());
         // Whoever may not read entities learns nothing of them.
@@ -130,20 +139,20 @@ scenario! {
     }
 
     /// An index knows of values that no look along the keys would meet.
-    async fn in_a_large_realm_an_index_tells_of_values_and_a_like_type_is_told(world: &World) {
+    async fn in_a_large_realm_an_index_reports_of_values_and_a_like_type_is_reported(world: &World) {
         world.database.given_many(Many { prefix: "e", count: 15_000, dependents: 0, portfolio: None });
         let look = async |filter: &str| {
             let listed = world.done("EntityService/ListEntities", json!({"filter": filter, "page_size": 1})).await;
             warned(listed.get("warnings"))
         };
         assert!(look("not equals(attributes.n, nobody)").await.is_empty(), "not all was looked at");
-        let [told] = look("not equals(type, HCPP)").await.try_into().expect("one warning");
+        let [reported] = look("not equals(type, HCPP)").await.try_into().expect("one warning");
         // How far a look goes is a matter of how fast it goes.
-        assert!(told.starts_with("none of the first ") && told.ends_with(" entities has the type `HCPP`, so it may spare nobody; did you mean `HCP`?"), "{told}");
+        assert!(reported.starts_with("none of the first ") && reported.ends_with(" entities has the type `HCPP`, so it may exclude nothing; did you mean `HCP`?"), "{reported}");
         assert!(look("not equals(type, elsewhere)").await.is_empty());
         world.done("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "n"})).await;
         world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "n"}), |index| index["state"] == "ready").await;
-        assert_eq!(look("not in(attributes.n, 15000, 15001, x)").await, ["no entity has `15001` at `attributes.n`, so it spares nobody", "no entity has `x` at `attributes.n`, so it spares nobody"]);
+        assert_eq!(look("not in(attributes.n, 15000, 15001, x)").await, ["no entity has `15001` at `attributes.n`, so it excludes nothing", "no entity has `x` at `attributes.n`, so it excludes nothing"]);
     }
 
     async fn a_state_that_there_is_not_is_refused_wherever_a_filter_is_read(world: &World) {
@@ -170,7 +179,7 @@ scenario! {
 
     async fn a_number_that_counts_no_milliseconds_is_no_time(world: &World) {
         world.given_registry().await;
-        for (filter, told) in [
+        for (filter, reported) in [
             ("gt(createdTime, 2026)", "the year is written as `2026-01-01`"),
             ("lt(updatedTime, 1767225600)", "as seconds it would be `2026-01-01T00:00:00Z` or `1767225600000`"),
             ("range(createdTime, 0, 1767225600)", "as seconds it would be `2026-01-01T00:00:00Z`"),
@@ -180,7 +189,7 @@ scenario! {
             let by_list = world.refused("EntityService/ListEntities", json!({"filter": filter})).await;
             for refusal in [by_task, by_list] {
                 assert_eq!(refusal.code, "invalid_filter", "{filter}: {refusal:#?}");
-                assert!(refusal.message.contains(told), "{filter}: {}", refusal.message);
+                assert!(refusal.message.contains(reported), "{filter}: {}", refusal.message);
             }
         }
         for filter in ["gt(createdTime, 0)", "gt(createdTime, 1767225600000)", "gte(createdTime, '2026-01-01') and exists(uri)"] {
@@ -188,7 +197,7 @@ scenario! {
         }
     }
 
-    async fn what_is_excluded_and_not_selected_anyway_is_told(world: &World) {
+    async fn what_is_excluded_and_not_selected_anyway_is_reported(world: &World) {
         world.given_registry().await;
         let objects = [
             (json!({"filter": "equals(attributes.registry, npm)", "exclude_list": ["a", "b"]}), json!(["a"])),
@@ -202,7 +211,7 @@ scenario! {
             let looked = world.done(START, json!({"spec": spec, "dry_run": true})).await;
             let preview = (looked.get("preview.unselected_excluded_count"), looked.get("preview.unselected_excluded"));
             assert_eq!(preview, (&count, &unselected), "{spec}");
-            // What is told is no fault, and keeps nothing from starting.
+            // A warning is not a fault, and prevents no start.
             let task = world.done(START, json!({"mode": "hard", "spec": spec, "max_objects_per_second": 1})).await;
             assert_eq!((task.get("lists.unselected_excluded_count"), task.get("lists.unselected_excluded")), (&count, &unselected), "{spec}");
             world.done("BulkDeleteService/StopTask", json!({"task_id": id(&task)})).await;

@@ -3,20 +3,19 @@
 mod rules;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use offboard::db::{Db, Options};
 use offboard::jobs::{Executor, Lease};
 use offboard::offboarding::OffboardingExecutor;
-use offboard::offboarding::confirmation::{self, Confirmation, Departure};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio_util::sync::CancellationToken;
 
 use crate::kit::*;
-use rules::{About, Call, Expected, Place, RequestCall, Rules};
+use rules::{About, Call, EntityRef, Expected, RequestCall, Rules};
 
 /// How many entities a run is about, in each of the realms.
 const ENTITIES: usize = 3;
@@ -27,38 +26,40 @@ const REALMS: [&str; 2] = ["acme", "globex"];
 /// The callers, by the number of their realm: two keys of one and one of the other.
 const CALLERS: [usize; 3] = [0, 0, 1];
 
-/// What one of them does.
+/// An operation of one of them.
 #[derive(Clone, Debug)]
-enum Act {
-    /// A caller, through one of the doors, with an entity of its realm.
-    Call { caller: usize, door: usize, entity: usize, call: Call },
+enum Operation {
+    /// A caller, through one of the listeners, with an entity of its realm.
+    Call { caller: usize, protocol: usize, entity: usize, call: Call },
     /// The same with a request, be it of its realm or not.
-    CallRequest { caller: usize, door: usize, request: prop::sample::Index, call: RequestCall },
-    /// A worker claims what is due.
+    CallRequest { caller: usize, protocol: usize, request: prop::sample::Index, call: RequestCall },
+    /// A worker claims ready requests.
     Claim,
     /// Time passes: whoever claimed something and has not ended it has lost it.
     LeasesEnd,
-    /// A worker does what it claimed, if it still may; somebody outside says whether the entities may go.
-    Finish { claim: prop::sample::Index, verdict: Verdict },
+    /// A worker does what it claimed, if it still may and nothing prevents it.
+    Finish { claim: prop::sample::Index, prevented: Prevented },
 }
 
-/// What somebody outside says.
+/// What prevents a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Confirmed,
-    Later,
+pub enum Prevented {
+    Not,
+    /// The database refuses it, this time.
     Refused,
+    /// A hold was placed on the entity though it is on its way out, as an older version of the service may have done.
+    Held,
 }
 
-/// What a worker does. Claims are counted from 0.
+/// An operation of a worker. Claims are counted from 0.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
     Claim,
     LeasesEnd,
-    Finish { claim: usize, verdict: Verdict },
+    Finish { claim: usize, prevented: Prevented },
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn operation() -> impl Strategy<Value = Operation> {
     let call = prop_oneof![
         3 => (prop::bool::weighted(0.2), 0..3_i64).prop_map(|(onboarding, tasks)| Call::Create { onboarding, tasks }),
         1 => Just(Call::CompleteOnboarding),
@@ -70,35 +71,16 @@ fn act() -> impl Strategy<Value = Act> {
         5 => prop::bool::weighted(0.4).prop_map(|waits| Call::Request { waits }),
     ];
     let request_call = prop_oneof![3 => Just(RequestCall::Cancel), 1 => Just(RequestCall::GetRequest), 1 => Just(RequestCall::GetJob)];
-    let verdict = prop_oneof![Just(Verdict::Confirmed), Just(Verdict::Later), Just(Verdict::Refused)];
+    let prevented = prop_oneof![Just(Prevented::Not), Just(Prevented::Refused), Just(Prevented::Held)];
     let caller = || (0..CALLERS.len(), 0..2_usize);
     prop_oneof![
-        20 => (caller(), 0..ENTITIES, call).prop_map(|((caller, door), entity, call)| Act::Call { caller, door, entity, call }),
+        20 => (caller(), 0..ENTITIES, call).prop_map(|((caller, protocol), entity, call)| Operation::Call { caller, protocol, entity, call }),
         6 => (caller(), any::<prop::sample::Index>(), request_call)
-            .prop_map(|((caller, door), request, call)| Act::CallRequest { caller, door, request, call }),
-        6 => Just(Act::Claim),
-        3 => Just(Act::LeasesEnd),
-        6 => (any::<prop::sample::Index>(), verdict).prop_map(|(claim, verdict)| Act::Finish { claim, verdict }),
+            .prop_map(|((caller, protocol), request, call)| Operation::CallRequest { caller, protocol, request, call }),
+        6 => Just(Operation::Claim),
+        3 => Just(Operation::LeasesEnd),
+        6 => (any::<prop::sample::Index>(), prevented).prop_map(|(claim, prevented)| Operation::Finish { claim, prevented }),
     ]
-}
-
-/// Somebody outside who says what it was told to say.
-struct Authority(Arc<Mutex<Verdict>>);
-
-#[tonic::async_trait]
-impl Confirmation for Authority {
-    fn name(&self) -> &'static str {
-        "the authority"
-    }
-
-    async fn confirm(&self, departures: &[Departure]) -> offboard::error::Result<Vec<confirmation::Verdict>> {
-        let verdict = match *self.0.lock().unwrap() {
-            Verdict::Confirmed => confirmation::Verdict::Confirmed,
-            Verdict::Later => confirmation::Verdict::Later(Duration::ZERO),
-            Verdict::Refused => confirmation::Verdict::Refused("It must stay.".to_owned()),
-        };
-        Ok(vec![verdict; departures.len()])
-    }
 }
 
 /// Where all runs take place.
@@ -107,25 +89,27 @@ struct Stage {
     /// Each caller through gRPC and through REST.
     clients: [[Client; 2]; 3],
     executor: OffboardingExecutor,
-    says: Arc<Mutex<Verdict>>,
     runs: AtomicUsize,
-    /// What happened how often, so that it can be seen that enough did.
+    /// How often each thing happened, to check that enough did.
     tally: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Stage {
-    /// Nobody works here but who is told to.
+    /// Only the workers of the model work here.
     async fn set() -> Stage {
-        let world = World::start_with(Door::Grpc, &["--roles=grpc,gateway"]).await;
+        let world = World::start_with(Protocol::Grpc, &["--roles=grpc,gateway"]).await;
         let clients = CALLERS.map(|realm| {
             let key = Key::create(&world.database, REALMS[realm], "test", SCOPES);
-            [Door::Grpc, Door::Rest].map(|door| Client::new(&world.server, &key, door))
+            [Protocol::Grpc, Protocol::Rest].map(|protocol| Client::new(&world.server, &key, protocol))
         });
-        let says = Arc::new(Mutex::new(Verdict::Confirmed));
+        world.database.sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON tombstone FOR EACH ROW EXECUTE FUNCTION refuse();
+             ALTER TABLE tombstone DISABLE TRIGGER refuse",
+        );
         let lease = Lease { owner: "test".to_owned(), duration: Duration::from_secs(600) };
-        let executor =
-            OffboardingExecutor::new(Db::new(Options::new(&world.database.url)), lease).with_confirmation(Authority(says.clone()));
-        Stage { world, clients, executor, says, runs: AtomicUsize::new(0), tally: Mutex::default() }
+        let executor = OffboardingExecutor::new(Db::new(Options::new(&world.database.url)), lease);
+        Stage { world, clients, executor, runs: AtomicUsize::new(0), tally: Mutex::default() }
     }
 
     fn count(&self, what: &str) {
@@ -133,15 +117,15 @@ impl Stage {
     }
 
     /// One run with entities of its own.
-    async fn run(&self, acts: Vec<Act>) {
+    async fn run(&self, operations: Vec<Operation>) {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        // What a run before this one has left, if it failed in the middle, is for nobody to take up.
+        // Rows that an earlier run has left, if it failed in the middle, are for nobody to take up.
         self.world.database.sql("UPDATE offboarding_request SET due_at = now() + interval '1 day' WHERE due_at IS NOT NULL");
         let mut play = Play { stage: self, run, rules: Rules::default(), ids: Vec::new(), claims: Vec::new() };
         let create = Call::Create { onboarding: false, tasks: 1 };
-        let given = (0..GIVEN).flat_map(|entity| [0, 2].map(|caller| Act::Call { caller, door: 0, entity, call: create }));
-        for act in given.chain(acts) {
-            play.act(act).await;
+        let given = (0..GIVEN).flat_map(|entity| [0, 2].map(|caller| Operation::Call { caller, protocol: 0, entity, call: create }));
+        for operation in given.chain(operations) {
+            play.operation(operation).await;
         }
         play.end().await;
     }
@@ -156,7 +140,7 @@ struct Play<'a> {
     rules: Rules,
     /// The ids of the requests, by their number.
     ids: Vec<String>,
-    /// What workers have claimed and not done yet, by the number of the claim.
+    /// The claims of workers that are not done yet, by the number of the claim.
     claims: Vec<Option<Claim>>,
 }
 
@@ -165,14 +149,14 @@ impl Play<'_> {
         format!("r{}-e{entity}", self.run)
     }
 
-    async fn act(&mut self, act: Act) {
-        match act {
-            Act::Call { caller, door, entity, call } => {
+    async fn operation(&mut self, operation: Operation) {
+        match operation {
+            Operation::Call { caller, protocol, entity, call } => {
                 let expected = self.rules.call((CALLERS[caller], entity), call);
                 let (method, request) = asked_of_an_entity(&self.entity(entity), call);
-                self.compare(caller, door, method, request, expected).await;
+                self.compare(caller, protocol, method, request, expected).await;
             }
-            Act::CallRequest { caller, door, request, call } if !self.ids.is_empty() => {
+            Operation::CallRequest { caller, protocol, request, call } if !self.ids.is_empty() => {
                 let number = request.index(self.ids.len());
                 let expected = self.rules.call_request(CALLERS[caller], number, call);
                 let (method, member) = match call {
@@ -180,54 +164,64 @@ impl Play<'_> {
                     RequestCall::GetRequest => ("OffboardingService/GetOffboardingRequest", "offboarding_request_id"),
                     RequestCall::GetJob => ("RemovalService/GetRemovalJob", "job_id"),
                 };
-                self.compare(caller, door, method, json!({member: self.ids[number]}), expected).await;
+                self.compare(caller, protocol, method, json!({member: self.ids[number]}), expected).await;
             }
-            Act::CallRequest { .. } => {}
-            Act::Claim => {
+            Operation::CallRequest { .. } => {}
+            Operation::Claim => {
                 let claimed = self.stage.executor.claim().await.unwrap();
                 assert_eq!(claimed.is_some(), self.rules.work(Work::Claim), "a worker finds what is due, and nothing else");
                 self.claims.extend(claimed.map(Some));
             }
-            Act::LeasesEnd => {
+            Operation::LeasesEnd => {
                 self.stage
                     .world
                     .database
                     .sql("UPDATE offboarding_request SET due_at = now() WHERE status = 'running' AND due_at < now() + interval '1 hour'");
                 self.rules.work(Work::LeasesEnd);
             }
-            Act::Finish { claim, verdict } => {
+            Operation::Finish { claim, prevented } => {
                 let open: Vec<usize> = (0..self.claims.len()).filter(|claim| self.claims[*claim].is_some()).collect();
                 if !open.is_empty() {
-                    self.finish(*claim.get(&open), verdict).await;
+                    self.finish(*claim.get(&open), prevented).await;
                 }
             }
         }
     }
 
-    async fn finish(&mut self, claim: usize, verdict: Verdict) {
+    async fn finish(&mut self, claim: usize, prevented: Prevented) {
         let claimed = self.claims[claim].take().expect("it is open");
-        *self.stage.says.lock().unwrap() = verdict;
+        let (before, after) = match prevented {
+            Prevented::Not => ("", ""),
+            Prevented::Refused => ("ALTER TABLE tombstone ENABLE TRIGGER refuse", "ALTER TABLE tombstone DISABLE TRIGGER refuse"),
+            Prevented::Held => (
+                "UPDATE entity SET hold_reason = 'too late', hold_placed_by = gen_random_uuid(), hold_placed_at = now() WHERE state = 'offboarding'",
+                "UPDATE entity SET hold_reason = NULL, hold_placed_by = NULL, hold_placed_at = NULL WHERE hold_reason = 'too late'",
+            ),
+        };
+        let database = &self.stage.world.database;
+        database.sql(before);
         self.stage.executor.execute(claimed, &CancellationToken::new()).await.unwrap();
-        let had_the_lease = self.rules.work(Work::Finish { claim, verdict });
-        self.stage.count(&if had_the_lease { format!("{verdict:?}") } else { "lease lost".to_owned() });
+        database.sql(after);
+        let had_the_lease = self.rules.work(Work::Finish { claim, prevented });
+        self.stage.count(&if had_the_lease { format!("{prevented:?}") } else { "lease lost".to_owned() });
     }
 
     /// Calls, and holds the answer to what it must be.
-    async fn compare(&mut self, caller: usize, door: usize, method: &str, request: Value, expected: Expected) {
-        let answer = self.stage.clients[caller][door].call(method, request.clone()).await;
-        let told = format!("{method} {request} by caller {caller} is {expected:?}, and not {answer:#?}, of {:#?}", self.rules);
+    async fn compare(&mut self, caller: usize, protocol: usize, method: &str, request: Value, expected: Expected) {
+        let answer = self.stage.clients[caller][protocol].call(method, request.clone()).await;
+        let reported = format!("{method} {request} by caller {caller} is {expected:?}, and not {answer:#?}, of {:#?}", self.rules);
         match (answer, expected) {
             (Ok(answer), Expected::Done { http, members, about }) => {
-                assert!(answer.http.is_none_or(|found| found == http), "{told}");
+                assert!(answer.http.is_none_or(|found| found == http), "{reported}");
                 for (pointer, value) in members {
-                    assert_eq!(answer.json.pointer(pointer).unwrap_or(&Value::Null), &value, "{pointer}: {told}");
+                    assert_eq!(answer.json.pointer(pointer).unwrap_or(&Value::Null), &value, "{pointer}: {reported}");
                 }
                 let id =
-                    |pointer: &str| answer.json.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{told}")).to_owned();
+                    |pointer: &str| answer.json.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{reported}")).to_owned();
                 match about {
-                    Some(About::Known(number, pointer)) => assert_eq!(id(pointer), self.ids[number], "{told}"),
+                    Some(About::Known(number, pointer)) => assert_eq!(id(pointer), self.ids[number], "{reported}"),
                     Some(About::New) => {
-                        assert!(!self.ids.contains(&id("/id")), "{told}");
+                        assert!(!self.ids.contains(&id("/id")), "{reported}");
                         self.ids.push(id("/id"));
                     }
                     None => {}
@@ -235,18 +229,18 @@ impl Play<'_> {
                 self.stage.count(&format!("{method} {http}"));
             }
             (Err(failure), Expected::Refused { code, http, current_state }) => {
-                assert_eq!((failure.code.as_str(), failure.http.unwrap_or(http)), (code, http), "{told}");
-                assert_eq!(failure.members.get("current_state").and_then(Value::as_str), current_state, "{told}");
+                assert_eq!((failure.code.as_str(), failure.http.unwrap_or(http)), (code, http), "{reported}");
+                assert_eq!(failure.members.get("current_state").and_then(Value::as_str), current_state, "{reported}");
                 self.stage.count(&format!("{method} {code}"));
             }
-            _ => panic!("{told}"),
+            _ => panic!("{reported}"),
         }
     }
 
     async fn finish_all(&mut self) {
         for claim in 0..self.claims.len() {
             if self.claims[claim].is_some() {
-                self.finish(claim, Verdict::Confirmed).await;
+                self.finish(claim, Prevented::Not).await;
             }
         }
     }
@@ -254,8 +248,8 @@ impl Play<'_> {
     /// Lets the workers do all that is left, and holds what there is to what there must be.
     async fn end(mut self) {
         self.finish_all().await;
-        self.act(Act::LeasesEnd).await;
-        self.act(Act::Claim).await;
+        self.operation(Operation::LeasesEnd).await;
+        self.operation(Operation::Claim).await;
         self.finish_all().await;
         let database = &self.stage.world.database;
         for (number, id) in self.ids.iter().enumerate() {
@@ -273,11 +267,11 @@ impl Play<'_> {
             }
         }
         let made = database.rows(&format!("offboarding_request WHERE entity_id LIKE 'r{}-%'", self.run));
-        assert_eq!(made, i64::try_from(self.ids.len()).unwrap(), "no request was made that nobody was told of");
+        assert_eq!(made, i64::try_from(self.ids.len()).unwrap(), "no request was made that nobody was recorded");
     }
 
     /// Holds an entity, the events about it and its tombstones to what there must be of them.
-    fn compare_left(&self, database: &Database, org: &str, place: Place) {
+    fn compare_left(&self, database: &Database, org: &str, place: EntityRef) {
         let id = self.entity(place.1);
         let of_realm = format!("realm_id = (SELECT id FROM realm WHERE org = '{org}' AND mode = 'test')");
         let left = database.text(&format!(
@@ -320,8 +314,8 @@ fn whatever_callers_and_workers_do_the_rules_hold() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let stage = runtime.block_on(Stage::set());
     let config = Config { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&prop::collection::vec(act(), 60), |acts| {
-        runtime.block_on(stage.run(acts));
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(operation(), 60), |operations| {
+        runtime.block_on(stage.run(operations));
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
@@ -330,9 +324,9 @@ fn whatever_callers_and_workers_do_the_rules_hold() {
     println!("{tally:#?}");
     // The rules say little where nothing ever happens. What is here happens so often that none of it is left out by chance.
     for what in [
-        "Confirmed",
-        "Later",
+        "Not",
         "Refused",
+        "Held",
         "lease lost",
         "RemovalService/RemoveEntity 202",
         "RemovalService/RemoveEntity 200",

@@ -19,7 +19,7 @@ scenario! {
         let asked = world.remove("e").await;
         let job = id(&asked);
         assert_status(&asked, 202);
-        if world.door == Door::Rest {
+        if world.protocol == Protocol::Rest {
             assert_eq!(asked.header("location"), Some(format!("/v5/entities/jobs/{job}").as_str()));
             assert_eq!(asked.header("retry-after"), Some("1"));
         }
@@ -37,8 +37,8 @@ scenario! {
         assert_eq!((after.get("entity_count"), after.get("entity_ids")), (&json!(1), &json!(["other"])));
         assert_eq!(after.get("version").as_i64().unwrap(), before.get("version").as_i64().unwrap() + 1);
 
-        let stone = "SELECT concat_ws(' ', entity_id, incarnation, type, version, created_at) FROM tombstone";
-        assert_eq!(world.database.text(stone).unwrap(), row);
+        let tombstone = "SELECT concat_ws(' ', entity_id, incarnation, type, version, created_at) FROM tombstone";
+        assert_eq!(world.database.text(tombstone).unwrap(), row);
         let signed = format!("tombstone t JOIN offboarding_request r ON r.id = t.job_id
             WHERE t.job_kind = 'offboarding' AND t.removed_by = r.principal_id AND r.id = '{job}'");
         assert_eq!(world.database.rows(&signed), 1);
@@ -67,7 +67,7 @@ scenario! {
             let again = world.remove("e").await;
             assert_eq!((id(&again), again.get("status")), (job.clone(), &json!("succeeded")));
             assert_status(&again, 200);
-            if world.door == Door::Rest {
+            if world.protocol == Protocol::Rest {
                 assert_eq!(again.header("location"), Some(format!("/v5/entities/jobs/{job}").as_str()));
             }
         }
@@ -113,7 +113,7 @@ scenario! {
         assert_status(&canceled, 200);
         assert_eq!((id(&canceled), canceled.get("status")), (asked.clone(), &json!("canceled")));
         assert_eq!(canceled.get("data"), &json!({"id": "e", "components": []}));
-        assert_eq!(canceled.get("finished").is_i64(), world.door == Door::Grpc, "by REST the contract allows no other member");
+        assert_eq!(canceled.get("finished").is_i64(), world.protocol == Protocol::Grpc, "by REST the contract allows no other member");
         assert!(world.request(&asked).await.get("finished").is_i64());
         assert_eq!(world.state("e").await, "active");
         assert_eq!(world.database.rows("entity WHERE id = 'e' AND portfolio_id = 'p' AND version = 3"), 1);
@@ -128,8 +128,8 @@ scenario! {
         assert_ne!(id(&removal), asked, "after a canceled job a new one is made");
         world.job_ended(&id(&removal), "succeeded").await;
         world.job_ended(&asked, "canceled").await;
-        let told = "entity.created entity.offboarding_requested entity.offboarding_canceled entity.offboarding_requested entity.offboarded";
-        assert_eq!(world.database.history("e"), told);
+        let reported = "entity.created entity.offboarding_requested entity.offboarding_canceled entity.offboarding_requested entity.offboarded";
+        assert_eq!(world.database.history("e"), reported);
         world.database.assert_sound();
     }
 
@@ -170,7 +170,7 @@ scenario! {
             let jobs = world.done("RemovalService/ListRemovalJobs", asked).await;
             assert_eq!(jobs.get("jobs").as_array().unwrap().len(), 1, "what was done stays readable");
         }
-        // A third entity of the id has a job of its own, which answers for it also when it is gone.
+        // A third entity with the id has a job of its own, which answers for it also after its removal.
         world.given_entity("e1", json!({})).await;
         let removal = world.remove("e1").await;
         assert_status(&removal, 202);
@@ -226,7 +226,7 @@ scenario! {
 
 #[tokio::test]
 async fn components_are_a_list_or_null_on_the_wire() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     let component = "0190aaaa-0000-7000-8000-000000000001";
     world.given_entity("with", json!({"components": [component]})).await;
     world.given_entity("without", json!({})).await;
@@ -244,7 +244,7 @@ async fn components_are_a_list_or_null_on_the_wire() {
 /// With so long a poll interval only the wake-up can be what starts a job.
 #[tokio::test]
 async fn a_lone_request_on_an_idle_server_is_taken_up_by_its_wake_up() {
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "600"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--lease", "600", "--poll-interval", "600"]).await;
     for n in 0..20 {
         let entity = format!("e{n}");
         world.given_entity(&entity, json!({})).await;

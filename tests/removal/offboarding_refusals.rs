@@ -1,4 +1,4 @@
-//! What cannot be offboarded, and how the caller learns why.
+//! Entities that cannot be offboarded, and how the caller learns why.
 
 use crate::given::id;
 use crate::kit::*;
@@ -42,12 +42,12 @@ scenario! {
         for (org, mode) in [("globex", "test"), ("acme", "live")] {
             world.client(org, mode, SCOPES).call("EntityService/CreateEntity", request.clone()).await.unwrap();
         }
-        let [mut of_removal, mut of_offboarding] = both_refuse(world, "missing").await.map(|failure| failure.told().to_string());
+        let [mut of_removal, mut of_offboarding] = both_refuse(world, "missing").await.map(|failure| failure.reported().to_string());
         for entity in ["deleted", "foreign"] {
             let [removal, offboarding] = both_refuse(world, entity).await.map(|failure| {
                 assert_eq!(failure.code, "not_found");
                 assert!(failure.http.is_none_or(|http| http == 404));
-                failure.told().to_string().replace(entity, "missing")
+                failure.reported().to_string().replace(entity, "missing")
             });
             assert_eq!((&removal, &offboarding), (&of_removal, &of_offboarding));
             (of_removal, of_offboarding) = (removal, offboarding);
@@ -88,7 +88,7 @@ scenario! {
         assert_eq!(waits, 90 * 24 * 3600 * 1000);
     }
 
-    async fn every_fault_of_a_request_is_told(world: &World) {
+    async fn every_fault_of_a_request_is_reported(world: &World) {
         let request = json!({"entity_id": "a b", "grace_period": "-1s"});
         let refusal = world.refused("OffboardingService/RequestOffboarding", request).await;
         let fields: Vec<_> = refusal.faults.iter().map(|fault| fault.field.as_str()).collect();
@@ -110,7 +110,7 @@ scenario! {
 
 #[tokio::test]
 async fn a_grace_period_that_is_no_duration_is_a_fault() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     world.given_entity("e", json!({})).await;
     for grace in [json!("x"), json!("5"), json!(5), json!("")] {
         let refusal = world.refused("OffboardingService/RequestOffboarding", json!({"entity_id": "e", "grace_period": grace})).await;

@@ -1,4 +1,4 @@
-//! What can be known of a removal before it happens, and what a realm decides on removals.
+//! The preview of a removal, and the removal policy of a realm.
 
 use crate::given::*;
 use crate::kit::*;
@@ -11,7 +11,7 @@ impl World {
     /// Changes the policy by what the object names; by gRPC the mask says the same.
     pub async fn decide(&self, policy: Value) -> Result<Answer, Failure> {
         let mut request = json!({"policy": policy});
-        if self.door == Door::Grpc {
+        if self.protocol == Protocol::Grpc {
             let camel = |name: &String| {
                 let mut parts = name.split('_');
                 let first = parts.next().unwrap().to_owned();
@@ -36,28 +36,28 @@ fn blockers(preview: &Answer) -> Vec<String> {
 }
 
 scenario! {
-    async fn a_preview_tells_what_would_go_and_changes_nothing(world: &World) {
+    async fn a_preview_shows_what_would_be_removed_and_changes_nothing(world: &World) {
         let component = "0190a1b2-0000-7000-8000-000000000001";
         let dependents = json!([
             {"kind": "task", "id": "t1"}, {"kind": "task", "id": "t2"}, {"kind": "data_override", "id": "d"}, {"kind": "note", "id": "n"},
         ]);
         world.given_portfolio("p").await;
         world.given_entity("e", json!({"dependents": dependents, "components": [component], "portfolio_id": "p"})).await;
-        let told = world.database.rows("event");
+        let reported = world.database.rows("event");
         let preview = world.preview("e").await;
         assert_eq!(preview.get("removable"), true);
         assert_eq!(preview.get("blockers"), &json!([]));
         assert_eq!(preview.get("dependents"), &json!({"assessments": 0, "tasks": 2, "data_overrides": 1, "notes": 1}));
         assert_eq!((preview.get("components"), preview.get("portfolio_id")), (&json!([component]), &json!("p")));
-        assert_eq!(world.database.rows("event"), told);
+        assert_eq!(world.database.rows("event"), reported);
         assert_eq!(world.state("e").await, "active");
-        // What the preview told is what goes.
+        // The removal has the effect of the preview.
         let job = world.job_ended(&id(&world.remove("e").await), "succeeded").await;
         assert_eq!(job.get("removed"), preview.get("dependents"));
         assert_eq!(world.refused("RemovalService/PreviewRemoval", json!({"entity_id": "e"})).await.code, "not_found");
     }
 
-    async fn a_preview_tells_every_blocker(world: &World) {
+    async fn a_preview_shows_every_blocker(world: &World) {
         world.given_entity("new", json!({"state": "onboarding"})).await;
         world.given_entity("held", json!({})).await;
         world.given_entity("leaving", json!({})).await;
@@ -67,7 +67,7 @@ scenario! {
         assert_eq!(blockers(&world.preview("new").await), ["onboarding", "on_hold"]);
         let held = world.preview("held").await;
         assert_eq!((blockers(&held), held.get("removable")), (vec!["on_hold".to_owned()], &json!(false)));
-        assert!(text(&held.get("blockers")[0]["message"]).contains("audit"), "the reason is told");
+        assert!(text(&held.get("blockers")[0]["message"]).contains("audit"), "the reason is reported");
         let leaving = world.preview("leaving").await;
         assert_eq!((blockers(&leaving), &leaving.get("blockers")[0]["job_id"]), (vec!["offboarding".to_owned()], &json!(request)));
     }
@@ -78,7 +78,7 @@ scenario! {
             let stranger = world.client(org, mode, SCOPES);
             let mine = stranger.call("RemovalService/PreviewRemoval", json!({"entity_id": "e"})).await.unwrap_err();
             let nothing = stranger.call("RemovalService/PreviewRemoval", json!({"entity_id": "x"})).await.unwrap_err();
-            assert_eq!(mine.told().to_string(), nothing.told().to_string().replace("`x`", "`e`").replace("\"x\"", "\"e\""));
+            assert_eq!(mine.reported().to_string(), nothing.reported().to_string().replace("`x`", "`e`").replace("\"x\"", "\"e\""));
         }
     }
 
@@ -136,7 +136,7 @@ scenario! {
         assert_eq!(less.get("hard_delete"), &demanded(false, json!(null), json!("3600s")));
         let nothing = world.decide(json!({"hard_delete": {}})).await.unwrap_err();
         assert_eq!((nothing.code.as_str(), nothing.faults[0].field.trim_start_matches("policy.")), ("validation_failed", "hard_delete"));
-        // What is read may be sent back, and says whose it is.
+        // A policy that was read may be sent back, and names its realm.
         let read = world.done("RemovalService/GetRemovalPolicy", json!({})).await;
         assert_eq!((read.get("tenant"), read.get("mode")), (&json!("acme"), &json!("test")));
         assert_eq!(world.decide(read.json.clone()).await.unwrap().json, read.json);
@@ -204,7 +204,7 @@ scenario! {
 #[tokio::test]
 async fn a_preview_names_the_bulk_deletes_that_select_the_entity() {
     // Nobody works, so the tasks stay.
-    let world = World::start_with(Door::Rest, &["--roles=grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Rest, &["--roles=grpc,gateway"]).await;
     world.given_entity("e", json!({"attributes": {"Name": "Ann"}})).await;
     world.given_entity("other", json!({"attributes": {"Name": "Bob"}})).await;
     let by_filter = world.schedule(json!({"spec": {"objects": {"filter": "equals(attributes.Name, ann)"}}})).await;
@@ -212,12 +212,12 @@ async fn a_preview_names_the_bulk_deletes_that_select_the_entity() {
     let by_list = world.schedule(json!({"uris": ["entities/other"]})).await;
     // A check looks at all of them and deletes none.
     world.done("BulkDeleteService/CheckConsistency", json!({})).await;
-    let told = |preview: &Answer| -> Vec<String> {
+    let reported = |preview: &Answer| -> Vec<String> {
         let blockers = preview.get("blockers").as_array().unwrap().iter();
         blockers.map(|blocker| format!("{} {}", text(&blocker["code"]), text(&blocker["job_id"]))).collect()
     };
     let preview = world.preview("e").await;
-    assert_eq!(told(&preview), [format!("bulk_delete {by_filter}"), format!("bulk_delete {by_type}")]);
+    assert_eq!(reported(&preview), [format!("bulk_delete {by_filter}"), format!("bulk_delete {by_type}")]);
     assert_eq!(preview.get("removable"), true);
-    assert_eq!(told(&world.preview("other").await), [format!("bulk_delete {by_list}")]);
+    assert_eq!(reported(&world.preview("other").await), [format!("bulk_delete {by_list}")]);
 }

@@ -4,7 +4,7 @@ use diesel::connection::SimpleConnection;
 use diesel::sql_types::Json;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use offboard::bulk_delete::bound::Bound;
-use offboard::bulk_delete::chunk::{Brink, Chunks};
+use offboard::bulk_delete::chunk::{ChunkEnd, Chunks};
 use offboard::bulk_delete::selector::Selector;
 use offboard::entity::dependent_queries::{Delete, ListDependents, Put, ReadSpot};
 use offboard::entity::list::{Key, Order};
@@ -16,7 +16,7 @@ use offboard::portfolio::batch_queries::{AttachMany, DetachMany, LockEntities};
 use offboard::portfolio::export_queries::ReadPlaces;
 use offboard::portfolio::queries::{Attach, Detach, GetPortfolio};
 use offboard::portfolio::registry_queries::ListPortfolios;
-use offboard::task::model::Mode;
+use offboard::task::model::DeleteMode;
 
 use crate::given::{Account, Many};
 use crate::kit::*;
@@ -31,7 +31,7 @@ const ENTITY: Parameter = ("entity", "text", "'e-025000'");
 const PORTFOLIO: Parameter = ("portfolio", "text", "'p'");
 const SHOWN: Parameter = ("shown", "int8", "1000");
 
-/// What of a realm is large.
+/// The large tables of a realm.
 const LARGE: [&str; 6] = ["entity", "dependent", "offboarding_request", "attribute_index", "tombstone", "idempotency_subject"];
 
 /// Entities, 10 of them leaving, with what hangs on them and what went before.
@@ -110,7 +110,7 @@ fn assert_by_key(database: &Database, what: &str, text: &str, parameters: &[Para
 
 #[tokio::test]
 async fn hot_statements_find_their_rows_by_key() {
-    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     world.given_portfolio("p").await;
     populate(&world.database, 50_000);
     for (portfolio, text, parameters) in [
@@ -145,7 +145,7 @@ async fn hot_statements_find_their_rows_by_key() {
     let canceling = [REALM, ID, PRINCIPAL, ("from", "text", "'pending'"), ("to", "text", "'canceled'")];
     check("cancel", Cancel::TEXT, &canceling, &["offboarding_request_pkey", "entity_pkey"]);
     let claiming = [("owner", "text", "'x'"), ("lease", "float8", "15"), ("limit", "int8", "100")];
-    check("claim", Claim::TEXT, &claiming, &["offboarding_request_due", "offboarding_request_pkey"]);
+    check("claim", Claim::TEXT, &claiming, &["offboarding_request_turn", "offboarding_request_due", "offboarding_request_pkey"]);
     let batch = [
         ("realms", "int4[]", "array_fill(1, ARRAY[100])"),
         ("ids", "uuid[]", "array_fill('0190aaaa-0000-7000-8000-000000000002'::uuid, ARRAY[100])"),
@@ -168,12 +168,12 @@ async fn hot_statements_find_their_rows_by_key() {
         ("lease", "float8", "15"),
     ];
     let ahead = [REALM, ("cursor", "text", "''"), ("until", "text", "'~'"), ("reach", "int8", "20000")];
-    check("where a chunk ends", Brink::TEXT, &ahead, &["entity_pkey"]);
+    check("where a chunk ends", ChunkEnd::TEXT, &ahead, &["entity_pkey"]);
     let by_type = [task.as_slice(), &[("types", "text[]", "'{HCP}'")]].concat();
     let bound = Bound::Ordinal(i64::MAX);
-    for mode in [Mode::Hard, Mode::Soft] {
+    for mode in [DeleteMode::Hard, DeleteMode::Soft] {
         let hard = ["entity_pkey", "dependent_pkey", "attribute_index_entity"];
-        let indexes = if mode == Mode::Hard { hard.as_slice() } else { &hard[..1] };
+        let indexes = if mode == DeleteMode::Hard { hard.as_slice() } else { &hard[..1] };
         check("chunk by type", Chunks::new(Selector::new(mode, false, None, Some("HCP"), bound)).text(), &by_type, indexes);
         check("chunk by list", Chunks::new(Selector::new(mode, true, None, None, bound)).text(), &task, indexes);
     }
@@ -190,7 +190,7 @@ fn assert_in_order(database: &Database, what: &str, text: &str, parameters: &[Pa
 
 #[tokio::test]
 async fn a_page_is_read_along_its_index() {
-    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     world.given_portfolio("p").await;
     populate(&world.database, 50_000);
     // Created one after the other, and in another order than that of their ids.
@@ -205,7 +205,7 @@ async fn a_page_is_read_along_its_index() {
             assert_in_order(&world.database, &what, &list_queries::text(order, false, false), &[REALM, limit], index);
             let next = [[REALM].as_slice(), behind, &[limit]].concat();
             assert_in_order(&world.database, &what, &list_queries::text(order, false, true), &next, index);
-            // Of a filter that holds for few the planner may rather read all, and it knows best.
+            // For a filter with few matches the planner may rather read all, and it knows best.
             let filtered = list_queries::text(order, true, true).replace("{predicate}", "(e.type = 'HCP')");
             assert_in_order(&world.database, &what, &filtered, &next, index);
         }
@@ -215,8 +215,8 @@ async fn a_page_is_read_along_its_index() {
     let dependents = [[REALM, ENTITY].as_slice(), &after].concat();
     assert_in_order(&world.database, "list dependents", &ListDependents::TEXT.replace("{filter}", ""), &dependents, "dependent_pkey");
     let after = [("after_entity", "text", "'gone-e-025000'"), ("after_incarnation", "uuid", ID.2), ("until", "text", "'~'"), limit];
-    let stones = [[REALM].as_slice(), &after].concat();
-    assert_in_order(&world.database, "list tombstones", &ListTombstones::TEXT.replace("{filter}", ""), &stones, "tombstone_pkey");
+    let tombstones = [[REALM].as_slice(), &after].concat();
+    assert_in_order(&world.database, "list tombstones", &ListTombstones::TEXT.replace("{filter}", ""), &tombstones, "tombstone_pkey");
 
     let spot = [[REALM].as_slice(), &part, &[("others", "int8", "9999")]].concat();
     assert_by_key(&world.database, "read spot", ReadSpot::TEXT, &spot, &["dependent_pkey"]);
@@ -235,7 +235,7 @@ fn full_reads(database: &Database, table: &str) -> i64 {
 #[tokio::test]
 async fn each_chunk_of_a_bulk_delete_starts_where_the_last_one_ended() {
     for selection in [json!({"entity_type": "HCP"}), json!({"filter": "exists(attributes.n)", "exclude_list": ["e-000001", "e-019999"]})] {
-        let mut world = World::start_with(Door::Grpc, &["--bulk-chunk-size", "200"]).await;
+        let mut world = World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "200"]).await;
         world.given_portfolio("p").await;
         populate(&world.database, 20_000);
         world
@@ -262,11 +262,11 @@ async fn each_chunk_of_a_bulk_delete_starts_where_the_last_one_ended() {
     }
 }
 
-/// That of a member does not: its link is in an index.
+/// A filter of members does not: its link is in an index.
 #[tokio::test]
 async fn a_soft_delete_of_what_is_in_no_portfolio_stays_on_its_page() {
     for portfolio in [None, Some("p")] {
-        let mut world = World::start(Door::Grpc).await;
+        let mut world = World::start(Protocol::Grpc).await;
         world.given_portfolio("p").await;
         world.database.given_many(Many { prefix: "e", count: 5_000, dependents: 0, portfolio });
         world.database.sql("UPDATE entity SET attributes = attributes || jsonb_build_object('text', repeat('x', 300))");

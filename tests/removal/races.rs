@@ -16,7 +16,7 @@ async fn pause(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
-/// Asks for an offboarding that falls due in a moment and calls it off about then. Returns the request's id and whether the call won.
+/// Asks for an offboarding that becomes ready in a moment and cancels it about then. Returns the request's id and whether the cancel won.
 async fn cancel_about_when_it_starts(client: Client, entity: String) -> (String, bool) {
     let grace = 300 + any(200);
     let asking = json!({"entity_id": entity, "grace_period": format!("{:.3}s", grace as f64 / 1000.0)});
@@ -44,13 +44,13 @@ async fn cancel_about_when_it_starts(client: Client, entity: String) -> (String,
 async fn of_a_cancel_and_a_start_exactly_one_wins() {
     const ROUNDS: usize = 10;
     const AT_ONCE: usize = 100;
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.01"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.01"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: (ROUNDS * AT_ONCE) as i64, dependents: 2, portfolio: Some("p") });
-    let doors = [world.through(Door::Grpc), world.through(Door::Rest)];
+    let protocols = [world.through(Protocol::Grpc), world.through(Protocol::Rest)];
     let mut outcomes = Vec::new();
     for round in 0..ROUNDS {
-        let races = (1..=AT_ONCE).map(|n| cancel_about_when_it_starts(doors[n % 2].clone(), format!("e-{:06}", round * AT_ONCE + n)));
+        let races = (1..=AT_ONCE).map(|n| cancel_about_when_it_starts(protocols[n % 2].clone(), format!("e-{:06}", round * AT_ONCE + n)));
         outcomes.extend(join_all(races).await);
     }
     let canceled: Vec<_> = outcomes.iter().filter(|(_, canceled)| *canceled).map(|(request, _)| format!("'{request}'")).collect();
@@ -59,7 +59,7 @@ async fn of_a_cancel_and_a_start_exactly_one_wins() {
     assert!((1..raced).contains(&won), "one side always wins: that is no race");
     let database = &world.database;
     until("all requests have ended", || database.rows("offboarding_request WHERE status IN ('pending', 'running')") == 0).await;
-    // Whoever was told that the cancel won has the entity as it was; all others are gone.
+    // If the cancel succeeded, the entity is as it was; all others are removed.
     let canceled = canceled.join(", ");
     let kept = format!(
         "offboarding_request r JOIN entity e ON e.id = r.entity_id
@@ -83,7 +83,7 @@ async fn of_a_cancel_and_a_start_exactly_one_wins() {
 async fn of_two_who_ask_at_once_one_is_first_and_both_get_its_request() {
     const ROUNDS: usize = 20;
     const AT_ONCE: usize = 50;
-    let world = World::start_with(Door::Rest, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     let raced = (ROUNDS * AT_ONCE) as i64;
     world.database.given_many(Many { prefix: "e", count: raced, dependents: 0, portfolio: None });
     let asks = ["RemovalService/RemoveEntity", "OffboardingService/RequestOffboarding"];
@@ -106,7 +106,7 @@ async fn of_two_who_ask_at_once_one_is_first_and_both_get_its_request() {
 async fn an_entity_goes_by_an_offboarding_or_by_a_bulk_delete_and_never_by_both() {
     const ROUNDS: i64 = 10;
     const AT_ONCE: i64 = 20;
-    let world = World::start_with(Door::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "3"]).await;
+    let world = World::start_with(Protocol::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "3"]).await;
     world.given_portfolio("p").await;
     let mut by_task = 0;
     for round in 0..ROUNDS {
@@ -135,8 +135,8 @@ async fn an_entity_goes_by_an_offboarding_or_by_a_bulk_delete_and_never_by_both(
                     "bulk_delete"
                 }
             };
-            let stones = format!("SELECT string_agg(job_kind, ' ') FROM tombstone WHERE entity_id = '{entity}'");
-            assert_eq!(world.database.text(&stones).as_deref(), Some(job_kind), "{entity}");
+            let tombstones = format!("SELECT string_agg(job_kind, ' ') FROM tombstone WHERE entity_id = '{entity}'");
+            assert_eq!(world.database.text(&tombstones).as_deref(), Some(job_kind), "{entity}");
         }
         assert_eq!((account.processed, account.failed + account.skipped), (AT_ONCE - by_job, by_job));
         for failure in world.failures(&task).await {
@@ -155,12 +155,12 @@ async fn an_entity_goes_by_an_offboarding_or_by_a_bulk_delete_and_never_by_both(
 /// Members come, move, and leave while they are removed; every portfolio still counts those that it has.
 #[tokio::test]
 async fn a_portfolio_counts_its_members_whoever_moves_or_removes_them() {
-    let world = World::start(Door::Rest).await;
+    let world = World::start(Protocol::Rest).await;
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
     }
     world.database.given_many(Many { prefix: "e", count: 80, dependents: 1, portfolio: Some("p") });
-    let grpc = world.through(Door::Grpc);
+    let grpc = world.through(Protocol::Grpc);
     let attach = "PortfolioService/AttachEntity";
     let detach = "PortfolioService/DetachEntity";
     let remove = "RemovalService/RemoveEntity";

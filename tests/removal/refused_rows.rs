@@ -12,7 +12,7 @@ fn refuse(database: &Database, when: &str, table: &str, ids: &str) {
 }
 
 scenario! {
-    async fn two_of_many_that_a_trigger_refuses_are_named_and_the_rest_is_gone(world: &World) {
+    async fn two_of_many_that_a_trigger_refuses_are_named_and_the_rest_is_removed(world: &World) {
         const COUNT: i64 = 2_502;
         world.given_portfolio("p").await;
         world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 2, portfolio: Some("p") });
@@ -55,7 +55,7 @@ scenario! {
         world.database.assert_sound();
     }
 
-    async fn what_cannot_be_mended_stays_found_and_the_rest_is_mended(world: &World) {
+    async fn a_finding_that_cannot_be_repaired_stays_and_the_rest_is_repaired(world: &World) {
         world.database.sql(&format!(
             "INSERT INTO dependent (realm_id, entity_id, kind, id) SELECT {}, 'ghost-' || n, 'task', '1' FROM generate_series(1, 30) n",
             world.database.realm()
@@ -78,8 +78,8 @@ scenario! {
         let account = world.client.import(&entities).await.unwrap().json;
         assert_eq!([&account["received"], &account["created"], &account["existing"], &account["failed"]], [1_100, 1_098, 0, 2]);
         let failed: Vec<_> = account["results"].as_array().unwrap().iter().filter(|result| result["outcome"] == "failed").collect();
-        let told: Vec<_> = failed.iter().map(|line| (text(&line["entity_id"]), text(&line["error"]["code"]))).collect();
-        assert_eq!(told, ["e0042", "e0613"].map(|id| (id.to_owned(), "refused_by_database".to_owned())));
+        let reported: Vec<_> = failed.iter().map(|line| (text(&line["entity_id"]), text(&line["error"]["code"]))).collect();
+        assert_eq!(reported, ["e0042", "e0613"].map(|id| (id.to_owned(), "refused_by_database".to_owned())));
         assert!(!account.to_string().contains("secret") && world.server.log().contains("no room at /srv/secret"));
         assert_eq!(world.database.count("SELECT entity_count FROM portfolio WHERE id = 'p'"), 1_098);
         world.database.assert_sound();
@@ -89,7 +89,7 @@ scenario! {
 /// A statement that fails whatever it is about counts no entity as failed: it is tried again later.
 #[tokio::test]
 async fn a_statement_that_cannot_be_run_at_all_is_no_fault_of_an_entity() {
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;
     world.database.given_many(Many { prefix: "e", count: 50, dependents: 0, portfolio: None });
     world.database.sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
@@ -101,5 +101,59 @@ async fn a_statement_that_cannot_be_run_at_all_is_no_fault_of_an_entity() {
     world.database.sql("DROP FUNCTION refuse CASCADE");
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: 50, processed: 50, ..Account::default() });
+    world.database.assert_sound();
+}
+
+scenario! {
+    async fn a_single_removal_that_a_trigger_refuses_ends_as_one_of_many_does(world: &World) {
+        for entity in ["a", "b", "c"] {
+            world.given_entity(entity, json!({})).await;
+        }
+        refuse(&world.database, "BEFORE DELETE", "entity", "OLD.id = 'b'");
+        for entity in ["a", "b", "c"] {
+            world.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await.unwrap();
+        }
+        let open = "SELECT count(*) FROM offboarding_request WHERE status IN ('pending', 'running')";
+        until("all are over", || world.database.count(open) == 0).await;
+        let reported = world.database.text("SELECT string_agg(concat_ws(' ', entity_id, status, error_code, attempts), ', ' ORDER BY entity_id) FROM offboarding_request");
+        assert_eq!(reported.as_deref(), Some("a succeeded 1, b failed refused_by_database 1, c succeeded 1"));
+        assert_eq!(world.database.text("SELECT string_agg(id || state, '') FROM entity").as_deref(), Some("bactive"));
+        assert!(world.server.log().contains("no room at /srv/secret"), "the log has the cause");
+        world.database.assert_sound();
+    }
+
+    async fn a_call_that_a_trigger_refuses_is_reported_by_a_code_of_its_own(world: &World) {
+        world.given_portfolio("p").await;
+        world.given_entity("a", json!({})).await;
+        world.call("PortfolioService/AttachEntity", json!({"portfolio_id": "p", "entity_id": "a"})).await.unwrap();
+        refuse(&world.database, "BEFORE UPDATE", "entity", "OLD.id = 'a'");
+        for (method, request) in [
+            ("RemovalService/RemoveEntity", json!({"entity_id": "a"})),
+            ("PortfolioService/DetachEntity", json!({"portfolio_id": "p", "entity_id": "a"})),
+            ("EntityService/UpdateEntity", json!({"entity_id": "a", "entity": {"attributes": {"n": 1}}})),
+        ] {
+            let refused = world.call(method, request).await.unwrap_err();
+            assert_eq!(refused.code, "refused_by_database", "{method}: {refused:?}");
+            assert!(refused.http.is_none_or(|status| status == 409) && !format!("{refused:?}").contains("secret"), "{method}: {refused:?}");
+        }
+        assert_eq!(world.database.text("SELECT state || portfolio_id FROM entity").as_deref(), Some("activep"));
+        world.database.assert_sound();
+    }
+}
+
+/// What fails whatever it is about ends no request: it is tried again.
+#[tokio::test]
+async fn a_removal_whose_statement_cannot_be_run_at_all_is_tried_again() {
+    let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;
+    world.given_entity("a", json!({})).await;
+    world.database.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+         CREATE TRIGGER refuse BEFORE DELETE ON dependent FOR EACH STATEMENT EXECUTE FUNCTION refuse()",
+    );
+    world.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
+    let put_off = "SELECT count(*) FROM offboarding_request WHERE status = 'running' AND last_error_code IS NOT NULL";
+    until("it is put off", || world.database.count(put_off) == 1).await;
+    world.database.sql("DROP FUNCTION refuse CASCADE");
+    until("it was removed", || world.database.rows("entity") == 0).await;
     world.database.assert_sound();
 }

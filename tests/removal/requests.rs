@@ -1,14 +1,5 @@
 //! Offboarding requests by the page, as they move, and when an attempt comes to nothing.
 
-use std::sync::Mutex;
-use std::time::Duration;
-
-use offboard::db::{Db, Options};
-use offboard::jobs::{Executor, Lease};
-use offboard::offboarding::OffboardingExecutor;
-use offboard::offboarding::confirmation::{Confirmation, Departure, Verdict};
-use tokio_util::sync::CancellationToken;
-
 use crate::given::*;
 use crate::kit::*;
 
@@ -119,7 +110,7 @@ scenario! {
         assert_eq!(refused.code, "not_found");
     }
 
-    async fn one_that_cannot_be_done_does_not_keep_the_others_and_tells_why(world: &World) {
+    async fn one_that_cannot_be_done_does_not_keep_the_others_and_reports_why(world: &World) {
         // The tombstone of one entity cannot be written, as if a disk had a hole there.
         world.database.sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no room at /srv/secret'; END $$;
@@ -145,70 +136,4 @@ scenario! {
         world.job_ended(&id(&world.remove("bad").await), "succeeded").await;
         world.database.assert_sound();
     }
-}
-
-/// Somebody outside who says what it is told to say, and remembers what it was asked.
-struct Archive {
-    says: &'static (dyn Fn(&Departure, usize) -> Verdict + Send + Sync),
-    asked: &'static Mutex<Vec<String>>,
-}
-
-#[tonic::async_trait]
-impl Confirmation for Archive {
-    fn name(&self) -> &'static str {
-        "the archive"
-    }
-
-    async fn confirm(&self, departures: &[Departure]) -> offboard::error::Result<Vec<Verdict>> {
-        let mut asked = self.asked.lock().unwrap();
-        let verdicts = departures.iter().map(|departure| {
-            let before = asked.iter().filter(|id| **id == departure.entity_id).count();
-            asked.push(departure.entity_id.clone());
-            (self.says)(departure, before)
-        });
-        Ok(verdicts.collect())
-    }
-}
-
-#[tokio::test]
-async fn an_entity_goes_when_everybody_outside_has_confirmed() {
-    static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    let world = World::start_with(Door::Rest, &["--roles=grpc,gateway"]).await;
-    let mut requests = Vec::new();
-    for entity in ["at-once", "later", "never"] {
-        world.given_entity(entity, json!({})).await;
-        requests.push(id(&world.remove(entity).await));
-    }
-    let says: &'static (dyn Fn(&Departure, usize) -> Verdict + Send + Sync) = &|departure, before| match departure.entity_id.as_str() {
-        "later" if before < 3 => Verdict::Later(Duration::from_millis(10)),
-        "never" => Verdict::Refused("It is the subject of an audit.".to_owned()),
-        _ => Verdict::Confirmed,
-    };
-    let lease = Lease { owner: "test".to_owned(), duration: Duration::from_secs(15) };
-    let db = Db::new(Options::new(&world.database.url));
-    let executor = OffboardingExecutor::new(db, lease).with_confirmation(Archive { says, asked: &ASKED });
-    let stop = CancellationToken::new();
-    let claimed = executor.claim().await.unwrap().unwrap();
-    executor.execute(claimed, &stop).await.unwrap();
-    world.job_ended(&requests[0], "succeeded").await;
-    let never = world.job_ended(&requests[2], "failed").await;
-    assert_eq!((never.get("error.code"), never.get("error.message")), (&json!("refused"), &json!("It is the subject of an audit.")));
-    assert_eq!(world.state("never").await, "active");
-    let waiting = world.done("RemovalService/GetRemovalJob", json!({"job_id": requests[1]})).await;
-    assert_eq!((waiting.get("status"), waiting.get("last_error.code")), (&json!("running"), &json!("waiting_for_confirmation")));
-    assert_eq!(waiting.get("attempts"), 0, "waiting is no attempt");
-    assert_eq!(world.state("later").await, "offboarding");
-    for _ in 0..100 {
-        if let Some(claimed) = executor.claim().await.unwrap() {
-            executor.execute(claimed, &stop).await.unwrap();
-        }
-        if world.database.rows("tombstone WHERE entity_id = 'later'") == 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    world.job_ended(&requests[1], "succeeded").await;
-    let asked = ASKED.lock().unwrap().iter().filter(|id| *id == "later").count();
-    assert_eq!(asked, 4);
-    world.database.assert_sound();
 }

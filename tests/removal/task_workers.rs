@@ -33,7 +33,7 @@ async fn ended(client: &Client, task: &str) -> Answer {
 /// One worker; the first task would keep it busy for long.
 #[tokio::test]
 async fn the_ten_of_one_tenant_do_not_wait_for_the_many_of_another() {
-    let world = World::start_with(Door::Grpc, &["--bulk-chunk-size", "5", "--bulk-turn", "0"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "5", "--bulk-turn", "0"]).await;
     let other = given_others(&world, 10);
     world.database.given_many(Many { prefix: "e", count: 30_000, dependents: 0, portfolio: None });
     let many = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
@@ -63,7 +63,7 @@ async fn the_ten_of_one_tenant_do_not_wait_for_the_many_of_another() {
 /// One worker, which would stay with a task for a minute.
 #[tokio::test]
 async fn a_task_of_limited_pace_neither_keeps_a_worker_nor_waits_long_for_one() {
-    let world = World::start_with(Door::Rest, &["--bulk-chunk-size", "5", "--bulk-turn", "60"]).await;
+    let world = World::start_with(Protocol::Rest, &["--bulk-chunk-size", "5", "--bulk-turn", "60"]).await;
     let other = given_others(&world, 1_000);
     world.database.given_many(Many { prefix: "e", count: 30_000, dependents: 0, portfolio: None });
     let slow = json!({"entity_type": "HCP", "mode": "soft", "max_objects_per_second": 2});
@@ -106,12 +106,12 @@ fn cut(database: &Database, task: &str, prefix: &str, count: i64) {
     ));
 }
 
-/// The first worker is held up in the first slice; so the second has all the others to itself.
+/// The first worker is delayed in the first slice; so the second has all the others to itself.
 #[tokio::test]
 async fn two_processes_share_the_slices_of_a_task() {
     const COUNT: i64 = 2_000;
-    let arguments = ["--bulk-chunk-size", "50", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--poll-interval", "0.05"];
-    let mut world = World::start_with(Door::Rest, &["--roles", "grpc,gateway"]).await;
+    let arguments = ["--bulk-chunk-size", "50", "--bulk-chunk-target", "10", "--db-lock-timeout", "60", "--poll-interval", "0.05"];
+    let mut world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
@@ -125,12 +125,12 @@ async fn two_processes_share_the_slices_of_a_task() {
     let halfway = world.done(GET, json!({"task_id": task})).await;
     assert_eq!((halfway.get("status"), Account::of(&halfway).processed), (&json!("processing"), COUNT * 3 / 4 + 50));
     other.batch_execute("ROLLBACK").unwrap();
-    world.client = world.through(Door::Grpc);
+    world.client = world.through(Protocol::Grpc);
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
     assert_eq!(ended.get("current_state.last_execution_instances").as_array().unwrap().len(), 2);
     assert_eq!(world.database.count("SELECT count(DISTINCT lease_owner) FROM bulk_delete_slice"), 2, "both have finished slices");
-    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is told of once");
+    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is reported of once");
     assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, COUNT));
     world.database.assert_sound();
 }
@@ -139,7 +139,7 @@ async fn two_processes_share_the_slices_of_a_task() {
 #[tokio::test]
 async fn a_second_worker_helps_while_hardly_anyone_calls() {
     const COUNT: i64 = 60_000;
-    let world = World::start_with(Door::Grpc, &["--bulk-idle-workers", "1", "--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--bulk-idle-workers", "1", "--poll-interval", "0.05"]).await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 0, portfolio: None });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "soft", "max_objects_per_second": 400})).await;
     let at_work = || world.database.rows("bulk_delete_slice WHERE NOT done AND lease_owner IS NOT NULL");
@@ -154,14 +154,14 @@ async fn a_second_worker_helps_while_hardly_anyone_calls() {
     world.database.sql("UPDATE bulk_delete SET max_objects_per_second = NULL");
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
-    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is told of once");
+    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is reported of once");
     world.database.assert_sound();
 }
 
 /// The one that does not work now leaves the wake-ups to the other, which has nothing else to go by.
 #[tokio::test]
 async fn a_worker_that_does_not_work_keeps_none_from_working() {
-    let world = World::start_with(Door::Grpc, &["--bulk-idle-workers", "1", "--poll-interval", "600"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--bulk-idle-workers", "1", "--lease", "600", "--poll-interval", "600"]).await;
     for round in 1..=4 {
         world.database.given_many(Many { prefix: &format!("r{round}"), count: 5, dependents: 0, portfolio: None });
         for _ in 0..30 {
@@ -176,7 +176,7 @@ async fn a_worker_that_does_not_work_keeps_none_from_working() {
 #[tokio::test]
 async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
     const COUNT: i64 = 60_000;
-    let world = World::start_with(Door::Grpc, &["--bulk-workers", "2"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--bulk-workers", "2"]).await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 0, portfolio: None });
     world.database.sql("DELETE FROM entity WHERE id IN ('e-015000', 'e-015001', 'e-060000')");
     let uris: Vec<_> = (1..=COUNT).map(|n| format!("e-{n:06}")).collect();
@@ -184,17 +184,17 @@ async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT - 3, failed: 3, ..Account::default() });
     assert_eq!(world.failures(&id(&ended)).await, ["e-015000: not_found", "e-015001: not_found", "e-060000: not_found"]);
     assert_eq!(world.database.rows("bulk_delete_slice WHERE done AND matched = 15000"), 4);
-    assert_eq!(world.database.count(SUBJECTS), (COUNT - 3) * 1_000_001, "each entity is told of once");
+    assert_eq!(world.database.count(SUBJECTS), (COUNT - 3) * 1_000_001, "each entity is reported of once");
     world.database.assert_sound();
 }
 
-/// A worker that falls asleep in the middle of a chunk, past its lease, and wakes when another one has long gone on.
+/// A worker that sleeps in the middle of a chunk, past its lease, and wakes when another one has long continued.
 #[tokio::test]
 async fn a_worker_that_is_late_changes_nothing() {
     const COUNT: i64 = 500;
     let arguments =
-        ["--bulk-chunk-size", "10", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--lease", "1", "--poll-interval", "0.05"];
-    let mut world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway", "--poll-interval", "600"]).await;
+        ["--bulk-chunk-size", "10", "--bulk-chunk-target", "3.9", "--db-lock-timeout", "60", "--lease", "4", "--poll-interval", "0.05"];
+    let mut world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway", "--poll-interval", "600"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
@@ -213,10 +213,10 @@ async fn a_worker_that_is_late_changes_nothing() {
     // As it finds its connection ended, or its lease lost.
     let noticed = || ["slice failed", "the lease of a slice was lost"].iter().any(|message| late.log().contains(message));
     until("the late one has noticed", noticed).await;
-    world.client = world.through(Door::Rest);
+    world.client = world.through(Protocol::Rest);
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
-    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is told of once");
+    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is reported of once");
     assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, COUNT));
     world.database.assert_sound();
 }
@@ -229,10 +229,10 @@ async fn a_task_survives_the_death_of_one_of_two_workers_at_any_instant() {
     const WINDOW: u64 = 1_000;
     let kills: usize = std::env::var("OFFBOARD_CHAOS_KILLS").map_or(6, |kills| kills.parse().unwrap());
     let arguments = ["--bulk-chunk-size", "20", "--lease", "1", "--poll-interval", "0.02"];
-    let world = World::start_with(Door::Grpc, &["--roles", "grpc,gateway"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     let database = &world.database;
-    // A removal takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres looks whether its client is
-    // still there, so some chunks end with their worker while others end without it. A task is held back until it is cut.
+    // A removal takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres looks whether its
+    // client is still there, so some chunks end with their worker while others end without it. A task is delayed until it is cut.
     database.sql(
         "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$;
          CREATE TRIGGER linger BEFORE INSERT ON tombstone FOR EACH ROW EXECUTE FUNCTION linger();
@@ -260,11 +260,11 @@ async fn a_task_survives_the_death_of_one_of_two_workers_at_any_instant() {
         let ended = world.task_ended(&task).await;
         let account = Account { matched: COUNT, processed: COUNT - 13, failed: 12, excluded: 1, skipped: 0 };
         assert_eq!((ended.get("status"), Account::of(&ended)), (&json!("completed_with_errors"), account), "round {round}");
-        let told = format!(
+        let reported = format!(
             "SELECT count(DISTINCT s) * 1000000 + count(*) FROM event, unnest(subjects) s
              WHERE type = 'entity.deleted' AND data ->> 'bulk_delete_id' = '{task}'"
         );
-        assert_eq!(database.count(&told), (COUNT - 13) * 1_000_001, "round {round}: each entity is told of once");
+        assert_eq!(database.count(&reported), (COUNT - 13) * 1_000_001, "round {round}: each entity is reported of once");
         assert_eq!(database.rows(&format!("entity WHERE id LIKE '{prefix}-%'")), 13);
         taken_over += usize::from(ended.get("current_state.last_execution_instances").as_array().unwrap().len() > 1);
         database.assert_sound();
@@ -277,7 +277,7 @@ async fn a_task_survives_the_death_of_one_of_two_workers_at_any_instant() {
 /// While replicas are replaced one by one, the older ones leave alone what they do not know.
 #[tokio::test]
 async fn what_a_later_version_has_brought_is_left_to_its_workers() {
-    let world = World::start_with(Door::Grpc, &["--poll-interval", "0.05"]).await;
+    let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;
     world.database.sql(
         "ALTER TABLE bulk_delete DROP CONSTRAINT bulk_delete_kind;
          CREATE TEMP TABLE later AS

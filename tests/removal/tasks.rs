@@ -1,4 +1,4 @@
-//! What is done to a task while it runs: it is paused, resumed, stopped, made slower or faster, and watched.
+//! The change of a task while it runs: it is paused, resumed, stopped, made slower or faster, and watched.
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
@@ -14,15 +14,15 @@ const UPDATE: &str = "BulkDeleteService/UpdateTask";
 const GET: &str = "BulkDeleteService/GetTask";
 const WATCH: &str = "BulkDeleteService/WatchTask";
 
-/// A worker goes ten by ten, looks for work often and takes over after a second what was lost.
+/// A worker goes ten by ten, looks for work often and takes over after four seconds what was lost.
 const TEN_BY_TEN: [&str; 10] =
-    ["--bulk-chunk-size", "10", "--bulk-chunk-target", "60", "--db-lock-timeout", "60", "--lease", "1", "--poll-interval", "0.05"];
+    ["--bulk-chunk-size", "10", "--bulk-chunk-target", "3.9", "--db-lock-timeout", "60", "--lease", "4", "--poll-interval", "0.05"];
 /// A server that does no work.
 const IDLE: [&str; 4] = ["--roles", "grpc,gateway", "--poll-interval", "0.05"];
-/// As many as are done when the chunk in which a worker was held up is done.
+/// As many as are done when the chunk in which a worker was delayed is done.
 const WITH_THE_CHUNK: i64 = 60;
 
-/// A task over a hundred entities, whose worker is held up in the middle of the sixth chunk until `other` lets go.
+/// A task over a hundred entities, whose worker is delayed in the middle of the sixth chunk until `other` lets go.
 struct Midst {
     world: World,
     task: String,
@@ -30,8 +30,8 @@ struct Midst {
 }
 
 impl Midst {
-    async fn of_a_task(door: Door) -> Midst {
-        let world = World::start_with(door, &TEN_BY_TEN).await;
+    async fn of_a_task(protocol: Protocol) -> Midst {
+        let world = World::start_with(protocol, &TEN_BY_TEN).await;
         world.given_portfolio("p").await;
         world.database.given_many(Many { prefix: "e", count: 100, dependents: 1, portfolio: Some("p") });
         let mut other = world.database.connection();
@@ -45,7 +45,7 @@ impl Midst {
         self.other.batch_execute("ROLLBACK").unwrap();
     }
 
-    async fn told(&self, method: &str) {
+    async fn reported(&self, method: &str) {
         let answer = self.world.done(method, json!({"task_id": self.task})).await;
         assert_eq!(answer.json, json!({"status": "success"}));
     }
@@ -72,12 +72,12 @@ impl Midst {
         database.assert_sound();
     }
 
-    /// What the task went through, in order.
+    /// The states of the task, in order.
     fn history(&self) -> String {
         self.world.database.history(&self.task).replace("bulk_delete.", "")
     }
 
-    /// A worker that is there has had every chance to go on with the task.
+    /// A worker that is there has had every chance to continue with the task.
     async fn another_task_is_done(&self) {
         self.world.given_entity("another", json!({})).await;
         let other = self.world.bulk_delete(json!({"uris": ["another"], "mode": "soft"})).await;
@@ -89,21 +89,21 @@ impl Midst {
     async fn server_is_replaced(&mut self, arguments: &[&str]) {
         self.world.server.kill();
         self.world.server = Server::start_with(&self.world.database, arguments, &[]).await;
-        self.world.client = self.world.through(self.world.door);
+        self.world.client = self.world.through(self.world.protocol);
     }
 
     fn assert_each_went_once(&self) {
-        let told =
+        let reported =
             "SELECT count(DISTINCT s) * 1000 + count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted' AND s LIKE 'e-%'";
-        assert_eq!(self.world.database.count(told), 100_100, "each entity is told of once");
+        assert_eq!(self.world.database.count(reported), 100_100, "each entity is reported of once");
     }
 }
 
-async fn a_paused_task_goes_on_where_it_stopped(door: Door) {
-    let mut midst = Midst::of_a_task(door).await;
-    midst.told(PAUSE).await;
+async fn a_paused_task_goes_on_where_it_stopped(protocol: Protocol) {
+    let mut midst = Midst::of_a_task(protocol).await;
+    midst.reported(PAUSE).await;
     assert_eq!(midst.status().await, "pausing");
-    midst.told(PAUSE).await;
+    midst.reported(PAUSE).await;
     midst.let_go();
     let paused = midst.becomes("paused").await;
     assert_eq!(Account::of(&paused).processed, WITH_THE_CHUNK);
@@ -113,7 +113,7 @@ async fn a_paused_task_goes_on_where_it_stopped(door: Door) {
         (paused.get("current_state.current_throughput"), paused.get("current_state.estimated_remaining")),
         (&json!(0.0), &json!(null))
     );
-    midst.told(PAUSE).await;
+    midst.reported(PAUSE).await;
     midst.assert_left(WITH_THE_CHUNK);
 
     midst.server_is_replaced(&TEN_BY_TEN).await;
@@ -123,7 +123,7 @@ async fn a_paused_task_goes_on_where_it_stopped(door: Door) {
     assert_eq!(still.get("duration"), paused.get("duration"), "a pause is no work");
     midst.assert_left(WITH_THE_CHUNK);
 
-    midst.told(RESUME).await;
+    midst.reported(RESUME).await;
     let ended = midst.world.task_ended(&midst.task).await;
     assert_eq!((ended.get("status"), ended.get("paused_time")), (&json!("completed"), &json!(null)));
     assert_eq!(Account::of(&ended), Account { matched: 100, processed: 100, ..Account::default() });
@@ -136,19 +136,19 @@ async fn a_paused_task_goes_on_where_it_stopped(door: Door) {
 
 #[tokio::test]
 async fn a_paused_task_goes_on_where_it_stopped_by_grpc() {
-    a_paused_task_goes_on_where_it_stopped(Door::Grpc).await;
+    a_paused_task_goes_on_where_it_stopped(Protocol::Grpc).await;
 }
 
 #[tokio::test]
 async fn a_paused_task_goes_on_where_it_stopped_by_rest() {
-    a_paused_task_goes_on_where_it_stopped(Door::Rest).await;
+    a_paused_task_goes_on_where_it_stopped(Protocol::Rest).await;
 }
 
-async fn a_task_that_is_stopped_leaves_the_rest(door: Door) {
-    let mut midst = Midst::of_a_task(door).await;
-    midst.told(STOP).await;
+async fn a_task_that_is_stopped_leaves_the_rest(protocol: Protocol) {
+    let mut midst = Midst::of_a_task(protocol).await;
+    midst.reported(STOP).await;
     assert_eq!(midst.status().await, "canceling");
-    midst.told(STOP).await;
+    midst.reported(STOP).await;
     for method in [PAUSE, RESUME] {
         let refusal = midst.world.refused(method, json!({"task_id": midst.task})).await;
         assert_eq!((refusal.code.as_str(), &refusal.members["current_state"]), ("invalid_state_transition", &json!("CANCELING")));
@@ -160,29 +160,29 @@ async fn a_task_that_is_stopped_leaves_the_rest(door: Door) {
     assert_eq!((stopped.get("end_time").is_i64(), stopped.get("current_state.status")), (true, &json!("Canceled")));
     midst.another_task_is_done().await;
     midst.assert_left(WITH_THE_CHUNK);
-    midst.told(STOP).await;
+    midst.reported(STOP).await;
     midst.world.refused(RESUME, json!({"task_id": midst.task})).await;
     assert_eq!(midst.history(), "scheduled started canceling ended");
 }
 
 #[tokio::test]
 async fn a_task_that_is_stopped_leaves_the_rest_by_grpc() {
-    a_task_that_is_stopped_leaves_the_rest(Door::Grpc).await;
+    a_task_that_is_stopped_leaves_the_rest(Protocol::Grpc).await;
 }
 
 #[tokio::test]
 async fn a_task_that_is_stopped_leaves_the_rest_by_rest() {
-    a_task_that_is_stopped_leaves_the_rest(Door::Rest).await;
+    a_task_that_is_stopped_leaves_the_rest(Protocol::Rest).await;
 }
 
 #[tokio::test]
 async fn who_changes_their_mind_before_the_task_has_paused_gets_what_they_want() {
-    let mut midst = Midst::of_a_task(Door::Rest).await;
-    midst.told(PAUSE).await;
-    midst.told(RESUME).await;
+    let mut midst = Midst::of_a_task(Protocol::Rest).await;
+    midst.reported(PAUSE).await;
+    midst.reported(RESUME).await;
     assert_eq!(midst.status().await, "processing");
-    midst.told(PAUSE).await;
-    midst.told(STOP).await;
+    midst.reported(PAUSE).await;
+    midst.reported(STOP).await;
     midst.let_go();
     midst.becomes("canceled").await;
     midst.assert_left(WITH_THE_CHUNK);
@@ -191,24 +191,24 @@ async fn who_changes_their_mind_before_the_task_has_paused_gets_what_they_want()
 
 #[tokio::test]
 async fn a_task_whose_worker_died_pauses_all_the_same() {
-    let mut midst = Midst::of_a_task(Door::Grpc).await;
-    midst.told(PAUSE).await;
+    let mut midst = Midst::of_a_task(Protocol::Grpc).await;
+    midst.reported(PAUSE).await;
     midst.server_is_replaced(&IDLE).await;
     midst.let_go();
     let paused = midst.becomes("paused").await;
     let done = Account::of(&paused).processed;
     assert_eq!(done, WITH_THE_CHUNK - 10, "the chunk in hand was never committed");
     midst.assert_left(done);
-    midst.told(RESUME).await;
+    midst.reported(RESUME).await;
     assert_eq!(midst.status().await, "scheduled");
-    midst.told(STOP).await;
+    midst.reported(STOP).await;
     assert_eq!(midst.status().await, "canceled");
     assert_eq!(midst.history(), "scheduled started pausing paused resumed ended");
 }
 
 #[tokio::test]
 async fn a_task_whose_worker_died_waits_to_be_taken_up_again() {
-    let mut midst = Midst::of_a_task(Door::Rest).await;
+    let mut midst = Midst::of_a_task(Protocol::Rest).await;
     midst.server_is_replaced(&IDLE).await;
     midst.let_go();
     let lost = midst.becomes("scheduled_poll").await;
@@ -223,8 +223,8 @@ async fn a_task_whose_worker_died_waits_to_be_taken_up_again() {
 }
 
 /// A task that nobody has taken up, at a server that takes up nothing.
-async fn waiting_task(door: Door) -> (World, String) {
-    let world = World::start_with(door, &IDLE).await;
+async fn waiting_task(protocol: Protocol) -> (World, String) {
+    let world = World::start_with(protocol, &IDLE).await;
     world.database.given_many(Many { prefix: "e", count: 3, dependents: 0, portfolio: None });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
     (world, task)
@@ -232,8 +232,8 @@ async fn waiting_task(door: Door) -> (World, String) {
 
 #[tokio::test]
 async fn a_task_that_waits_for_a_worker_pauses_and_stops_at_once() {
-    for door in [Door::Grpc, Door::Rest] {
-        let (world, task) = waiting_task(door).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let (world, task) = waiting_task(protocol).await;
         let who = world.done(GET, json!({"task_id": task})).await.get("created_by").clone();
         for (method, status) in [(RESUME, "scheduled"), (PAUSE, "paused"), (RESUME, "scheduled"), (PAUSE, "paused"), (STOP, "canceled")] {
             world.done(method, json!({"task_id": task})).await;
@@ -250,8 +250,8 @@ async fn a_task_that_waits_for_a_worker_pauses_and_stops_at_once() {
 }
 
 #[tokio::test]
-async fn who_acts_on_a_task_is_told_by_it() {
-    let (world, task) = waiting_task(Door::Rest).await;
+async fn a_task_names_the_caller_who_last_changed_it() {
+    let (world, task) = waiting_task(Protocol::Rest).await;
     let other = world.client("acme", "test", SCOPES);
     other.call(PAUSE, json!({"task_id": task})).await.unwrap();
     let found = world.done(GET, json!({"task_id": task})).await;
@@ -309,8 +309,8 @@ scenario! {
 }
 
 #[tokio::test]
-async fn an_act_with_a_key_takes_effect_once() {
-    let (world, task) = waiting_task(Door::Rest).await;
+async fn an_operation_with_a_key_takes_effect_once() {
+    let (world, task) = waiting_task(Protocol::Rest).await;
     let key = [("idempotency-key", "pause-once")];
     world.client.call_with(PAUSE, json!({"task_id": task}), &key).await.unwrap();
     world.done(RESUME, json!({"task_id": task})).await;
@@ -323,8 +323,8 @@ async fn an_act_with_a_key_takes_effect_once() {
 /// A chunk takes up at most a quarter of what a second allows; the new pace holds from the next chunk on.
 #[tokio::test]
 async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
-    for door in [Door::Grpc, Door::Rest] {
-        let world = World::start_with(door, &["--bulk-workers", "2", "--bulk-chunk-size", "300", "--bulk-chunk-target", "60"]).await;
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let world = World::start_with(protocol, &["--bulk-workers", "2", "--bulk-chunk-size", "300", "--bulk-chunk-target", "10"]).await;
         world.database.given_many(Many { prefix: "e", count: 2_000, dependents: 0, portfolio: None });
         let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard", "max_objects_per_second": 40})).await;
         let chunks = || world.database.rows("event WHERE type = 'entity.deleted'");
@@ -335,7 +335,7 @@ async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
         assert_eq!((slow.get("status"), slow.get("current_state.max_objects_per_second")), (&json!("processing"), &json!(40)));
         let slower = world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 4})).await;
         assert_eq!(slower.get("current_state.max_objects_per_second"), 4);
-        // The same pace again is no change.
+        // The same pace again is not a change.
         world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 4})).await;
         let before = chunks();
         until("it goes on slower", || chunks() > before + 1).await;
@@ -351,8 +351,8 @@ async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
     }
 }
 
-/// What a watcher is told until the stream ends: each status once, and the last account.
-async fn told_to_the_end(stream: &mut MessageStream) -> (Vec<String>, Value) {
+/// The messages of a watch until it ends: each status once, and the last account.
+async fn reported_to_the_end(stream: &mut MessageStream) -> (Vec<String>, Value) {
     let (mut statuses, mut last) = (Vec::new(), json!(null));
     while let Some(message) = stream.next().await {
         last = message.unwrap_or_else(|failure| panic!("the stream failed: {failure:#?}"));
@@ -363,9 +363,10 @@ async fn told_to_the_end(stream: &mut MessageStream) -> (Vec<String>, Value) {
 }
 
 #[tokio::test]
-async fn a_watcher_is_told_of_every_status_until_the_end() {
-    for (door, headers) in [(Door::Grpc, vec![]), (Door::Rest, vec![]), (Door::Rest, vec![("accept", "text/event-stream")])] {
-        let (world, task) = waiting_task(door).await;
+async fn a_watcher_receives_every_status_until_the_end() {
+    for (protocol, headers) in [(Protocol::Grpc, vec![]), (Protocol::Rest, vec![]), (Protocol::Rest, vec![("accept", "text/event-stream")])]
+    {
+        let (world, task) = waiting_task(protocol).await;
         let mut stream = world.client.stream(WATCH, json!({"task_id": task}), &headers).await.unwrap();
         assert_eq!(stream.message().await["status"], "scheduled");
         world.done(PAUSE, json!({"task_id": task})).await;
@@ -375,18 +376,18 @@ async fn a_watcher_is_told_of_every_status_until_the_end() {
         world.done(RESUME, json!({"task_id": task})).await;
         assert_eq!(stream.message().await["status"], "scheduled");
         let _worker = Server::start_with(&world.database, &TEN_BY_TEN, &[]).await;
-        let (statuses, last) = told_to_the_end(&mut stream).await;
+        let (statuses, last) = reported_to_the_end(&mut stream).await;
         assert_eq!(statuses, ["processing", "completed"]);
         assert_eq!((&last["current_state"]["number_of_processed_objects"], last["end_time"].is_i64()), (&json!(3), true));
         let mut late = world.client.stream(WATCH, json!({"task_id": task}), &headers).await.unwrap();
-        assert_eq!(told_to_the_end(&mut late).await.0, ["completed"], "what is over is told once");
+        assert_eq!(reported_to_the_end(&mut late).await.0, ["completed"], "what is over is reported once");
     }
 }
 
 #[tokio::test]
-async fn a_watcher_is_told_when_the_server_ends() {
-    for door in [Door::Grpc, Door::Rest] {
-        let (mut world, task) = waiting_task(door).await;
+async fn a_watch_ends_when_the_server_shuts_down() {
+    for protocol in [Protocol::Grpc, Protocol::Rest] {
+        let (mut world, task) = waiting_task(protocol).await;
         let mut stream = world.client.stream(WATCH, json!({"task_id": task}), &[]).await.unwrap();
         assert_eq!(stream.message().await["status"], "scheduled");
         world.server.signal(Signal::SIGTERM);

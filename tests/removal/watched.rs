@@ -8,9 +8,9 @@ use crate::kit::*;
 const COUNT: usize = 50_000;
 
 scenario! {
-    async fn every_entity_of_a_large_bulk_delete_is_told_once(world: &World) {
+    async fn every_entity_of_a_large_bulk_delete_is_sent_once(world: &World) {
         world.database.given_many(Many { prefix: "e", count: COUNT as i64, dependents: 0, portfolio: None });
-        // What happened to some of them before, told by one row of many.
+        // Earlier changes of some of them, recorded by one row of many.
         world.database.sql(
             "INSERT INTO event (realm_id, type, subjects, principal_id)
              SELECT realm_id, 'entity.created', array_agg(id ORDER BY id), gen_random_uuid() FROM entity WHERE id LIKE '%50' GROUP BY realm_id",
@@ -35,7 +35,7 @@ scenario! {
                 "bulk_delete.ended" => break,
                 _ => assert_eq!(word("subject"), task),
             }
-            // A caller that is cut off in the middle goes on where it was.
+            // A caller that is cut off in the middle continues where it was.
             if deleted.len() == COUNT / 2 && last_cursor.is_none() {
                 let cursor = word("cursor");
                 stream = world.client.stream("EventService/WatchEvents", json!({"cursor": cursor}), &[]).await.unwrap();
@@ -53,7 +53,7 @@ scenario! {
         // Several chunks a second, for half a minute.
         let task = world.schedule(json!({"mode": "hard", "entity_type": "HCP", "max_objects_per_second": 100})).await;
         let key = Key::create(&world.database, "acme", "test", &["entities:read", "events:read"]);
-        let client = Client::new(&world.server, &key, world.door);
+        let client = Client::new(&world.server, &key, world.protocol);
         let watched = [
             ("BulkDeleteService/WatchTask", json!({"task_id": task})),
             ("OffboardingService/WatchOffboardingRequest", json!({"offboarding_request_id": request})),

@@ -1,4 +1,4 @@
-//! What a server makes of a statement, without running it: for the test that holds every statement against the schema.
+//! Describes a statement as a server parses it, without running it: for the test that checks every statement against the schema.
 
 use std::ffi::{CStr, c_char, c_int};
 

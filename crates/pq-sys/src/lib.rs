@@ -4,13 +4,14 @@
 //!
 //! - [`PQresultErrorField`] answers a question for the *column* of an error with its *SQLSTATE*. diesel reads the SQLSTATE and keeps it to itself,
 //!   but hands on the column, which nobody here asks for. So the error itself carries its number, on whatever thread it is read.
-//! - [`refused_by`] tells the SQLSTATE by which a server refuses a connection, which libpq writes into a message and nowhere else.
+//! - [`refused_by`] returns the SQLSTATE by which a server refuses a connection, which libpq writes into a message and nowhere else.
 //! - [`PQconnectdb`] shows the socket of a new connection to whoever opens it by [`establish`], so that a wait on a peer that is silent can be
 //!   ended from outside: libpq itself waits for ever. With it comes what [cancels](Cancel) its statements.
 //!
 //! With the feature `describe` it also has a server describe a statement, for the tests.
 //!
-//! All `unsafe` code of this repository is in this crate, but for one declaration in `crates/malloc-trim`. Why it is done this way: `docs/adr/0022-errors-are-told-by-their-number.md`.
+//! All `unsafe` code of this repository is in this crate, except one declaration in `crates/malloc-trim`. The reason is in
+//! `docs/adr/0022-errors-are-told-by-their-number.md`.
 
 #![allow(non_camel_case_types, non_snake_case, reason = "the names are libpq's")]
 #![allow(missing_docs, reason = "what is declared is described in libpq's manual, https://www.postgresql.org/docs/current/libpq.html")]
@@ -191,7 +192,7 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// As for libpq's function: `res` is a result that is not cleared yet, and what is returned lives as long as it.
+/// As for libpq's function: `res` is a result that is not cleared yet, and the returned text is valid as long as it.
 #[must_use]
 pub unsafe fn PQresultErrorField(res: *const PGresult, fieldcode: c_int) -> *mut c_char {
     let fieldcode = if fieldcode == COLUMN_NAME { SQLSTATE } else { fieldcode };
@@ -229,13 +230,14 @@ pub struct Connected {
     /// A descriptor of its socket, beside libpq's own: to look whether there is something to read, and to shut it down. Reading or writing here
     /// would break the connection.
     pub socket: OwnedFd,
-    /// The process id of the backend as it was told at the start: by the server itself, or made up by a pooler in between.
+    /// The process id of the backend, as received at the start: from the server itself, or invented by a pooler in between.
     pub backend: c_int,
     /// Cancels what is under way on it; none where the server has not said how.
     pub cancel: Option<Cancel>,
 }
 
-/// Cancels what is under way on one connection, from whatever thread. It has copies of all that it needs, so the connection may be in use, or gone.
+/// Cancels the present statement of one connection, from any thread. It has copies of everything it needs, so the connection may be in use,
+/// or closed.
 #[derive(Debug)]
 pub struct Cancel(NonNull<PGcancelConn>);
 
@@ -290,7 +292,7 @@ pub fn establish<T>(shown: impl FnOnce(Connected) + 'static, open: impl FnOnce()
     opened
 }
 
-/// What `PQconnectPoll` says, from `libpq-fe.h`.
+/// The results of `PQconnectPoll`, from `libpq-fe.h`.
 const POLLING_FAILED: c_int = 0;
 const POLLING_READING: c_int = 1;
 const POLLING_OK: c_int = 3;
@@ -311,7 +313,8 @@ unsafe extern "C" {
     fn poll(fds: *mut PollFd, count: c_ulong, milliseconds: c_int) -> c_int;
 }
 
-/// The SQLSTATE by which the server of this address refuses a connection. None if it does not, or not within this time, or if there is no server.
+/// The SQLSTATE by which the server of this address refuses a connection. None if it does not, or not within this time, or if there is no
+/// server.
 #[must_use]
 pub fn refused_by(conninfo: &CStr, patience: Duration) -> Option<[u8; 5]> {
     // SAFETY: the text ends in a null byte. libpq allows what follows for a connection of any state and for null, until it is finished; the message is
@@ -326,7 +329,7 @@ pub fn refused_by(conninfo: &CStr, patience: Duration) -> Option<[u8; 5]> {
     }
 }
 
-/// Goes on with connecting until that fails, which it tells, or has succeeded or takes too long.
+/// Continues connecting until that fails, which it reports, or has succeeded or takes too long.
 ///
 /// # Safety
 ///

@@ -158,6 +158,10 @@ there is no existing one.
 - name: OFFBOARD_BODY_MEMORY_BYTES
   value: {{ . | int64 | quote }}
 {{- end }}
+{{- with .Values.responses.memoryBytes }}
+- name: OFFBOARD_RESPONSE_MEMORY_BYTES
+  value: {{ . | int64 | quote }}
+{{- end }}
 {{- $bulk := .Values.bulkDelete }}
 {{- with $bulk.workers }}
 - name: OFFBOARD_BULK_WORKERS

@@ -1,5 +1,5 @@
 {{/*
-Faults that lie between values, which the schema cannot tell in a sentence, or in values that must not be repeated. All of them are told at
+Faults that lie between values, which the schema cannot express in a sentence, or in values that must not be repeated. All of them are reported at
 once.
 */}}
 {{- define "offboard.validate" -}}

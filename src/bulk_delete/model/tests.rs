@@ -1,4 +1,4 @@
-//! What a request for a bulk delete may ask, and what is refused.
+//! Requests for a bulk delete, and which of them are refused.
 
 use super::*;
 use crate::error::Code;
@@ -34,7 +34,7 @@ fn a_list_and_a_filter_exclude_each_other() {
 }
 
 #[test]
-fn what_is_said_in_two_ways_is_told_with_all_else_that_is_wrong() {
+fn what_is_said_in_two_ways_is_reported_with_all_else_that_is_wrong() {
     let bad = v1::Selection { uri_list: vec!["a b".to_owned()], ..Default::default() };
     let request = v1::StartBulkDeleteRequest { uris: vec!["c d".to_owned()], entity_type: "\0".to_owned(), mode: 9, ..by(bad) };
     let error = check(request).unwrap_err();
@@ -52,7 +52,7 @@ fn uris_and_ids_are_one_and_repeats_count_once() {
 }
 
 #[test]
-fn a_filter_fault_tells_where_and_what_was_expected() {
+fn a_filter_fault_reports_where_and_what_was_expected() {
     let wrong = v1::Selection { filter: Some("equals(nosuch, 'x')".to_owned()), ..Default::default() };
     let error = check(by(wrong)).unwrap_err();
     assert_eq!(error.code(), Code::InvalidFilter);
@@ -73,9 +73,9 @@ fn everything_is_selected_by_saying_so_and_by_nothing_else() {
         spec: Some(v1::BulkDeleteSpec { match_all: true, objects, ..Default::default() }),
         ..Default::default()
     };
-    let spared = v1::Selection { exclude_list: vec!["entities/a".to_owned()], ..Default::default() };
+    let excluded = v1::Selection { exclude_list: vec!["entities/a".to_owned()], ..Default::default() };
     let blank = v1::Selection { filter: Some(" ".to_owned()), ..Default::default() };
-    for objects in [None, Some(v1::Selection::default()), Some(spared), Some(blank)] {
+    for objects in [None, Some(v1::Selection::default()), Some(excluded), Some(blank)] {
         let task = check(all(objects)).unwrap();
         assert!(task.matches_all());
         assert_eq!((task.name().as_str(), task.parameters("acme")["matchAll"].as_str()), ("Soft Delete All Entities", "true"));
@@ -90,7 +90,7 @@ fn everything_is_selected_by_saying_so_and_by_nothing_else() {
 }
 
 #[test]
-fn every_fault_is_told_at_once() {
+fn every_fault_is_reported_at_once() {
     let request = v1::StartBulkDeleteRequest {
         mode: 9,
         spec: Some(v1::BulkDeleteSpec {

@@ -12,7 +12,7 @@ use crate::proto::v1::bulk_delete_service_client::BulkDeleteServiceClient;
 /// A page of a thousand tasks, each with a hundred ids of what failed.
 const LARGEST_ANSWER: usize = 64 << 20;
 
-/// Which service, and who asks.
+/// The service, and the caller's key.
 #[derive(Args, Clone, Debug)]
 pub struct Connection {
     #[command(flatten)]
@@ -41,7 +41,7 @@ impl Connection {
 }
 
 impl Service {
-    /// A request of whoever has the key.
+    /// A request with the key.
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.credential.clone());

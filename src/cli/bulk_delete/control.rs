@@ -20,30 +20,30 @@ pub struct Arguments {
     task: String,
 }
 
-/// What is done to a task.
+/// A change of the course of a task.
 #[derive(Clone, Copy, Debug)]
-pub enum Act {
+pub enum TaskAction {
     /// It pauses.
     Pause,
-    /// It goes on.
+    /// It continues.
     Resume,
     /// It ends.
     Stop,
 }
 
 /// Does something to a task.
-pub async fn run(arguments: Arguments, act: Act) -> Result<ExitCode> {
+pub async fn run(arguments: Arguments, action: TaskAction) -> Result<ExitCode> {
     let service = arguments.connection.open().await?;
     let (mut client, task_id, tenant) = (service.client.clone(), arguments.task, String::new());
-    match act {
-        Act::Pause => drop(client.pause_task(service.request(v1::PauseTaskRequest { tenant, task_id })).await.map_err(refused)?),
-        Act::Resume => drop(client.resume_task(service.request(v1::ResumeTaskRequest { tenant, task_id })).await.map_err(refused)?),
-        Act::Stop => drop(client.stop_task(service.request(v1::StopTaskRequest { tenant, task_id })).await.map_err(refused)?),
+    match action {
+        TaskAction::Pause => drop(client.pause_task(service.request(v1::PauseTaskRequest { tenant, task_id })).await.map_err(refused)?),
+        TaskAction::Resume => drop(client.resume_task(service.request(v1::ResumeTaskRequest { tenant, task_id })).await.map_err(refused)?),
+        TaskAction::Stop => drop(client.stop_task(service.request(v1::StopTaskRequest { tenant, task_id })).await.map_err(refused)?),
     }
-    print(match act {
-        Act::Pause => "The task pauses at the end of the chunk in hand.",
-        Act::Resume => "The task goes on.",
-        Act::Stop => "The task stops at the end of the chunk in hand.",
+    print(match action {
+        TaskAction::Pause => "The task pauses at the end of the chunk in hand.",
+        TaskAction::Resume => "The task is resumed.",
+        TaskAction::Stop => "The task stops at the end of the chunk in hand.",
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,11 +7,12 @@ use clap::Args;
 use serde_json::Value;
 
 use super::connect::Connection;
-use super::show::{self, grouped};
-use crate::cli::client::whose;
+use super::show;
+use crate::cli::client::realm_of;
 use crate::cli::output::{note, print};
 use crate::cli::refusal::refused;
 use crate::error::Result;
+use crate::limits::thousands;
 use crate::proto::v1;
 
 const PAGE: i32 = 1_000;
@@ -34,7 +35,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..), value_name = "COUNT")]
     offset: i32,
 
-    /// What to order by: createdTime, startTime, endTime, updatedTime, name, status or createdBy
+    /// The order: createdTime, startTime, endTime, updatedTime, name, status or createdBy
     #[arg(long, default_value = "createdTime", value_name = "MEMBER")]
     order_by: String,
 
@@ -52,20 +53,20 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { connection, history, max, offset, order_by, ascending, json } = arguments;
     let service = connection.open().await?;
     let mut client = service.client.clone();
-    let (whose, tasks) = if history {
+    let (realm, tasks) = if history {
         let request = v1::ListTaskHistoryRequest { max, offset, order_by, ascending, ..Default::default() };
         let answer = client.list_task_history(service.request(request)).await.map_err(refused)?;
-        (whose(answer.metadata()), answer.into_inner().tasks)
+        (realm_of(answer.metadata()), answer.into_inner().tasks)
     } else {
         let request = v1::ListTasksRequest { max, offset, order_by, ascending, ..Default::default() };
         let answer = client.list_tasks(service.request(request)).await.map_err(refused)?;
-        (whose(answer.metadata()), answer.into_inner().tasks)
+        (realm_of(answer.metadata()), answer.into_inner().tasks)
     };
-    if let (true, Some(whose)) = (tasks.is_empty(), whose) {
-        note(format_args!("Nothing found for {whose}, which is whose the key is."));
+    if let (true, Some(realm)) = (tasks.is_empty(), realm) {
+        note(format_args!("Nothing found for {realm}, the organisation and mode of the key."));
     }
     for task in tasks {
-        let text = if json { show::task(&task).to_string() } else { line(&task) };
+        let text = if json { show::json(&task)? } else { line(&task) };
         if !print(&text)? {
             break;
         }
@@ -81,8 +82,8 @@ fn line(task: &v1::Task) -> String {
         task.id,
         created.to_rfc3339_opts(SecondsFormat::Secs, true),
         show::status(task),
-        grouped(progress.number_of_processed_objects),
-        grouped(progress.objects_failed_to_delete_count),
+        thousands(progress.number_of_processed_objects),
+        thousands(progress.objects_failed_to_delete_count),
         task.name.replace(char::is_control, " ")
     )
 }
@@ -115,7 +116,7 @@ pub async fn failures(arguments: FailuresArguments) -> Result<ExitCode> {
         let page = service.client.clone().list_task_failures(service.request(request.clone())).await.map_err(refused)?.into_inner();
         for failure in &page.failures {
             let text = if arguments.json {
-                show::failure(failure).to_string()
+                show::json(failure)?
             } else {
                 format!("{}  {}  {}", failure.entity_id, failure.reason, failure.message)
             };
@@ -144,7 +145,7 @@ pub struct ExcludesArguments {
     json: bool,
 }
 
-/// Lists all that a task was told to spare, page by page.
+/// Lists everything that a task excludes, page by page.
 pub async fn excludes(arguments: ExcludesArguments) -> Result<ExitCode> {
     let service = arguments.connection.open().await?;
     let mut request = v1::ListTaskExcludesRequest { task_id: arguments.task, page_size: PAGE, ..Default::default() };

@@ -39,15 +39,15 @@ enum Action {
     Watch(watch::Arguments),
     /// Pause a task at the end of the chunk in hand
     Pause(control::Arguments),
-    /// Let a paused task go on where it stopped
+    /// Let a paused task continue where it stopped
     Resume(control::Arguments),
-    /// Stop a task for good at the end of the chunk in hand; what it has deleted stays deleted
+    /// Stop a task for good at the end of the chunk in hand; deleted entities stay deleted
     Stop(control::Arguments),
     /// List the tasks that are not over, or those that ended within the last 30 days
     List(list::Arguments),
     /// List what a task could not delete, each with its reason
     Failures(list::FailuresArguments),
-    /// List what a task was told to spare
+    /// List what a task excludes
     Excludes(list::ExcludesArguments),
 }
 
@@ -57,7 +57,7 @@ const WITH_ERRORS: u8 = 3;
 const CANCELED: u8 = 4;
 /// The task ended by an error of its own.
 const FAILED: u8 = 5;
-/// Ctrl-C, as shells tell it.
+/// The exit code of shells for Ctrl-C.
 const DETACHED: u8 = 130;
 
 /// Does what the command line asks for.
@@ -66,16 +66,16 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Action::Preview(arguments) => preview::run(*arguments).await,
         Action::Start(arguments) => start::run(*arguments).await,
         Action::Watch(arguments) => watch::run(arguments).await,
-        Action::Pause(arguments) => control::run(arguments, control::Act::Pause).await,
-        Action::Resume(arguments) => control::run(arguments, control::Act::Resume).await,
-        Action::Stop(arguments) => control::run(arguments, control::Act::Stop).await,
+        Action::Pause(arguments) => control::run(arguments, control::TaskAction::Pause).await,
+        Action::Resume(arguments) => control::run(arguments, control::TaskAction::Resume).await,
+        Action::Stop(arguments) => control::run(arguments, control::TaskAction::Stop).await,
         Action::List(arguments) => list::run(arguments).await,
         Action::Failures(arguments) => list::failures(arguments).await,
         Action::Excludes(arguments) => list::excludes(arguments).await,
     }
 }
 
-/// Tells what is wrong with a command line that the parser of arguments let through.
+/// Reports the faults of a command line that the argument parser let through.
 fn wrong_usage(fault: &str) -> ExitCode {
     note(format_args!("offboard: {fault}"));
     USAGE.into()

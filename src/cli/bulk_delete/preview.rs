@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::connect::{Connection, Service};
 use super::selection::Selection;
-use super::show::{entities, grouped, mode, preview as to_json, roughly, to_std, whose};
+use super::show::{entities, json, mode, realm_of, roughly, to_std};
 use super::wrong_usage;
 use crate::cli::output::print;
 use crate::cli::refusal::refused;
 use crate::error::{Error, Result};
+use crate::limits::thousands;
 use crate::proto::v1;
 
 /// How many ids are shown to people.
@@ -40,18 +41,18 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let request = arguments.selection.request()?;
     let service = arguments.connection.open().await?;
     let task = ask(&service, &request).await?;
-    let text = if arguments.json { with_realm(&task).to_string() } else { describe(&task, hard) };
+    let text = if arguments.json { with_realm(&task)?.to_string() } else { describe(&task, hard) };
     print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The preview as JSON, and whose entities it is of.
-fn with_realm(task: &v1::Task) -> Value {
-    let mut preview = to_json(&task.preview.clone().unwrap_or_default());
+fn with_realm(task: &v1::Task) -> Result<Value> {
+    let mut preview: Value = serde_json::from_str(&json(&task.preview.clone().unwrap_or_default())?).map_err(Error::internal)?;
     preview["tenant"] = task.tenant.clone().into();
     preview["realmMode"] = mode(task).into();
     preview["undo"] = task.undo.clone().into();
-    preview
+    Ok(preview)
 }
 
 /// Asks the service what a request would do. The answer has a preview.
@@ -64,15 +65,15 @@ pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Res
     Ok(answer)
 }
 
-/// What a task would do, for people; the last line is not ended.
+/// The preview of a task as text for people; the last line is not ended.
 pub fn describe(task: &v1::Task, hard: bool) -> String {
     let preview = task.preview.clone().unwrap_or_default();
     let how = if hard { "erased" } else { "marked as deleted" };
-    let mut text = format!("{} of {} selected.\n", entities(preview.matched_count), whose(task));
+    let mut text = format!("{} of {} selected.\n", entities(preview.matched_count), realm_of(task));
     if preview.matched_count == 0 {
         text.push_str("Nothing is selected: a task has nothing to delete.\n");
     }
-    text.push_str(&format!("  {:>13} would be {how}", grouped(preview.deletable_count)));
+    text.push_str(&format!("  {:>13} would be {how}", thousands(preview.deletable_count)));
     if let Some(duration) = preview.estimated_duration.filter(|_| preview.deletable_count > 0) {
         text.push_str(&format!(", in {}", roughly(to_std(duration))));
     }
@@ -80,13 +81,13 @@ pub fn describe(task: &v1::Task, hard: bool) -> String {
     let mut reasons: Vec<_> = preview.failing_by_reason.iter().collect();
     reasons.sort_by_key(|(reason, count)| (-**count, *reason));
     for (reason, count) in reasons {
-        text.push_str(&format!("  {:>13} would fail: {}\n", grouped(*count), reason.replace('_', " ")));
+        text.push_str(&format!("  {:>13} would fail: {}\n", thousands(*count), reason.replace('_', " ")));
     }
     if preview.excluded_count > 0 {
-        text.push_str(&format!("  {:>13} excluded\n", grouped(preview.excluded_count)));
+        text.push_str(&format!("  {:>13} excluded\n", thousands(preview.excluded_count)));
     }
     if preview.unselected_excluded_count > 0 {
-        text.push_str(&format!("  {:>13} of the exclude list not selected anyway\n", grouped(preview.unselected_excluded_count)));
+        text.push_str(&format!("  {:>13} of the exclude list not selected anyway\n", thousands(preview.unselected_excluded_count)));
     }
     if !preview.sample.is_empty() {
         let shown: Vec<&str> = preview.sample.iter().take(IDS_SHOWN).map(String::as_str).collect();
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_preview_tells_how_long_a_task_would_take() {
+    fn a_preview_reports_how_long_a_task_would_take() {
         let line = |seconds, deletable_count| {
             let estimated_duration = Some(prost_types::Duration { seconds, nanos: 5_000_000 });
             let preview = v1::BulkDeletePreview { matched_count: 2, deletable_count, estimated_duration, ..Default::default() };

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::show::{self, about, entities, grouped, to_std};
+use super::show::{self, about, entities, to_std};
 use crate::cli::output::{note, print};
 use crate::error::Result;
+use crate::limits::thousands;
 use crate::proto::v1;
 
 /// How often a line is written where there is no terminal.
@@ -21,13 +22,13 @@ pub enum Display {
     Bar(ProgressBar),
     /// Lines on standard output: when the status changes, and now and then.
     Lines {
-        /// What the last line said of the status, and when.
+        /// The status that the last line showed, and when it was written.
         last: Option<(i32, Instant)>,
     },
 }
 
 impl Display {
-    /// What suits where the output goes.
+    /// Chooses the form that suits the output: a bar on a terminal, lines elsewhere.
     pub fn new(json: bool) -> Display {
         if json {
             return Display::Json;
@@ -46,7 +47,7 @@ impl Display {
         let is_over = super::outcome(task).is_some();
         match self {
             Display::Json => {
-                print(show::task(task))?;
+                print(show::json(task)?)?;
             }
             Display::Bar(bar) => {
                 let progress = task.current_state.clone().unwrap_or_default();
@@ -74,8 +75,8 @@ impl Display {
         Ok(())
     }
 
-    /// Tells of something else on standard error.
-    pub fn tell(&self, text: &str) {
+    /// Prints a message on standard error.
+    pub fn report(&self, text: &str) {
         match self {
             Display::Bar(bar) => bar.suspend(|| note(text)),
             Display::Json | Display::Lines { .. } => note(text),
@@ -95,9 +96,9 @@ fn line(task: &v1::Task) -> String {
     let progress = task.current_state.clone().unwrap_or_default();
     let (met, selected) = (progress.number_of_matched_objects, progress.number_of_selected_objects);
     let far = if selected > 0 {
-        format!("{} of {} ({:.0} %)", grouped(met), grouped(selected), met as f64 * 100.0 / selected as f64)
+        format!("{} of {} ({:.0} %)", thousands(met), thousands(selected), met as f64 * 100.0 / selected as f64)
     } else {
-        grouped(met)
+        thousands(met)
     };
     format!("{far} {}", words(task))
 }
@@ -107,13 +108,13 @@ fn words(task: &v1::Task) -> String {
     let progress = task.current_state.clone().unwrap_or_default();
     let mut words = vec![show::status(task).to_ascii_lowercase().replace('_', " ")];
     if progress.current_throughput > 0.0 {
-        words.push(format!("{}/s", grouped(progress.current_throughput.round() as i64)));
+        words.push(format!("{}/s", thousands(progress.current_throughput.round() as i64)));
     }
     if let Some(left) = progress.estimated_remaining {
         words.push(format!("{} left", about(to_std(left))));
     }
     if progress.objects_failed_to_delete_count > 0 {
-        words.push(format!("{} failed", grouped(progress.objects_failed_to_delete_count)));
+        words.push(format!("{} failed", thousands(progress.objects_failed_to_delete_count)));
     }
     words.join(", ")
 }
@@ -130,7 +131,7 @@ fn end(task: &v1::Task) -> String {
         (progress.number_of_skipped_objects, "skipped"),
     ] {
         if count > 0 {
-            text.push_str(&format!(", {} {what}", grouped(count)));
+            text.push_str(&format!(", {} {what}", thousands(count)));
         }
     }
     if let Some(message) = &task.error_message {
@@ -161,15 +162,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_how_far_how_fast_and_how_long() {
+    fn a_line_reports_how_far_how_fast_and_how_long() {
         assert_eq!(line(&task(v1::TaskStatus::Processing)), "1,000 of 4,000 (25 %) processing, 500/s, 6 seconds left, 2 failed");
     }
 
     #[test]
-    fn the_end_tells_what_became_of_it() {
-        let told = end(&task(v1::TaskStatus::CompletedWithErrors));
+    fn the_end_reports_what_became_of_it() {
+        let reported = end(&task(v1::TaskStatus::CompletedWithErrors));
         assert_eq!(
-            told,
+            reported,
             "completed with errors: 998 entities deleted in 2 seconds, 2 failed; `offboard bulk-delete failures t` lists what failed"
         );
     }

@@ -1,4 +1,4 @@
-//! What to delete and under which guards, as the command line says it.
+//! The selection and the guards of a bulk delete, from the command line.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::cli::not_blank;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 
-/// What to delete and under which guards.
+/// The selection and the guards of a bulk delete.
 #[derive(Args, Clone, Debug)]
 #[command(group = ArgGroup::new("selection").required(true).multiple(true).args(["filter", "entity_type", "uris", "uris_from", "all"]))]
 pub struct Selection {
@@ -29,15 +29,15 @@ pub struct Selection {
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     uris_from: Option<PathBuf>,
 
-    /// Everything, but for what is excluded
+    /// Everything, except the excluded ones
     #[arg(long)]
     all: bool,
 
-    /// URI or id that is spared whatever selects it; repeat it for more
+    /// URI or id that is excluded whatever selects it; repeat it for more
     #[arg(long = "exclude", value_name = "URI", value_parser = not_blank)]
     excluded: Vec<String>,
 
-    /// File of URIs or ids that are spared, one a line; `-` is standard input
+    /// File of URIs or ids that are excluded, one a line; `-` is standard input
     #[arg(long, value_name = "FILE")]
     exclude_from: Option<PathBuf>,
 
@@ -65,11 +65,11 @@ pub struct Selection {
     #[arg(long)]
     allow_unknown_attributes: bool,
 
-    /// Start a hard delete though its filter compares otherwise than it looks, such as with numbers where there are texts
+    /// Start a hard delete though its filter compares otherwise than it looks, such as with numbers where there are texts, or denies values that nothing has
     #[arg(long)]
     allow_suspect_values: bool,
 
-    /// Start a hard delete though ids that are to be spared are of no entity
+    /// Start a hard delete although excluded ids are of no entity
     #[arg(long)]
     allow_missing_excludes: bool,
 
@@ -79,12 +79,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether everything of an entity goes.
+    /// True for a hard delete.
     pub fn is_hard(&self) -> bool {
         self.hard
     }
 
-    /// What is wrong with the flags together.
+    /// Returns the faults of the flags in combination.
     pub fn misuse(&self) -> Option<&'static str> {
         let files = [&self.uris_from, &self.exclude_from];
         let is_read_twice = files.iter().all(|file| file.as_deref().is_some_and(is_standard_input));
@@ -119,7 +119,8 @@ fn is_standard_input(file: &Path) -> bool {
     file.as_os_str() == "-" || file == Path::new("/dev/stdin")
 }
 
-/// The lines of a file that are not blank. One without any would select nothing, or spare nothing, which nobody means who names a file.
+/// The lines of a file that are not blank. A file without any is refused: it would select or exclude nothing, which nobody means who names
+/// a file.
 fn read(file: &Path, flag: &str) -> Result<Vec<String>> {
     let text = if is_standard_input(file) { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|error| Error::invalid(flag, "invalid", format!("{} cannot be read: {error}", file.display())))?;

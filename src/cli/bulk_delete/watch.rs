@@ -14,7 +14,7 @@ use crate::cli::refusal::refused;
 use crate::error::{Error, Result};
 use crate::proto::v1;
 
-/// How often in a row a service that went away is looked for again.
+/// How often in a row the connection is retried.
 const MAX_ATTEMPTS: u32 = 30;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
@@ -32,7 +32,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Whether the service has answered: one that has is looked for again when it goes away.
+/// True once the service has answered: from then on a lost connection is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
     /// Not yet.
@@ -54,7 +54,7 @@ pub async fn follow(connection: &Connection, task_id: &str, json: bool, answered
         _ = tokio::signal::ctrl_c() => {
             watched.display.leave();
             note(format_args!(
-                "The task goes on. `offboard bulk-delete watch {task_id}` shows it again, `offboard bulk-delete stop {task_id}` ends it."
+                "The task continues. `offboard bulk-delete watch {task_id}` shows it again, `offboard bulk-delete stop {task_id}` ends it."
             ));
             return Ok(DETACHED.into());
         }
@@ -86,7 +86,7 @@ impl Watched<'_> {
                 return Err(error);
             }
             if self.attempts == 0 {
-                self.display.tell("The connection to the service was lost; it is tried again.");
+                self.display.report("The connection to the service was lost; it is tried again.");
             }
             self.attempts += 1;
             tokio::time::sleep(BETWEEN_ATTEMPTS).await;
@@ -102,7 +102,7 @@ impl Watched<'_> {
             let task = match tasks.message().await {
                 Ok(Some(task)) => task,
                 Ok(None) => return Ok(None),
-                // What the transport says of a connection that breaks.
+                // The message of the transport for a connection that breaks.
                 Err(status) if matches!(status.code(), Code::Unknown | Code::Cancelled) => return Ok(None),
                 Err(status) => return Err(refused(status)),
             };

@@ -1,4 +1,4 @@
-//! The acts on single entities: import, attach, detach, refusals, offboard, cancel.
+//! The operations on single entities: import, attach, detach, refusals, offboard, cancel.
 
 use std::io::Cursor;
 use std::time::Instant;
@@ -20,11 +20,11 @@ pub async fn import(caller: &Caller, cast: &Cast, file: Vec<u8>) -> Result<(), S
     let number = cast.all.len();
     caller.stage.call("gRPC", format_args!("EntityService/ImportEntities (a stream of {} entities)", count(number)));
     let begun = Instant::now();
-    let import::Account { summary, bad, .. } = import::send(&Server::here(caller.grpc_addr), &caller.secret, Cursor::new(file)).await?;
+    let import::Account { summary, lines, .. } = import::send(&Server::here(caller.grpc_addr), &caller.secret, Cursor::new(file)).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let shown = format!("{} created, {} there before, {} refused", count(summary.created), count(summary.existing), count(summary.failed));
     caller.stage.answer("OK", format_args!("{shown}, in {seconds:.2} s, with {} dependents", count(cast.dependents)));
-    same("lines that cannot be read", &bad.count, &0)?;
+    same("lines that cannot be read", &lines.bad, &0)?;
     same("entities created", &summary.created, &(number as i64))?;
     same("entities refused", &summary.failed, &0)
 }
@@ -35,7 +35,7 @@ pub async fn make_portfolios(caller: &Caller, cast: &Cast) -> Result<(), Surpris
         let made = caller.rest(Method::POST, "/v1/portfolios", Some(json!({"portfolio_id": id, "name": name})), 201).await?.json();
         caller.stage.answer(201, format_args!("version {}, entity_count {}", made["version"], made["entity_count"]));
     }
-    let [a, b] = &cast.spared;
+    let [a, b] = &cast.excluded;
     for entity_id in [a, b, &cast.bulk_deleted, &cast.detached, &cast.offboarded] {
         attach(caller, FUND, entity_id).await?;
     }
@@ -56,7 +56,7 @@ async fn attach(caller: &Caller, portfolio_id: &str, entity_id: &str) -> Result<
 pub async fn detach(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let entity_id = &cast.detached;
     let (fund, entity) = (portfolio(caller, FUND).await?, entity(caller, entity_id).await?);
-    caller.stage.tell(format_args!(
+    caller.stage.report(format_args!(
         "Before: {entity_id} is at version {} in {FUND}, and {FUND} at version {} with {} entities.",
         entity.version, fund.version, fund.entity_count
     ));
@@ -64,14 +64,14 @@ pub async fn detach(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
 
     let detached = detach_once(caller, entity_id).await?;
     let after = self::entity(caller, entity_id).await?;
-    caller.stage.tell(format_args!("After: {entity_id} is at version {} in no portfolio, and otherwise as it was.", after.version));
+    caller.stage.report(format_args!("After: {entity_id} is at version {} in no portfolio, and otherwise as it was.", after.version));
     same("the version of the portfolio", &detached.version, &(fund.version + 1))?;
     same("the count of the portfolio", &detached.entity_count, &(fund.entity_count - 1))?;
     same("the version of the entity", &after.version, &(entity.version + 1))?;
     let unlinked = v1::Entity { portfolio_id: None, version: after.version, updated_at: after.updated_at, ..entity };
     same("the entity", &after, &unlinked)?;
 
-    caller.stage.tell("Once more, which changes nothing:");
+    caller.stage.report("Once more, which changes nothing:");
     let again = detach_once(caller, entity_id).await?;
     same("the version of the portfolio", &again.version, &detached.version)
 }
@@ -84,7 +84,7 @@ async fn detach_once(caller: &Caller, entity_id: &str) -> Result<v1::Portfolio, 
     Ok(portfolio)
 }
 
-/// Has two acts refused: detaching from a portfolio that the entity is not in, and removing one that is still onboarding.
+/// Shows two refused operations: detaching from a portfolio that the entity is not in, and removing one that is still onboarding.
 pub async fn refusals(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let path = format!("/v1/portfolios/{FUND}/entities/{}", cast.elsewhere);
     let problem = caller.refused(Method::DELETE, &path, None, 409, "state_conflict").await?;
@@ -120,14 +120,14 @@ pub async fn offboard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     if job["removed"].as_object().is_none_or(|removed| removed.values().all(|number| number == 0)) {
         return Err(Surprise::new("the entity had dependents, and none was removed"));
     }
-    witness.tells(caller, &["entity.offboarding_requested", "entity.offboarded"]).await?;
+    witness.reports(caller, &["entity.offboarding_requested", "entity.offboarded"]).await?;
 
     let again = caller.rest(Method::DELETE, &path, None, 200).await?.json();
     caller.stage.answer(200, format_args!("the same job, {}", word(&again["status"])));
     same("the id of the job", &again["id"], &json!(id))?;
     caller.refused(Method::GET, &format!("/v1/entities/{}", cast.offboarded), None, 404, "not_found").await?;
     let left = portfolio(caller, FUND).await?;
-    caller.stage.tell(format_args!("{FUND} is at version {} now, with {} entities.", left.version, left.entity_count));
+    caller.stage.report(format_args!("{FUND} is at version {} now, with {} entities.", left.version, left.entity_count));
     same("the version of the portfolio", &left.version, &(fund.version + 1))?;
     same("the count of the portfolio", &left.entity_count, &(fund.entity_count - 1))
 }
@@ -149,7 +149,7 @@ pub async fn cancel(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     caller.stage.answer(200, format_args!("{}; {} is {state} again", word(&canceled["status"]), cast.canceled));
     same("the status of the request", &canceled["status"], &json!("Canceled"))?;
     same("the state of the entity", &entity_after.state(), &v1::EntityState::Active)?;
-    caller.stage.tell("Once more, which is too late:");
+    caller.stage.report("Once more, which is too late:");
     caller.refused(Method::PATCH, &path, None, 400, "not_cancelable").await.map(drop)
 }
 

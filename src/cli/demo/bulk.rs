@@ -1,4 +1,4 @@
-//! The acts on many entities, and the account at the end.
+//! The operations on many entities, and the account at the end.
 
 use std::collections::BTreeSet;
 
@@ -24,14 +24,14 @@ pub async fn wrong_filter(caller: &Caller) -> Result<(), Surprise> {
     let problem = caller.refused(Method::POST, &path, Some(json!({"objects": {"filter": filter}})), 400, "invalid_filter").await?;
     caller.stage.document(&problem);
     for line in problem["detail"].as_str().unwrap_or_default().lines() {
-        caller.stage.tell(line);
+        caller.stage.report(line);
     }
     same("the position of the fault", &problem["position"], &json!(filter.find("startWith")))
 }
 
 /// Erases what a filter selects, but for an exclude list.
 pub async fn hard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
-    let exclude_list: Vec<_> = cast.spared.iter().map(|id| format!("entities/{id}")).collect();
+    let exclude_list: Vec<_> = cast.excluded.iter().map(|id| format!("entities/{id}")).collect();
     let objects = v1::Selection { filter: Some(CLOUDS.to_owned()), exclude_list: exclude_list.clone(), ..v1::Selection::default() };
     let request = v1::StartBulkDeleteRequest {
         mode: v1::DeleteMode::Hard.into(),
@@ -43,10 +43,10 @@ pub async fn hard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let task = caller.bulk_deletes().start_bulk_delete(caller.request(request)).await?.into_inner();
     caller.stage.answer("OK", format_args!("task {}, {}", task.id, status_word(&task)));
     let task = follow(caller, &task.id).await?;
-    account(caller, &task, &cast.clouds, cast.spared.len()).await
+    account(caller, &task, &cast.clouds, cast.excluded.len()).await
 }
 
-/// Marks what is of a type as deleted.
+/// Marks the entities of a type as deleted.
 pub async fn soft(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let path = format!("/api/{}/entities?entityType={SOFT_TYPE}&mode=soft", caller.org);
     let task = caller.rest(Method::DELETE, &path, None, 200).await?.json();
@@ -77,7 +77,7 @@ async fn follow(caller: &Caller, id: &str) -> Result<v1::Task, Surprise> {
     Ok(task)
 }
 
-/// Shows what a task came to, and holds it to what the file says.
+/// Shows what a task came to, and checks it against what the file says.
 async fn account(caller: &Caller, task: &v1::Task, selected: &Selected, excluded: usize) -> Result<(), Surprise> {
     let state = task.current_state.clone().unwrap_or_default();
     let counts = [
@@ -86,16 +86,16 @@ async fn account(caller: &Caller, task: &v1::Task, selected: &Selected, excluded
         state.number_of_excluded_objects,
         state.number_of_skipped_objects,
     ];
-    let [processed, failed, spared, skipped] = counts;
+    let [processed, failed, left_out, skipped] = counts;
     let matched = state.number_of_matched_objects;
     caller.stage.answer(
         status_word(task),
-        format_args!("matched {matched} = {processed} processed + {failed} failed + {spared} excluded + {skipped} skipped",),
+        format_args!("matched {matched} = {processed} processed + {failed} failed + {left_out} excluded + {skipped} skipped",),
     );
-    let due =
+    let expected =
         [selected.ids.len() - selected.onboarding.len() - excluded, selected.onboarding.len(), excluded, 0].map(|number| number as i64);
-    same("processed, failed, excluded and skipped", &counts, &due)?;
-    same("matched", &matched, &due.iter().sum())?;
+    same("processed, failed, excluded and skipped", &counts, &expected)?;
+    same("matched", &matched, &expected.iter().sum())?;
     let status = if failed > 0 { v1::TaskStatus::CompletedWithErrors } else { v1::TaskStatus::Completed };
     same("the status of the task", &task.status(), &status)?;
     failures(caller, &task.id, &selected.onboarding).await
@@ -110,16 +110,16 @@ async fn failures(caller: &Caller, task_id: &str, due: &BTreeSet<String>) -> Res
     caller.stage.answer(200, format_args!("{} failures", failures.len()));
     for failure in failures.iter().take(3) {
         let [id, reason, message] = ["entityId", "reason", "message"].map(|member| text(failure, member));
-        caller.stage.tell(format_args!("       {id}: {reason}. {message}"));
+        caller.stage.report(format_args!("       {id}: {reason}. {message}"));
     }
     if failures.len() > 3 {
-        caller.stage.tell(format_args!("       and {} more", failures.len() - 3));
+        caller.stage.report(format_args!("       and {} more", failures.len() - 3));
     }
     let ids: BTreeSet<_> = failures.iter().map(|failure| text(failure, "entityId")).collect();
     same("the entities that could not be deleted", &ids, due)
 }
 
-/// Asks for every entity of the file, and holds what is there to what the acts have removed.
+/// Gets every entity of the file, and checks that exactly those that were removed are missing.
 pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     caller.stage.call("gRPC", format_args!("EntityService/GetEntity, for each of the {} ids", count(cast.all.len())));
     let there: BTreeSet<String> = stream::iter(cast.all.clone())
@@ -136,7 +136,7 @@ pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
         .try_collect()
         .await?;
     let erased: BTreeSet<_> =
-        cast.clouds.ids.iter().filter(|id| !cast.clouds.onboarding.contains(*id) && !cast.spared.contains(id)).collect();
+        cast.clouds.ids.iter().filter(|id| !cast.clouds.onboarding.contains(*id) && !cast.excluded.contains(id)).collect();
     let marked: BTreeSet<_> = cast.soft.ids.difference(&cast.soft.onboarding).collect();
     let gone = |id: &String| *id == cast.offboarded || erased.contains(id) || marked.contains(id);
     let due: BTreeSet<_> = cast.all.iter().filter(|id| !gone(id)).cloned().collect();
@@ -152,11 +152,15 @@ pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     );
     same("the entities that are there", &there.len(), &(cast.all.len() - 1 - erased.len() - marked.len()))?;
     if let Some(id) = there.symmetric_difference(&due).next() {
-        return Err(Surprise::new(format!("{id} is there and should be gone, or the other way round")));
+        return Err(Surprise::new(format!("{id} exists and should not, or the other way round")));
     }
-    for (fund, members) in [(FUND, cast.spared.to_vec()), (OTHER_FUND, vec![cast.elsewhere.clone()])] {
+    for (fund, members) in [(FUND, cast.excluded.to_vec()), (OTHER_FUND, vec![cast.elsewhere.clone()])] {
         let portfolio = portfolio(caller, fund).await?;
-        caller.stage.tell(format_args!("{fund} is at version {} and holds {}.", portfolio.version, portfolio.entity_ids.join(" and ")));
+        caller.stage.report(format_args!(
+            "{fund} is at version {} and contains {}.",
+            portfolio.version,
+            portfolio.entity_ids.join(" and ")
+        ));
         same("the members of the portfolio", &portfolio.entity_ids, &members)?;
     }
     Ok(())

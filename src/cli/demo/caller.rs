@@ -1,4 +1,4 @@
-//! A caller of the service: what any client does through either door, with the same key, and shown on the stage.
+//! A client of the service by gRPC and by REST, with one key, whose calls are shown on the stage.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,12 +22,12 @@ use crate::server::Addresses;
 
 /// How long to follow something that works in the background.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The pause between two looks at it.
+/// The pause between two checks of it.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A client with a key.
 pub struct Caller {
-    /// What it does is shown here.
+    /// The stage on which its calls are shown.
     pub stage: Stage,
     /// Its organisation.
     pub org: String,
@@ -42,10 +42,10 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Connects to both doors of a service.
+    /// Connects to both listeners of a service.
     pub async fn connect(stage: Stage, addresses: Addresses, org: &str, secret: &str) -> Result<Caller, Surprise> {
-        let grpc_addr = addresses.grpc.ok_or_else(|| Surprise::new("the service has no gRPC door"))?;
-        let http_addr = addresses.http.ok_or_else(|| Surprise::new("the service has no REST door"))?;
+        let grpc_addr = addresses.grpc.ok_or_else(|| Surprise::new("the service has no gRPC listener"))?;
+        let http_addr = addresses.http.ok_or_else(|| Surprise::new("the service has no REST listener"))?;
         let channel = Server::here(grpc_addr).connect().await?;
         let credential = credential(secret)?;
         let (org, secret) = (org.to_owned(), secret.to_owned());
@@ -105,7 +105,7 @@ impl Caller {
         // The contract of `/v5` has a header of its own for the key.
         let (name, value) =
             if path.starts_with("/v5/") { ("apikey", self.secret.clone()) } else { ("authorization", format!("Bearer {}", self.secret)) };
-        // One of the contracts has problem documents for those alone who name them.
+        // One of the contracts has problem documents only for callers that name them.
         let mut headers = vec![(name, value.as_str()), ("accept", "application/problem+json")];
         if body.is_some() {
             headers.push(("content-type", "application/json"));
@@ -115,7 +115,7 @@ impl Caller {
     }
 }
 
-/// Looks again and again until `look` finds what it looks for.
+/// Calls `look` again and again until it finds the result.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>, Surprise>) -> Result<T, Surprise> {
     let found = async {
         loop {

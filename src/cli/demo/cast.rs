@@ -1,4 +1,4 @@
-//! Who plays which part: the entities of the file on which the acts are done.
+//! The entities of the file that the operations use.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use super::Surprise;
 use crate::filter::{Datum, Filter, Record};
 use crate::proto::object::{Struct, View};
 
-/// The portfolio on which most acts are done.
+/// The portfolio of most operations.
 pub const FUND: &str = "fund-i";
 /// The other one.
 pub const OTHER_FUND: &str = "fund-ii";
 
-/// What the hard bulk delete selects.
+/// The selection of the hard bulk delete.
 pub const CLOUDS: &str = "equals(attributes.Registry, pypi) and in(attributes.Keyword, azure, aws, alibabacloud)";
-/// What the soft bulk delete selects.
+/// The selection of the soft bulk delete.
 pub const SOFT_TYPE: &str = "NodePackage";
 
 #[derive(Deserialize)]
@@ -45,7 +45,7 @@ impl Line {
     }
 }
 
-/// The entities of the acts, and what the acts must come to.
+/// The entities of the operations, and the expected results.
 pub struct Cast {
     /// Every id of the file.
     pub all: Vec<String>,
@@ -62,7 +62,7 @@ pub struct Cast {
     /// Is nearly offboarded.
     pub canceled: String,
     /// Are selected by [`CLOUDS`] and on its exclude list.
-    pub spared: [String; 2],
+    pub excluded: [String; 2],
     /// Is selected by [`CLOUDS`] and a member of a portfolio.
     pub bulk_deleted: String,
     /// Those that [`CLOUDS`] selects.
@@ -71,7 +71,7 @@ pub struct Cast {
     pub soft: Selected,
 }
 
-/// What a selection holds.
+/// The entities of a selection.
 #[derive(Default)]
 pub struct Selected {
     /// All of them.
@@ -89,7 +89,7 @@ impl Selected {
     }
 }
 
-/// What a line tells of its entity before there is one.
+/// The members of a line before its entity exists.
 impl Record for Line {
     fn datum(&self, property: &str) -> Datum<'_> {
         match property {
@@ -127,7 +127,9 @@ impl Cast {
             }
         }
         let (Some(onboarding), Some([a, b, c]), Some([d, e, f, g])) = (onboarding, best(cloud_parts), best(other_parts)) else {
-            return Err(Surprise::new("the file holds too few entities of the kinds that the acts need; see demo/entities.ndjson"));
+            return Err(Surprise::new(
+                "the file contains too few entities of the kinds that the operations need; see demo/entities.ndjson",
+            ));
         };
         Ok(Cast {
             all: lines.iter().map(|line| line.entity_id.clone()).collect(),
@@ -137,7 +139,7 @@ impl Cast {
             onboarding,
             offboarded: f,
             canceled: g,
-            spared: [a, b],
+            excluded: [a, b],
             bulk_deleted: c,
             clouds,
             soft,

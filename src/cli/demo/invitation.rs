@@ -1,4 +1,4 @@
-//! Lines to paste, for who wants to try the service by hand.
+//! Lines to paste, for people who want to try the service by hand.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ pub fn lines(caller: &Caller, cast: &Cast) -> [String; 5] {
     let Caller { org, secret, http_url, grpc_addr, .. } = caller;
     let curl = "curl -sS --fail-with-body";
     let bearer = format!("-H 'Authorization: Bearer {secret}'");
-    let exclude: Vec<_> = cast.spared.iter().map(|id| format!("entities/{id}")).collect();
+    let exclude: Vec<_> = cast.excluded.iter().map(|id| format!("entities/{id}")).collect();
     // The filter holds no single quote, so that single quotes hold it.
     let selection = json!({"objects": {"filter": CLOUDS, "excludeList": exclude}});
     let detach = json!({"portfolio_id": FUND, "entity_id": cast.detached});

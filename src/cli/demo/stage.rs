@@ -1,4 +1,4 @@
-//! What the demo prints: numbered acts, the calls in them and what came back. Colours and a moving bar only on a terminal.
+//! The output of the demo: numbered acts, the calls in them and their responses. Colours and a moving bar only on a terminal.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -42,26 +42,26 @@ impl Stage {
 
     /// Prints a line as it is.
     pub fn line(self, text: impl Display) {
-        // Whoever reads may have gone; the demo still cleans up after itself.
+        // The reader may have left; the demo still cleans up after itself.
         let _ = print(text);
     }
 
-    /// Begins an act.
+    /// Begins an act of the demo.
     pub fn act(self, number: usize, title: &str) {
         self.line(format_args!("\n{}", self.ink(Ink::Bold, format_args!("{number}. {title}"))));
     }
 
-    /// Tells of something.
-    pub fn tell(self, text: impl Display) {
+    /// Prints a line.
+    pub fn report(self, text: impl Display) {
         self.line(format_args!("   {text}"));
     }
 
-    /// Shows a call: the door and what goes through it.
-    pub fn call(self, door: &str, request: impl Display) {
-        self.line(format_args!("   {} {request}", self.ink(Ink::Cyan, format_args!("{door:4} >"))));
+    /// Shows a call: its protocol and its request.
+    pub fn call(self, protocol: &str, request: impl Display) {
+        self.line(format_args!("   {} {request}", self.ink(Ink::Cyan, format_args!("{protocol:4} >"))));
     }
 
-    /// Shows what came back: a status and what is worth seeing of the rest.
+    /// Shows the response: a status and the interesting part of the rest.
     pub fn answer(self, status: impl Display, text: impl Display) {
         self.line(format_args!("        {} {text}", self.ink(Ink::Cyan, format_args!("< {status}"))));
     }
@@ -79,7 +79,7 @@ impl Stage {
         let target = if self.terminal { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::hidden() };
         let style = ProgressStyle::with_template("        [{bar:40}] {pos} of {len}, {msg}").expect("the template is well formed");
         let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("=> "));
-        Progress { stage: self, bar, told: None }
+        Progress { stage: self, bar, reported: None }
     }
 }
 
@@ -87,7 +87,7 @@ impl Stage {
 pub struct Progress {
     stage: Stage,
     bar: ProgressBar,
-    told: Option<u64>,
+    reported: Option<u64>,
 }
 
 impl Progress {
@@ -96,14 +96,14 @@ impl Progress {
         self.bar.set_message(text.to_owned());
         self.bar.set_position(position);
         let total = self.bar.length().unwrap_or_default();
-        let due = self.told.map_or(0, |told| total.min(told + total.div_ceil(5).max(1)));
-        if !self.stage.terminal && position >= due && self.told != Some(position) {
-            self.told = Some(position);
+        let due = self.reported.map_or(0, |reported| total.min(reported + total.div_ceil(5).max(1)));
+        if !self.stage.terminal && position >= due && self.reported != Some(position) {
+            self.reported = Some(position);
             self.stage.line(format_args!("        {position:>5} of {total}, {text}"));
         }
     }
 
-    /// Leaves the bar as it is and goes on below it.
+    /// Leaves the bar as it is and continues below it.
     pub fn end(self) {
         self.bar.abandon();
         if self.stage.terminal {

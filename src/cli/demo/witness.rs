@@ -1,4 +1,4 @@
-//! Sees what happens: an export of a portfolio before anything leaves it, and the events of an entity that goes.
+//! Reads: an export of a portfolio before anything leaves it, and the events of an entity that is removed.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::cast::FUND;
 use super::{Surprise, same};
 use crate::proto::v1;
 
-/// How long an event may take to be told.
+/// How long an event may take to be sent.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Exports a portfolio as a caller would who wants to know what is about to leave.
+/// Exports a portfolio, as a caller would that wants to know what is about to leave.
 pub async fn export(caller: &Caller) -> Result<(), Surprise> {
     let path = format!("/v1/portfolios/{FUND}/export");
     let answer = caller.rest(Method::GET, &path, None, 200).await?;
@@ -22,8 +22,8 @@ pub async fn export(caller: &Caller) -> Result<(), Surprise> {
     let [head, members @ .., end] = lines.as_slice() else { return Err(Surprise::new("an export has a beginning and an end")) };
     let ids: Vec<&str> = members.iter().filter_map(|line| line["entity_ids"].as_array()).flatten().filter_map(Value::as_str).collect();
     caller.stage.answer(200, format_args!("{} at version {}, with {}", FUND, head["portfolio"]["version"], head["dependents"]));
-    caller.stage.tell(format_args!("     members: {}", ids.join(", ")));
-    caller.stage.tell(format_args!("     end: {}", end["summary"]));
+    caller.stage.report(format_args!("     members: {}", ids.join(", ")));
+    caller.stage.report(format_args!("     end: {}", end["summary"]));
     same("the members that the summary counts", &end["summary"]["entity_count"], &json!(ids.len()))?;
     same("the version of the export", &end["summary"]["version"], &head["portfolio"]["version"])
 }
@@ -45,8 +45,8 @@ impl Witness {
         Ok(Witness { events })
     }
 
-    /// Shows what was seen, which must be these events in this order.
-    pub async fn tells(mut self, caller: &Caller, types: &[&str]) -> Result<(), Surprise> {
+    /// Shows the received events, which must be these in this order.
+    pub async fn reports(mut self, caller: &Caller, types: &[&str]) -> Result<(), Surprise> {
         for expected in types {
             let event = tokio::time::timeout(PATIENCE, self.next()).await;
             let event = event.map_err(|_| Surprise::new(format!("waited in vain for the event {expected}")))??;

@@ -1,4 +1,4 @@
-//! The columns that a type of a row stands for.
+//! The columns of a row type.
 
 use diesel::pg::Pg;
 use diesel::sql_types::{
@@ -12,7 +12,7 @@ use super::oid;
 pub(crate) struct Cell {
     /// The number of its type.
     pub oid: u32,
-    /// Whether it may be NULL.
+    /// True if it may be NULL.
     pub nullable: bool,
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn cells<T: Columns>() -> Vec<Cell> {
     cells
 }
 
-/// What returns no rows.
+/// The row type of a statement without rows.
 impl Columns for () {
     fn push(_: &mut Vec<Cell>) {}
 }

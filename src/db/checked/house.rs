@@ -1,4 +1,4 @@
-//! What the sources have, so that no statement goes by unchecked.
+//! Reads the sources, so that no statement remains unchecked.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,14 +28,14 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The text without comments and without what is behind the first module of tests.
+/// The text without comments and without the first module of tests and everything after it.
 fn code(text: &str) -> String {
     let tests = Regex::new(r"(?m)^#\[cfg\(test\)\]\n(pub(\([a-z]+\))? )?mod [a-z_]+ \{").expect("an expression");
     let end = tests.find(text).map_or(text.len(), |found| found.start());
     text[..end].lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// What an expression captures, file by file.
+/// The captures of an expression, file by file.
 pub(super) fn captured(sources: &BTreeMap<String, String>, expression: &str) -> Vec<(String, String)> {
     let expression = Regex::new(expression).expect("an expression");
     let found = |(file, code): (&String, &String)| {

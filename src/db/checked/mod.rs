@@ -1,4 +1,4 @@
-//! Every statement of the house, for the test that holds them against the schema. It is in no build but that of the unit tests.
+//! Every statement of the project, for the test that checks them against the schema. It is in no build but that of the unit tests.
 //!
 //! [`statement!`](crate::db::statement) adds each statement by itself. A statement that is put together while the service runs adds its forms by
 //! [`forms!`], and one with a place for a caller's filter adds the conditions by [`filtered!`]; the test fails for one that does not.
@@ -30,7 +30,7 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    /// Whether its text has a place for a condition of the caller's.
+    /// Returns whether its text has a place for a condition of the caller's.
     pub fn is_filtered(&self) -> bool {
         self.text.contains("{filter}") && self.parameters.iter().all(|(name, _)| *name != "filter")
     }
@@ -90,7 +90,7 @@ macro_rules! raw {
 }
 pub(crate) use raw;
 
-/// What is asked of the server: a text with the types of its parameters, and the columns that the code expects.
+/// A statement as it is sent to the server: its text, the types of its parameters, and the columns that the code expects.
 #[derive(Debug)]
 pub(crate) struct Form {
     /// Which statement, in which form.

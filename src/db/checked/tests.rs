@@ -62,7 +62,7 @@ impl Drop for Database {
     }
 }
 
-/// What statements are held against.
+/// The schema that statements are checked against.
 struct Server {
     describer: Describer,
     /// The names of the types.
@@ -136,8 +136,8 @@ impl Server {
         Some(described.columns)
     }
 
-    /// Asks of which type each parameter would be if that were left to the server, as far as it can say. A parameter that the statement casts is
-    /// what it is declared.
+    /// Asks the server which type each parameter would have by itself, as far as it can say. A parameter that the statement casts has its
+    /// declared type.
     fn check_parameters(&mut self, form: &Form) {
         let text = CString::new(form.text.as_str()).unwrap();
         for (n, declared) in form.parameters.iter().enumerate() {
@@ -150,12 +150,12 @@ impl Server {
             let widens = WIDENS.contains(&(self.name(*declared).as_str(), self.name(described.parameters[n]).as_str()));
             if described.parameters[n] != *declared && !widens {
                 let (declared, meant) = (self.name(*declared), self.name(described.parameters[n]));
-                self.faults.push(format!("{}: parameter ${} is declared as {declared} and stands for {meant}", form.what, n + 1));
+                self.faults.push(format!("{}: parameter ${} is declared as {declared} and is used as {meant}", form.what, n + 1));
             }
         }
     }
 
-    /// Holds a table of `schema.rs` against the database.
+    /// Compares a table of `schema.rs` with the database.
     fn check_table(&mut self, what: &str, form: &Form) {
         let Some(columns) = self.check(form) else { return };
         for (declared, column) in form.columns.iter().flatten().zip(columns) {
@@ -284,7 +284,7 @@ async fn what_does_not_fit_is_found() {
     let parameter = faults(form(text, &[oid::<Oid>(), oid::<Bool>()], row()));
     assert!(parameter[0].starts_with("S: ERROR:  operator does not exist: integer < boolean"), "{parameter:?}");
     let wide = faults(form(text, &[oid::<Oid>(), oid::<BigInt>()], row()));
-    assert_eq!(wide, ["S: parameter $2 is declared as bigint and stands for integer"]);
+    assert_eq!(wide, ["S: parameter $2 is declared as bigint and is used as integer"]);
     let result = faults(form(text, &right, cells::<(BigInt, Array<Text>)>()));
     assert_eq!(result, ["S: column 1 (`relpages`) is declared as bigint and is integer"]);
     let fewer = faults(form(text, &right, cells::<(Integer,)>()));

@@ -1,4 +1,4 @@
-//! The user of the operating system as whom Postgres runs: never root, which it refuses.
+//! The user of the operating system that runs Postgres: never root, which it refuses.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use tokio::process::Command;
 use super::failure;
 use crate::error::Error;
 
-/// Whom to ask for when root starts a new cluster, in this order.
+/// The recipient to ask for when root starts a new cluster, in this order.
 const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
 /// The user that owns a cluster and runs its postmaster.
@@ -24,7 +24,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The user for the cluster in `pgdata`: who this process runs as, but for root: then the owner of the folder, or, if there is none
+    /// The user for the cluster in `pgdata`: the user of this process, except for root: then the owner of the folder, or, if there is none
     /// yet, `postgres` or `nobody`.
     pub(super) fn for_cluster(pgdata: &Path) -> Result<Account, Error> {
         let own = Uid::effective();
@@ -87,7 +87,7 @@ impl Account {
         command
     }
 
-    /// Whether the user may enter a folder; every folder above it counts.
+    /// Returns whether the user may enter a folder; every folder above it counts.
     pub(super) async fn can_enter(&self, folder: &Path) -> bool {
         if self.ids.is_none() {
             return true;
@@ -102,12 +102,12 @@ fn name_of(uid: u32) -> String {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// Whether this process may change to another user.
+/// Returns whether this process may change to another user.
 pub(super) fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// Whether a folder belongs to `uid` and is closed to everybody else.
+/// Returns whether a folder belongs to `uid` and is closed to everybody else.
 pub(super) fn is_private(folder: &Path, uid: u32) -> bool {
     fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_dir() && folder.uid() == uid && folder.mode() & 0o077 == 0)
 }

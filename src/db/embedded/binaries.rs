@@ -14,7 +14,7 @@ use crate::error::Error;
 /// The major versions that the SQL is tested on.
 const SUPPORTED: RangeInclusive<u32> = 15..=18;
 
-/// What to install where, if there is no Postgres.
+/// The packages to install, if there is no Postgres.
 const INSTALL: &str = "install Postgres 15 to 18 (on Debian and Ubuntu: apt-get install postgresql), or give a --database-url";
 
 /// The folders in which Postgres' binaries may be, in order of preference.
@@ -57,13 +57,13 @@ impl Search {
             let have = versions.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
             match cluster {
                 Some(cluster) if versions.is_empty() => failure(
-                    format!("The data folder holds a cluster of Postgres {cluster}, and no Postgres server was found on this machine"),
+                    format!("The data folder contains a cluster of Postgres {cluster}, and no Postgres server was found on this machine"),
                     format!(
                         "install Postgres {cluster} (on Debian and Ubuntu: apt-get install postgresql-{cluster}), or give a --database-url"
                     ),
                 ),
                 Some(cluster) => failure(
-                    format!("The data folder holds a cluster of Postgres {cluster}, and this machine has Postgres {have}"),
+                    format!("The data folder contains a cluster of Postgres {cluster}, and this machine has Postgres {have}"),
                     format!("install postgresql-{cluster}, or choose another data folder and move the data with pg_dump"),
                 ),
                 None if versions.is_empty() => failure("No Postgres server was found on this machine", INSTALL),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_postgres_is_told_with_what_to_install() {
+    async fn no_postgres_is_reported_with_what_to_install() {
         let error = Search::in_folders(vec!["/nonexistent".into()]).find(None).await.unwrap_err();
         assert!(error.message().contains("apt-get install postgresql"), "{error}");
         let machine = tempfile::tempdir().unwrap();

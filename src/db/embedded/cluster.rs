@@ -2,11 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use percent_encoding::{PercentEncode, percent_encode};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
@@ -14,16 +18,17 @@ use super::binaries::{Binaries, Search};
 use super::failure;
 use super::home::{Home, random_name};
 use super::memory;
-use super::postmaster::{Postmaster, State, answers};
+use super::postmaster::{Postmaster, State, answers, signal};
+use crate::db::address::RESERVED;
 use crate::error::Error;
 
 /// The database user and the database.
 const NAME: &str = "offboard";
 
-/// What a folder in which a cluster is being made is called, before a random name.
+/// The prefix of the name of a folder in which a cluster is being made; a random name follows.
 const UNFINISHED: &str = "postgres.new-";
 
-/// Above this size in bytes, the log is put aside at the next start.
+/// Above this size in bytes, the log is renamed at the next start.
 const LOG_LIMIT: u64 = 16 << 20;
 
 /// How long a cluster may be on its way up or down: crash recovery replays at most what a checkpoint interval has written.
@@ -35,14 +40,14 @@ const SILENCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long processes of a killed postmaster may live on: until they notice, at the end of their statement at the latest.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is written behind the settings that `initdb` chooses. An operator may change them; the rest is given at each start.
+/// Settings written after those of `initdb`. An operator may change them; the rest is given at each start.
 const SETTINGS: &str = "
 # Settings of the embedded cluster.
 max_connections = 100
 fsync = on
 synchronous_commit = on
 full_page_writes = on
-# A checkpoint in the middle of a large delete holds up every commit.
+# A checkpoint in the middle of a large delete delays every commit.
 max_wal_size = 8GB
 password_encryption = scram-sha-256
 unix_socket_permissions = 0700
@@ -78,19 +83,19 @@ impl Cluster {
     async fn open(home: Home, search: &Search) -> Result<Cluster, Error> {
         let version_file = home.pgdata().join("PG_VERSION");
         let version = fs::read_to_string(&version_file)
-            .map_err(|cause| failure(format!("`{}` is no Postgres cluster that can be read", home.pgdata().display()), cause))?;
+            .map_err(|cause| failure(format!("`{}` is not a readable Postgres cluster", home.pgdata().display()), cause))?;
         let major = version
             .trim()
             .parse()
-            .map_err(|_| failure(format!("`{}` holds no version", version_file.display()), format!("{:?}", version.trim())))?;
+            .map_err(|_| failure(format!("`{}` contains no version", version_file.display()), format!("{:?}", version.trim())))?;
         let binaries = search.find(Some(major)).await?;
         let password = fs::read_to_string(home.password_file())
             .map_err(|cause| failure(format!("The password file `{}` cannot be read", home.password_file().display()), cause))?;
         Ok(Cluster { home, binaries, password: password.trim().to_owned() })
     }
 
-    /// Makes the cluster in a folder of its own, which gets its name only when everything is in it: whoever is killed on the way leaves
-    /// nothing that could be taken for a cluster.
+    /// Makes the cluster in a folder of its own, which gets its name only when it is complete: a killed process leaves nothing that could
+    /// be taken for a cluster.
     async fn create(&self) -> Result<(), Error> {
         self.remove_unfinished();
         let unfinished = self.home.folder.join(format!("{UNFINISHED}{}", random_name()));
@@ -121,7 +126,7 @@ impl Cluster {
             .map_err(|cause| failure(format!("`{}` cannot be made", self.home.pgdata().display()), cause))
     }
 
-    /// Whether these binaries know a setting, written `NAME=VALUE`.
+    /// Returns whether these binaries know a setting, written `NAME=VALUE`.
     async fn takes(&self, pgdata: &Path, setting: &str) -> bool {
         let name = setting.split('=').next().unwrap_or(setting);
         let mut asked = self.command("postgres");
@@ -151,10 +156,10 @@ impl Cluster {
 
     /// The database as a libpq URL over the socket in a folder.
     pub(super) fn database_url(&self, socket_dir: &Path) -> String {
-        format!("postgresql://{NAME}:{}@{}:5432/{NAME}", self.password, percent_encode(socket_dir))
+        format!("postgresql://{NAME}:{}@{}:5432/{NAME}", self.password, as_host(socket_dir))
     }
 
-    /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` tells that
+    /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` reports that
     /// no other process uses the cluster, so that a postmaster that does not answer may be replaced. Only for the holder of the gate.
     pub(super) async fn bring_up(&self, alone: bool) -> Result<PathBuf, Error> {
         let postmaster = self.postmaster();
@@ -196,7 +201,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a postmaster, and tells how long the log was before. The process outlives this one if it must.
+    /// Starts a postmaster, and reports how long the log was before. The process outlives this one if it must.
     fn spawn(&self, socket_dir: &Path) -> Result<(Child, u64), Error> {
         let path = self.home.log_file();
         let problem = |cause| failure(format!("The log `{}` cannot be written", path.display()), cause);
@@ -213,22 +218,36 @@ impl Cluster {
     }
 }
 
+/// A postmaster that comes up. Dropping it tells it to stop: nobody waits for it any more, and its file may not be there yet for others to see.
+struct ComingUp(Option<Child>);
+
+impl Drop for ComingUp {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()) {
+            signal(Pid::from_raw(pid), Signal::SIGINT);
+        }
+    }
+}
+
 /// Waits until the postmaster takes connections; returns its exit status if it ends before.
-async fn wait_until_ready(mut child: Child, postmaster: &Postmaster) -> Result<Option<std::process::ExitStatus>, Error> {
+async fn wait_until_ready(child: Child, postmaster: &Postmaster) -> Result<Option<std::process::ExitStatus>, Error> {
+    let mut coming_up = ComingUp(Some(child));
     loop {
+        let Some(child) = &mut coming_up.0 else { return Ok(None) };
         if let Some(status) = child.try_wait().map_err(Error::internal)? {
             return Ok(Some(status));
         }
         if let State::Ready { pid, .. } = postmaster.state()
             && u32::try_from(pid.as_raw()).ok() == child.id()
         {
+            coming_up.0 = None;
             return Ok(None);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Runs a program to its end with this input; fails with what it said.
+/// Runs a program to its end with this input; fails with its output.
 async fn run(name: &str, mut command: Command, input: &str) -> Result<(), Error> {
     let problem = |cause: std::io::Error| failure(format!("`{name}` cannot be run"), cause);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -249,7 +268,7 @@ fn new_password(home: &Home) -> Result<String, Error> {
     let path = home.password_file();
     let password: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
     let write = || {
-        // A file that is there is of a start that was interrupted; it may belong to another user.
+        // An existing file is of a start that was interrupted; it may belong to another user.
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(cause),
             _ => {}
@@ -263,7 +282,7 @@ fn new_password(home: &Home) -> Result<String, Error> {
     Ok(password)
 }
 
-/// The end of what was written to a log since it had this length.
+/// The end of a log since it had this length.
 fn said_since(log: &Path, length: u64) -> String {
     let mut text = Vec::new();
     let read = File::open(log).and_then(|mut file| {
@@ -282,16 +301,8 @@ fn last_lines(text: &str) -> String {
 }
 
 /// A path as the host of a URL.
-fn percent_encode(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let mut encoded = String::new();
-    for &byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
+fn as_host(path: &Path) -> PercentEncode<'_> {
+    percent_encode(path.as_os_str().as_bytes(), RESERVED)
 }
 
 #[cfg(test)]
@@ -300,14 +311,14 @@ mod tests {
 
     #[test]
     fn a_socket_folder_is_a_host_that_url_parsers_read() {
-        let encoded = percent_encode(Path::new("/data dir/ä@b/run"));
+        let encoded = as_host(Path::new("/data dir/ä@b/run")).to_string();
         assert_eq!(encoded, "%2Fdata%20dir%2F%C3%A4%40b%2Frun");
         let url = url::Url::parse(&format!("postgresql://offboard:secret@{encoded}:5432/offboard")).unwrap();
         assert_eq!(url.host_str(), Some(encoded.as_str()));
     }
 
     #[test]
-    fn of_a_long_account_the_end_is_told() {
+    fn of_a_long_account_the_end_is_reported() {
         assert_eq!(last_lines("1\n2\n\n3\n4\n5\n6\n"), "2; 3; 4; 5; 6");
         assert_eq!(last_lines(""), "");
     }

@@ -25,7 +25,7 @@ const SOCKET: &str = ".s.PGSQL.5432";
 pub(super) struct Home {
     /// The folder's path, absolute and without symbolic links.
     pub(super) folder: PathBuf,
-    /// Who runs the cluster.
+    /// The user who runs the cluster.
     pub(super) account: Account,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn make_data_dir(data_dir: &Path) -> Result<PathBuf, Error> {
     Ok(folder)
 }
 
-/// Whether a data folder has a cluster, be it that it is kept elsewhere.
+/// Returns whether a data folder has a cluster, be it that it is kept elsewhere.
 pub(super) fn has_cluster(data_dir: &Path) -> bool {
     [data_dir.to_owned(), data_dir.join("home")].iter().any(|folder| folder.join(CLUSTER).exists())
 }
@@ -77,7 +77,7 @@ impl Home {
         if !account.can_enter(&folder).await {
             return Err(problem(std::io::ErrorKind::PermissionDenied.into()));
         }
-        // What a link of that name pointed to is gone.
+        // The target of an older link with that name no longer exists.
         let _ = fs::remove_file(&link);
         symlink(&folder, &link).map_err(problem)?;
         tracing::warn!(

@@ -18,7 +18,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock for this holder alone, or tells that somebody else has it.
+    /// Takes the lock for this holder alone, or reports that somebody else has it.
     pub(super) fn try_exclusive(path: &Path) -> Result<Option<Lock>, Error> {
         match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Lock { _file: file })),
@@ -44,7 +44,7 @@ impl Lock {
         }
     }
 
-    /// Takes the lock together with any number of others, and tells whether there are none yet. No exclusive holder may live for long.
+    /// Takes the lock together with any number of others, and returns whether there were none. No exclusive holder may keep it for long.
     pub(super) fn shared(path: &Path) -> Result<(Lock, bool), Error> {
         let alone = Lock::try_exclusive(path)?.is_some();
         let file = Flock::lock(open(path)?, FlockArg::LockShared)

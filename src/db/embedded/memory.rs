@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// What a cluster begins with where there is little or nothing is known, and the most that it takes without being told, in MiB.
+/// The initial memory where little is known of the machine, and the most that is taken without being asked to, in MiB.
 const LEAST: u64 = 128;
 const MOST: u64 = 1024;
 
@@ -21,7 +21,7 @@ fn usable(read: impl Fn(&str) -> Option<String>) -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     });
-    // By cgroup v2 and v1; `max` is no number.
+    // By cgroup v2 and v1; `max` is not a number.
     let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let groups = groups.iter().filter_map(|file| read(file)?.trim().parse::<u64>().ok());
     machine.into_iter().chain(groups.filter(|limit| *limit > 0)).min()

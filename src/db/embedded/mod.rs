@@ -1,6 +1,6 @@
-//! A Postgres of our own, run from the machine's Postgres binaries in a data folder, for whoever has no database server at hand.
+//! A Postgres of our own, run from the machine's Postgres binaries in a data folder, for people without a database server at hand.
 //!
-//! It is an ordinary cluster with durable settings, that listens on a Unix socket alone and asks for a random password. What lies where:
+//! It is an ordinary cluster with durable settings, that listens on a Unix socket alone and asks for a random password. Its files:
 //!
 //! | path in the data folder | what it is |
 //! | --- | --- |
@@ -43,10 +43,10 @@ const GATE_PATIENCE: Duration = Duration::from_secs(600);
 /// For how long another process may be about to make a cluster, without a sign of it.
 const ONSET: Duration = Duration::from_secs(1);
 
-/// How often a cluster in use is looked at, and the longest pause between attempts to bring it up again.
+/// How often a cluster in use is checked, and the longest pause between attempts to bring it up again.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// A use of the cluster of a data folder. As long as one lives, in any process, the cluster runs.
+/// A use of the cluster of a data folder. As long as one exists, in any process, the cluster runs.
 #[derive(Debug)]
 pub struct EmbeddedPostgres {
     cluster: Cluster,
@@ -55,7 +55,7 @@ pub struct EmbeddedPostgres {
     data_dir: PathBuf,
     /// `None` once it is given back.
     users: Option<Lock>,
-    /// Held on the way up, so that a start that is given up stops what it has started.
+    /// Locked on the way up, so that a start that is given up stops what it has started.
     gate: Option<Lock>,
 }
 
@@ -79,7 +79,7 @@ impl EmbeddedPostgres {
             }
             tokio::time::sleep(ONSET / 20).await;
         }
-        // Who makes one holds it until it is made.
+        // The process that makes the cluster has this lock until it is made.
         drop(Lock::exclusive(&gate, GATE_PATIENCE).await?);
         if !home::has_cluster(data_dir) {
             return Ok(None);
@@ -114,7 +114,7 @@ impl EmbeddedPostgres {
         &self.database_url
     }
 
-    /// Whether no other process of ours used the cluster when this one came: it was started here, or found running without a user.
+    /// Returns whether no other process of ours used the cluster when this one came: it was started here, or found running without a user.
     pub fn is_owner(&self) -> bool {
         self.alone
     }
@@ -139,7 +139,7 @@ impl EmbeddedPostgres {
         }
     }
 
-    /// Other processes may be about to do the same; who comes second finds it done.
+    /// Other processes may be about to do the same; the second finds it done.
     async fn bring_up_again(&self) -> Result<(), Error> {
         let _gate = Lock::exclusive(&self.data_dir.join("start.lock"), GATE_PATIENCE).await?;
         let socket_dir = self.cluster.bring_up(false).await?;
@@ -161,7 +161,7 @@ impl EmbeddedPostgres {
         Ok(())
     }
 
-    /// Gives the use back and tells whether it was the last. The gate must be held, so that nobody joins in between.
+    /// Gives the use back and reports whether it was the last. The gate must be locked, so that nobody joins in between.
     fn was_last(&mut self) -> bool {
         self.users.take().is_some_and(|users| {
             drop(users);
@@ -179,7 +179,7 @@ impl EmbeddedPostgres {
 }
 
 impl Drop for EmbeddedPostgres {
-    /// For paths that return early: asks the postmaster to stop if nobody else uses it, and does not wait. If another process stands at the
+    /// For paths that return early: asks the postmaster to stop if nobody else uses it, and does not wait. If another process waits at the
     /// gate, the cluster is left to it.
     fn drop(&mut self) {
         if self.users.is_none() {
@@ -195,7 +195,7 @@ impl Drop for EmbeddedPostgres {
     }
 }
 
-/// A failure of the embedded Postgres, told with its cause: it is read by the person who started the program, never by a caller.
+/// A failure of the embedded Postgres, reported with its cause: it is read by the person who started the program, never by a caller.
 fn failure(what: impl std::fmt::Display, cause: impl std::fmt::Display) -> Error {
     Error::new(Code::Unavailable, format!("{what}: {cause}"))
 }

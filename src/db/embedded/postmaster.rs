@@ -14,15 +14,15 @@ use super::failure;
 use super::home::socket_path;
 use crate::error::Error;
 
-/// How long a fast shutdown may take, which writes what is in memory to disk.
+/// How long a fast shutdown may take, which writes memory to disk.
 const FAST_PATIENCE: Duration = Duration::from_secs(120);
 /// How long an immediate shutdown may take.
 const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a postmaster is at.
+/// The state of a postmaster.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// There is none; what is left of one is stale.
+    /// There is none; a file that remains is stale.
     Absent,
     /// It is coming up, possibly by crash recovery.
     Starting(Pid),
@@ -53,7 +53,7 @@ impl Postmaster {
         self.pgdata.join("postmaster.pid")
     }
 
-    /// What it is at. The lines of its file are, by `miscadmin.h` of Postgres: pid, folder, start time, port, folder of the socket, listen
+    /// The state from its file. The lines are, by `miscadmin.h` of Postgres: pid, folder, start time, port, folder of the socket, listen
     /// address, shared memory, status.
     pub(super) fn state(&self) -> State {
         let Ok(text) = fs::read_to_string(self.pid_file()) else { return State::Absent };
@@ -72,7 +72,7 @@ impl Postmaster {
         }
     }
 
-    /// Whether the process lives and is a postmaster of this folder, and not one that was given the same number later.
+    /// Returns whether the process runs and is a postmaster of this folder, and not one that was given the same number later.
     fn is_ours(&self, pid: Pid) -> bool {
         if kill(pid, None) == Err(Errno::ESRCH) {
             return false;
@@ -84,7 +84,7 @@ impl Postmaster {
         }
     }
 
-    /// Removes what a postmaster that is no more has left, so that a process that now has its number does not keep the next from starting.
+    /// Removes the files of a postmaster that no longer runs, so that a process that has its number now does not prevent the next start.
     pub(super) fn clear(&self) -> Result<(), Error> {
         match fs::remove_file(self.pid_file()) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
@@ -94,7 +94,7 @@ impl Postmaster {
         }
     }
 
-    /// Stops it, if there is one, and waits until it is gone: a fast shutdown first, and an immediate one if that takes too long.
+    /// Stops it, if it runs, and waits for its end: a fast shutdown first, and an immediate one if that takes too long.
     pub(super) async fn stop(&self) -> Result<(), Error> {
         let (State::Starting(pid) | State::Ready { pid, .. } | State::Stopping(pid)) = self.state() else { return Ok(()) };
         for (how, patience) in [(Signal::SIGINT, FAST_PATIENCE), (Signal::SIGQUIT, IMMEDIATE_PATIENCE)] {
@@ -109,16 +109,16 @@ impl Postmaster {
             }
             tracing::warn!(signal = how.as_str(), "embedded Postgres did not stop in {} s", patience.as_secs());
         }
-        Err(failure("The embedded Postgres could not be stopped", format!("its postmaster in `{}` goes on", self.pgdata.display())))
+        Err(failure("The embedded Postgres could not be stopped", format!("its postmaster in `{}` keeps running", self.pgdata.display())))
     }
 }
 
-/// Whether somebody listens on the socket in a folder.
+/// Returns whether somebody listens on the socket in a folder.
 pub(super) fn answers(socket_dir: &Path) -> bool {
     UnixStream::connect(socket_path(socket_dir)).is_ok()
 }
 
-/// Sends a signal. A process that is gone already needs none.
+/// Sends a signal. A process that has ended needs none.
 pub(super) fn signal(pid: Pid, signal: Signal) {
     if let Err(cause) = kill(pid, signal)
         && cause != Errno::ESRCH

@@ -1,4 +1,4 @@
-//! What one transaction of an import writes.
+//! The batch that one transaction of an import writes.
 
 use std::collections::HashSet;
 
@@ -35,7 +35,7 @@ impl Batch {
         self.lines.push(line);
     }
 
-    /// Whether it is to be written.
+    /// Returns whether it is to be written.
     pub fn is_full(&self) -> bool {
         self.lines.len() >= BATCH || self.bytes >= BATCH_BYTES
     }

@@ -35,16 +35,16 @@ use crate::proto::v1::import_entities_response::Answer;
 /// How many batches are written at a time.
 const AT_ONCE: usize = 2;
 
-/// How long an import goes on once the process takes no more calls: one whose last lines are on their way then ends well.
+/// How long an import continues once the process takes no more calls: one whose last lines are on their way then ends well.
 const FAREWELL: Duration = Duration::from_millis(100);
 
 /// The answers of an import.
 pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>>;
 
-/// Imports a stream. What fails before anything was written fails as a whole: a bad request is told by its status, and has changed nothing. From
-/// then on the answer has begun, be there a result to tell or not, and a failure is its end.
-/// Once there is a last call nothing more is written; what was is told of before the stream fails.
-/// An answer whose first batch is one over again says so: it begins before anything is known of the others.
+/// Imports a stream. A failure before anything was written fails the whole: a bad request is reported by its status, and has changed
+/// nothing. From then on the response has begun, be there a result to send or not, and a failure is its end. After a last call nothing more
+/// is written; written lines are reported before the stream fails. A response whose first batch was recorded earlier says so: it begins
+/// before the results of the others exist.
 pub async fn run(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Result<Response<Answers>, Status> {
     let mut import = Import::new(db, last_call, once, account, source);
     let metadata = import.begin().await?;
@@ -59,7 +59,7 @@ pub type LastCall = BoxFuture<'static, Failure>;
 /// Why an import ends without a summary.
 pub enum Failure {
     /// Its stream or its caller has come to an end that they must hear of.
-    Told(Status),
+    Reported(Status),
     /// The process takes no more calls.
     Closing,
 }
@@ -68,7 +68,7 @@ pub enum Failure {
 pub fn last_call(authenticator: Authenticator, caller: Caller, closing: CancellationToken) -> LastCall {
     let last_call = async move {
         tokio::select! {
-            error = authenticator.expelled(caller) => Failure::Told(error.into()),
+            error = authenticator.expelled(caller) => Failure::Reported(error.into()),
             () = closing.cancelled() => {
                 tokio::time::sleep(FAREWELL).await;
                 Failure::Closing
@@ -79,18 +79,26 @@ pub fn last_call(authenticator: Authenticator, caller: Caller, closing: Cancella
 }
 
 impl Failure {
-    /// What the caller is told, with what has become of the import so far.
+    /// The status for the caller, with the results of the import so far.
     fn status(self, summary: &v1::ImportSummary) -> Status {
-        if let Failure::Told(status) = self {
+        if let Failure::Reported(status) = self {
             return status;
         }
         let received = summary.received;
         let message = format!(
-            "This replica is shutting down. What became of the first {received} entities of the import stands, and nothing was done with those behind them; \
+            "This replica is shutting down. The first {received} entities of the import were processed, and nothing was done with those after them; \
              send them, or all again, and another replica will answer."
         );
         let error = Error::unavailable(message).with("received", received).with("created", summary.created);
         error.with("existing", summary.existing).with("failed", summary.failed).into()
+    }
+}
+
+/// Comes when the next line has to wait for memory.
+async fn is_short(account: Option<&Account>) {
+    match account {
+        Some(account) => account.is_short().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -100,20 +108,22 @@ type Writing = Pin<Box<dyn Future<Output = Result<Response<Results>, Status>> + 
 struct Import {
     db: Db,
     once: Once,
-    /// What the lines cost that are received and not written.
+    /// The memory of the lines that are received and not written.
     account: Option<Account>,
     source: Source,
-    /// Whether the source may have more.
+    /// True if the source may have more.
     open: bool,
     last_call: LastCall,
     batch: Batch,
+    /// Whether the next line waits for memory that the batch in hand may have.
+    short: bool,
     writing: FuturesOrdered<Writing>,
-    /// What the batches that are written name, the oldest first.
+    /// The ids that the batches being written name, the oldest first.
     named: VecDeque<HashSet<String>>,
     failures_only: bool,
     summary: v1::ImportSummary,
     ready: VecDeque<v1::ImportResult>,
-    /// What was said of the first batch, once it is written. It may have changed nothing; under an idempotency key it is known all the same.
+    /// The result of the first batch, once it is written. It may have changed nothing; with an idempotency key it is recorded all the same.
     first: Option<MetadataMap>,
     /// Why it broke off.
     failure: Option<Failure>,
@@ -130,6 +140,7 @@ impl Import {
             source,
             open: true,
             batch: Batch::default(),
+            short: false,
             writing: FuturesOrdered::new(),
             named: VecDeque::new(),
             failures_only: false,
@@ -141,7 +152,7 @@ impl Import {
         }
     }
 
-    /// Goes on until a batch is written, and tells what there is to say of that. Fails where it breaks off before.
+    /// Continues until a batch is written, and reports what there is to say of that. Fails where it breaks off before.
     async fn begin(&mut self) -> Result<MetadataMap, Status> {
         while self.first.is_none() && !self.is_over() {
             self.step().await;
@@ -174,7 +185,9 @@ impl Import {
     /// Begins to write the batch in hand if it may be, and otherwise takes what comes first: the next line, or the results of the oldest
     /// batch.
     async fn step(&mut self) {
-        let due = self.batch.is_full() || !self.open && !self.batch.lines.is_empty();
+        // Under a key a batch is what it is when the import is sent again, however much memory there is.
+        let may_be_short = !self.once.has_key() && !self.batch.lines.is_empty();
+        let due = self.batch.is_full() || (!self.open || self.short && may_be_short) && !self.batch.lines.is_empty();
         // Under a key one batch follows another, so that nothing is written behind a batch that the key refuses.
         let at_once = if self.once.has_key() { 1 } else { AT_ONCE };
         let free = self.writing.len() < at_once && self.named.iter().all(|names| names.is_disjoint(&self.batch.names));
@@ -186,15 +199,16 @@ impl Import {
             Some(results) = self.writing.next() => {
                 self.named.pop_front();
                 match results {
-                    Ok(results) => self.tell(results),
-                    Err(failure) => self.break_off(Failure::Told(failure)),
+                    Ok(results) => self.report(results),
+                    Err(failure) => self.break_off(Failure::Reported(failure)),
                 }
             }
             failure = &mut self.last_call, if self.open => self.break_off(failure),
+            () = is_short(self.account.as_ref()), if self.open && !due && may_be_short => self.short = true,
             line = self.source.next(), if self.open && !due => match line {
                 Ok(Some(line)) => self.take(line),
                 Ok(None) => self.open = false,
-                Err(failure) => self.break_off(Failure::Told(failure)),
+                Err(failure) => self.break_off(Failure::Reported(failure)),
             },
             else => {}
         }
@@ -206,12 +220,13 @@ impl Import {
         }
         self.summary.received += 1;
         if self.source.ends_at(self.summary.received) {
-            return self.break_off(Failure::Told(fault_of(line, self.once.caller()).into()));
+            return self.break_off(Failure::Reported(fault_of(line, self.once.caller()).into()));
         }
         self.batch.push(self.summary.received, line);
     }
 
-    /// What is received and not being written is given up; what is being written is still told of. The first failure is the one that counts.
+    /// Lines that are received and not being written are given up; those being written are still reported. The first failure is the one
+    /// that counts.
     fn break_off(&mut self, failure: Failure) {
         self.open = false;
         self.summary.received -= self.batch.lines.len() as i64;
@@ -221,6 +236,7 @@ impl Import {
 
     fn write(&mut self) {
         let Batch { lines, names, .. } = std::mem::take(&mut self.batch);
+        self.short = false;
         self.named.push_back(names);
         let first = self.summary.received + 1 - lines.len() as i64;
         let once = self.once.part(first, lines.iter().map(|line| &line.message));
@@ -241,7 +257,7 @@ impl Import {
         self.writing.push_back(Box::pin(async move { Ok(once.transaction(&db, write).await?.map(|results| results.unpacked(named))) }));
     }
 
-    fn tell(&mut self, written: Response<Results>) {
+    fn report(&mut self, written: Response<Results>) {
         let (metadata, Results { results }, _) = written.into_parts();
         if let Some(account) = &self.account {
             account.release(results.len());

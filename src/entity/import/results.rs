@@ -1,4 +1,4 @@
-//! What becomes of the lines of a batch.
+//! The result of each line of a batch.
 
 use crate::access::{Caller, shows_nothing};
 use crate::entity::new_entity::NewEntity;
@@ -10,9 +10,9 @@ use crate::proto::v1;
 use super::source::Line;
 
 /// Why a line has failed that the database did not take.
-const REFUSED: &str = "The database refused to store the entity; the service's log tells why.";
+const REFUSED: &str = "The database refused to store the entity; the service's log says why.";
 
-/// The results of a batch; also what is recorded of one under an idempotency key.
+/// The results of a batch; also the record of one under an idempotency key.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Results {
     #[prost(message, repeated, tag = "1")]
@@ -22,7 +22,7 @@ pub struct Results {
 shows_nothing!(Results);
 
 impl Results {
-    /// Without what the batch itself tells, which is most of it: a caller who sends it again brings that along.
+    /// Without the content of the batch itself, which is most of it: a caller who sends it again sends that too.
     pub fn packed(mut self, named: &[(i64, String)]) -> Self {
         for (result, (_, name)) in self.results.iter_mut().zip(named) {
             result.line = 0;
@@ -109,7 +109,7 @@ fn check(line: Line, caller: &Caller) -> Result<NewEntity, Error> {
     Err(with_others(faults, new.err()))
 }
 
-/// What is wrong with a line whose form has faults, which are told elsewhere.
+/// The faults of a line whose form has faults, which are reported elsewhere.
 pub fn fault_of(line: Line, caller: &Caller) -> Error {
     check(line, caller).err().unwrap_or_else(Form::refusal)
 }

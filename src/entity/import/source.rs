@@ -8,11 +8,11 @@ use crate::proto::v1;
 /// A line of an import.
 #[derive(Debug, Default)]
 pub struct Line {
-    /// Its message, without its number: it is the same request wherever it stands in a file.
+    /// Its message, without its number: it is the same request at any line of a file.
     pub message: v1::ImportEntitiesRequest,
-    /// Its number in the file of the caller, as far as that is told; 0 if not.
+    /// Its number in the file of the caller, as far as that is reported; 0 if not.
     pub number: i64,
-    /// What was wrong with it before it was a message.
+    /// The faults of the line before it was a message.
     pub faults: Violations,
 }
 
@@ -50,7 +50,7 @@ impl Source {
         }))
     }
 
-    /// Whether the line at this place, from 1, is the last because its form has faults.
+    /// Returns whether the line at this place, from 1, is the last because its form has faults.
     pub fn ends_at(&self, place: i64) -> bool {
         self.form.ends_at(place)
     }

@@ -7,11 +7,11 @@ use diesel::pg::PgConnection;
 
 use crate::db::Work;
 use crate::entity::index::build_queries as sql;
-use crate::entity::index::lease_queries::{self, Claimed, Move, Standing};
+use crate::entity::index::lease_queries::{self, ClaimedIndex, IndexProgress, Move};
 use crate::entity::index::model::{Phase, Rows};
 use crate::entity::index::queries;
 
-/// How many entities, or rows, a step looks at.
+/// How many entities, or rows, a step reads.
 const CHUNK: i64 = 5_000;
 
 /// How a step ended.
@@ -21,34 +21,34 @@ pub enum Progress {
     More(Phase),
     /// Somebody has to come to an end first.
     Waits,
-    /// The index is ready, or gone.
+    /// The index is ready, or dropped.
     Done,
     /// The index is another worker's, or is not wanted any more.
     Lost,
 }
 
 /// Does the next step in a transaction of its own.
-pub fn step(connection: &mut PgConnection, claim: &Claimed, lease: Duration) -> Work<Progress> {
+pub fn step(connection: &mut PgConnection, claim: &ClaimedIndex, lease: Duration) -> Work<Progress> {
     let step = |connection: &mut PgConnection| {
-        let Some(standing) = lease_queries::lock(connection, claim)? else { return Ok(Progress::Lost) };
+        let Some(progress) = lease_queries::lock(connection, claim)? else { return Ok(Progress::Lost) };
         match claim.phase {
-            Phase::Waiting | Phase::Settling | Phase::Retiring => wait(connection, claim, &standing, lease),
-            Phase::Walking => walk(connection, claim, &standing, lease),
-            Phase::Checking => check(connection, claim, &standing, lease),
-            Phase::Clearing => clear(connection, claim, &standing, lease),
+            Phase::Waiting | Phase::Settling | Phase::Retiring => wait(connection, claim, &progress, lease),
+            Phase::Walking => walk(connection, claim, &progress, lease),
+            Phase::Checking => check(connection, claim, &progress, lease),
+            Phase::Clearing => clear(connection, claim, &progress, lease),
         }
     };
     if claim.phase == Phase::Checking {
-        // Whoever writes a row that is about to be removed as stale makes this fail, and be done again.
+        // A transaction that writes a row which is about to be removed as stale makes this fail, and be done again.
         connection.build_transaction().repeatable_read().run(step)
     } else {
         connection.transaction(step)
     }
 }
 
-fn next(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, done: Move<'_>, lease: Duration) -> Work<Progress> {
+fn next(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, done: Move<'_>, lease: Duration) -> Work<Progress> {
     let Some(phase) = claim.phase.next() else {
-        lease_queries::finish(connection, claim, standing.state)?;
+        lease_queries::finish(connection, claim, progress.state)?;
         return Ok(Progress::Done);
     };
     let total = if phase == Phase::Walking { sql::count_entities(connection, claim)? } else { None };
@@ -56,24 +56,24 @@ fn next(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, don
     Ok(Progress::More(phase))
 }
 
-/// Waits for every transaction that runs when this is first asked: those that came later see what was committed before.
-fn wait(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lease: Duration) -> Work<Progress> {
+/// Waits for every transaction that runs when this is first asked: later ones see everything committed before.
+fn wait(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
     let running = sql::running(connection)?;
-    let left: Vec<String> = match &standing.waits_for {
+    let left: Vec<String> = match &progress.waits_for {
         None => running,
         Some(known) => known.iter().filter(|one| running.contains(one)).cloned().collect(),
     };
     if left.is_empty() {
-        return next(connection, claim, standing, Move::default(), lease);
+        return next(connection, claim, progress, Move::default(), lease);
     }
     lease_queries::advance(connection, claim, Move { waits_for: Some(&left), ..Move::default() }, lease)?;
     Ok(Progress::Waits)
 }
 
-/// Writes the rows of the next entities as they are seen. Those who change an entity write its new rows themselves, so none is missing; a row
-/// of what it was before may be left, and is found by `check`.
-fn walk(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lease: Duration) -> Work<Progress> {
-    let found = sql::walk(connection, claim, &standing.id, CHUNK)?;
+/// Writes the rows of the next entities in this snapshot. Transactions that change an entity write its new rows themselves, so none is
+/// missing; a row of its earlier values may be left, and is found by `check`.
+fn walk(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
+    let found = sql::walk(connection, claim, &progress.id, CHUNK)?;
     let mut rows = Rows::default();
     for (id, attributes) in &found.rows {
         let keys = attributes.iter().flat_map(|attributes| claim.declared.keys(attributes.view()));
@@ -86,16 +86,16 @@ fn walk(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lea
             lease_queries::advance(connection, claim, Move { place: ("", last), ..done }, lease)?;
             Ok(Progress::More(Phase::Walking))
         }
-        _ => next(connection, claim, standing, done, lease),
+        _ => next(connection, claim, progress, done, lease),
     }
 }
 
 /// Removes rows that are not true: of entities that were changed or removed while they were walked.
-fn check(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lease: Duration) -> Work<Progress> {
-    let Some(end) = sql::span(connection, claim, &standing.id, CHUNK)? else {
-        return next(connection, claim, standing, Move::default(), lease);
+fn check(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
+    let Some(end) = sql::span(connection, claim, &progress.id, CHUNK)? else {
+        return next(connection, claim, progress, Move::default(), lease);
     };
-    let suspects = sql::suspects(connection, claim, standing.created_at, &standing.id, &end)?;
+    let suspects = sql::suspects(connection, claim, progress.created_at, &progress.id, &end)?;
     let ids: Vec<&str> = suspects.rows.iter().map(|(id, _)| id.as_str()).collect();
     if !ids.is_empty() {
         let mut stale = sql::rows_of(connection, claim, &ids)?;
@@ -115,12 +115,12 @@ fn check(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, le
     Ok(Progress::More(Phase::Checking))
 }
 
-fn clear(connection: &mut PgConnection, claim: &Claimed, standing: &Standing, lease: Duration) -> Work<Progress> {
-    match sql::clear(connection, claim, (&standing.value, &standing.id), CHUNK)? {
+fn clear(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
+    match sql::clear(connection, claim, (&progress.value, &progress.id), CHUNK)? {
         Some((value, id)) => {
             lease_queries::advance(connection, claim, Move { place: (&value, &id), ..Move::default() }, lease)?;
             Ok(Progress::More(Phase::Clearing))
         }
-        None => next(connection, claim, standing, Move::default(), lease),
+        None => next(connection, claim, progress, Move::default(), lease),
     }
 }

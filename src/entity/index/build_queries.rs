@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamp
 
 use crate::db::{Fault, Realm, Work, fault, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
-use crate::entity::index::lease_queries::Claimed;
+use crate::entity::index::lease_queries::ClaimedIndex;
 use crate::entity::index::model::{Declared, Rows};
 use crate::limits::database::WORKER_STATEMENT_SECONDS;
 use crate::proto::object::Struct;
@@ -23,7 +23,7 @@ pub fn running(connection: &mut PgConnection) -> Work<Vec<String>> {
 }
 
 statement! {
-    /// What runs now. The vacuums of the database's own change nothing that is seen.
+    /// The transactions that run now. The vacuums of the database change nothing that is visible.
     struct Running {} -> (Array<Text>,),
     "SELECT ARRAY(SELECT l.virtualtransaction
                   FROM pg_locks l
@@ -33,14 +33,14 @@ statement! {
 }
 
 /// How many entities the realm has, the soft-deleted among them; none if there are too many to count. Call it in a transaction.
-pub fn count_entities(connection: &mut PgConnection, claim: &Claimed) -> Work<Option<i64>> {
+pub fn count_entities(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<Option<i64>> {
     let counted = connection.transaction(|connection| {
         connection.batch_execute(&format!("SET LOCAL statement_timeout = '{WORKER_STATEMENT_SECONDS}s'"))?;
         CountEntities { realm: claim.realm.id() }.get_result::<(i64,)>(connection)
     });
     match counted {
         Ok((count,)) => Ok(Some(count)),
-        // It tells people how far the build is, and is worth no more than that.
+        // It reports people how far the build is, and is worth no more than that.
         Err(error) if fault(&error) == Fault::Timeout => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -55,8 +55,8 @@ statement! {
 /// An entity's id and, in an object, the attribute that the path begins with.
 pub type Holder = (String, Option<Struct>);
 
-/// The entities behind this id, the soft-deleted among them; fewer if they are large.
-pub fn walk(connection: &mut PgConnection, claim: &Claimed, after: &str, limit: i64) -> Work<Read<Holder>> {
+/// The entities after this id, the soft-deleted among them; fewer if they are large.
+pub fn walk(connection: &mut PgConnection, claim: &ClaimedIndex, after: &str, limit: i64) -> Work<Read<Holder>> {
     let first = claim.declared.path.first().map(String::as_str).unwrap_or_default();
     let statement = Walk { realm: claim.realm.id(), first, after, limit };
     let rows = statement.load_iter::<Holder, PgRowByRowLoadingMode>(connection)?;
@@ -82,7 +82,7 @@ statement! {
      LIMIT {limit}"
 }
 
-/// Writes the rows of entities that were walked, and tells how many were not there.
+/// Writes the rows of entities that were walked, and reports how many were not there.
 pub fn add(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work<i64> {
     if rows.is_empty() {
         return Ok(0);
@@ -93,7 +93,7 @@ pub fn add(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work
 }
 
 statement! {
-    /// Rows, in the order of the index. What is there was written by somebody who knows better.
+    /// Rows, in the order of the index. Existing ones were written by a later transaction.
     struct AddRows<'a> {
         realm: i32 as Integer,
         attributes: Vec<&'a str> as Array<Text>,
@@ -107,14 +107,14 @@ statement! {
      ON CONFLICT (realm_id, attribute, value, entity_id) DO NOTHING"
 }
 
-/// The last of the next `limit` rows behind this entity, in the order of entities; none if there are no more.
-pub fn span(connection: &mut PgConnection, claim: &Claimed, after: &str, limit: i64) -> Work<Option<String>> {
+/// The last of the next `limit` rows after this entity, in the order of entities; none if there are no more.
+pub fn span(connection: &mut PgConnection, claim: &ClaimedIndex, after: &str, limit: i64) -> Work<Option<String>> {
     let (last,): (Option<String>,) = Span { realm: claim.realm.id(), after, limit }.get_result(connection)?;
     Ok(last)
 }
 
 statement! {
-    /// Where a look at rows ends.
+    /// The end of a read of rows.
     pub struct Span<'a> {
         realm: i32 as Integer,
         after: &'a str as Text,
@@ -128,9 +128,9 @@ statement! {
            LIMIT {limit}) x"
 }
 
-/// Those who have rows, behind `after` and up to `until`, and have gone or were changed since the attribute was declared; fewer if they are
-/// large. Who has gone has no attributes.
-pub fn suspects(connection: &mut PgConnection, claim: &Claimed, since: DateTime<Utc>, after: &str, until: &str) -> Work<Read<Holder>> {
+/// Entities that have rows, after `after` and up to `until`, and were removed or changed since the attribute was declared; fewer if they
+/// are large. A removed one has no attributes.
+pub fn suspects(connection: &mut PgConnection, claim: &ClaimedIndex, since: DateTime<Utc>, after: &str, until: &str) -> Work<Read<Holder>> {
     let Declared { attribute, path } = &claim.declared;
     let first = path.first().map(String::as_str).unwrap_or_default();
     let statement = Suspects { realm: claim.realm.id(), attribute, first, since, after, until };
@@ -139,7 +139,7 @@ pub fn suspects(connection: &mut PgConnection, claim: &Claimed, since: DateTime<
 }
 
 statement! {
-    /// Whoever changes an entity dates the change by the start of the transaction, and who started before the declaration was waited for.
+    /// A transaction dates its change of an entity by its start, and those that started before the declaration were waited for.
     pub struct Suspects<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
@@ -158,13 +158,13 @@ statement! {
 }
 
 /// The rows of these entities: keys and ids.
-pub fn rows_of(connection: &mut PgConnection, claim: &Claimed, entities: &[&str]) -> Work<BTreeSet<(String, String)>> {
+pub fn rows_of(connection: &mut PgConnection, claim: &ClaimedIndex, entities: &[&str]) -> Work<BTreeSet<(String, String)>> {
     let statement = RowsOf { realm: claim.realm.id(), attribute: &claim.declared.attribute, entities };
     Ok(statement.load(connection)?.into_iter().collect())
 }
 
 statement! {
-    /// What is indexed of entities.
+    /// The indexed values of entities.
     struct RowsOf<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
@@ -175,14 +175,14 @@ statement! {
      WHERE a.realm_id = {realm} AND a.entity_id = ANY({entities}) AND a.attribute = {attribute}"
 }
 
-/// Removes the next rows of an index behind this place and returns the last; none if there are no more.
-pub fn clear(connection: &mut PgConnection, claim: &Claimed, (value, id): (&str, &str), limit: i64) -> Work<Option<(String, String)>> {
+/// Removes the next rows of an index after this key and returns the last; none if there are no more.
+pub fn clear(connection: &mut PgConnection, claim: &ClaimedIndex, (value, id): (&str, &str), limit: i64) -> Work<Option<(String, String)>> {
     let statement = Clear { realm: claim.realm.id(), attribute: &claim.declared.attribute, value, id, limit };
     Ok(statement.get_result(connection).optional()?)
 }
 
 statement! {
-    /// Goes along the index, so that what was removed before is not stepped over again.
+    /// Walks the index, so that rows removed before are not stepped over again.
     pub struct Clear<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,

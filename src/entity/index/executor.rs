@@ -8,7 +8,7 @@ use tracing::Instrument;
 use crate::db::Db;
 use crate::db::outage::warn_of;
 use crate::entity::index::build::{self, Progress};
-use crate::entity::index::lease_queries::{self, Claimed};
+use crate::entity::index::lease_queries::{self, ClaimedIndex};
 use crate::entity::index::model::Phase;
 use crate::entity::index::queries::TOPIC;
 use crate::error::{Error, Result};
@@ -39,7 +39,7 @@ impl IndexExecutor {
         IndexExecutor { db, lease }
     }
 
-    async fn work(&self, claim: &mut Claimed, stop: &CancellationToken) -> Result<()> {
+    async fn work(&self, claim: &mut ClaimedIndex, stop: &CancellationToken) -> Result<()> {
         let (mut looks, mut since) = (0, Instant::now());
         while !stop.is_cancelled() {
             let (claimed, lease) = (claim.clone(), self.lease.duration);
@@ -75,13 +75,13 @@ impl IndexExecutor {
         self.release(claim, Duration::ZERO, false).await
     }
 
-    async fn release(&self, claim: &Claimed, delay: Duration, counts: bool) -> Result<()> {
+    async fn release(&self, claim: &ClaimedIndex, delay: Duration, counts: bool) -> Result<()> {
         let claim = claim.clone();
         self.db.run(move |connection| lease_queries::release(connection, &claim, delay, counts)).await.map(drop)
     }
 
     /// After a failure: tries again later, or ends the build when it has not moved for long. A removal is never given up.
-    async fn give_back(&self, claim: &Claimed, error: &Error) -> Result<()> {
+    async fn give_back(&self, claim: &ClaimedIndex, error: &Error) -> Result<()> {
         let attribute = &claim.declared.attribute;
         warn_of!(error, attribute, attempts = claim.attempts, "index failed");
         if claim.attempts < MAX_ATTEMPTS || matches!(claim.phase, Phase::Retiring | Phase::Clearing) {
@@ -90,27 +90,27 @@ impl IndexExecutor {
         }
         telemetry::job_finished(TOPIC, "failed");
         let (claim, code) = (claim.clone(), error.code().name());
-        let message = "The index could not be built; the service's log tells why.";
+        let message = "The index could not be built; the service's log says why.";
         self.db.transaction(move |connection| lease_queries::fail(connection, &claim, code, message)).await
     }
 }
 
 #[tonic::async_trait]
 impl Executor for IndexExecutor {
-    type Job = Claimed;
+    type Job = ClaimedIndex;
 
     fn topic(&self) -> &'static str {
         TOPIC
     }
 
-    async fn claim(&self) -> Result<Option<Claimed>> {
+    async fn claim(&self) -> Result<Option<ClaimedIndex>> {
         let Lease { owner, duration } = self.lease.clone();
         let claimed = self.db.run(move |connection| lease_queries::claim(connection, &owner, duration)).await?;
         claimed.iter().for_each(|_| telemetry::job_claimed(TOPIC));
         Ok(claimed)
     }
 
-    async fn execute(&self, mut claim: Claimed, stop: &CancellationToken) -> Result<()> {
+    async fn execute(&self, mut claim: ClaimedIndex, stop: &CancellationToken) -> Result<()> {
         let (org, mode) = (claim.realm.org().to_owned(), claim.realm.mode());
         let span = tracing::info_span!("offboard.attribute_index", attribute = claim.declared.attribute, org, %mode);
         let work = async {

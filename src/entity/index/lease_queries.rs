@@ -1,4 +1,4 @@
-//! The SQL of whose an index is to build or remove, and how far that is.
+//! The SQL of the leases of index builds, and of their progress.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::entity::index::model::{Declared, IndexAction, IndexState, Phase};
 
 /// An index that this worker has the lease of.
 #[derive(Clone, Debug)]
-pub struct Claimed {
-    /// Whose world.
+pub struct ClaimedIndex {
+    /// The realm.
     pub realm: Realm,
     /// The attribute.
     pub declared: Declared,
-    /// What is to be done.
+    /// The action to take.
     pub phase: Phase,
     /// Fences the lease.
     pub token: i64,
@@ -27,10 +27,10 @@ pub struct Claimed {
 
 /// Claims an index that is to be built or removed, also one whose worker was lost. The realm with the fewest at work comes first, and of these the
 /// one that was served least lately.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<Claimed>> {
+pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<ClaimedIndex>> {
     type Row = (i32, String, Mode, String, Vec<String>, Phase, i64, i32);
     let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
-    Ok(row.map(|(realm_id, org, mode, attribute, path, phase, token, attempts)| Claimed {
+    Ok(row.map(|(realm_id, org, mode, attribute, path, phase, token, attempts)| ClaimedIndex {
         realm: Realm::from_row(realm_id, org, mode),
         declared: Declared { attribute, path },
         phase,
@@ -40,7 +40,7 @@ pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Wor
 }
 
 statement! {
-    /// A lease on what is due, whichever realm it is of.
+    /// A lease on a ready index of any realm.
     struct Claim<'a> {
         owner: &'a str as Text,
         lease: f64 as Double,
@@ -49,7 +49,7 @@ statement! {
         SELECT d.realm_id, d.attribute
         FROM attribute_declaration d
         CROSS JOIN LATERAL (
-            -- Tokens tell who was served last, whatever the clock did.
+            -- Tokens show which was served last, whatever the clock did.
             SELECT count(*) FILTER (WHERE o.lease_owner IS NOT NULL AND o.due_at > now()) AS at_work, max(o.lease_token) AS served
             FROM attribute_declaration o
             WHERE o.realm_id = d.realm_id
@@ -68,14 +68,14 @@ statement! {
      RETURNING d.realm_id, r.org, r.mode, d.attribute, d.path, d.phase, d.lease_token, d.attempts"
 }
 
-/// Whether an index of another realm is due.
-pub fn others_wait(connection: &mut PgConnection, claim: &Claimed) -> Work<bool> {
+/// Returns whether an index of another realm is ready.
+pub fn others_wait(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<bool> {
     let (wait,): (bool,) = OthersWait { realm: claim.realm.id() }.get_result(connection)?;
     Ok(wait)
 }
 
 statement! {
-    /// Whether another realm waits for a worker.
+    /// True if another realm waits for a worker.
     struct OthersWait {
         realm: i32 as Integer,
     } -> (Bool,),
@@ -86,14 +86,14 @@ statement! {
      )"
 }
 
-/// Where an index stands.
+/// The state of an index.
 #[derive(Debug, Queryable)]
-pub struct Standing {
+pub struct IndexProgress {
     /// In its life.
     pub state: IndexState,
-    /// Who must be over before the phase is; none if they were not looked up.
+    /// The transactions that must end before the phase does; none if they were not looked up.
     pub waits_for: Option<Vec<String>>,
-    /// The last place that is done: the value, where rows are gone along by value.
+    /// The last key that is done: the value, where rows are walked by value.
     pub value: String,
     /// And the entity.
     pub id: String,
@@ -102,13 +102,13 @@ pub struct Standing {
 }
 
 /// Locks the index, so that nobody takes it over before the transaction ends. None if the lease is lost.
-pub fn lock(connection: &mut PgConnection, claim: &Claimed) -> Work<Option<Standing>> {
+pub fn lock(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<Option<IndexProgress>> {
     let (realm, attribute, token) = (claim.realm.id(), claim.declared.attribute.as_str(), claim.token);
     Ok(LockLeased { realm, attribute, token, phase: claim.phase.as_str() }.get_result(connection).optional()?)
 }
 
 statement! {
-    /// The declaration, locked, where the lease holds.
+    /// The declaration, locked, where the lease is valid.
     struct LockLeased<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
@@ -126,7 +126,7 @@ statement! {
 pub struct Move<'a> {
     /// To which phase; to the same if none.
     pub phase: Option<Phase>,
-    /// For whom it waits from now on.
+    /// The transactions that it waits for from now on.
     pub waits_for: Option<&'a [String]>,
     /// To which place.
     pub place: (&'a str, &'a str),
@@ -138,8 +138,8 @@ pub struct Move<'a> {
     pub rows: i64,
 }
 
-/// Writes where a locked index stands now, and extends the lease.
-pub fn advance(connection: &mut PgConnection, claim: &Claimed, to: Move<'_>, lease: Duration) -> Work<()> {
+/// Writes the progress of a locked index, and extends the lease.
+pub fn advance(connection: &mut PgConnection, claim: &ClaimedIndex, to: Move<'_>, lease: Duration) -> Work<()> {
     let statement = Advance {
         realm: claim.realm.id(),
         attribute: &claim.declared.attribute,
@@ -177,8 +177,8 @@ statement! {
      WHERE realm_id = {realm} AND attribute = {attribute}"
 }
 
-/// Ends the work on a locked index: it is ready, or gone.
-pub fn finish(connection: &mut PgConnection, claim: &Claimed, state: IndexState) -> Work<()> {
+/// Ends the work on a locked index: it is ready, or dropped.
+pub fn finish(connection: &mut PgConnection, claim: &ClaimedIndex, state: IndexState) -> Work<()> {
     let (realm, attribute) = (claim.realm.id(), claim.declared.attribute.as_str());
     if state == IndexState::Dropping {
         Forget { realm, attribute }.execute(connection)?;
@@ -190,9 +190,9 @@ pub fn finish(connection: &mut PgConnection, claim: &Claimed, state: IndexState)
 }
 
 /// Ends a build that cannot be done; a worker that lost its lease ends nothing. Call it in a transaction.
-pub fn fail(connection: &mut PgConnection, claim: &Claimed, code: &str, message: &str) -> Work<()> {
-    let Some(standing) = lock(connection, claim)? else { return Ok(()) };
-    let to = standing.state.transition(IndexAction::Fail)?;
+pub fn fail(connection: &mut PgConnection, claim: &ClaimedIndex, code: &str, message: &str) -> Work<()> {
+    let Some(progress) = lock(connection, claim)? else { return Ok(()) };
+    let to = progress.state.transition(IndexAction::Fail)?;
     let (realm, attribute) = (claim.realm.id(), claim.declared.attribute.as_str());
     EndBuild { realm, attribute, to: to.as_str(), code: Some(code), message: Some(message) }.execute(connection)?;
     Ok(())
@@ -230,7 +230,7 @@ statement! {
 }
 
 /// Gives an index back, to be claimed again after `delay`. False if the lease is lost.
-pub fn release(connection: &mut PgConnection, claim: &Claimed, delay: Duration, counts: bool) -> Work<bool> {
+pub fn release(connection: &mut PgConnection, claim: &ClaimedIndex, delay: Duration, counts: bool) -> Work<bool> {
     let (realm, attribute) = (claim.realm.id(), claim.declared.attribute.as_str());
     let statement = Release { realm, attribute, token: claim.token, delay: delay.as_secs_f64(), counts };
     Ok(statement.execute(connection)? == 1)

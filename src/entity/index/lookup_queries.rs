@@ -1,15 +1,16 @@
-//! The SQL of finding, by the indexes of a realm, who may match a filter.
+//! The SQL that finds, by the indexes of a realm, the entities that may match a filter.
 //!
-//! All of it is to be done in the transaction of the query that uses what is found: an index that is dropped is emptied only when the
-//! transactions are over that may have seen it in use.
+//! Use it in the transaction of the query that uses its result: an index that is dropped is emptied only when the transactions that may
+//! have seen it in use are over.
 
 use std::collections::HashSet;
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
+use crate::db::statement::built;
 use crate::db::{Realm, Work, statement};
 use crate::filter::{AttributePath, Filter, Keys, Lookup};
 
@@ -45,14 +46,14 @@ pub fn choose(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filt
 }
 
 impl Candidates {
-    /// Whether all of its indexes are still in use.
+    /// Returns whether all of its indexes are still in use.
     pub fn are_ready(&self, connection: &mut PgConnection, realm: &Realm) -> Work<bool> {
         let ready = ready(connection, realm)?;
         Ok(self.lookups.iter().all(|lookup| ready.contains(&lookup.attribute)))
     }
 }
 
-/// Whether an entity may meet one of these lookups. None if an index that they go by is not in use, or there are none.
+/// Returns whether an entity may match one of these lookups. None if an index that they use is not ready, or there are none.
 pub fn is_any(connection: &mut PgConnection, realm: &Realm, lookups: &[Lookup]) -> Work<Option<bool>> {
     let ready = ready(connection, realm)?;
     if lookups.is_empty() || !lookups.iter().all(|lookup| ready.contains(&lookup.attribute)) {
@@ -119,10 +120,7 @@ impl QueryFragment<Pg> for Candidates {
     }
 }
 
-impl QueryId for Candidates {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
+built!(Candidates);
 
 /// Counts candidates up to a limit.
 struct Count<'a> {
@@ -142,16 +140,7 @@ impl QueryFragment<Pg> for Count<'_> {
     }
 }
 
-impl QueryId for Count<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Count<'_> {
-    type SqlType = (BigInt,);
-}
-
-impl RunQueryDsl<PgConnection> for Count<'_> {}
+built!(Count<'_> => (BigInt,));
 
 #[cfg(test)]
 mod forms {

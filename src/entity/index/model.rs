@@ -1,4 +1,4 @@
-//! What a declared attribute is, and how its index comes to be and goes. Pure.
+//! A declared attribute, and how its index is built and dropped. Pure.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub const MAX_INDEXES: i64 = 16;
 const MAX_PATH_CHARACTERS: usize = 256;
 
 text_enum! {
-    /// Where an index is in its life. What was dropped has no row, and so no state.
+    /// The state of an index. A dropped one has no row, and so no state.
     pub enum IndexState {
         /// The entities that were there before are being read.
         Building = "building",
@@ -30,7 +30,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// What is done to an index.
+    /// The change of an index.
     pub enum IndexAction {
         /// The build is done.
         Complete = "complete",
@@ -69,17 +69,17 @@ impl IndexState {
 }
 
 text_enum! {
-    /// What the worker does for an index.
+    /// The actions of the worker for an index.
     pub enum Phase {
-        /// Waits for those who may write entities without knowing of the index.
+        /// Waits for transactions that may write entities without knowing of the index.
         Waiting = "waiting",
-        /// Writes the rows of the entities that are there.
+        /// Writes the rows of the existing entities.
         Walking = "walking",
-        /// Waits for those who changed or removed entities while they were walked.
+        /// Waits for transactions that changed or removed entities during the walk.
         Settling = "settling",
-        /// Takes away the rows of what they changed or removed.
+        /// Deletes the rows of changed or removed entities.
         Checking = "checking",
-        /// Waits for those who may still use the index, or write to it.
+        /// Waits for transactions that may still use the index, or write to it.
         Retiring = "retiring",
         /// Removes the rows.
         Clearing = "clearing",
@@ -87,7 +87,7 @@ text_enum! {
 }
 
 impl Phase {
-    /// What comes then; none if that is the end.
+    /// The next phase; none after the last.
     pub fn next(self) -> Option<Phase> {
         match self {
             Phase::Waiting => Some(Phase::Walking),
@@ -99,7 +99,7 @@ impl Phase {
     }
 }
 
-/// The index of an attribute, as it is told of.
+/// The index of an attribute, as responses show it.
 #[derive(Clone, Debug)]
 pub struct AttributeIndex {
     /// The canonical path of the attribute.
@@ -154,7 +154,7 @@ pub struct Rows<'a> {
     pub attributes: Vec<&'a str>,
     /// The keys of the values.
     pub values: Vec<String>,
-    /// Who has them.
+    /// The entities that have them.
     pub entities: Vec<&'a str>,
 }
 
@@ -168,7 +168,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

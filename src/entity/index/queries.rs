@@ -1,4 +1,4 @@
-//! The SQL of declaring attributes, and of the rows that those write who change entities.
+//! The SQL that declares attributes, and writes index rows when entities change.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, T
 
 use crate::access::Caller;
 use crate::db::filtered::Statement;
-use crate::db::{Realm, Work, listen, statement};
+use crate::db::{Realm, Work, listen, lock_realm, statement};
 use crate::entity::index::model::{AttributeIndex, Declared, IndexAction, IndexState, Rows};
-use crate::filter::{self, AttributePath, Filter, Kind, Property, Vocabulary};
+use crate::filter::{self, AttributePath, Filter, Property, PropertyKind, Vocabulary};
 use crate::proto::object::Object;
 
 /// The topic that wakes the worker.
@@ -42,17 +42,12 @@ impl From<IndexValues> for AttributeIndex {
     }
 }
 
-/// How many attributes the realm has declared; call it in a transaction. Whoever else declares one waits.
+/// How many attributes the realm has declared; call it in a transaction. Other declarations wait.
 pub fn lock_count(connection: &mut PgConnection, realm: &Realm) -> Work<i64> {
-    LockRealm { realm: realm.id() }.get_result::<(i32,)>(connection)?;
+    // There is something to lock also where nothing is declared.
+    lock_realm(connection, realm)?;
     let (count,): (i64,) = CountDeclarations { realm: realm.id() }.get_result(connection)?;
     Ok(count)
-}
-
-statement! {
-    /// A lock that there is also where nothing is declared.
-    struct LockRealm { realm: i32 as Integer } -> (Integer,),
-    "SELECT id FROM realm WHERE id = {realm} FOR NO KEY UPDATE"
 }
 
 statement! {
@@ -90,7 +85,7 @@ statement! {
         ON CONFLICT (realm_id, attribute) DO NOTHING
         RETURNING *
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id)
         SELECT {realm}, 'attribute_index.created', ARRAY[f.attribute], {principal} FROM fresh f
      )
@@ -115,21 +110,21 @@ statement! {
      WHERE d.realm_id = {realm} AND d.attribute = {attribute}"
 }
 
-/// What the filter of a list of indexes may look at.
+/// The properties for the filter of a list of indexes.
 pub static ATTRIBUTE_INDEX: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["attribute"], Kind::Text, "d.attribute"),
-        Property::new(&["state"], Kind::Text, "d.state").one_of(IndexState::SPELLINGS),
-        Property::new(&["entitiesDone", "entities_done"], Kind::Number, "d.entities_done"),
-        Property::nullable(&["entitiesTotal", "entities_total"], Kind::Number, "d.entities_total"),
-        Property::new(&["rowsWritten", "rows_written"], Kind::Number, "d.rows_written"),
-        Property::new(&["createdTime", "created_at"], Kind::Time, "d.created_at"),
-        Property::nullable(&["readyTime", "ready_at"], Kind::Time, "d.ready_at"),
-        Property::nullable(&["errorCode", "error_code"], Kind::Text, "d.error_code"),
+        Property::new(&["attribute"], PropertyKind::Text, "d.attribute"),
+        Property::new(&["state"], PropertyKind::Text, "d.state").one_of(IndexState::SPELLINGS),
+        Property::new(&["entitiesDone", "entities_done"], PropertyKind::Number, "d.entities_done"),
+        Property::nullable(&["entitiesTotal", "entities_total"], PropertyKind::Number, "d.entities_total"),
+        Property::new(&["rowsWritten", "rows_written"], PropertyKind::Number, "d.rows_written"),
+        Property::new(&["createdTime", "created_at"], PropertyKind::Time, "d.created_at"),
+        Property::nullable(&["readyTime", "ready_at"], PropertyKind::Time, "d.ready_at"),
+        Property::nullable(&["errorCode", "error_code"], PropertyKind::Text, "d.error_code"),
     ],
 };
 
-/// The indexes of a realm behind this attribute for which the filter holds, in the order of attributes.
+/// The indexes of a realm after this attribute that match the filter, in the order of attributes.
 pub fn list(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, after: &str, limit: i64) -> Work<Vec<AttributeIndex>> {
     let statement = ListIndexes { realm: realm.id(), after, limit };
     let rows: Vec<IndexValues> = statement.filtered(filter.map(Filter::predicate)).load(connection)?;
@@ -178,7 +173,7 @@ statement! {
 }
 
 statement! {
-    /// The end of an index, its event, and the wake-up. Whoever has the lease of its build loses it.
+    /// The end of an index, its event, and the wake-up. The worker with the lease of its build loses it.
     struct DropIndex<'a> {
         realm: i32 as Integer,
         principal: uuid::Uuid as SqlUuid,
@@ -194,7 +189,7 @@ statement! {
         WHERE realm_id = {realm} AND attribute = {attribute}
         RETURNING attribute
      ),
-     told AS (
+     recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id)
         SELECT {realm}, 'attribute_index.deleted', ARRAY[d.attribute], {principal} FROM dropped d
      )
@@ -246,7 +241,7 @@ fn write(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work<(
 }
 
 statement! {
-    /// Rows that must be there. One that is there already is written anew, so that who is about to remove it as stale finds it changed.
+    /// Rows that must exist. An existing one is written anew, so that a transaction about to remove it as stale finds it changed.
     pub struct WriteRows<'a> {
         realm: i32 as Integer,
         attributes: Vec<&'a str> as Array<Text>,
@@ -260,7 +255,7 @@ statement! {
 }
 
 /// Removes rows.
-pub(super) fn remove(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work<()> {
+pub(crate) fn remove(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work<()> {
     if !rows.is_empty() {
         let Rows { attributes, values, entities } = rows;
         RemoveRows { realm: realm.id(), attributes, values, entities }.execute(connection)?;
@@ -269,7 +264,7 @@ pub(super) fn remove(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_
 }
 
 statement! {
-    /// Takes rows away.
+    /// Deletes rows.
     pub struct RemoveRows<'a> {
         realm: i32 as Integer,
         attributes: Vec<&'a str> as Array<Text>,
@@ -282,13 +277,13 @@ statement! {
        AND a.entity_id = r.entity_id COLLATE \"C\""
 }
 
-/// Has indexes be due now that are due later than so long from now. See [`crate::jobs::watch_clock`].
+/// Makes indexes ready that are scheduled later than so long from now. See [`crate::jobs::watch_clock`].
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.as_secs_f64() }.execute(connection)?)
 }
 
 statement! {
-    /// What was put off, or leased by who is lost, before the clock stepped back.
+    /// Indexes that were postponed, or leased by a lost worker, before the clock stepped back.
     struct Recall {
         bound: f64 as Double,
     } -> (),

@@ -1,20 +1,23 @@
 //! `offboard.v1.AttributeIndexService`.
 
 use http::StatusCode;
+use percent_encoding::utf8_percent_encode;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Caller, Once, shows_nothing};
-use crate::db::{Db, Page};
+use crate::db::{Db, Page, RESERVED, paged};
 use crate::entity::index::model::{AttributeIndex, IndexState, MAX_INDEXES, check_attribute};
 use crate::entity::index::queries;
 use crate::entity::service::PAGES;
 use crate::error::{Code, Error, Result, Violations};
-use crate::filter::{AttributePath, check_filter};
+use crate::filter::{AttributePath, only_filter};
 use crate::proto::v1::attribute_index_service_server::AttributeIndexService as Service;
 use crate::proto::{answer, convert, v1};
 
-/// In how many seconds to look at an index again that is being built.
+/// In how many seconds to check again an index that is being built.
 const RETRY_AFTER: u16 = 1;
+
+paged!(v1::ListAttributeIndexesRequest, "AttributeIndexes", PAGES);
 
 shows_nothing!(v1::AttributeIndex);
 
@@ -50,7 +53,7 @@ impl Service for AttributeIndexService {
             }
             let created = queries::create(connection, &caller, &path)?;
             let created = created.ok_or_else(|| Error::internal("an attribute was declared in spite of the lock"))?;
-            let location = format!("/v1/attribute-indexes/{}", encode(&created.attribute));
+            let location = format!("/v1/attribute-indexes/{}", utf8_percent_encode(&created.attribute, RESERVED));
             Ok(answer::accepted(to_proto(created), &location, RETRY_AFTER))
         };
         once.transaction(&self.db, create).await
@@ -70,12 +73,9 @@ impl Service for AttributeIndexService {
     ) -> Result<Response<v1::ListAttributeIndexesResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
         let mut faults = Violations::new();
-        let seal = self.db.seal().await?;
-        let page: Page<String> = Page::check(seal, &realm, "AttributeIndexes", &request, (size, &token), PAGES, &mut faults);
-        let filter = check_filter(&queries::ATTRIBUTE_INDEX, &request.filter, &mut faults);
-        let filter = faults.check_with(filter)?;
+        let page: Page<String> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let filter = only_filter(&queries::ATTRIBUTE_INDEX, &request.filter, faults)?;
         let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
         let mut found = self.db.run(move |connection| queries::list(connection, &realm, filter.as_ref(), &after, limit)).await?;
         let next_page_token = page.cut(&mut found, |last| last.attribute.clone())?;
@@ -113,19 +113,10 @@ fn not_declared(path: &AttributePath) -> Error {
 fn declared(known: &AttributeIndex) -> Error {
     let attribute = &known.attribute;
     let message = match known.state {
-        IndexState::Dropping => format!("The index of `{attribute}` is still being dropped; try again when it is gone."),
+        IndexState::Dropping => format!("The index of `{attribute}` is still being dropped; try again when that is done."),
         _ => format!("The attribute `{attribute}` is declared already."),
     };
     Error::new(Code::AlreadyExists, message).with("resource_type", "attribute_index").with("resource_name", attribute)
-}
-
-/// The attribute as a segment of a path.
-fn encode(attribute: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    attribute.bytes().map(encode).collect()
 }
 
 fn to_proto(index: AttributeIndex) -> v1::AttributeIndex {

@@ -7,6 +7,16 @@ use super::*;
 use crate::filter::EntityRecord;
 use crate::proto::object::Struct;
 
+impl Keys {
+    /// Returns whether a key is one of them.
+    fn contains(&self, key: &str) -> bool {
+        match self {
+            Keys::OneOf(keys) => keys.iter().any(|one| one == key),
+            Keys::Between { from, below } => from.as_str() <= key && key < below.as_str(),
+        }
+    }
+}
+
 fn path(text: &str) -> AttributePath {
     AttributePath::parse(text).unwrap()
 }
@@ -138,7 +148,7 @@ fn calls() -> impl Strategy<Value = String> {
         1 => Just(format!("startsWith(attributes.a, '{}')", "É".repeat(256))),
         4 => (prop::sample::select(vec!["lt", "lte", "gt", "gte"]), paths_again, ends.clone())
             .prop_map(|(function, path, end)| format!("{function}({path}, '{end}')")),
-        // A range in which nothing can lie is no filter.
+        // A range in which nothing can lie is not a filter.
         4 => (ends.clone(), ends).prop_map(|(from, to)| format!("range(attributes.a, '{from}', '{to}')"))
             .prop_filter("a range that something lies in", |filter| Filter::parse(filter).is_ok()),
         1 => Just("inSameAttributeValue(equals(attributes.a.b, 'A') and gte(attributes.a.c, 2))".to_owned()),

@@ -1,4 +1,5 @@
-//! JSON to messages, in one pass over the text. Every fault is collected with its path, and reading goes on; only text that is not JSON ends it.
+//! JSON to messages, in one pass over the text. Every fault is collected with its path, and reading continues; only text that is not JSON
+//! ends it.
 
 use std::collections::HashMap;
 
@@ -12,6 +13,7 @@ use super::packed::TYPE;
 use super::path::Path;
 use super::scalar::{self, from_text, map_key};
 use super::schema::{Cardinality, Field, Schema, Shape, well_known};
+use super::syntax;
 use crate::error::Violations;
 use crate::limits::bodies::{MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
 use crate::limits::thousands;
@@ -37,18 +39,18 @@ pub struct Decoder<'s, 'j> {
     pub(super) is_too_deep: bool,
     /// The depth of the members that stand beside an `@type`, if the reading is within such an object.
     pub(super) packed: Option<usize>,
-    /// The members so far that are named and hold nothing, of those whose service wants to know.
+    /// The empty members so far, of those whose service asks for them.
     void: Vec<String>,
 }
 
-/// What a document held.
+/// The content of a document.
 #[derive(Debug)]
 pub struct Decoded<T> {
     /// The value; where there are violations it is incomplete.
     pub value: T,
     /// All that is wrong with it, with paths of proto names.
     pub violations: Violations,
-    /// The members that are named and hold nothing, of those whose service wants to know, with paths of proto names.
+    /// The empty members, of those whose service asks for them, with paths of proto names.
     pub void: Vec<String>,
 }
 
@@ -76,8 +78,8 @@ impl<'s, 'j> Decoder<'s, 'j> {
         }
     }
 
-    /// Reads an object into the message, whose type stands at `place` in the schema. The value is the members that were there, by the place
-    /// of their fields.
+    /// Reads an object into the message, whose type is at `place` in the schema. The value is the members that were given, by the index of
+    /// their fields.
     pub fn message(mut self, place: usize, message: &mut DynamicMessage) -> Decoded<Vec<usize>> {
         let read = self.json.peek().and_then(|peek| match peek {
             Peek::Object => self.members(place, message).map(Some),
@@ -92,7 +94,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
         self.end(read, None)
     }
 
-    /// Reads the value of a field into the message. `null` is none: where it is all that was sent it must not come to mean something else.
+    /// Reads the value of a field into the message. `null` leaves it unset: a `null` alone must not come to mean something else.
     pub fn field(mut self, field: &'s Field, message: &mut DynamicMessage) -> Decoded<()> {
         let read = self.json.peek().and_then(|peek| match peek {
             Peek::Null if !matches!(field.shape, Shape::Value) => self.refuse(peek, Fault::no_body(field.filled)),
@@ -113,7 +115,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
             Err(error) => {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
-                let reason = error.error_type.to_string();
+                let reason = syntax::description(&error.error_type);
                 // What is one line may be that of a body with more, which has a number of its own.
                 let line = if self.text.contains(&b'\n') { format!("line {}, ", position.line) } else { String::new() };
                 let description = format!("is not JSON: {reason} at {line}column {}", position.column);
@@ -184,7 +186,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 Ok(value)
             }
             Cardinality::List => {
-                // What cannot be read has its place all the same, by which faults of those behind it are told.
+                // An unreadable message counts as well, so that the faults of those after it have the right number.
                 let filler = Value::default_value(&field.descriptor.kind());
                 let element = |decoder: &mut Self, peek| Ok(decoder.element(&field.shape, peek)?.or_else(|| Some(filler.clone())));
                 let list = self.list(field.max_items, peek, element)?;
@@ -348,7 +350,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 
     fn note_void(&mut self, field: &Field) {
-        if field.tell_void {
+        if field.report_void {
             self.void.push(self.path.as_str().to_owned());
         }
     }

@@ -5,7 +5,7 @@ type Parts = (i64, i32);
 
 /// The units of a clock and how many seconds each has, the longest first.
 const CLOCK: [(char, i128); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
-/// ISO 8601: before the `T` and behind it. Years and months differ in length, and are not read.
+/// ISO 8601: before the `T` and after it. Years and months differ in length, and are not read.
 const DATE: [(char, i128); 2] = [('W', 604_800), ('D', 86_400)];
 const TIME: [(char, i128); 3] = [('H', 3_600), ('M', 60), ('S', 1)];
 
@@ -18,7 +18,7 @@ pub(super) fn read(text: &str) -> Option<Parts> {
         * match text.strip_prefix('P') {
             Some(iso) => {
                 let (date, time) = iso.split_once('T').map_or((iso, None), |(date, time)| (date, Some(time)));
-                // One of the two has something, and what is behind a `T` has.
+                // One of the two is not empty, and so is the part after a `T`.
                 match time {
                     Some(time) if date.is_empty() => sum(time, &TIME)?,
                     Some(time) => sum(date, &DATE)?.checked_add(sum(time, &TIME)?)?,
@@ -31,7 +31,8 @@ pub(super) fn read(text: &str) -> Option<Parts> {
     Some((seconds, (nanos % NANOS) as i32))
 }
 
-/// The nanoseconds of numbers with units, of which each stands at most once and the longer before the shorter. The seconds may have a fraction.
+/// The nanoseconds of numbers with units, each of which appears at most once and the longer before the shorter. The seconds may have a
+/// fraction.
 fn sum(text: &str, units: &[(char, i128)]) -> Option<i128> {
     let (mut rest, mut units) = (text, units);
     let mut nanos: i128 = 0;

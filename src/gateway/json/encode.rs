@@ -38,7 +38,7 @@ pub fn encode_some(
     Ok(())
 }
 
-/// Writes the members of a message, whose type stands at `place` in the schema, as an object: all of them, behind what is in it already.
+/// Writes the members of a message, whose type is at `place` in the schema, as an object: all of them, after the present content.
 fn encode_members(schema: &Schema, place: usize, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
     write_members(schema, schema.message(place).fields.iter(), message, out)
 }
@@ -142,7 +142,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A `google.protobuf.Any`: the members of what it holds, behind its type; what is not an object stands as `value`.
+    /// A `google.protobuf.Any`: the members of its content, after its type; content that is not an object becomes `value`.
     fn packed(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
         let (url, bytes) = (field(message, 1)?, field(message, 2)?);
         let (url, bytes) = (url.as_str().unwrap_or_default(), bytes.as_bytes().map(AsRef::as_ref).unwrap_or_default());

@@ -20,7 +20,7 @@ pub struct EnumValue {
     pub spelling: Option<String>,
     /// Its name in the proto file, that is understood too.
     pub proto_name: String,
-    /// Whether requests may have it.
+    /// True if requests may have it.
     pub is_taken: bool,
 }
 
@@ -43,7 +43,7 @@ impl Enum {
         Enum { values: values.collect() }
     }
 
-    /// The same for a field of which these values, by their names in the proto file, are none that requests may have.
+    /// The same for a field for which these values, by their names in the proto file, are not allowed in requests.
     pub(super) fn without(&self, not_taken: &[String]) -> Self {
         let values = self.values.iter().cloned();
         Enum { values: values.map(|value| EnumValue { is_taken: !not_taken.contains(&value.proto_name), ..value }).collect() }

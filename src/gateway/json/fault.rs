@@ -1,8 +1,11 @@
-//! What is wrong with a value of a JSON document.
+//! The faults of a value of a JSON document.
 
 use crate::proto::object;
 
-/// What is wrong with a value: a code and a sentence.
+/// How it is said where a member goes that stands in another place.
+pub const BELONGS: &str = "belongs";
+
+/// The faults of a value: a code and a sentence.
 #[derive(Debug)]
 pub struct Fault {
     /// The code of the violation.
@@ -28,13 +31,18 @@ impl Fault {
 
     /// A guard is named and is nothing.
     pub fn no_guard() -> Self {
-        Fault::new("required", "must have a value, or be left out: it guards the request, which would go without")
+        Fault::new("required", "must have a value, or be left out: it guards the request, which would run without the guard")
     }
 
-    /// There is no such member; this one may have been meant.
+    /// There is no such member; this one is similar.
     pub(super) fn unknown(meant: Option<&str>) -> Self {
         let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
         Fault::new("unknown_field", format!("is not known here{hint}"))
+    }
+
+    /// There is a member of this name in another place.
+    pub(super) fn misplaced(name: &str, place: &str) -> Self {
+        Fault::new("unknown_field", format!("is not known here; `{name}` {BELONGS} {place}"))
     }
 }
 

@@ -43,7 +43,15 @@ impl Decoder<'_, '_> {
                 out.null();
             }
             Peek::True | Peek::False => out.bool(self.json.known_bool(peek)?),
-            Peek::String => out.string(self.json.known_str()?),
+            Peek::String => {
+                let text = self.json.known_str()?;
+                if text.contains('\0') {
+                    self.fault(object::Fault::Nul.into());
+                    out.null();
+                } else {
+                    out.string(text);
+                }
+            }
             Peek::Object | Peek::Array if self.nesting == MAX_OBJECT_DEPTH => {
                 self.json.known_skip(peek)?;
                 self.is_too_deep = true;
@@ -78,8 +86,14 @@ impl Decoder<'_, '_> {
         let mut members = out.members();
         let mut key = self.json.known_object()?;
         while let Some(name) = key {
-            let member = out.open_member(&mut members, name);
-            let mark = self.path.enter(name);
+            let (mark, member);
+            if name.contains('\0') {
+                let readable = name.replace('\0', "\u{fffd}");
+                (mark, member) = (self.path.enter(&readable), out.open_member(&mut members, &readable));
+                self.fault(object::Fault::Nul.into());
+            } else {
+                (mark, member) = (self.path.enter(name), out.open_member(&mut members, name));
+            }
             let peek = self.json.peek()?;
             self.any(out, peek)?;
             out.close_member(member);
@@ -105,7 +119,7 @@ impl Decoder<'_, '_> {
     }
 }
 
-/// Whether what was read is larger than an object of a request may be. The brace at the beginning is one byte more.
+/// Returns whether the object is larger than one of a request may be. The brace at the beginning is one byte more.
 fn is_too_large(out: &Builder) -> bool {
     out.json_size() >= MAX_BYTES
 }

@@ -16,11 +16,12 @@ mod path;
 mod scalar;
 mod schema;
 mod style;
+mod syntax;
 
 pub use decode::{Decoded, Decoder};
 pub use encode::{encode_field, encode_some, encode_value};
 pub use enumeration::Enum;
-pub use fault::Fault;
+pub use fault::{BELONGS, Fault};
 pub use misplaced::OWN;
 pub use number::with_readable_numbers;
 pub use scalar::from_text;

@@ -1,4 +1,4 @@
-//! `google.protobuf.Any` from JSON: an object whose `@type` says what its other members are. It need not be the first of them.
+//! `google.protobuf.Any` from JSON: an object whose `@type` names the type of its other members. It need not be the first of them.
 
 use jiter::{Jiter, JiterError, Peek};
 use prost::Message as _;
@@ -23,12 +23,10 @@ impl<'s, 'j> Decoder<'s, 'j> {
             Named::Not(fault) => return Ok(self.faulty_type(fault)),
         };
         let Some(content) = self.schema.content(&url) else {
-            return Ok(self.faulty_type(Fault::new(
-                "invalid_value",
-                "is no type that is known here, such as `type.googleapis.com/google.rpc.Status`",
-            )));
+            return Ok(self
+                .faulty_type(Fault::new("invalid_value", "is an unknown type; use one such as `type.googleapis.com/google.rpc.Status`")));
         };
-        // A fault of the syntax ends the reading, and is then told by its place in the text of the object.
+        // A fault of the syntax ends the reading, and is then reported by its place in the text of the object.
         let rest = std::mem::replace(&mut self.json, Jiter::new(text));
         let outer = self.packed.replace(self.depth);
         let held = self.content(content)?;
@@ -80,13 +78,13 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 }
 
-/// What an object says of its type.
+/// The type that an object declares.
 enum Named {
     /// It is empty.
     Nothing,
     /// The type's URL.
     Type(String),
-    /// Not what it should.
+    /// The wrong kind of value.
     Not(Fault),
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::schema::{Cardinality, Schema, Shape};
 use crate::error::MAX_FIELD_CHARACTERS;
 
-/// Where a reader of a document is. Of a name no more is kept than could be told in a fault.
+/// Where a reader of a document is. Of a name no more is kept than could be reported in a fault.
 pub struct Path {
     text: String,
     /// How much of it was given.
@@ -13,7 +13,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// At the top of what is at this path.
+    /// At the top of the value at this path.
     pub fn new(root: &str) -> Self {
         Path { text: root.to_owned(), root: root.len() }
     }
@@ -56,7 +56,7 @@ impl Path {
 
 impl Schema {
     /// Spells a path of proto names, such as `objects.uri_list[3]`, as the members of the JSON document are spelled: `objects.uriList[3]`.
-    /// What is not a field, such as a key of a map or a member of a free-form object, stays as it is.
+    /// Parts that are not fields, such as a key of a map or a member of a free-form object, stay as they are.
     pub fn spell(&self, message: usize, path: &str) -> String {
         let mut spelled = String::with_capacity(path.len());
         let mut inside = Some(message);
@@ -92,7 +92,7 @@ impl Schema {
         spelled
     }
 
-    /// Spells the name of a field that the message has, or a message in it; none if there is no such field.
+    /// Spells the name of a field of the message, or of a message in it; none if there is no such field.
     pub fn spell_name(&self, message: usize, name: &str) -> Option<&str> {
         let (mut seen, mut next) = (vec![message], 0);
         while let Some(place) = seen.get(next).copied() {

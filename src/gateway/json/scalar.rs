@@ -42,7 +42,7 @@ pub fn from_text(shape: &Shape, text: &str) -> Result<Value, Fault> {
             Fault::new("invalid", "must be a number of seconds with an `s`, such as `3600s` or `1.5s`; also `1h`, `30m` or `P1D`")
         }),
         Shape::FieldMask(descriptor) => {
-            // In the spelling of the caller; whoever knows what message the paths lead into spells them as its proto does.
+            // In the spelling of the caller; code that knows the message of the paths spells them as its proto does.
             let paths = text.split(',').filter(|path| !path.is_empty()).map(|path| Value::String(path.to_owned()));
             Ok(well_known(descriptor, [(1, Value::List(paths.collect()))]))
         }
@@ -92,7 +92,7 @@ pub(super) fn number(kind: &Kind, text: &str) -> Result<Value, Fault> {
 
 /// A number that no double holds exactly.
 pub(super) fn inexact() -> Fault {
-    Fault::new("inexact_number", "cannot be held exactly by a double")
+    Fault::new("inexact_number", "cannot be represented exactly by a double")
 }
 
 /// Milliseconds since the Unix epoch as a timestamp.
@@ -155,7 +155,7 @@ impl Fault {
 }
 
 impl Shape {
-    /// What the value must be, for people.
+    /// The rule for the value, for people.
     pub fn wanted(&self) -> &'static str {
         match self {
             Shape::Bool => "`true` or `false`",

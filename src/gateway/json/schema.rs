@@ -1,4 +1,4 @@
-//! What the JSON form of each message type is, worked out once when the gateway is built.
+//! The JSON form of each message type, computed once when the gateway is built.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub struct Schema {
     base_path: String,
 }
 
-/// What a `google.protobuf.Any` may hold.
+/// The types that a `google.protobuf.Any` may contain.
 #[derive(Debug)]
 pub struct Content {
     /// The type.
@@ -60,19 +60,20 @@ pub struct Field {
     pub cardinality: Cardinality,
     /// Its value, its elements or the values of its map.
     pub shape: Shape,
-    /// Whether an empty list or map is written as `null`.
+    /// True if an empty list or map is written as `null`.
     pub null_when_empty: bool,
-    /// Whether it is the id of a server-sent event.
+    /// True if it is the id of a server-sent event.
     pub sse_id: bool,
-    /// Whether a body alone gives it, never a query.
+    /// True if a body alone gives it, never a query.
     pub body_only: bool,
-    /// Whether it is a path of the API.
+    /// True if it is a path of the API.
     pub path: bool,
-    /// Whether it guards the request: who names it does not mean to go without, so neither `null` nor an empty text is as good as none.
+    /// True if it guards the request: a caller who names it does not want to go without, so neither `null` nor an empty text counts as
+    /// missing.
     pub guard: bool,
-    /// Whether the service is told when it is named and holds nothing.
-    pub tell_void: bool,
-    /// Whether an empty list is refused, where one is given: it may be what is left of a longer one.
+    /// True if the service is informed when it is named and empty.
+    pub report_void: bool,
+    /// True if an empty list is refused: it may be the rest of a longer one.
     pub filled: bool,
     /// How many elements of a list are read.
     pub max_items: usize,
@@ -83,7 +84,7 @@ pub struct Field {
 pub enum Cardinality {
     /// Once. Where it may be absent, absent is `null`.
     Single {
-        /// Whether it may be absent.
+        /// True if it may be absent.
         optional: bool,
     },
     /// A list.
@@ -111,7 +112,7 @@ pub enum Shape {
     Timestamp {
         /// The type.
         descriptor: MessageDescriptor,
-        /// Whether it is a number of milliseconds.
+        /// True if it is a number of milliseconds.
         epoch_millis: bool,
     },
     /// Seconds with an `s`.
@@ -126,7 +127,7 @@ pub enum Shape {
     ListValue,
     /// A value that may be `null`.
     Wrapper(MessageDescriptor, Box<Shape>),
-    /// An object whose `@type` says what it is.
+    /// An object whose `@type` names its type.
     Any(MessageDescriptor),
 }
 
@@ -149,17 +150,17 @@ impl Schema {
         }
     }
 
-    /// The same for an API that callers reach below this path: it stands before every path that an answer tells.
+    /// The same for an API that callers reach below this path: it is prepended to every path in a response.
     pub fn below(self, base_path: &str) -> Self {
         Schema { base_path: base_path.to_owned(), ..self }
     }
 
-    /// What stands before the paths that answers tell.
+    /// The prefix of the paths in responses.
     pub fn base_path(&self) -> &str {
         &self.base_path
     }
 
-    /// Adds a message type with all that it holds, and tells its place.
+    /// Adds a message type with all that it contains, and reports its place.
     pub fn add(&mut self, descriptor: &MessageDescriptor) -> usize {
         if let Some(place) = self.places.get(descriptor.full_name()) {
             return *place;
@@ -172,7 +173,7 @@ impl Schema {
         place
     }
 
-    /// Adds all that a `google.protobuf.Any` of the added types may hold: any message of the pool. To be called once, behind the last type.
+    /// Adds all that a `google.protobuf.Any` of the added types may have: any message of the pool. To be called once, behind the last type.
     pub fn add_contents(&mut self, pool: &DescriptorPool) {
         if !self.has_any {
             return;
@@ -183,9 +184,14 @@ impl Schema {
         }
     }
 
-    /// What an `Any` with this URL holds: the last part of it is the name of a type.
+    /// The type of an `Any` with this URL: its last part is the name.
     pub fn content(&self, type_url: &str) -> Option<&Content> {
         type_url.rsplit_once('/').and_then(|(_, name)| self.contents.get(name))
+    }
+
+    /// The place of the message of this name.
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
     }
 
     /// The message type at a place.
@@ -221,7 +227,7 @@ impl Schema {
         names.join(".")
     }
 
-    /// The message that holds the field at the end of a path; it and those on the way are made where they are not there yet.
+    /// The message with the field at the end of a path; it and those on the way are made if they are missing.
     pub fn holder_mut<'m>(&self, message: &'m mut DynamicMessage, path: &FieldPath) -> &'m mut DynamicMessage {
         let (_, way) = path.0.split_last().expect("a path has at least one step");
         way.iter().fold(message, |message, (place, field)| {
@@ -256,7 +262,7 @@ impl Schema {
             Style::SnakeCase => descriptor.name().to_owned(),
             Style::CamelCase => descriptor.json_name().to_owned(),
         };
-        let [null_when_empty, epoch_millis, sse_id, body_only, path, guard, tell_void] =
+        let [null_when_empty, epoch_millis, sse_id, body_only, path, guard, report_void] =
             json_field_options(&descriptor, ["null_when_empty", "epoch_millis", "sse_id", "body_only", "path", "guard", "tell_void"]);
         let (cardinality, value) = match descriptor.kind() {
             Kind::Message(entry) if descriptor.is_map() => {
@@ -273,7 +279,7 @@ impl Schema {
         let annotations = Annotations::of(descriptor.parent_pool());
         let filled = matches!(cardinality, Cardinality::List) && annotations.takes_some(&descriptor);
         let max_items = annotations.takes_at_most(&descriptor).unwrap_or_default().max(DEFAULT_MAX_ITEMS);
-        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, path, guard, tell_void, filled, max_items }
+        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, path, guard, report_void, filled, max_items }
     }
 
     fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Shape {
@@ -333,7 +339,7 @@ impl Message {
 }
 
 impl Shape {
-    /// Whether the value is an object or array, which has no form in a path or query.
+    /// Returns whether the value is an object or array, which has no form in a path or query.
     pub fn is_document(&self) -> bool {
         matches!(self, Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue | Shape::Any(_))
     }
@@ -345,7 +351,7 @@ impl FieldPath {
         self.0[0].1
     }
 
-    /// Whether the field is one of the message at the top.
+    /// Returns whether the field is one of the message at the top.
     pub fn is_top(&self) -> bool {
         self.0.len() == 1
     }
@@ -369,7 +375,7 @@ fn json_field_options<const N: usize>(descriptor: &FieldDescriptor, names: [&str
     })
 }
 
-/// The values of an enum, by their names in the proto file, that the field's `(offboard.v1.json_field)` says are none that requests may have.
+/// The values of an enum, by their names in the proto file, that the field's `(offboard.v1.json_field)` excludes from requests.
 fn values_not_taken(descriptor: &FieldDescriptor) -> Vec<String> {
     let extension = descriptor.parent_pool().get_extension_by_name("offboard.v1.json_field");
     let Some(extension) = extension else { return Vec::new() };

@@ -170,7 +170,7 @@ fn a_null_in_a_free_value_is_a_value() {
 }
 
 #[test]
-fn faults_are_told_with_path_and_code() {
+fn faults_are_reported_with_path_and_code() {
     let codec = Codec::all();
     for (name, value, fault) in [
         ("int32_value", "2147483648", "int32_value: out_of_range"),
@@ -217,11 +217,11 @@ fn faults_are_told_with_path_and_code() {
 }
 
 #[test]
-fn faults_are_told_up_to_a_bound() {
+fn faults_are_reported_up_to_a_bound() {
     let codec = Codec::all();
     let text = format!("{{\"many\":[{}7]}}", "7,".repeat(5000));
     assert!((400..=1000).contains(&codec.decode(&text).unwrap_err().len()));
-    // Each fault would tell the whole path.
+    // Each fault would report the whole path.
     let text = format!("{{\"object\":{{\"{}\":[{}1e4000]}}}}", "k".repeat(1_000_000), "1e4000,".repeat(999));
     let faults = codec.decode(&text).unwrap_err();
     assert!(faults.iter().map(String::len).sum::<usize>() < 320 << 10);

@@ -1,4 +1,4 @@
-//! What a request is answered with: by status, with headers and media types.
+//! The responses of an operation: by status, with headers and media types.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +14,7 @@ use crate::gateway::body::JSON_LINES;
 use crate::gateway::csv;
 use crate::gateway::problem::{MEDIA_TYPE, Problem};
 
-/// What every call may fail with; also one that takes no body, with a body that is too large or compressed by something else.
+/// The errors that every call may fail with; a call without a body too, if one is sent that is too large or has another compression.
 const ALWAYS: [Code; 13] = [
     Code::ValidationFailed,
     Code::AuthenticationRequired,
@@ -31,8 +31,8 @@ const ALWAYS: [Code; 13] = [
     Code::DeadlineExceeded,
 ];
 
-/// The headers of the answers to all callers who have shown a key.
-const TOLD: [&str; 5] = ["Api-Version", "Offboard-Realm", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+/// The headers of responses to callers with a key.
+const REPORTED: [&str; 5] = ["Api-Version", "Offboard-Realm", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
 /// The codes that a request may fail with: those that every one may, those that follow from its rule, and those that its comment names.
 pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
@@ -42,7 +42,7 @@ pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
         codes.push(Code::NotFound);
     }
     if changes {
-        codes.extend([Code::IdempotencyKeyReused, Code::AnswerGone]);
+        codes.extend([Code::RefusedByDatabase, Code::IdempotencyKeyReused, Code::AnswerGone]);
     }
     codes.sort_by_key(|code| Code::ALL.iter().position(|other| other == code));
     codes.dedup();
@@ -103,7 +103,7 @@ fn success(binding: &Binding, status: u16, statuses: &[u16], changes: bool, sche
     }
     let description = match status {
         201 => "Created.",
-        202 => "Taken up; `Location` tells how it goes.",
+        202 => "Accepted; `Location` shows its progress.",
         204 => "Done.",
         _ => "Success.",
     };
@@ -122,15 +122,15 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
     let value = match binding.response_body {
         None if !binding.answer_members.is_empty() => {
             let fields = &schema.message(rpc.output).fields;
-            let is_told = |name: &str| binding.answer_members.iter().any(|place| fields[*place].name == name);
-            let mut answer = schemas.object(schema, rpc.output, Direction::Answer, |field| is_told(&field.name));
+            let is_reported = |name: &str| binding.answer_members.iter().any(|place| fields[*place].name == name);
+            let mut answer = schemas.object(schema, rpc.output, Direction::Answer, |field| is_reported(&field.name));
             answer["additionalProperties"] = json!(false);
             // A method that says which members its answer has, has them.
             answer.get_mut("properties").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut).for_each(schemas::never_null);
             answer
         }
         None => schemas.value(schema, &rpc.output_shape, Direction::Answer),
-        // Of a stream, a message without it is not told.
+        // A message of a stream without it is not sent.
         Some(place) if rpc.server_streaming => schemas.value(schema, &schema.message(rpc.output).fields[place].shape, Direction::Answer),
         Some(place) => schemas.field(schema, &schema.message(rpc.output).fields[place], Direction::Answer),
     };
@@ -186,7 +186,7 @@ fn failure(status: u16, codes: &[Code], is_plain: bool) -> Value {
 }
 
 fn headers(more: &[&str]) -> Value {
-    let names = ["X-Request-Id"].iter().chain(&TOLD).chain(more);
+    let names = ["X-Request-Id"].iter().chain(&REPORTED).chain(more);
     names.map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}))).collect::<Map<_, _>>().into()
 }
 
@@ -205,7 +205,7 @@ pub fn shared_headers() -> Value {
         "X-RateLimit-Remaining": header("How many of them are left.", count()),
         "X-RateLimit-Reset": header("In how many seconds all of them are there again.", count()),
         "Idempotent-Replayed": header(
-            "`true` if this is the first answer to the idempotency key over again; of an import, if its first batch is.",
+            "`true` if the call was done before under its idempotency key: this is the first answer over again, or says that it is gone (`answer_gone`); of an import, if its first batch was.",
             json!({"type": "string", "enum": ["true"]}),
         ),
         "ETag": header("The version of the resource, for `If-Match` and `If-None-Match`.", text()),
@@ -216,7 +216,7 @@ pub fn shared_headers() -> Value {
             "`no`, which asks proxies to pass on each message as it comes.",
             json!({"type": "string", "enum": ["no"]}),
         ),
-        "Retry-After": header("In how many seconds to look, or to try, again.", count()),
+        "Retry-After": header("In how many seconds to check, or to try, again.", count()),
         "Accept": header("The media types that a body may have, where the request is neither a `POST` nor a `PATCH`.", text()),
         "Accept-Encoding": header("What a body may be compressed by, where it was compressed by something else.", text()),
         "Accept-Patch": header("The media types that the body of a `PATCH` may have.", text()),
@@ -241,7 +241,7 @@ pub fn problem_schema() -> Value {
             "description": "What went wrong, for programs.",
         },
         "detail": {"type": "string", "description": "What went wrong this time, for people."},
-        "doc_url": {"type": "string", "format": "uri-reference", "description": "The place of the code in the list of all."},
+        "doc_url": {"type": "string", "format": "uri-reference", "description": "The code in the list of all codes."},
         "request_id": {"type": "string", "description": "The id under which the log has the call."},
         "errors": {
             "type": "array",
@@ -320,7 +320,7 @@ pub fn examples(base: &str) -> Value {
             details.set_bad_request(vec![FieldViolation { reason: "REQUIRED".to_owned(), ..FieldViolation::new("name", "must be given") }]);
             message = "name: must be given".to_owned();
         }
-        // Not by way of `Error`, which would log what has not happened.
+        // Not by way of `Error`, which would log a failure that has not happened.
         let status = Status::with_error_details(code.grpc(), message, details);
         let problem = Problem::new(&status, "req_01a20145ad49729fa3de1d1288dc1d47", base, &str::to_owned);
         (code.name().to_owned(), json!({"summary": code.title(), "value": problem.document}))

@@ -1,6 +1,6 @@
 //! The published document of the API: OpenAPI 3.1, made of the descriptors, their comments and annotations, and of the catalogue of errors.
 //!
-//! It tells what the gateway does, from the same [`Binding`]s that requests are answered by, and so cannot promise another API. The same
+//! It describes the gateway from the same [`Binding`]s that requests are answered by, and so cannot promise another API. The same
 //! descriptors give the same document, byte for byte.
 
 mod answers;
@@ -23,7 +23,7 @@ use super::json::Shape;
 use super::opaque;
 use super::route::Router;
 
-/// What is the same for all requests.
+/// The parts of the document that are the same for all requests.
 const INTRODUCTION: &str = include_str!("introduction.md");
 
 /// The document of all routes that the descriptors have rules for. `base` is where the service is reached from outside, and empty where that
@@ -113,7 +113,7 @@ impl Writer<'_> {
         let (rpc, schema) = (&binding.rpc, &binding.rpc.schema);
         match (binding.body, &rpc.input_shape) {
             (BodyRule::Field(place), _) => self.schemas.note(schema, &schema.message(rpc.input).fields[place].shape, Direction::Request),
-            // The schema of a body without what is in the path has no name.
+            // The schema of a body without the path's fields has no name.
             (BodyRule::Whole, Shape::Message(place)) if !binding.variables.is_empty() => {
                 schema.message(*place).fields.iter().for_each(|field| self.schemas.note(schema, &field.shape, Direction::Request));
             }
@@ -154,7 +154,7 @@ impl Writer<'_> {
             "parameters": all,
         });
         if !scope.is_empty() {
-            operation["description"] = json!(format!("{comment}\n\nThe key must hold the scope `{scope}`."));
+            operation["description"] = json!(format!("{comment}\n\nThe key must have the scope `{scope}`."));
         }
         if let Some(body) = parameters::body(binding, &mut self.schemas) {
             operation["requestBody"] = body;

@@ -1,4 +1,4 @@
-//! What goes into the path, the query, the headers and the body of a request.
+//! The parameters of an operation in the path, the query, the headers and the body.
 
 use serde_json::{Map, Value, json};
 
@@ -57,7 +57,8 @@ pub fn query(binding: &Binding, schemas: &mut Schemas<'_>) -> Vec<Value> {
     parameters
 }
 
-/// Goes through the fields of a message and of those that it holds once. `way` is the proto names that lead to it, each with its message.
+/// Goes through the fields of a message and of those that it contains once. `way` is the proto names that lead to it, each with its
+/// message.
 fn walk(binding: &Binding, message: usize, way: &mut Vec<(usize, String)>, schemas: &mut Schemas<'_>, found: &mut Vec<Value>) {
     let schema = &binding.rpc.schema;
     for (place, field) in schema.message(message).fields.iter().enumerate() {
@@ -72,7 +73,7 @@ fn walk(binding: &Binding, message: usize, way: &mut Vec<(usize, String)>, schem
         }
         match (&field.cardinality, &field.shape) {
             (Cardinality::Single { .. }, Shape::Message(inner)) => {
-                // A message that holds itself has no end.
+                // A message that contains itself has no end.
                 let is_around = *inner == message || way.iter().any(|(around, _)| around == inner);
                 if !is_around {
                     way.push((message, name.to_owned()));
@@ -90,7 +91,7 @@ fn walk(binding: &Binding, message: usize, way: &mut Vec<(usize, String)>, schem
 fn parameter(binding: &Binding, path: &FieldPath, schemas: &mut Schemas<'_>) -> Value {
     let field = binding.rpc.schema.field_at(path);
     let mut value = schemas.field(&binding.rpc.schema, field, Direction::Request);
-    // What is required within a message that is not need not be given.
+    // Members that are required within an optional message need not be given.
     let is_required = path.is_top() && schemas.is_required(field);
     let description = value.as_object_mut().and_then(|members| members.remove("description")).unwrap_or_default();
     never_null(&mut value);
@@ -143,7 +144,7 @@ pub fn shared(versions: &[String]) -> Value {
         ),
         "LastEventId": header(
             "Last-Event-ID",
-            "The id of the last server-sent event that the caller has; the stream goes on behind it. Browsers send it by themselves when they connect again.",
+            "The id of the last server-sent event that the caller has; the stream continues after it. Browsers send it by themselves when they reconnect.",
             json!({"type": "string"}),
         ),
         "IdempotencyKey": header(

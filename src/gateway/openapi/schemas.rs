@@ -36,8 +36,8 @@ impl<'p> Schemas<'p> {
         Schemas { comments, annotations, uses: BTreeSet::new(), made: BTreeMap::new() }
     }
 
-    /// Notes that a value is used, with all that it holds. The name of a schema depends on how else its message is used, so that all uses must
-    /// be known before the first is made.
+    /// Notes that a value is used, with all that it contains. The name of a schema depends on how else its message is used, so that all
+    /// uses must be known before the first is made.
     pub fn note(&mut self, schema: &Schema, shape: &Shape, direction: Direction) {
         match shape {
             Shape::Message(place) => {
@@ -83,7 +83,7 @@ impl<'p> Schemas<'p> {
             Shape::Message(place) => {
                 let name = self.name(schema, &schema.message(*place).descriptor, direction);
                 if !self.made.contains_key(&name) {
-                    // Stands in for itself while it is made: messages may hold themselves.
+                    // Stands in for itself while it is made: messages may have themselves.
                     self.made.insert(name.clone(), Value::Null);
                     let made = self.object(schema, *place, direction, |_| true);
                     self.made.insert(name.clone(), made);
@@ -134,12 +134,12 @@ impl<'p> Schemas<'p> {
         member
     }
 
-    /// Whether a field must be given.
+    /// Returns whether a field must be given.
     pub fn is_required(&self, field: &Field) -> bool {
         self.annotations.is_required(&field.descriptor)
     }
 
-    /// In a request `null` says as much as nothing, but for what guards it; in an answer it stands where something is absent.
+    /// In a request `null` means nothing, except for guards; in a response it marks an absent value.
     fn may_be_null(&self, field: &Field, direction: Direction) -> bool {
         match (direction, &field.cardinality) {
             (Direction::Request, _) => !field.guard && !self.annotations.is_required(&field.descriptor),
@@ -148,7 +148,7 @@ impl<'p> Schemas<'p> {
         }
     }
 
-    /// The name of a message type's schema: its own, with as much behind it as tells it from others.
+    /// The name of a message type's schema: its own, with as much of its path as distinguishes it from others.
     fn name(&self, schema: &Schema, message: &MessageDescriptor, direction: Direction) -> String {
         let (full, camel, _) = use_of(schema, message, direction);
         let is_used = |test: &dyn Fn(&Use) -> bool| self.uses.iter().any(test);
@@ -208,8 +208,8 @@ fn number(kind: &Kind) -> Value {
 
 fn enumeration(values: &Enum, direction: Direction) -> Value {
     let mut spellings: Vec<&str> = Vec::new();
-    let told = values.values.iter().filter(|value| value.is_taken || direction == Direction::Answer);
-    for spelling in told.filter_map(|value| value.spelling.as_deref()) {
+    let reported = values.values.iter().filter(|value| value.is_taken || direction == Direction::Answer);
+    for spelling in reported.filter_map(|value| value.spelling.as_deref()) {
         if !spellings.contains(&spelling) {
             spellings.push(spelling);
         }
@@ -260,7 +260,7 @@ fn limit(schema: &mut Value, limits: &[(&'static str, Value)]) {
     }
 }
 
-/// Adds a description; one that is there already stands behind it.
+/// Adds a description; an existing one comes after it.
 pub fn describe(schema: &mut Value, description: &str) {
     if description.is_empty() {
         return;

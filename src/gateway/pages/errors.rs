@@ -52,7 +52,7 @@ fn html_of_all() -> String {
     page("Errors", ".", &body)
 }
 
-/// What is to be said of a code.
+/// The description of a code.
 fn account(code: Code) -> String {
     let mut rows = format!(
         "<dl>\n<dt>Code</dt><dd><code>{code}</code></dd>\n<dt>HTTP</dt><dd>{}</dd>\n<dt>gRPC</dt><dd>{}</dd>\n",

@@ -1,7 +1,7 @@
-//! What the gateway answers by itself, to everybody: the published document, a page to read and try it, and the reference of errors.
+//! The pages that the gateway serves itself, to everybody: the published document, a page to read and try it, and the reference of errors.
 //!
-//! Nothing here needs a key or knows anything of anybody. Pages load only what this binary holds: their security policy lets a browser ask
-//! nobody else, and run no script that stands in a page.
+//! These pages need no key and contain no data of anybody. They load only files of this binary: their security policy lets a browser ask
+//! nobody else, and run no inline script.
 
 mod errors;
 
@@ -26,9 +26,9 @@ const JSON: &str = "application/json";
 #[derive(Debug)]
 pub struct Page {
     media_type: &'static str,
-    /// The body as it is held.
+    /// The body as it is kept.
     body: Bytes,
-    /// What the held body is compressed by.
+    /// The compression of the kept body.
     held: Option<Coding>,
     /// The body in the other forms, each made when it is first asked for.
     forms: [OnceCell<Bytes>; 3],
@@ -52,12 +52,12 @@ pub struct Found<'p> {
     pub page: &'p Page,
     /// Its path, with a variable for the code of an error.
     pub route: &'static str,
-    /// Whether another caller would get another form of it.
+    /// True if another caller would get another form of it.
     pub varies: bool,
 }
 
 impl Pages {
-    /// Makes the pages. `document` is the published document; `base` stands before the paths in links.
+    /// Makes the pages. `document` is the published document; `base` is the prefix of paths in links.
     pub fn new(document: &Value, base: &str) -> Pages {
         let text = serde_json::to_vec(document).expect("JSON values can always be written");
         let plain = HashMap::from([
@@ -155,7 +155,7 @@ impl Page {
     }
 }
 
-/// What a browser may load for a page: what comes from here, and calls to where the service is reached from outside.
+/// The sources that a page may load: those of this server, and calls to the public URL.
 fn policy(base: &str) -> HeaderValue {
     let origin = url::Url::parse(base).ok().map(|url| url.origin()).filter(url::Origin::is_tuple);
     let origin = origin.map(|origin| format!(" {}", origin.ascii_serialization())).unwrap_or_default();
@@ -179,9 +179,9 @@ mod tests {
     #[tokio::test]
     async fn a_page_that_is_known_is_not_sent_again() {
         let page = Page::new(JSON, "{}");
-        let (status, told, _) = page.answer(&HeaderMap::new()).await;
+        let (status, reported, _) = page.answer(&HeaderMap::new()).await;
         assert_eq!(status, 200);
-        let again = HeaderMap::from_iter([(header::IF_NONE_MATCH, told[header::ETAG].clone())]);
+        let again = HeaderMap::from_iter([(header::IF_NONE_MATCH, reported[header::ETAG].clone())]);
         assert_eq!(page.answer(&again).await.0, 304);
         assert_eq!(Page::new(JSON, "[]").answer(&again).await.0, 200);
     }
@@ -190,11 +190,11 @@ mod tests {
     async fn what_is_held_compressed_is_sent_as_the_caller_takes_it() {
         let pages = Pages::new(&Value::Null, "");
         let page = pages.find("/docs/swagger-ui.css", &HeaderMap::new()).unwrap().page;
-        let (_, told, body) = page.answer(&headers(header::ACCEPT_ENCODING, "br, gzip")).await;
-        assert_eq!(told[header::CONTENT_ENCODING], "gzip");
+        let (_, reported, body) = page.answer(&headers(header::ACCEPT_ENCODING, "br, gzip")).await;
+        assert_eq!(reported[header::CONTENT_ENCODING], "gzip");
         let packed = body.collect().await.unwrap().to_bytes();
-        let (_, told, body) = page.answer(&headers(header::ACCEPT_ENCODING, "gzip;q=0")).await;
-        assert!(!told.contains_key(header::CONTENT_ENCODING));
+        let (_, reported, body) = page.answer(&headers(header::ACCEPT_ENCODING, "gzip;q=0")).await;
+        assert!(!reported.contains_key(header::CONTENT_ENCODING));
         let plain = body.collect().await.unwrap().to_bytes();
         assert!(plain.len() > packed.len() && plain.starts_with(b".swagger-ui"));
     }
@@ -206,8 +206,8 @@ mod tests {
             let accepted = headers(header::ACCEPT_ENCODING, accepted);
             let mut sent = Vec::new();
             for _ in 0..2 {
-                let (_, told, body) = page.answer(&accepted).await;
-                assert_eq!(told[header::CONTENT_ENCODING], accepted[header::ACCEPT_ENCODING]);
+                let (_, reported, body) = page.answer(&accepted).await;
+                assert_eq!(reported[header::CONTENT_ENCODING], accepted[header::ACCEPT_ENCODING]);
                 sent.push(body.collect().await.unwrap().to_bytes());
             }
             assert!(sent[0].len() < 1000);

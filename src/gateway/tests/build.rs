@@ -49,14 +49,14 @@ fn descriptors_without_rules_have_no_routes() {
 fn a_rule_that_does_not_fit_its_messages_is_refused() {
     for (text, fault) in [
         (r#"get: "/{id""#, "broken.Broken.Do: the path `/{id` cannot be read: `}` is expected before ``"),
-        (r#"get: "/{other}""#, "broken.Broken.Do: `other` is no field that a path can give"),
-        (r#"get: "/{many}""#, "broken.Broken.Do: `many` is no field that a path can give"),
-        (r#"get: "/{inner}""#, "broken.Broken.Do: `inner` is no field that a path can give"),
-        (r#"get: "/{many.id}""#, "broken.Broken.Do: `many.id` is no field that a path can give"),
-        (r#"post: "/x" body: "other""#, "broken.Broken.Do: `other` is no field that a body can be"),
-        (r#"get: "/x" response_body: "other""#, "broken.Broken.Do: `other` is no field that a body can be"),
+        (r#"get: "/{other}""#, "broken.Broken.Do: `other` is not a field that a path can set"),
+        (r#"get: "/{many}""#, "broken.Broken.Do: `many` is not a field that a path can set"),
+        (r#"get: "/{inner}""#, "broken.Broken.Do: `inner` is not a field that a path can set"),
+        (r#"get: "/{many.id}""#, "broken.Broken.Do: `many.id` is not a field that a path can set"),
+        (r#"post: "/x" body: "other""#, "broken.Broken.Do: `other` is not a field that a body can be"),
+        (r#"get: "/x" response_body: "other""#, "broken.Broken.Do: `other` is not a field that a body can be"),
         (r#"custom: {kind: "HEAD" path: "/x"}"#, "broken.Broken.Do: HEAD is answered for every route and cannot have one of its own"),
-        (r#"custom: {kind: "A B" path: "/x"}"#, "broken.Broken.Do: `A B` is no HTTP method"),
+        (r#"custom: {kind: "A B" path: "/x"}"#, "broken.Broken.Do: `A B` is not an HTTP method"),
         (r#"body: "*""#, "broken.Broken.Do: the rule has no path"),
     ] {
         assert_eq!(failure(&rule(text)), fault);
@@ -69,7 +69,7 @@ fn a_member_that_the_answer_does_not_have_is_refused() {
         option (google.api.http) = { get: "/x" };
         option (offboard.v1.answer_members) = "other";
     }"#;
-    assert_eq!(failure(rpc), "broken.Broken.Do: `other` is no member of the answer");
+    assert_eq!(failure(rpc), "broken.Broken.Do: `other` is not a member of the response");
 }
 
 #[test]

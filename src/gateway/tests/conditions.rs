@@ -4,14 +4,14 @@ use axum::body::Body;
 use http::Request;
 use serde_json::json;
 
-use super::service::{Answer, Door};
+use super::service::{Answer, TestGateway};
 
 async fn send(method: &str, uri: &str, headers: &[(&str, &str)], body: &'static str) -> Answer {
     let mut request = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    Door::new().send(request.body(Body::from(body)).unwrap()).await
+    TestGateway::new().send(request.body(Body::from(body)).unwrap()).await
 }
 
 const BOOK: &str = "/shelves/s/books/a/b";
@@ -29,17 +29,17 @@ async fn a_variable_may_be_a_pattern_also_with_a_rest_and_a_verb() {
 #[tokio::test]
 async fn nested_fields_and_well_known_types_are_query_parameters() {
     let answer = send("GET", &format!("{BOOK}?part.text=x%2By&wait=1.5s&note=&part.version=2"), &[], "").await;
-    let told = answer.json();
-    assert_eq!((&told["part"]["text"], &told["wait"], &told["note"]), (&json!("x+y"), &json!("1.500s"), &json!("")));
+    let reported = answer.json();
+    assert_eq!((&reported["part"]["text"], &reported["wait"], &reported["note"]), (&json!("x+y"), &json!("1.500s"), &json!("")));
     let refused = send("GET", &format!("{BOOK}?part=x&part.other=y&wait=long"), &[], "").await;
     assert_eq!(refused.faults(), ["part: unknown_parameter", "part.other: unknown_parameter", "wait: invalid"]);
 }
 
 #[tokio::test]
 async fn a_message_that_is_a_document_is_the_body_as_it_stands() {
-    let door = Door::new();
-    assert_eq!(door.request("POST", "/free", r#"{"a":[1,null]}"#).await.json(), json!({"a": [1, null]}));
-    assert_eq!(door.request("POST", "/free", "[]").await.faults(), ["body: invalid_type"]);
+    let gateway = TestGateway::new();
+    assert_eq!(gateway.request("POST", "/free", r#"{"a":[1,null]}"#).await.json(), json!({"a": [1, null]}));
+    assert_eq!(gateway.request("POST", "/free", "[]").await.faults(), ["body: invalid_type"]);
 }
 
 #[tokio::test]
@@ -82,4 +82,11 @@ async fn what_a_reader_has_already_is_not_sent_again() {
         }
     }
     assert_eq!(send("GET", BOOK, &[("if-none-match", "*")], "").await.status, 200, "a resource at no version is always sent");
+    for unreadable in ["1", "zz", "\"1", "\"1\" \"2\"", ""] {
+        for method in ["GET", "HEAD"] {
+            let answer = send(method, &uri, &[("if-none-match", unreadable)], "").await;
+            assert_eq!(answer.status, 400, "{method} {unreadable}");
+        }
+        assert_eq!(send("GET", &uri, &[("if-none-match", unreadable)], "").await.faults(), ["If-None-Match: invalid"]);
+    }
 }

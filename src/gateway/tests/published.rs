@@ -1,11 +1,11 @@
-//! What is published of services that the gateway has never heard of: the document, the page that shows it, and the reference of errors.
+//! The published pages of services that the gateway has never heard of: the document, the page that shows it, and the reference of errors.
 
 use axum::body::Body;
 use http::{Request, header};
 use prost_reflect::DescriptorPool;
 use serde_json::{Value, json};
 
-use super::service::{Door, pool};
+use super::service::{TestGateway, pool};
 use crate::error::Code;
 use crate::gateway::openapi::document;
 
@@ -151,37 +151,37 @@ fn headers_are_published_where_they_are_sent_and_taken() {
 
 #[tokio::test]
 async fn every_example_of_a_problem_is_what_its_code_is_answered_with() {
-    let (document, door) = (published(), Door::new());
+    let (document, gateway) = (published(), TestGateway::new());
     for code in Code::ALL {
         let example = &document["components"]["examples"][code.name()]["value"];
-        let answer = door.request("GET", &format!("/fail/{code}?text=Why."), "").await;
+        let answer = gateway.request("GET", &format!("/fail/{code}?text=Why."), "").await;
         assert_eq!(answer.status.as_u16(), code.http());
         let problem = answer.json();
         for member in ["type", "title", "status", "code", "doc_url"] {
             assert_eq!(example[member], problem[member], "{code}");
         }
-        let page = door.request("GET", problem["type"].as_str().unwrap(), "").await;
+        let page = gateway.request("GET", problem["type"].as_str().unwrap(), "").await;
         assert_eq!((page.status.as_u16(), page.json()["code"].as_str()), (200, Some(code.name())));
     }
 }
 
 #[tokio::test]
 async fn pages_are_there_for_everybody_and_only_for_readers() {
-    let door = Door::new();
+    let gateway = TestGateway::new();
     for path in ["/openapi.json", "/docs", "/docs/start.js", "/docs/swagger-ui.js", "/errors", "/errors/not_found"] {
-        let page = door.request("GET", path, "").await;
+        let page = gateway.request("GET", path, "").await;
         assert_eq!((page.status.as_u16(), page.headers.contains_key("x-request-id")), (200, true), "{path}");
-        let head = door.request("HEAD", path, "").await;
+        let head = gateway.request("HEAD", path, "").await;
         assert_eq!((head.status.as_u16(), head.body.is_empty(), head.headers.get("etag")), (200, true, page.headers.get("etag")), "{path}");
         let known = Request::get(path).header(header::IF_NONE_MATCH, page.header("etag")).body(Body::empty()).unwrap();
-        assert_eq!(door.send(known).await.status, 304, "{path}");
-        let post = door.request("POST", path, "").await;
+        assert_eq!(gateway.send(known).await.status, 304, "{path}");
+        let post = gateway.request("POST", path, "").await;
         assert_eq!((post.status.as_u16(), post.header("allow")), (405, "GET, HEAD, OPTIONS"), "{path}");
     }
-    assert_eq!(door.request("GET", "/errors/no_such_code", "").await.json()["code"], "not_found");
+    assert_eq!(gateway.request("GET", "/errors/no_such_code", "").await.json()["code"], "not_found");
     let packed = Request::get("/openapi.json").header(header::ACCEPT_ENCODING, "gzip").body(Body::empty()).unwrap();
-    assert_eq!(door.send(packed).await.header("content-encoding"), "gzip");
-    assert_eq!(door.request("GET", "/openapi.json", "").await.json(), document(&pool(&["sample.proto"]), "", &[]).unwrap());
+    assert_eq!(gateway.send(packed).await.header("content-encoding"), "gzip");
+    assert_eq!(gateway.request("GET", "/openapi.json", "").await.json(), document(&pool(&["sample.proto"]), "", &[]).unwrap());
 }
 
 #[tokio::test]
@@ -196,20 +196,20 @@ async fn an_rpc_that_is_added_to_a_proto_has_everything_with_no_other_change() {
     std::fs::write(folder.path().join("sample.proto"), source.replace(shop, &format!("{shop}\n{added}"))).unwrap();
     let mut compiler = protox::Compiler::new([folder.path().to_path_buf(), format!("{root}/proto").into()]).unwrap();
     compiler.include_imports(true).include_source_info(true).open_file("sample.proto").unwrap();
-    let door = Door::of(DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap());
+    let gateway = TestGateway::of(DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap());
 
-    let answer = door.request("GET", "/new/x?text=y", "").await;
+    let answer = gateway.request("GET", "/new/x?text=y", "").await;
     assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"code": "x", "text": "y"})));
-    let document = door.request("GET", "/openapi.json", "").await.json();
+    let document = gateway.request("GET", "/openapi.json", "").await.json();
     let operation = &document["paths"]["/new/{code}"]["get"];
     assert_eq!((&operation["operationId"], &operation["summary"]), (&json!("Shop_Done2"), &json!("Returns an order, that is new here")));
     let conflict = followed(&document, &operation["responses"]["409"]);
     assert_eq!(conflict["content"]["application/problem+json"]["schema"]["properties"]["code"]["enum"], json!(["state_conflict"]));
-    let page = door.request("GET", "/docs", "").await;
+    let page = gateway.request("GET", "/docs", "").await;
     assert!(page.header("content-security-policy").contains("script-src 'self';"));
-    let start = String::from_utf8(door.request("GET", "/docs/start.js", "").await.body.to_vec()).unwrap();
+    let start = String::from_utf8(gateway.request("GET", "/docs/start.js", "").await.body.to_vec()).unwrap();
     assert!(start.contains("url: \"openapi.json\""), "the page shows the document");
-    assert_eq!(door.request("GET", "/new/x?other=1", "").await.faults(), ["other: unknown_parameter"]);
+    assert_eq!(gateway.request("GET", "/new/x?other=1", "").await.faults(), ["other: unknown_parameter"]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn no_two_paths_of_the_project_differ_in_the_names_of_their_variables_alone() {
 }
 
 #[test]
-fn every_operation_of_the_project_tells_what_any_call_may_be_refused_by() {
+fn every_operation_of_the_project_reports_what_any_call_may_be_refused_by() {
     let document = document(&DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap(), "", &[]).unwrap();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {

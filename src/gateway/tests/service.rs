@@ -28,15 +28,15 @@ pub fn pool(files: &[&str]) -> DescriptorPool {
     DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
 }
 
-/// The service, and what it saw of its last call.
+/// The service, and the request of its last call.
 #[derive(Clone)]
 pub struct Sample {
     pool: DescriptorPool,
-    pub seen: Arc<Mutex<Seen>>,
+    pub seen: Arc<Mutex<Received>>,
 }
 
 #[derive(Default)]
-pub struct Seen {
+pub struct Received {
     pub metadata: HeaderMap,
     pub peer: Option<SocketAddr>,
     pub messages: usize,
@@ -54,7 +54,7 @@ impl Service<Request<tonic::body::Body>> for Sample {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        *self.seen.lock().unwrap() = Seen { metadata: request.headers().clone(), peer, ..Seen::default() };
+        *self.seen.lock().unwrap() = Received { metadata: request.headers().clone(), peer, ..Received::default() };
         if request.headers().get("authorization").is_some_and(|value| value == "Bearer wrong") {
             let status = Status::from(Error::new(Code::InvalidCredentials, "The key is not known."));
             return Box::pin(async move { Ok(status.into_http()) });
@@ -107,7 +107,7 @@ async fn unary(
         "Done" => drop(metadata.insert("x-http-code", "204".parse().unwrap())),
         "Fail" => {
             let (code, text) = (text(response.get_ref(), "code"), text(response.get_ref(), "text"));
-            assert_ne!(code, "panic", "told to");
+            assert_ne!(code, "panic", "asked to");
             let code = Code::from_reason(&code).unwrap();
             let mut status = Status::from(Error::new(code, text).with("current_state", "onboarding").caused_by("secret"));
             status.metadata_mut().insert("x-ratelimit-limit", "10".parse().unwrap());
@@ -122,7 +122,7 @@ async fn unary(
 async fn upload(
     request: tonic::Request<Streaming<DynamicMessage>>,
     output: MessageDescriptor,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<Received>>,
 ) -> Result<tonic::Response<DynamicMessage>, Status> {
     let mut messages = request.into_inner();
     loop {
@@ -140,7 +140,7 @@ async fn upload(
     Ok(tonic::Response::new(response))
 }
 
-/// What was sent, behind the name of it.
+/// The value that was sent, after its name.
 fn sent(request: &DynamicMessage, output: &MessageDescriptor) -> DynamicMessage {
     let file = request.get_field_by_name("file").unwrap().into_owned();
     let file = file.as_message().unwrap();
@@ -181,7 +181,7 @@ async fn watch(request: tonic::Request<DynamicMessage>, output: MessageDescripto
     });
     let end = text(&message, "end");
     let end = futures::stream::iter((!end.is_empty()).then_some(end)).map(|end| {
-        assert_ne!(end, "panic", "told to");
+        assert_ne!(end, "panic", "asked to");
         Err(Error::new(Code::from_reason(&end).unwrap(), "The end.").into())
     });
     Ok(tonic::Response::new(orders.chain(end).boxed()))
@@ -203,9 +203,9 @@ async fn follow(request: tonic::Request<DynamicMessage>, output: MessageDescript
 }
 
 /// A gateway with the sample services behind it.
-pub struct Door {
+pub struct TestGateway {
     pub gateway: Gateway<Sample>,
-    pub seen: Arc<Mutex<Seen>>,
+    pub seen: Arc<Mutex<Received>>,
 }
 
 /// An answer, read to its end.
@@ -215,17 +215,17 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Door {
-    pub fn new() -> Door {
-        Door::of(pool(&["sample.proto"]))
+impl TestGateway {
+    pub fn new() -> TestGateway {
+        TestGateway::of(pool(&["sample.proto"]))
     }
 
     /// A gateway with all services of these descriptors.
-    pub fn of(pool: DescriptorPool) -> Door {
+    pub fn of(pool: DescriptorPool) -> TestGateway {
         let seen = Arc::default();
         let sample = Sample { pool: pool.clone(), seen: Arc::clone(&seen) };
         let options = Options { max_body_bytes: 4096, ..Options::default() };
-        Door { gateway: Gateway::new(pool, sample, options).unwrap(), seen }
+        TestGateway { gateway: Gateway::new(pool, sample, options).unwrap(), seen }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -248,7 +248,7 @@ impl Answer {
         self.headers[name].to_str().unwrap()
     }
 
-    /// `field: code` of every fault, after a look at the rest of the problem.
+    /// `field: code` of every fault, after checks of the rest of the problem.
     pub fn faults(&self) -> Vec<String> {
         assert_eq!(self.header("content-type"), "application/problem+json");
         let document = self.json();

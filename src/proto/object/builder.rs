@@ -41,12 +41,12 @@ pub struct Member {
 }
 
 impl Builder {
-    /// Goes on behind what is written already, which is so many bytes of JSON.
+    /// Continues after so many bytes of JSON that are written already.
     pub fn continuing(out: Vec<u8>, json: usize) -> Self {
         Builder { out, json }
     }
 
-    /// What was written.
+    /// The written bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.out
     }
@@ -68,7 +68,7 @@ impl Builder {
         self.json += if value { 4 } else { 5 };
     }
 
-    /// The number that a double stands for.
+    /// The number of a double.
     pub fn double(&mut self, value: f64) {
         self.put_double(value);
         self.json += number::length_of(value);
@@ -122,7 +122,7 @@ impl Builder {
 
     /// Begins an element of a list, which a value is to follow.
     pub fn open_element(&mut self) -> Open {
-        // What stands behind it: a comma, or the bracket.
+        // The character after it: a comma, or the bracket.
         self.json += 1;
         self.open(0x0a)
     }
@@ -132,10 +132,10 @@ impl Builder {
         let behind = |last: usize| self.name_at(last) < name.as_bytes();
         members.sorted &= members.last.is_none_or(behind);
         members.last = Some(self.out.len());
-        // Besides the name a colon, and what stands behind the value: a comma, or the brace.
+        // Besides the name a colon, and the character after the value: a comma, or the brace.
         self.json += json_length(name) + 2;
         let entry = self.open(0x0a);
-        // As prost does, which leaves out what is empty.
+        // As prost does, which leaves out empty fields.
         if !name.is_empty() {
             self.text(0x0a, name);
         }
@@ -211,7 +211,7 @@ impl Members {
         self.last
     }
 
-    /// Whether they are in order, and each is there once.
+    /// Returns whether they are in order, and each is there once.
     pub fn are_sorted(&self) -> bool {
         self.sorted
     }

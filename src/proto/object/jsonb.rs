@@ -9,7 +9,7 @@ use diesel::sql_types::Jsonb;
 
 use super::{Struct, text};
 
-/// What stands before the text of a `jsonb` in the binary protocol.
+/// The version byte before the text of a `jsonb` in the binary protocol.
 const VERSION: u8 = 1;
 
 /// Objects, as one JSON array.

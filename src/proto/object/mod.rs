@@ -1,13 +1,13 @@
 //! JSON objects as messages: [`Struct`] is `google.protobuf.Struct` on the wire, and flat in memory.
 //!
-//! The type that is generated for it builds a node for each value, and costs tens of times the bytes that a caller sends. This one checks what
-//! comes and keeps it as bytes; it stops at its own limit, whatever else is sent. Numbers are kept to the last digit ([`number`]).
+//! The generated type builds a node for each value, and costs tens of times the bytes that a caller sends. This one checks the bytes and
+//! keeps them; it stops at its own limit, whatever else is sent. Numbers are kept to the last digit ([`number`]).
 
 mod builder;
 mod jsonb;
 mod length;
 mod merge;
-pub mod number;
+pub(crate) mod number;
 mod read;
 mod text;
 mod wire;
@@ -36,11 +36,11 @@ pub enum Fault {
     TooDeep,
     /// A value in it is of no kind, which no JSON value is.
     NoKind,
-    /// A number in it is none.
+    /// A number in it is not finite.
     NotANumber,
     /// A number in it has too many digits.
     LongNumber,
-    /// A text in it holds the character U+0000, which the database cannot store.
+    /// A text in it contains the character U+0000, which the database cannot store.
     Nul,
 }
 
@@ -55,17 +55,17 @@ impl Fault {
         }
     }
 
-    /// What is wrong, for people.
+    /// The fault, for people.
     pub fn description(self) -> &'static str {
         match self {
-            Fault::TooLarge => "must be at most 1 MiB of JSON",
+            Fault::TooLarge => "must be at most 1 MiB of JSON, without blanks and with numbers written out",
             Fault::TooDeep => "must be nested at most 32 deep, itself included",
-            Fault::NoKind => "must not hold a value without a kind",
-            Fault::NotANumber => "must not hold NaN or an infinity",
+            Fault::NoKind => "must not contain a value without a kind",
+            Fault::NotANumber => "must not contain NaN or an infinity",
             Fault::LongNumber => {
-                "must not hold a number of more than 1,000 digits before its point or behind it, written without an exponent"
+                "must not contain a number of more than 1,000 digits before its point or behind it, written without an exponent"
             }
-            Fault::Nul => "must not hold the character U+0000",
+            Fault::Nul => "must not contain the character U+0000",
         }
     }
 }
@@ -154,7 +154,7 @@ impl Struct {
         Object(&self.wire)
     }
 
-    /// What a JSON merge patch (RFC 7396) makes of it.
+    /// The result of a JSON merge patch (RFC 7396) on it.
     pub fn merged(&self, patch: &Struct) -> Struct {
         let mut out = Builder::default();
         merge::merge(&self.canonical(), &patch.canonical(), &mut out);

@@ -1,7 +1,8 @@
 //! Numbers as they are kept: to the last digit, though `google.protobuf.Value` has a double for them.
 //!
-//! A double stands for the shortest decimal that is nearest to it. Where that is not the number, its text stands behind the double, as a field of the
-//! value that readers who do not know it pass over (`proto/offboard/v1/exact.proto`). So whoever knows doubles alone sees the nearest one.
+//! A double stands for the shortest decimal that is nearest to it. Where that differs from the number, its text follows the double, in a
+//! field of the value that readers skip if they do not know it (`proto/offboard/v1/exact.proto`). So readers of doubles alone see the
+//! nearest one.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -21,7 +22,7 @@ const MAX_ZEROS: usize = 20;
 /// Why a text is not taken for a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is none in JSON.
+    /// It is not a number in JSON.
     NoNumber,
     /// It has too many digits once it is written without an exponent.
     TooLong,
@@ -32,7 +33,7 @@ pub fn plain(text: &str) -> Result<Cow<'_, str>, Refused> {
     written_out(text, MAX_NUMBER_DIGITS)
 }
 
-/// The same, with at most so many digits before the point and behind it.
+/// The same, with at most so many digits before and after the point.
 pub fn written_out(text: &str, most: usize) -> Result<Cow<'_, str>, Refused> {
     let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -65,7 +66,7 @@ pub fn written_out(text: &str, most: usize) -> Result<Cow<'_, str>, Refused> {
     }
     let zeros = if significant.is_empty() { 0 } else { (exponent - fraction.len() as i64).max(0) as usize };
     let behind = behind as usize;
-    // At least one digit stands before the point.
+    // At least one digit is before the point.
     let digits = format!("{significant}{:0<zeros$}", "");
     let digits = format!("{digits:0>width$}", width = behind + 1);
     let (whole, fraction) = digits.split_at(digits.len() - behind);
@@ -74,7 +75,7 @@ pub fn written_out(text: &str, most: usize) -> Result<Cow<'_, str>, Refused> {
     Ok(Cow::Owned(format!("{sign}{whole}{point}{fraction}")))
 }
 
-/// An exponent. One that is beyond every bound is only told to be that.
+/// An exponent. One beyond every bound is only marked as that.
 fn read_exponent(text: &str) -> Result<i64, Refused> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if !all_digits(digits) {
@@ -122,12 +123,12 @@ pub(super) fn plain_length(compact: &str) -> usize {
     }
 }
 
-/// The double that is nearest. There is always one: infinities are no numbers.
+/// The double that is nearest. There is always one: infinities are not numbers.
 pub(super) fn nearest(number: &str) -> f64 {
     number.parse().unwrap_or(0.0_f64).clamp(f64::MIN, f64::MAX) + 0.0
 }
 
-/// Whether a double stands for the number that is plain.
+/// Returns whether a double's shortest decimal is the number.
 pub(super) fn is_meant_by(double: f64, plain: &str) -> bool {
     let has_few_digits = plain.len() <= SURE_DIGITS || plain.bytes().filter(u8::is_ascii_digit).count() <= SURE_DIGITS;
     let is_short = has_few_digits && (double.is_normal() || plain == "0");
@@ -139,8 +140,8 @@ pub(super) fn is_meant_by(double: f64, plain: &str) -> bool {
     text == plain.as_bytes()
 }
 
-/// Writes the number that a finite double stands for as `numeric` does. Always the same printer for a double: of two shortest decimals that are
-/// equally near, printers choose differently.
+/// Writes the number of a finite double as `numeric` does. Always the same printer for a double: of two shortest decimals that are equally
+/// near, printers choose differently.
 fn print(double: f64, out: &mut Vec<u8>) {
     const IN_MEMORY: &str = "memory can always be written to";
     if double.fract() == 0.0 && double.abs() <= MAX_WHOLE {
@@ -153,7 +154,7 @@ fn print(double: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// How long the number is that a double stands for, as `numeric` writes it.
+/// The length of the number of a double, as `numeric` writes it.
 pub(super) fn length_of(double: f64) -> usize {
     if double.fract() == 0.0 && double.abs() < MAX_WHOLE {
         let digits = (double.abs() as u64).checked_ilog10().unwrap_or(0) as usize + 1;
@@ -164,7 +165,7 @@ pub(super) fn length_of(double: f64) -> usize {
     text.len()
 }
 
-/// Writes the number that a double stands for. Those that JSON does not have, which only other services could send, are `null`.
+/// Writes the number of a double. Those that JSON does not have, which only other services could send, are `null`.
 pub(super) fn write(double: f64, out: &mut Vec<u8>) {
     if !double.is_finite() {
         return out.extend_from_slice(b"null");

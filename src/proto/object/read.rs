@@ -1,4 +1,4 @@
-//! Reads what [`Builder`](super::Builder) wrote: into JSON text, or as it stands.
+//! Reads the bytes of [`Builder`](super::Builder): into JSON text, or as they are.
 
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ fn elements(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || delimited(&mut list))
 }
 
-/// A value, looked at where it stands.
+/// A value, read in place.
 #[derive(Clone, Copy, Debug)]
 pub enum View<'w> {
     /// `null`.
@@ -53,19 +53,19 @@ pub enum View<'w> {
     List(List<'w>),
 }
 
-/// An object, looked at where it stands.
+/// An object, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Object<'w>(pub(super) &'w [u8]);
 
-/// An array, looked at where it stands.
+/// An array, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'w>(&'w [u8]);
 
-/// A number, looked at where it stands.
+/// A number, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Number<'w> {
     double: f64,
-    /// Its text, where it is not what the double stands for.
+    /// Its text, if it differs from the double's own.
     exact: Option<&'w str>,
 }
 
@@ -85,7 +85,7 @@ impl<'w> Object<'w> {
         found.filter(|(other, ..)| *other == name.as_bytes()).map(|(_, value, _)| view(value))
     }
 
-    /// Whether it has no members.
+    /// Returns whether it has no members.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
@@ -97,7 +97,7 @@ impl<'w> List<'w> {
         elements(self.0).map(view)
     }
 
-    /// Whether it has none.
+    /// Returns whether it has none.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }

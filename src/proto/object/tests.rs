@@ -138,7 +138,7 @@ fn numbers_are_kept_to_the_last_digit() {
     assert_eq!(object.json_size(), written.len() - "1e400".len() + 401 - "-15e-30".len() + 33);
     let again = Struct::decode(object.encode_to_vec().as_slice()).unwrap();
     assert_eq!((again.to_text(), again.json_size(), again.fault()), (written.to_owned(), object.json_size(), None));
-    // Whoever knows doubles alone sees the nearest.
+    // Readers of doubles alone see the nearest one.
     let seen = Generated::decode(object.encode_to_vec().as_slice()).unwrap();
     let Some(Kind::ListValue(list)) = &seen.fields["a"].kind else { panic!("{seen:?}") };
     let doubles: Vec<_> = list.values.iter().map(|value| value.kind.clone()).collect();
@@ -154,7 +154,7 @@ fn a_text_beside_a_double_counts_if_the_double_is_the_nearest_to_it() {
         (1.1, "1.10", "1.10"),
         (150.0, "1.50e2", "150"),
         (f64::MAX, "1e400", "1e400"),
-        // The double was changed by who has not seen the text.
+        // The double was changed by a caller who has not seen the text.
         (5.0, "9007199254740993", "5"),
         (1.5, "one and a half", "1.5"),
         (0.0, "-0", "0"),
@@ -260,8 +260,8 @@ proptest! {
         let object = Struct::from_text(&format!("{{\"a\":{text}}}"));
         prop_assert_eq!(object.json_size(), plain.len() + 6);
         let View::Number(number) = object.view().get("a").unwrap() else { panic!("no number") };
-        let told = number.text();
-        prop_assert_eq!(super::number::plain(&told).unwrap(), plain.as_str());
+        let reported = number.text();
+        prop_assert_eq!(super::number::plain(&reported).unwrap(), plain.as_str());
         prop_assert_eq!(number.nearest(), plain.parse::<f64>().unwrap() + 0.0);
         let again = Struct::decode(object.encode_to_vec().as_slice()).unwrap();
         prop_assert_eq!(&again, &object);

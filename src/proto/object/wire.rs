@@ -1,4 +1,4 @@
-//! What callers send as `google.protobuf.Struct`, checked and written anew in one pass.
+//! The content of a `google.protobuf.Struct` from a caller, checked and written anew in one pass.
 
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -80,7 +80,8 @@ impl Reader<'_> {
         if self.out.json_size() >= self.max_bytes { Err(Fault::TooLarge.into()) } else { Ok(()) }
     }
 
-    /// A number. A text beside it counts where the double is the nearest to it: whoever changed the double has not seen the text, and means the double.
+    /// A number. A text beside it counts if the double is the nearest to it: a caller who changed the double has not seen the text, and
+    /// means the double.
     fn number(&mut self, double: f64, exact: Option<&[u8]>) -> Result<(), Stop> {
         let text = exact.and_then(|text| std::str::from_utf8(text).ok()).filter(|text| nearest(text) == double);
         match text.map(plain) {

@@ -1,15 +1,15 @@
-//! Finds the version of the API that a call speaks, and tells it.
+//! Finds the version of the API that a call asks for, and adds it to the response.
 
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
 
 use super::around::{Around, Inner};
-use super::told::API_VERSION as HEADER;
+use super::common_headers::API_VERSION as HEADER;
 use crate::access::{ApiVersion, Caller};
 use crate::error::{Error, Form};
 
-/// Puts the [`ApiVersion`] of the call among its extensions: the one that the call names, or the one that its key is pinned to. Every answer
-/// tells it. A version that there is not is a fault of the request.
+/// Puts the [`ApiVersion`] of the call among its extensions: the one that the call names, or the one that its key is pinned to. Every
+/// response has it. A version that does not exist is a fault of the request.
 #[derive(Clone)]
 pub struct Version;
 

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-/// What a layer does around a call.
+/// The work of a layer around a call.
 pub trait Around: Clone + Send + Sync + 'static {
     /// Answers the request, by way of the service within or without it.
     fn around<S>(self, request: Request<Body>, inner: S) -> impl Future<Output = Result<Response<Body>, S::Error>> + Send
@@ -34,7 +34,8 @@ impl<A: Clone, S> Layer<S> for AroundLayer<A> {
     }
 }
 
-/// See [`AroundLayer`]. Clones share what is within, so that a call costs one more reference for each layer and not a copy of all layers.
+/// See [`AroundLayer`]. Clones share the inner service, so that a call costs one more reference for each layer and not a copy of all
+/// layers.
 pub struct AroundService<A, S>(Arc<(A, S)>);
 
 impl<A, S> Clone for AroundService<A, S> {
@@ -48,7 +49,7 @@ impl<A: Around, S: Inner + Clone + Sync> Service<Request<Body>> for AroundServic
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
-    /// Always ready, as the services and all layers are: who has to wait does so within its call.
+    /// Always ready, as the services and all layers are: a call that has to wait does so within itself.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }

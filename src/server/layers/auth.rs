@@ -1,4 +1,4 @@
-//! Finds out who calls, and whether the key may call the method.
+//! Authenticates the caller, and checks whether the key may call the method.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,12 +20,12 @@ use crate::server::listener::Arrival;
 
 /// The option of a method that names the scope it needs.
 const REQUIRED_SCOPE: &str = "offboard.v1.required_scope";
-/// Where an answer says whose key it was called with: `acme/live`. Who has found nothing may have taken the wrong one.
+/// The realm of the key in the response: `acme/live`. A caller that finds nothing may have used the wrong one.
 pub const REALM: &str = "offboard-realm";
-/// How soon one whose realm has its share of connections may come again: then one that is idle gives way.
+/// How soon a caller may come again whose realm has its share of connections: then an idle one gives way.
 const AFTER_CONNECTIONS: Duration = Duration::from_secs(IDLE_SECONDS_WITH_KEY);
 /// How the paths of reflection begin, in both versions.
-const REFLECTION: &str = "/grpc.reflection.";
+pub const REFLECTION: &str = "/grpc.reflection.";
 
 /// The scope that each method needs, by path, as its proto declares it.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Scopes {
         Scopes(Arc::new(scopes))
     }
 
-    /// Whether a method changes something: it needs another scope than one to read.
+    /// Returns whether a method changes something: it needs another scope than one to read.
     pub fn changes(&self, path: &str) -> bool {
         let reads = [Scope::EntitiesRead, Scope::PortfoliosRead, Scope::EventsRead];
         self.0.get(path).is_some_and(|scope| scope.is_some_and(|scope| !reads.contains(&scope)))
@@ -58,8 +58,9 @@ impl Scopes {
     }
 }
 
-/// Puts a [`Caller`] among the extensions of each request to our own services, or refuses it. Health needs no key, and reflection none unless
-/// it is told to ask for one; a method that is not there is left to be answered as such. What the key may do is for [`Authorize`] to say.
+/// Puts a [`Caller`] among the extensions of each request to our own services, or refuses it. Health needs no key, and reflection none
+/// unless it is set to ask for one; a method that does not exist is left to be answered as such. [`Authorize`] checks the scopes of the
+/// key.
 #[derive(Clone)]
 pub struct Auth {
     authenticator: Authenticator,
@@ -73,7 +74,7 @@ impl Auth {
         Auth { authenticator, scopes, reflection_needs_key }
     }
 
-    /// What the method of this path asks for, if it asks for a key at all.
+    /// The requirements of the method at this path, if it needs a key at all.
     fn asks(&self, path: &str) -> Option<Asks> {
         match self.scopes.0.get(path) {
             Some(Some(scope)) => Some(Asks::Scope(*scope)),
@@ -125,19 +126,19 @@ impl Around for Auth {
     }
 }
 
-/// What a method asks for.
+/// The requirements of a method.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asks {
     /// A key with a scope.
     Scope(Scope),
     /// A key, whatever it may do.
     Key,
-    /// A scope that there is not.
+    /// A scope that does not exist.
     Impossible,
 }
 
-/// Refuses callers whose key does not hold the scope that the method asks for. It stands behind the limit of calls, so that what it refuses
-/// counts, and tells the caller the same as every other answer.
+/// Refuses callers whose key lacks the scope of the method. It comes after the limit of calls, so that refused calls count, and their
+/// responses have the same headers as every other.
 #[derive(Clone, Copy)]
 pub struct Authorize;
 
@@ -154,8 +155,8 @@ impl Around for Authorize {
     }
 }
 
-/// What the caller presents: `Authorization: Bearer SECRET` or `apikey: SECRET`; both, where they say the same. Who presents two credentials is
-/// refused: of what stands between, one may have gone by the first and the other by the second.
+/// The credential of the caller: `Authorization: Bearer SECRET` or `apikey: SECRET`; both, if they are the same. Two different credentials
+/// are refused: one proxy on the way may have used the first and another the second.
 pub(super) fn credential(headers: &HeaderMap) -> Result<&str, Error> {
     let bearer = only(headers, http::header::AUTHORIZATION)?.map(bearer).transpose()?;
     let apikey = only(headers, HeaderName::from_static("apikey"))?.map(|value| readable(value, "apikey").map(str::trim)).transpose()?;

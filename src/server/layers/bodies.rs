@@ -1,7 +1,7 @@
 //! Pays for the messages of calls out of the memory for bodies, before the gRPC library reads and decodes them.
 //!
-//! A message is passed on when all of it is there and paid for. One that is compressed is decompressed here, so that what it becomes is paid for
-//! as it grows; the library finds it as if it had not been compressed.
+//! A message is passed on when all of it has arrived and is paid for. A compressed one is decompressed here, so that it is paid for as it
+//! grows; the library sees it as if it had not been compressed.
 
 use std::io;
 
@@ -24,14 +24,14 @@ use crate::limits::bodies::{cost_of_message, kept_of_message, unpacked};
 use crate::limits::memory::{Account, BodyMemory};
 use crate::limits::requests::MESSAGE_BYTES;
 
-/// The length of what stands before each message: whether it is compressed, and its length.
+/// The length of the prefix of each message: whether it is compressed, and its length.
 const HEADER: usize = 5;
 /// How much is decompressed at a time, and then paid for.
 const STEP: usize = 64 << 10;
 /// How far back a compressed message may refer, as a power of 2, as for bodies of REST.
 const WINDOW_LOG_MAX: u32 = 23;
 
-/// Stands behind the layer that finds the caller, whose realm pays.
+/// Comes after the layer that finds the caller, whose realm pays.
 #[derive(Clone, Debug)]
 pub struct Bodies {
     budget: BodyMemory,
@@ -62,7 +62,7 @@ impl Around for Bodies {
         };
         account.charge_to(realm.unwrap_or_default());
         let answer = inner.call(request).await;
-        // What a call without a stream was about is done with; a stream has the account as well.
+        // A call without a stream is done with its message by then; a stream has the account as well.
         drop(account);
         answer
     }
@@ -82,7 +82,7 @@ impl Coding {
         }
     }
 
-    /// What compressed messages of a call are compressed by. What is unknown the library refuses.
+    /// The compression of a call's messages. The library refuses an unknown one.
     fn of(headers: &HeaderMap) -> Option<Coding> {
         match headers.get("grpc-encoding")?.as_bytes() {
             b"gzip" => Some(Coding::Gzip),
@@ -98,7 +98,7 @@ struct Paid {
     account: Account,
     coding: Option<Coding>,
     limit: usize,
-    /// What has arrived and is not looked at yet.
+    /// Bytes that have arrived and are not processed yet.
     input: Bytes,
     /// The beginning of a message that has not arrived wholly.
     partial: BytesMut,
@@ -125,7 +125,7 @@ impl Paid {
                 return Ok(Some(Frame::data(message)));
             }
             if self.ended {
-                // The library says what is wrong with a message that does not end.
+                // The library reports the fault of a message that does not end.
                 let rest = self.partial.split().freeze();
                 return Ok((!rest.is_empty()).then(|| Frame::data(rest)));
             }

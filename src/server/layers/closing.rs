@@ -17,7 +17,7 @@ use crate::limits::listeners::{HEALTH_FAREWELL, HEALTH_FAREWELL_MILLIS};
 use crate::limits::requests::LAST_WORDS;
 use crate::server::listener::Arrival;
 
-/// How long a watch of health stays once the listeners close, to tell that nothing serves any more.
+/// How long a watch of health stays once the listeners close, to report that nothing is served any more.
 const FAREWELL: Duration = Duration::from_millis(HEALTH_FAREWELL_MILLIS);
 
 /// Answers `unavailable` to every call that comes once the listeners close, over connections that were open before, and to calls of one message

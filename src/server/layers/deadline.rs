@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -19,11 +19,12 @@ use crate::db::deadline;
 use crate::error::{Code, Error, Form};
 use crate::gateway;
 use crate::limits::requests::CALL_TIME;
+use crate::server::within::as_long_as;
 
 /// How much sooner than the caller gives up it is answered, so that the answer still finds it waiting.
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// Answers `deadline_exceeded` to a call that did not end in time, and drops the call. What the caller gives it the database is told as well.
+/// Answers `deadline_exceeded` to a call that did not end in time, and drops the call. The database gets the caller's time limit as well.
 ///
 /// A unary call has the time that its caller gives it in `grpc-timeout`, and at most the service's own; a streaming call has what its caller
 /// gives it, to the end of its answer, and otherwise as long as it wants: an import is as long as its data. Health and reflection, which need no
@@ -35,7 +36,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// `maximum` is the most time that a unary call has, and what it has when its caller says nothing.
+    /// `maximum` is the most time that a unary call has, and its time when the caller names none.
     pub fn new(methods: Methods, maximum: Duration) -> Self {
         Deadline { methods, maximum }
     }
@@ -54,7 +55,7 @@ impl Around for Deadline {
             (given, at_most) => given.or(at_most),
         };
         let Some(time) = given.filter(|given| streaming || *given <= self.maximum) else {
-            // What the service itself gives a call, its sessions give each statement.
+            // The service sets the same time limit for a call as its sessions do for each statement.
             return match streaming {
                 true => inner.call(request).await,
                 false => tokio::time::timeout(self.maximum, inner.call(request)).await.unwrap_or_else(|_| Ok(refuse(exceeded()))),
@@ -79,15 +80,13 @@ fn exceeded() -> Error {
 
 /// The time that the caller gives, less what the answer takes to it. Of two times the shorter counts: libraries of gRPC may set one of their own.
 fn given(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let in_units = headers.get("grpc-timeout").map(|header| {
-        let fault = || Error::invalid("Grpc-Timeout", "invalid", "must be 1 to 8 digits and one of the units H, M, S, m, u, n");
-        header.to_str().ok().and_then(parse).ok_or_else(fault)
-    });
+    let in_units = headers
+        .get("grpc-timeout")
+        .map(|header| gateway::grpc_timeout(header).ok_or_else(|| Error::invalid("Grpc-Timeout", "invalid", gateway::UNITS)));
     // By REST the gateway has made the other one of it.
-    let in_seconds = headers.get("x-request-timeout").map(|header| {
-        let fault = || Error::invalid("X-Request-Timeout", "invalid", gateway::SECONDS);
-        gateway::request_timeout(header).ok_or_else(fault)
-    });
+    let in_seconds = headers
+        .get("x-request-timeout")
+        .map(|header| gateway::request_timeout(header).ok_or_else(|| Error::invalid("X-Request-Timeout", "invalid", gateway::SECONDS)));
     let given = in_units.transpose()?.into_iter().chain(in_seconds.transpose()?).min();
     Ok(given.map(|given| given - MARGIN.min(given / 10)))
 }
@@ -107,31 +106,7 @@ impl http_body::Body for Limited {
         deadline::until_sync(this.ends, || http_body::Body::poll_frame(Pin::new(&mut this.inner), context))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-/// Reads `grpc-timeout`: at most 8 digits and a unit, as the specification of gRPC over HTTP/2 has it.
-fn parse(header: &str) -> Option<Duration> {
-    let (digits, unit) = header.split_at_checked(header.len().checked_sub(1)?)?;
-    if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    let value: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(value * 3600)),
-        "M" => Some(Duration::from_secs(value * 60)),
-        "S" => Some(Duration::from_secs(value)),
-        "m" => Some(Duration::from_millis(value)),
-        "u" => Some(Duration::from_micros(value)),
-        "n" => Some(Duration::from_nanos(value)),
-        _ => None,
-    }
+    as_long_as!(inner);
 }
 
 #[cfg(test)]
@@ -226,15 +201,5 @@ mod tests {
         let body = service.oneshot(request).await.expect("infallible").into_body().collect().await.expect("a body that ends");
         assert_eq!(code_of(body.trailers().expect("trailers")), EXCEEDED);
         assert_eq!(body.to_bytes().len(), 9 * 5);
-    }
-
-    #[test]
-    fn a_timeout_is_read_as_the_specification_has_it() {
-        assert_eq!(parse("2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(parse("3M"), Some(Duration::from_secs(180)));
-        assert_eq!(parse("99999999u"), Some(Duration::from_micros(99_999_999)));
-        for wrong in ["", "S", "1", "+1S", "100000000S", "1x", "1é", "-1S"] {
-            assert_eq!(parse(wrong), None, "{wrong}");
-        }
     }
 }

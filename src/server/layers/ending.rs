@@ -5,12 +5,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::failed;
 use crate::error::Error;
+use crate::server::within::as_long_as;
 
 /// A body that ends with a failure as soon as there is one, unless it has ended by then.
 pub struct Ending {
@@ -43,11 +44,5 @@ impl http_body::Body for Ending {
         Poll::Ready(Some(failed(error)))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }

@@ -1,4 +1,4 @@
-//! Has nothing done for a request whose form has faults, and tells those that the layers have found with those of the service.
+//! Has nothing done for a request whose form has faults, and reports those that the layers have found with those of the service.
 
 use http::{Request, Response};
 use tonic::Status;
@@ -9,8 +9,8 @@ use super::methods::Methods;
 use super::refuse;
 use crate::error::{Error, Form, Violations, together};
 
-/// Stands before the services. Whoever reads a part of a request before them notes in its [`Form`], among its extensions, what is wrong with that
-/// part; its service looks at the rest all the same.
+/// Comes before the services. Code that reads a part of a request before them notes the faults of that part in its [`Form`], among its
+/// extensions; the service reads the rest all the same.
 #[derive(Clone, Debug)]
 pub struct Forms {
     methods: Methods,
@@ -27,19 +27,19 @@ impl Around for Forms {
     async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
         let form = Form::of(request.extensions_mut());
         if self.methods.find(request.uri().path()).is_some_and(|method| method.sends_many) {
-            // What is wrong with the head of a stream is told before anything of it is read.
+            // The faults of the head of a stream are reported before anything of it is read.
             let faults = form.take();
             if !faults.is_empty() {
                 return Ok(refuse(Error::validation(faults)));
             }
         }
         let answer = form.clone().within(async move { inner.call(request).await }).await?;
-        Ok(told(&form.take(), answer))
+        Ok(reported(&form.take(), answer))
     }
 }
 
-/// The answer, or what is told in its place of a request with these faults.
-fn told(faults: &Violations, answer: Response<Body>) -> Response<Body> {
+/// The response, or the one that replaces it for a request with these faults.
+fn reported(faults: &Violations, answer: Response<Body>) -> Response<Body> {
     let answered = Status::from_header_map(answer.headers()).filter(|status| status.code() != tonic::Code::Ok);
     match together(faults, answered.as_ref(), str::to_owned) {
         Some(error) => refuse(error),
@@ -60,10 +60,10 @@ mod tests {
     const STREAM: &str = "/offboard.v1.EntityService/ImportEntities";
     const CALL: &str = "/offboard.v1.EntityService/GetEntity";
 
-    /// What is answered to a request with a fault in a header by a service that finds one as well, or nothing wrong.
+    /// Returns the response to a request with a fault in a header, by a service that finds another fault or none.
     async fn answered(path: &str, finds: Option<&'static str>) -> (Status, bool) {
-        let (told, called) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);
-        let seen = told.clone();
+        let (reported, called) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);
+        let seen = reported.clone();
         let service = tower::service_fn(move |_: Request<Body>| {
             seen.store(Form::check_current().is_err(), called);
             let answer = finds.map_or_else(ok, |field| refuse(Error::invalid(field, "invalid", "is wrong")));
@@ -75,11 +75,11 @@ mod tests {
         Form::of(request.extensions_mut()).note(&faults);
         let answer = AroundLayer(Forms::new(Methods::served())).layer(service).oneshot(request).await.expect("infallible");
         assert_eq!(code_of(answer.headers()), Some(tonic::Code::InvalidArgument));
-        (Status::from_header_map(answer.headers()).expect("a status"), told.load(called))
+        (Status::from_header_map(answer.headers()).expect("a status"), reported.load(called))
     }
 
     #[tokio::test]
-    async fn faults_of_headers_are_told_with_those_of_the_service_which_does_nothing() {
+    async fn faults_of_headers_are_reported_with_those_of_the_service_which_does_nothing() {
         let (both, held_back) = answered(CALL, Some("entity_id")).await;
         assert_eq!((both.message(), held_back), ("The request has 2 faults.", true));
         assert_eq!(answered(CALL, None).await.0.message(), "Api-Version: is not known");

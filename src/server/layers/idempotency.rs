@@ -1,7 +1,7 @@
 //! Reads the idempotency key of a call, and lets calls with one key pass one after another.
 //!
-//! Whether a call took effect before is decided in the transaction of its effect; the waiting here only keeps those who wait from holding
-//! connections of the pool. Callers at other replicas wait in the database.
+//! The transaction of the effect decides whether a call took effect before; the wait here only keeps waiting calls from taking connections
+//! of the pool. Callers at other replicas wait in the database.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,8 @@ use crate::error::{Error, Form};
 
 const HEADER: &str = "idempotency-key";
 
-/// Puts an [`IdempotencyKey`] among the extensions of each request that has one; stands behind the layer that finds the caller. Clones share
-/// what they know of calls under way.
+/// Puts an [`IdempotencyKey`] among the extensions of each request that has one; comes after the layer that finds the caller. Clones share
+/// the calls under way.
 #[derive(Clone, Default)]
 pub struct Idempotency {
     gates: Gates,
@@ -68,7 +68,7 @@ impl Gates {
     async fn enter(&self, key_id: Uuid, key: &str) -> Passing {
         let name = (key_id, key.to_owned());
         let gate = self.open().entry(name.clone()).or_default().clone();
-        // Made before the wait, so that also one who gives up waiting takes the gate away behind the last.
+        // Made before the wait, so that a caller who gives up waiting also removes the gate after the last one.
         let mut passing = Passing { gates: self.clone(), name, held: None };
         passing.held = Some(gate.lock_owned().await);
         passing
@@ -90,7 +90,7 @@ impl Drop for Passing {
     fn drop(&mut self) {
         let mut gates = self.gates.open();
         self.held = None;
-        // Those who pass or wait hold the gate as well, and can only come to hold it under the lock that we have.
+        // Calls that pass or wait have the gate as well, and can only get it under the lock that we have.
         if gates.get(&self.name).is_some_and(|gate| Arc::strong_count(gate) == 1) {
             gates.remove(&self.name);
         }
@@ -108,14 +108,14 @@ mod tests {
         let gates = Gates::default();
         let first = gates.enter(Uuid::nil(), "k").await;
         let other = gates.enter(Uuid::nil(), "other").await;
-        let twin = tokio::spawn({
+        let repeat = tokio::spawn({
             let gates = gates.clone();
             async move { drop(gates.enter(Uuid::nil(), "k").await) }
         });
         tokio::task::yield_now().await;
-        assert!(!twin.is_finished());
+        assert!(!repeat.is_finished());
         drop(first);
-        twin.await.unwrap();
+        repeat.await.unwrap();
         drop(other);
         assert!(gates.open().is_empty());
     }

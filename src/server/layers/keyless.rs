@@ -1,4 +1,4 @@
-//! Bounds what callers may have at once who need no key: reflection and health.
+//! Bounds the calls that need no key: reflection and health.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -23,7 +23,8 @@ use crate::limits::listeners::{
     REFLECTION_STREAMS,
 };
 use crate::server::listener::Arrival;
-use crate::server::tally::{Place, Tally};
+use crate::server::tally::{Slot, Tally};
+use crate::server::within::as_long_as;
 
 /// How much longer than its time a call may be there, for its caller to read the end of the answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -36,7 +37,7 @@ pub struct Keyless {
     reflection: Tally,
     watches: Tally,
     checks: Tally,
-    /// What reflection may still tell.
+    /// The allowance that reflection has left.
     reflected: Allowance,
 }
 
@@ -52,7 +53,7 @@ impl Keyless {
         }
     }
 
-    fn places(&self, path: &str, streaming: bool) -> (&Tally, &'static Limit) {
+    fn slots(&self, path: &str, streaming: bool) -> (&Tally, &'static Limit) {
         match (path.starts_with(super::HEALTH), streaming) {
             (false, _) => (&self.reflection, &REFLECTION_STREAMS),
             (true, true) => (&self.watches, &HEALTH_WATCHES),
@@ -68,9 +69,9 @@ impl Around for Keyless {
         let Some((streaming, time)) = method.and_then(|method| Some((method.streaming, method.at_most?))) else {
             return inner.call(request).await;
         };
-        let (tally, limit) = self.places(path, streaming);
+        let (tally, limit) = self.slots(path, streaming);
         let address = peer(request.extensions());
-        let Ok(place) = tally.enter(address) else {
+        let Ok(slot) = tally.enter(address) else {
             limit.reached();
             return Ok(refuse(Error::unavailable("Too many calls without a key at once; try again in a moment.")));
         };
@@ -81,25 +82,25 @@ impl Around for Keyless {
                 arrival.cut();
             }
         }));
-        let told = address.filter(|_| limit.name == REFLECTION_STREAMS.name).map(|address| (self.reflected, address));
+        let reported = address.filter(|_| limit.name == REFLECTION_STREAMS.name).map(|address| (self.reflected, address));
         let answer = inner.call(request).await?;
-        Ok(answer.map(|inner| Body::new(Answer { inner, told, _place: place, _overdue: overdue })))
+        Ok(answer.map(|inner| Body::new(Answer { inner, reported, _slot: slot, _overdue: overdue })))
     }
 }
 
 /// The body of an answer, which has its place until it is dropped.
 struct Answer {
     inner: Body,
-    /// Who is told this by reflection, and what may be told.
-    told: Option<(Allowance, IpAddr)>,
-    _place: Place,
+    /// The address that reflection answers, and its allowance.
+    reported: Option<(Allowance, IpAddr)>,
+    _slot: Slot,
     _overdue: Overdue,
 }
 
 impl Answer {
-    fn may_tell(&self, frame: &Frame<Bytes>) -> Result<(), Error> {
-        let (Some(data), Some((allowance, address))) = (frame.data_ref(), &self.told) else { return Ok(()) };
-        allowance.tell(*address, data.len() as u64)
+    fn may_report(&self, frame: &Frame<Bytes>) -> Result<(), Error> {
+        let (Some(data), Some((allowance, address))) = (frame.data_ref(), &self.reported) else { return Ok(()) };
+        allowance.report(*address, data.len() as u64)
     }
 }
 
@@ -109,8 +110,8 @@ impl http_body::Body for Answer {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        if let Some(Ok(told)) = &frame
-            && let Err(error) = self.may_tell(told)
+        if let Some(Ok(reported)) = &frame
+            && let Err(error) = self.may_report(reported)
         {
             self.inner = Body::empty();
             return Poll::Ready(Some(failed(error)));
@@ -118,16 +119,10 @@ impl http_body::Body for Answer {
         Poll::Ready(frame)
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
-/// What is done about a call that should be over; not, if it is.
+/// Ends a call that should be over, unless it is.
 struct Overdue(tokio::task::JoinHandle<()>);
 
 impl Drop for Overdue {

@@ -14,8 +14,9 @@ use crate::error::Error;
 use crate::jobs::Traffic;
 use crate::limits::requests::CALLS;
 
-/// Answers `unavailable` to calls past a number at once. It stands behind authentication: only calls with a key count, so that whoever has none
-/// takes no place of those who have. A call counts until the last byte of its answer. Clones share one count, so all listeners do.
+/// Answers `unavailable` to calls past a number at once. It comes after authentication: only calls with a key count, so that callers
+/// without one take no capacity from those who have. A call counts until the last byte of its response. Clones share one count, so all
+/// listeners do.
 #[derive(Clone, Debug)]
 pub struct Load {
     slots: Arc<Semaphore>,
@@ -42,7 +43,7 @@ impl Around for Load {
         let answer = inner.call(request).await?;
         Ok(answer.map(|body| {
             Body::new(body.map_frame(move |frame| {
-                // Holds the slot until the body is dropped.
+                // Keeps the slot until the body is dropped.
                 let _ = &slot;
                 frame
             }))
@@ -91,17 +92,17 @@ mod tests {
     #[tokio::test]
     async fn calls_past_the_limit_are_refused_until_an_answer_has_ended() {
         let layer = AroundLayer(Load::new(1, Traffic::default()));
-        let (one_door, other_door) = (layer.layer(answering(ok)), layer.layer(answering(ok)));
-        let first = call(&one_door, true).await;
+        let (one_protocol, other_protocol) = (layer.layer(answering(ok)), layer.layer(answering(ok)));
+        let first = call(&one_protocol, true).await;
         assert_eq!(code_of(first.headers()), None, "served; its status is in the trailers");
 
-        let refused = call(&other_door, true).await;
+        let refused = call(&other_protocol, true).await;
         let status = Status::from_header_map(refused.headers()).expect("a status");
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.get_details_retry_info().is_some());
 
         first.into_body().collect().await.expect("a body");
-        assert_eq!(code_of(call(&other_door, true).await.headers()), None);
+        assert_eq!(code_of(call(&other_protocol, true).await.headers()), None);
     }
 
     #[tokio::test]

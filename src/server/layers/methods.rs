@@ -9,7 +9,7 @@ use prost_types::FileDescriptorSet;
 
 use crate::limits::listeners::{HEALTH_CHECK_SECONDS, HEALTH_WATCH_SECONDS, REFLECTION_SECONDS};
 
-/// What the layers need to know of a method.
+/// The properties of a method that the layers need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Method {
     /// `package.Service/Method`.
@@ -18,6 +18,8 @@ pub struct Method {
     pub streaming: bool,
     /// The caller sends more than one message.
     pub sends_many: bool,
+    /// It changes nothing, by its name (AIP-131, AIP-132, AIP-231).
+    pub only_reads: bool,
     /// It serves the machinery around the service, not its callers: health and reflection.
     pub probe: bool,
     /// The longest that it may take, where the kind of the method says so: callers of health and reflection need no key.
@@ -57,6 +59,8 @@ fn methods_in(descriptor_set: &[u8], probe: bool) -> Vec<Method> {
                 name: format!("{}.{}/{}", file.package(), service.name(), method.name()),
                 streaming: method.client_streaming() || method.server_streaming(),
                 sends_many: method.client_streaming(),
+                only_reads:
+                    ["Get", "List", "BatchGet", "Count", "Preview", "Watch", "Export"].iter().any(|verb| method.name().starts_with(verb)),
                 probe,
                 at_most: probe.then(|| match (service.name(), method.name()) {
                     ("Health", "Watch") => Duration::from_secs(HEALTH_WATCH_SECONDS),

@@ -1,47 +1,49 @@
-//! What every call passes on its way to a capability, and its answer on the way back: one file a layer.
+//! The layers that every call passes on its way to a capability, and its response on the way back: one file a layer.
 //!
 //! The gRPC listener and the gateway use one and the same stack, so that nothing of this exists twice. From the outside in:
 //!
 //! 1. [`request_id`] gives the call an id, that everything below refers to;
-//! 2. [`told`] adds to an answer what every one tells and a refusal of those below may lack;
+//! 2. [`common_headers`] adds the headers that every response has and that a refusal of the layers below may lack;
 //! 3. [`trace`] makes its span, its measurement and its line in the log, and so must see the answer as the caller gets it;
-//! 4. [`status`] completes every failure, whoever it is from, to what the error catalogue promises;
+//! 4. [`status`] completes every failure, whatever its origin, to the form that the error catalogue promises;
 //! 5. [`panic`] makes a failure of a panic;
-//! 6. [`closing`] refuses what comes too late, and ends what would be cut off;
-//! 7. [`keyless`] bounds what needs no key;
-//! 8. [`deadline`] ends what takes too long;
-//! 9. [`auth`] finds out who calls, and whether they may;
-//! 10. [`load`] refuses what is too much;
+//! 6. [`closing`] refuses calls that come too late, and ends those that would be cut off;
+//! 7. [`keyless`] bounds calls that need no key;
+//! 8. [`deadline`] ends calls that take too long;
+//! 9. [`auth`] authenticates the caller, and checks the scope of the method;
+//! 10. [`load`] refuses calls above the limit;
 //! 11. [`rate_limit`] refuses a key that calls too often;
 //! 12. [`api_version`] finds the version that the call speaks;
-//! 13. [`share`] refuses what is more than the share of a key or a realm, and says for whom everything further in works;
+//! 13. [`share`] refuses calls beyond the share of a key or a realm, and sets the party for everything further in;
 //! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
 //! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
-//! 16. [`unknown_headers`] refuses headers that are nearly those that protect a change;
-//! 17. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
+//! 16. [`responses`] pays for what the call is answered with, until it is written;
+//! 17. [`unknown_headers`] refuses headers that are nearly those that protect a change;
+//! 18. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
 
-pub mod api_version;
-pub mod around;
-pub mod auth;
-pub mod bodies;
-pub mod closing;
-pub mod deadline;
+mod api_version;
+mod around;
+pub(crate) mod auth;
+mod bodies;
+mod closing;
+mod common_headers;
+mod deadline;
 mod ending;
-pub mod forms;
-pub mod idempotency;
-pub mod keyless;
-pub mod load;
-pub mod methods;
-pub mod panic;
-pub mod rate_limit;
-pub mod request_id;
-pub mod share;
-pub mod status;
+mod forms;
+mod idempotency;
+mod keyless;
+mod load;
+mod methods;
+mod panic;
+mod rate_limit;
+mod request_id;
+mod responses;
+mod share;
+mod status;
 #[cfg(test)]
 mod testing;
-pub mod told;
-pub mod trace;
-pub mod unknown_headers;
+mod trace;
+mod unknown_headers;
 
 use std::convert::Infallible;
 
@@ -56,9 +58,10 @@ use crate::error::Error;
 
 pub use api_version::Version;
 pub use around::AroundLayer;
-pub use auth::{Auth, Authorize, Scopes};
+pub use auth::{Auth, Authorize, REFLECTION, Scopes};
 pub use bodies::Bodies;
 pub use closing::Closing;
+pub use common_headers::{Asked, CommonHeaders};
 pub use deadline::Deadline;
 pub use forms::Forms;
 pub use idempotency::Idempotency;
@@ -68,9 +71,9 @@ pub use methods::Methods;
 pub use panic::Panics;
 pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, RequestIds};
+pub use responses::Responses;
 pub use share::Share;
 pub use status::Failures;
-pub use told::{Asked, Told};
 pub use trace::Trace;
 pub use unknown_headers::UnknownHeaders;
 

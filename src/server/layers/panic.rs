@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::around::{Around, Inner};
 use super::refuse;
-use crate::error::Error;
+use crate::error::{Error, panic_text};
+use crate::server::within::as_long_as;
 
 /// Answers `internal` when the service panics: before its answer, or in the middle of a stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,7 +23,7 @@ pub struct Panics;
 
 impl Around for Panics {
     async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
-        // What a panic leaves behind is dropped with the call; what calls share is behind locks and transactions, which know of panics.
+        // The state of a panicked call is dropped with it; what calls share is behind locks and transactions, which handle panics.
         match AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind().await {
             Ok(Ok(answer)) => Ok(answer.map(|inner| Body::new(GuardedBody { inner }))),
             Ok(Err(error)) => Err(error),
@@ -43,7 +44,7 @@ impl http_body::Body for GuardedBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let inner = &mut self.inner;
         catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(context))).unwrap_or_else(|panic| {
-            // What panicked must not be polled again.
+            // A future that panicked must not be polled again.
             self.inner = Body::empty();
             let mut trailers = HeaderMap::new();
             let status = Status::from(error_of(&*panic));
@@ -51,18 +52,11 @@ impl http_body::Body for GuardedBody {
         })
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
 fn error_of(panic: &(dyn Any + Send)) -> Error {
-    let message = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    Error::internal(format!("panic: {message}"))
+    Error::internal(format!("panic: {}", panic_text(panic)))
 }
 
 #[cfg(test)]
@@ -96,7 +90,7 @@ mod tests {
         let id = &details.request_info().expect("request info").request_id;
         assert_eq!(answer.headers()["x-request-id"], id.as_str());
         assert!(!format!("{status:?}").contains("hunter2"));
-        assert!(capture.text().contains("hunter2"), "the log tells the cause");
+        assert!(capture.text().contains("hunter2"), "the log has the cause");
 
         let answer = service.ready().await.expect("ready").call(request("/a.B/Fine")).await.expect("infallible");
         let body = answer.into_body().collect().await.expect("a body");

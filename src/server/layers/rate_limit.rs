@@ -1,7 +1,7 @@
 //! Limits how many calls a key may make.
 //!
-//! Each key has a bucket of calls that fills up again at an even rate (GCRA). Every answer tells how full it is. Replicas count apart: with
-//! several of them a key may make as many times more.
+//! Each key has a bucket of calls that fills up again at an even rate (GCRA). Every answer reports how full it is. Replicas count apart:
+//! with several of them a key may make as many times more.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 type Buckets = RateLimiter<Uuid, HashMapStateStore<Uuid>, DefaultClock, StateInformationMiddleware>;
 
-/// Refuses calls of a key that makes too many, and tells every caller how many are left: `x-ratelimit-limit`, the calls that a full bucket
-/// holds; `x-ratelimit-remaining`, those that are left; `x-ratelimit-reset`, in how many seconds the bucket is full again.
+/// Refuses calls of a key that makes too many, and adds to every response how many are left: `x-ratelimit-limit`, the calls in a full
+/// bucket; `x-ratelimit-remaining`, those that are left; `x-ratelimit-reset`, in how many seconds the bucket is full again.
 #[derive(Clone)]
 pub struct RateLimit {
     buckets: Option<(NonZeroU32, Arc<Buckets>)>,
@@ -40,11 +40,11 @@ impl RateLimit {
         RateLimit { buckets }
     }
 
-    /// What a caller is told whose call was refused before it was counted: it counts now, if the key is known. Without one the bucket is full.
-    pub fn tell(&self, key: Option<Uuid>) -> HeaderMap {
+    /// The headers of a call that was refused before it was counted: it counts now, if the key is known. Without a key the bucket is full.
+    pub fn report(&self, key: Option<Uuid>) -> HeaderMap {
         let Some((limit, buckets)) = &self.buckets else { return HeaderMap::new() };
         match key.map(|key| buckets.check_key(&key)) {
-            Some(Ok(state)) => told(&state),
+            Some(Ok(state)) => reported(&state),
             Some(Err(_)) => used_up(*limit),
             None => headers(limit.get(), limit.get(), Duration::ZERO),
         }
@@ -67,7 +67,7 @@ impl Around for RateLimit {
         let key = request.extensions().get::<Caller>().map(|caller| caller.key_id);
         let (Some((limit, buckets)), Some(key)) = (self.buckets, key) else { return inner.call(request).await };
         let (headers, mut response) = match buckets.check_key(&key) {
-            Ok(state) => (told(&state), inner.call(request).await?),
+            Ok(state) => (reported(&state), inner.call(request).await?),
             Err(not_until) => {
                 CALL_RATE.reached();
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
@@ -81,7 +81,7 @@ impl Around for RateLimit {
     }
 }
 
-fn told(state: &StateSnapshot) -> HeaderMap {
+fn reported(state: &StateSnapshot) -> HeaderMap {
     let (limit, left) = (state.quota().burst_size().get(), state.remaining_burst_capacity());
     headers(limit, left, state.quota().replenish_interval() * (limit - left))
 }

@@ -1,6 +1,6 @@
-//! Gives the calls of one key and one realm their share of what all use together, and no more.
+//! Gives the calls of one key and one realm their share, and no more.
 //!
-//! Calls and streams are counted apart: streams last, and many of them cost little. Everything further in knows for whom it works, by
+//! Calls and streams are counted apart: streams last, and many of them cost little. Everything further in finds its party by
 //! [`shares::current`], so that connections of the pool, too, are shared out among realms.
 
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
@@ -23,15 +23,16 @@ use crate::error::{Code, Error};
 use crate::limits::Limit;
 use crate::limits::requests::CALLS;
 use crate::limits::shares::{KEY_CALLS, KEY_STREAMS, REALM_CALLS, REALM_STREAMS, STREAM_SILENCE, STREAMS};
-use crate::shares::{self, Budget, Full, Party, Place};
+use crate::server::within::as_long_as;
+use crate::shares::{self, Budget, Full, Party, Permit};
 
-/// How soon one who has its share of calls may come again: calls are short.
+/// How soon a caller that has its share of calls may come again: calls are short.
 const AFTER_CALLS: Duration = Duration::from_secs(1);
 /// The same for streams, which last.
 const AFTER_STREAMS: Duration = Duration::from_secs(10);
 
-/// Refuses calls of a key or a realm that has its share of calls or streams, and ends streams of requests whose caller has fallen silent. Stands
-/// behind the layer that finds the caller. Clones share what they count, so all listeners do.
+/// Refuses calls of a key or a realm that has its share of calls or streams, and ends streams of requests whose caller has fallen silent.
+/// Comes after the layer that finds the caller. Clones share their counts, so all listeners do.
 #[derive(Clone, Debug)]
 pub struct Share {
     methods: Methods,
@@ -46,17 +47,17 @@ impl Share {
         Share { methods, calls, streams, silence }
     }
 
-    fn enter(&self, caller: &Caller, streams: bool) -> Result<Place, Error> {
+    fn enter(&self, caller: &Caller, streams: bool) -> Result<Permit, Error> {
         let (budget, thing, retry_after) =
             if streams { (&self.streams, "streams", AFTER_STREAMS) } else { (&self.calls, "calls", AFTER_CALLS) };
         budget.enter(caller.realm.id(), caller.key_id).map_err(|full| {
             limit(full, streams).reached();
-            let whose = match full {
+            let owner = match full {
                 Full::Key => "This key",
                 Full::Realm => "The organisation of this key",
                 Full::All => return Error::unavailable(format!("Too many {thing} at once; try again in a moment.")),
             };
-            let message = format!("{whose} has as many {thing} at once as it may; end some, or try again later.");
+            let message = format!("{owner} has as many {thing} at once as it may; end some, or try again later.");
             Error::new(Code::RateLimitExceeded, message).retry_after(retry_after)
         })
     }
@@ -79,15 +80,15 @@ impl Around for Share {
         let path = request.uri().path();
         let method = self.methods.find(path);
         let (streams, sends_many) = method.map_or((false, false), |method| (method.streaming, method.sends_many));
-        let place = match self.enter(caller, streams) {
-            Ok(place) => place,
+        let permit = match self.enter(caller, streams) {
+            Ok(permit) => permit,
             Err(error) => return Ok(refuse(error)),
         };
         let party = Party { realm: caller.realm.id(), key: caller.key_id, kind: Arc::from(path), streams, heavy: shares::computes_long() };
         let silence = self.silence;
         let request = if sends_many { request.map(|body| Body::new(Awaited { inner: body, silence, waits: None })) } else { request };
         let answer = shares::of(party.clone(), async move { inner.call(request).await }).await?;
-        Ok(answer.map(|inner| Body::new(Shared { inner, party, _place: place })))
+        Ok(answer.map(|inner| Body::new(Shared { inner, party, _permit: permit })))
     }
 }
 
@@ -95,7 +96,7 @@ impl Around for Share {
 struct Shared {
     inner: Body,
     party: Party,
-    _place: Place,
+    _permit: Permit,
 }
 
 impl http_body::Body for Shared {
@@ -107,13 +108,7 @@ impl http_body::Body for Shared {
         shares::of_sync(&this.party, || Pin::new(&mut this.inner).poll_frame(context))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
 /// The body of a request, which fails when it is waited for in vain. While the service does not ask for more, its caller need not send any.
@@ -145,11 +140,5 @@ impl http_body::Body for Awaited {
         Poll::Ready(Some(Err(Error::new(Code::DeadlineExceeded, message).with("seconds", silence.as_secs_f64()).into())))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }

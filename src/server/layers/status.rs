@@ -1,4 +1,4 @@
-//! Completes every failure to what the error catalogue promises, whoever it is from.
+//! Completes every failure, whatever its origin, to the form that the error catalogue promises.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::error::{self, Error, LEFT, Left, Violation};
 /// How the gRPC library's words for a connection begin that ended in the middle of a message.
 const GONE: &str = "h2 protocol error: error reading a body from connection";
 
-/// How the gRPC library begins to tell of a message that it cannot read. It calls that `INTERNAL`, but it is the caller's doing.
+/// How the gRPC library begins to report a message that it cannot read. It calls that `INTERNAL`, but it is the caller's doing.
 const UNREADABLE: &[&str] = &[
     "failed to decode Protobuf message",
     "protocol error: received message",
@@ -27,17 +27,17 @@ const UNREADABLE: &[&str] = &[
     GRPC_WEB,
 ];
 
-/// How its part for gRPC-Web begins, whose text form it cannot read where that is no base64, or breaks off.
+/// The beginning of the error of its part for gRPC-Web, when the text form is not valid base64, or breaks off.
 const GRPC_WEB: &str = "tonic-web: ";
 
-/// How many bytes of faults a failure tells over a network. gRPC puts them into the trailers, of which clients take 8 or 16 KiB in all: past
-/// that some give up the whole connection. Base64 makes what is told a third longer.
+/// How many bytes of faults a failure reports over a network. gRPC puts them into the trailers, of which clients take 8 or 16 KiB in all:
+/// past that some give up the whole connection. Base64 makes them a third longer.
 const FAULT_BYTES: usize = 4 << 10;
 
-/// Adds `google.rpc.RequestInfo` to every failure, in headers and in trailers, and a `google.rpc.Help` that links to what its code means, where
-/// the service knows how it is reached. Gives those that the gRPC library makes itself, such as for a method that does not exist, the
-/// `google.rpc.ErrorInfo` of the catalogue, and a message that tells nothing of our insides. Over a network, of very many faults as many are
-/// told as fit.
+/// Adds `google.rpc.RequestInfo` to every failure, in headers and in trailers, and a `google.rpc.Help` that links to what its code means,
+/// where the service knows how it is reached. Gives those that the gRPC library makes itself, such as for a method that does not exist, the
+/// `google.rpc.ErrorInfo` of the catalogue, and a message that reports nothing of our insides. Over a network, of very many faults as many
+/// are reported as fit.
 #[derive(Clone, Debug)]
 pub struct Failures {
     message_limit: usize,
@@ -45,8 +45,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// `message_limit` is the size of the largest message that the services take, in bytes; `public_url` is where callers reach the REST door,
-    /// which has a page of every code.
+    /// `message_limit` is the size of the largest message that the services take, in bytes; `public_url` is where callers reach the REST
+    /// listener, which has a page of every code.
     pub fn new(message_limit: usize, public_url: Option<&str>) -> Self {
         Failures { message_limit, public_url: public_url.map(|url| url.trim_end_matches('/').into()) }
     }
@@ -79,7 +79,7 @@ impl Around for Failures {
     }
 }
 
-/// What the failure of one call is completed with.
+/// The parts with which the failure of a call is completed.
 struct Completion {
     request_id: Option<RequestId>,
     message_limit: usize,
@@ -120,7 +120,7 @@ impl Completion {
     /// Makes a status of the catalogue of one that is not.
     fn adopt(&self, foreign: &Status) -> Status {
         let code = foreign.code();
-        let told = |otherwise: &str| if foreign.message().is_empty() { otherwise.to_owned() } else { foreign.message().to_owned() };
+        let reported = |otherwise: &str| if foreign.message().is_empty() { otherwise.to_owned() } else { foreign.message().to_owned() };
         match code {
             Code::Internal | Code::Unknown if is_gone(foreign.message()) => {
                 tracing::debug!(reason = foreign.message(), "a caller left before its message had come whole");
@@ -139,19 +139,19 @@ impl Completion {
                 let message = format!("The message is larger than the {} bytes that this service takes.", self.message_limit);
                 Error::new(error::Code::PayloadTooLarge, message).with("limit_bytes", self.message_limit).into()
             }
-            Code::Unavailable => Error::unavailable(told("The service cannot answer for now.")).into(),
-            // What is said of these is about the request. The code stays, since callers know what the library means by it.
+            Code::Unavailable => Error::unavailable(reported("The service cannot answer for now.")).into(),
+            // Messages about the request. The code stays, since callers know what the library means by it.
             _ => {
                 let meant = error::Code::from_grpc(code);
                 let otherwise = if code == Code::Unimplemented { "There is no such method." } else { meant.title() };
-                let status = Status::from(Error::new(meant, told(otherwise)));
+                let status = Status::from(Error::new(meant, reported(otherwise)));
                 Status::with_error_details(code, status.message(), status.get_error_details())
             }
         }
     }
 }
 
-/// Whether the gRPC library, or its part for gRPC-Web, says that the caller has left.
+/// Returns whether the gRPC library, or its part for gRPC-Web, says that the caller has left.
 fn is_gone(message: &str) -> bool {
     message.starts_with(GONE) || message.strip_prefix(GRPC_WEB).unwrap_or(message) == LEFT
 }
@@ -168,10 +168,10 @@ fn shorten(details: &mut ErrorDetails) {
     let fitting = fitting.count();
     if fitting < faults.len() {
         let count = details.error_info().and_then(|info| info.metadata.get(error::FAULT_COUNT)?.parse().ok()).unwrap_or(faults.len());
-        let mut told = faults[..fitting].to_vec();
+        let mut reported = faults[..fitting].to_vec();
         let Violation { field, code, description } = Violation::left_out(count - fitting);
-        told.push(FieldViolation { field, description, reason: code.to_ascii_uppercase(), localized_message: None });
-        details.set_bad_request(told);
+        reported.push(FieldViolation { field, description, reason: code.to_ascii_uppercase(), localized_message: None });
+        details.set_bad_request(reported);
     }
 }
 
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_faults_those_are_told_that_fit() {
+    fn of_very_many_faults_those_that_fit_are_reported() {
         let faults = |count: usize| {
             let fault =
                 |n| FieldViolation { field: format!("requests[{n}].entity.type"), description: "x".repeat(60), ..Default::default() };
@@ -252,10 +252,10 @@ mod tests {
             details.bad_request().expect("faults").field_violations.clone()
         };
         assert_eq!(faults(20).len(), 20);
-        let told = faults(1_000);
-        assert!((40..60).contains(&told.len()), "{}", told.len());
-        let last = told.last().expect("one");
-        assert_eq!((last.reason.as_str(), last.description.contains(&format!("{} more", 1_001 - told.len()))), ("TOO_MANY", true));
+        let reported = faults(1_000);
+        assert!((40..60).contains(&reported.len()), "{}", reported.len());
+        let last = reported.last().expect("one");
+        assert_eq!((last.reason.as_str(), last.description.contains(&format!("{} more", 1_001 - reported.len()))), ("TOO_MANY", true));
     }
 
     #[tokio::test]
@@ -279,15 +279,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_method_that_does_not_exist_is_unimplemented_and_not_found() {
+    async fn a_method_that_does_not_exist_is_unimplemented() {
         let (_, health) = health().await;
         for path in ["/no.Such/Thing", "/grpc.health.v1.Health/Nothing"] {
             let answer = call(health.clone(), request(path)).await;
             let (status, details) = status(answer.headers());
             assert_eq!(status.code(), Code::Unimplemented);
             assert_eq!(status.message(), "There is no such method.");
-            assert_eq!(reason(&details), "NOT_FOUND");
+            assert_eq!(reason(&details), "METHOD_NOT_ALLOWED");
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_compressed_otherwise_is_unimplemented() {
+        let (_, health) = health().await;
+        let mut deflated = check(b"");
+        deflated.headers_mut().insert("grpc-encoding", HeaderValue::from_static("deflate"));
+        let answer = call(health, deflated).await;
+        let (status, details) = status(answer.headers());
+        assert_eq!((status.code(), reason(&details)), (Code::Unimplemented, "METHOD_NOT_ALLOWED"));
+        assert!(status.message().contains("deflate"), "{}", status.message());
     }
 
     #[tokio::test]
@@ -320,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_failure_tells_nothing_of_our_insides() {
+    async fn an_unknown_failure_reports_nothing_of_our_insides() {
         for foreign in [Status::internal("/srv/secret.rs broke"), Status::unknown("/srv/secret.rs"), Status::data_loss("/srv/secret.rs")] {
             let foreign = move || Status::with_details(foreign.code(), foreign.message(), Bytes::new()).into_http();
             let answer = call(answering(foreign), request("/a.B/C")).await;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::field::Empty;
@@ -16,20 +16,21 @@ use super::around::{Around, Inner};
 use super::code_of;
 use super::methods::Methods;
 use super::request_id::RequestId;
+use crate::server::within::as_long_as;
 use crate::telemetry;
 
-/// What a method that does not exist is called, by the OpenTelemetry semantic conventions.
+/// The name of a method that does not exist, by the OpenTelemetry semantic conventions.
 const OTHER: &str = "_OTHER";
 
-/// Follows each call to the last byte of its answer, and tells how it went: in a span, in the metric `rpc.server.call.duration`, and in a line
-/// of the log, at `debug` for probes and at `info` for all else. Never reads metadata but the trace context.
+/// Follows each call to the last byte of its answer, and reports how it went: in a span, in the metric `rpc.server.call.duration`, and in a
+/// line of the log, at `debug` for probes and at `info` for all else. Never reads metadata but the trace context.
 #[derive(Clone, Debug)]
 pub struct Trace {
     methods: Methods,
 }
 
 impl Trace {
-    /// Of the calls to these methods; a call to any other is told as `_OTHER`.
+    /// Counts the calls to these methods; a call to any other counts as `_OTHER`.
     pub fn new(methods: Methods) -> Self {
         Trace { methods }
     }
@@ -85,7 +86,7 @@ impl Call {
                     "rpc.response.status_code" = Empty,
                     "error.type" = Empty,
                     request_id,
-                    // That of the caller, where nobody collects spans.
+                    // The trace id of the caller, if nobody collects spans.
                     trace_id = Empty,
                     // Of the caller, once it is known: see `Authenticator`.
                     key_id = Empty,
@@ -167,16 +168,10 @@ impl http_body::Body for TracedBody {
         Poll::Ready(frame)
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    as_long_as!(inner);
 }
 
-/// Whether the status is an error of the server, by the semantic conventions for gRPC: all others are the caller's.
+/// Returns whether the status is an error of the server, by the semantic conventions for gRPC: all others are the caller's.
 fn is_our_fault(code: Code) -> bool {
     matches!(code, Code::Unknown | Code::DeadlineExceeded | Code::Unimplemented | Code::Internal | Code::Unavailable | Code::DataLoss)
 }
@@ -283,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_is_told_at_debug_and_makes_no_span() {
+    async fn a_probe_is_reported_at_debug_and_makes_no_span() {
         let (_, health) = health().await;
         let probe = async |capture: &Capture| {
             let service = AroundLayer(Trace::new(Methods::served())).layer(health.clone());

@@ -8,7 +8,7 @@ use super::auth::Scopes;
 use crate::error::{Form, Violations};
 use crate::gateway::{misspelt, version};
 
-/// What a caller may think that it protects a call of gRPC. By REST the gateway has read it.
+/// Headers that a caller may expect to protect a gRPC call. For REST the gateway has checked them.
 const OF_REST: [(&str, &str); 2] = [
     ("if-match", "is of REST; by gRPC `expected_version` of the message says at which version the thing must be"),
     ("if-none-match", "is of REST alone"),
@@ -32,9 +32,9 @@ fn faults(headers: &HeaderMap) -> Violations {
     let mut faults = misspelt::faults(headers.keys().map(|name| name.as_str()));
     let unkept =
         version::UNKEPT.map(|name| (name, "cannot be kept; `expected_version` of the message says at which version the thing must be"));
-    for (name, told) in OF_REST.into_iter().chain(unkept) {
+    for (name, reported) in OF_REST.into_iter().chain(unkept) {
         if headers.contains_key(name) {
-            faults.add(name, "unsupported", told);
+            faults.add(name, "unsupported", reported);
         }
     }
     faults
@@ -53,11 +53,11 @@ mod tests {
     use crate::server::layers::AroundLayer;
     use crate::server::layers::testing::{ok, request};
 
-    /// Whether a call with this header comes to its service as a request with faults.
+    /// Returns whether a call with this header comes to its service as a request with faults.
     async fn is_refused(path: &str, header: &'static str) -> bool {
         let scopes = Scopes::declared(&DescriptorPool::decode(DESCRIPTOR_SET).expect("the descriptors"));
-        let (told, seen) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);
-        let spoilt = told.clone();
+        let (reported, seen) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);
+        let spoilt = reported.clone();
         let service = tower::service_fn(move |mut request: Request<Body>| {
             spoilt.store(Form::of(request.extensions_mut()).is_spoilt(), seen);
             std::future::ready(Ok::<_, Infallible>(ok()))
@@ -65,7 +65,7 @@ mod tests {
         let mut request = request(path);
         request.headers_mut().insert(header, HeaderValue::from_static("1"));
         AroundLayer(UnknownHeaders(scopes)).layer(service).oneshot(request).await.expect("infallible");
-        told.load(seen)
+        reported.load(seen)
     }
 
     #[tokio::test]

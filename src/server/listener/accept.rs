@@ -24,7 +24,7 @@ pub struct Accepted {
     pub peer: SocketAddr,
 }
 
-/// A listener, and what it needs when the process may open no more files.
+/// A listener, and the reserve for when the process may open no more files.
 pub struct Acceptor {
     listener: TcpListener,
     name: &'static str,
@@ -50,10 +50,10 @@ impl Acceptor {
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
                     OPEN_FILES.reached();
-                    if let Some(times) = self.out_of_files.tell() {
+                    if let Some(times) = self.out_of_files.report() {
                         tracing::error!(listener = self.name, %error, times, "cannot accept connections; callers wait");
                     }
-                    // What is taken from the reserve becomes the connection.
+                    // A descriptor taken from the reserve becomes the connection.
                     if !self.reserve.take() {
                         tokio::time::sleep(if self.reserve.size > 0 { PAUSE_WITH_RESERVE } else { PAUSE }).await;
                         self.reserve.fill();
@@ -66,14 +66,14 @@ impl Acceptor {
     /// Notes that a connection was closed since there were too many: the one from here, or another that gave way to it.
     pub fn full(&mut self, peer: SocketAddr, limit: &Limit, gave_way: bool) {
         limit.reached();
-        if let Some(times) = self.full.tell() {
+        if let Some(times) = self.full.report() {
             let (listener, limit, address) = (self.name, limit.name, peer.ip());
             tracing::warn!(listener, limit, %address, gave_way, times, "closed a connection: there are too many");
         }
     }
 }
 
-/// Whether it is the one connection that failed, and not the listener.
+/// Returns whether it is the one connection that failed, and not the listener.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

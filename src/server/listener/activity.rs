@@ -1,4 +1,4 @@
-//! What a connection is doing: noted by its socket and its requests, read by whoever decides how long that may take.
+//! The activity of a connection: noted by its socket and its requests, and read to decide how long that may take.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -11,14 +11,15 @@ use super::patience::Patience;
 use super::resets::Resets;
 use crate::limits::Limit;
 use crate::limits::listeners::{
-    CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME, IDLE_SECONDS_WITH_KEY, IDLE_TIME, UNREAD_TIME,
+    CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME, IDLE_SECONDS_WITH_KEY, IDLE_TIME, LEAST_SENT_BYTES,
+    UNREAD_TIME,
 };
 
-/// When to look again, or what has taken too long.
+/// When to check again, or the limit that was exceeded.
 #[derive(Debug)]
-pub enum Due {
+pub enum NextCheck {
     /// Nothing, for now.
-    Look(Instant),
+    At(Instant),
     /// This limit was reached.
     Over(&'static Limit),
 }
@@ -37,7 +38,7 @@ pub enum GivesWay {
 /// The first bytes of an HTTP/2 connection: its preface, and the head of the settings that must follow (RFC 9113, section 3.4).
 const PREFACE: u64 = 24 + 9;
 
-/// What a connection is doing. Times are milliseconds since it was opened, plus one; 0 is never.
+/// The activity of a connection. Times are milliseconds since it was opened, plus one; 0 is never.
 #[derive(Debug)]
 pub struct Activity {
     opened: Instant,
@@ -47,7 +48,7 @@ pub struct Activity {
     is_confusing: AtomicBool,
     has_ended: AtomicBool,
     is_answering: AtomicBool,
-    /// Whether the last who showed a key, or none where one is needed, showed a valid one.
+    /// True if the last key that was shown, or none where one is needed, was valid.
     is_proven: AtomicBool,
     requests: AtomicUsize,
     /// How many of them are of callers with a valid key.
@@ -56,6 +57,8 @@ pub struct Activity {
     /// When the last request began or, where none is left, ended.
     since: AtomicU64,
     unread_since: AtomicU64,
+    /// How many bytes were read since then.
+    read: AtomicUsize,
     none_left: Notify,
     cut: Notify,
     canceled: Mutex<Canceled>,
@@ -87,6 +90,7 @@ impl Activity {
             head_since: AtomicU64::new(0),
             since: AtomicU64::new(0),
             unread_since: AtomicU64::new(0),
+            read: AtomicUsize::new(0),
             none_left: Notify::new(),
             cut: Notify::new(),
             canceled: Mutex::new(Canceled { resets: Resets::new(), count: 0, since: 0 }),
@@ -137,13 +141,18 @@ impl Activity {
         }
     }
 
-    /// Something was to be sent, and was or was not taken.
-    pub fn sent(&self, taken: bool) {
-        match (taken, self.unread_since.load(Relaxed)) {
-            (true, 0) => {}
-            (true, _) => self.unread_since.store(0, Relaxed),
-            (false, 0) => self.unread_since.store(self.now(), Relaxed),
-            (false, _) => {}
+    /// Something was to be sent, and so much of it was taken or, if none, none. A little now and then does not prolong the time in which it must be read.
+    pub fn sent(&self, taken: Option<usize>) {
+        let is_unread = self.is_unread();
+        match taken {
+            None if !is_unread => {
+                self.read.store(0, Relaxed);
+                self.unread_since.store(self.now(), Relaxed);
+            }
+            Some(bytes) if is_unread && self.read.fetch_add(bytes, Relaxed) + bytes >= LEAST_SENT_BYTES => {
+                self.unread_since.store(0, Relaxed);
+            }
+            _ => {}
         }
     }
 
@@ -198,19 +207,20 @@ impl Activity {
         }
     }
 
-    /// Whether requests are being answered.
+    /// Returns whether requests are being answered.
     pub fn is_busy(&self) -> bool {
         self.requests.load(Relaxed) > 0
     }
 
     /// All that was written so far is on its way.
     pub fn flushed(&self) {
+        self.unread_since.store(0, Relaxed);
         if !self.is_busy() {
             self.is_answering.store(false, Relaxed);
         }
     }
 
-    /// Whether what is written belongs to the answer of a request.
+    /// Returns whether the written bytes belong to the response of a request.
     pub fn is_answering(&self) -> bool {
         self.is_answering.load(Relaxed)
     }
@@ -220,27 +230,27 @@ impl Activity {
         self.is_confusing.store(true, Relaxed);
     }
 
-    /// Whether [`Activity::confuse`] was called.
+    /// Returns whether [`Activity::confuse`] was called.
     pub fn is_confusing(&self) -> bool {
         self.is_confusing.load(Relaxed)
     }
 
-    /// Whether it begins as TLS does.
+    /// Returns whether it begins as TLS does.
     pub fn is_tls(&self) -> bool {
         self.is_tls.load(Relaxed)
     }
 
-    /// Whether something waits to be read by the peer.
+    /// Returns whether something waits to be read by the peer.
     pub fn is_unread(&self) -> bool {
         self.unread_since.load(Relaxed) > 0
     }
 
-    /// Whether it speaks HTTP/2, as far as is known.
+    /// Returns whether it speaks HTTP/2, as far as is known.
     pub fn is_http2(&self) -> bool {
         self.is_http2.load(Relaxed)
     }
 
-    /// Whether the peer has closed its side.
+    /// Returns whether the peer has closed its side.
     pub fn has_ended(&self) -> bool {
         self.has_ended.load(Relaxed)
     }
@@ -260,14 +270,14 @@ impl Activity {
         self.cut.notified().await;
     }
 
-    /// What takes too long now, or when to look again.
-    pub fn due(&self, patience: &Patience) -> Due {
+    /// The limit that is exceeded now, or when to check again.
+    pub fn due(&self, patience: &Patience) -> NextCheck {
         let now = Instant::now();
         let (ends, limit) = self.ends(patience);
         match ends {
-            Some(ends) if ends <= now => Due::Over(limit),
-            Some(ends) => Due::Look(ends.min(now + patience.look())),
-            None => Due::Look(now + patience.look()),
+            Some(ends) if ends <= now => NextCheck::Over(limit),
+            Some(ends) => NextCheck::At(ends.min(now + patience.look())),
+            None => NextCheck::At(now + patience.look()),
         }
     }
 
@@ -305,7 +315,7 @@ mod tests {
     };
     const SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
-    /// Lets it be as it is until something is over, and tells what and after how many seconds.
+    /// Lets it be as it is until something is over, and reports what and after how many seconds.
     async fn over(activity: &Activity) -> (&'static str, u64) {
         over_for(activity, &PATIENCE).await
     }
@@ -314,8 +324,8 @@ mod tests {
         let started = Instant::now();
         loop {
             match activity.due(patience) {
-                Due::Over(limit) => return (limit.name, started.elapsed().as_secs()),
-                Due::Look(at) => tokio::time::sleep_until(at).await,
+                NextCheck::Over(limit) => return (limit.name, started.elapsed().as_secs()),
+                NextCheck::At(at) => tokio::time::sleep_until(at).await,
             }
         }
     }
@@ -346,7 +356,7 @@ mod tests {
         activity.received(b"GET / HTTP/1.1\r\n\r\n");
         activity.begin(false);
         tokio::time::sleep(Duration::from_secs(1000)).await;
-        assert!(matches!(activity.due(&PATIENCE), Due::Look(_)), "a call takes as long as it takes");
+        assert!(matches!(activity.due(&PATIENCE), NextCheck::At(_)), "a call takes as long as it takes");
         activity.end(false);
         assert_eq!(over(&activity).await, ("idle_time", 120));
         activity.received(b"GET");
@@ -388,9 +398,23 @@ mod tests {
         let activity = Activity::new();
         activity.received(b"GET / HTTP/1.1\r\n\r\n");
         activity.begin(false);
-        activity.sent(false);
-        activity.sent(true);
-        activity.sent(false);
+        activity.sent(None);
+        activity.flushed();
+        activity.sent(None);
         assert_eq!(over(&activity).await, ("unread_time", 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_that_is_read_now_and_then_does_not_prolong_it_and_enough_does() {
+        let activity = Activity::new();
+        activity.begin(true);
+        for (bytes, over_after) in [(1, 30), (LEAST_SENT_BYTES, 60)] {
+            activity.flushed();
+            activity.sent(None);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            activity.sent(Some(bytes));
+            activity.sent(None);
+            assert_eq!(over(&activity).await, ("unread_time", over_after));
+        }
     }
 }

@@ -1,25 +1,27 @@
 //! One connection, from its first byte to its last.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
-use super::activity::{Activity, Due};
+use super::activity::{Activity, NextCheck};
 use super::discard;
 use super::io::Socket;
 use super::patience::Patience;
-use super::places::Seat;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
+use super::slots::SlotHandle;
 use crate::limits::listeners::{IDLE_TIME, IDLE_TIME_WITHOUT_KEY};
 use crate::telemetry::Seldom;
 
@@ -27,6 +29,8 @@ use crate::telemetry::Seldom;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a client may take to read the end of its last answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How often it is looked whether the caller of a request is still there.
+const TICK: Duration = Duration::from_secs(1);
 /// As long as any.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
 
@@ -35,13 +39,13 @@ pub struct Connection<A> {
     pub stream: TcpStream,
     pub peer: SocketAddr,
     pub activity: Arc<Activity>,
-    pub seat: Seat,
+    pub seat: SlotHandle,
     pub answer: A,
     pub builder: auto::Builder<TokioExecutor>,
     pub patience: Patience,
     pub age: (Option<Duration>, Option<Duration>),
     pub closing: CancellationToken,
-    /// The listener, and when it last told of a client that speaks TLS.
+    /// The listener, and when it last logged a client that speaks TLS.
     pub tls: (&'static str, Arc<Mutex<Seldom>>),
 }
 
@@ -67,9 +71,10 @@ impl<A: Answer> Connection<A> {
             let mut look = pin!(sleep_until(Instant::now() + self.patience.head));
             let mut age = pin!(sleep_until(Instant::now() + self.age.0.unwrap_or(NEVER)));
             let mut is_old = false;
+            let mut tick = pin!(sleep_until(Instant::now() + TICK));
             loop {
                 tokio::select! {
-                    // What has come counts before it is decided that nothing has.
+                    // Arrived bytes count before the decision that nothing has arrived.
                     biased;
                     result = protocol.as_mut() => {
                         if let Err(error) = result {
@@ -83,15 +88,17 @@ impl<A: Answer> Connection<A> {
                         // Of the requests so far none was the last.
                         let _ = activity.none_left().now_or_never();
                         protocol.as_mut().graceful_shutdown();
-                        // HTTP/1.1 knows no farewell: what has not asked by now has asked nothing.
+                        // HTTP/1.1 has no farewell: a connection that has not sent a request by now has sent none.
                         let farewell = if activity.is_http2() { FAREWELL } else { Duration::ZERO };
                         look.as_mut().reset(Instant::now() + farewell);
                     }
                     () = activity.none_left(), if goes_away => look.as_mut().reset(Instant::now() + LAST_WORDS),
+                    // The socket is looked at as the protocol goes on.
+                    () = while_busy(&activity, tick.as_mut()) => tick.as_mut().reset(Instant::now() + TICK),
                     () = look.as_mut() => match activity.due(&self.patience) {
                         _ if goes_away && !activity.is_busy() && !activity.is_unread() => break Ended::Cut,
-                        Due::Look(at) => look.as_mut().reset(at.min(Instant::now() + if goes_away { LAST_WORDS } else { NEVER })),
-                        Due::Over(limit) => {
+                        NextCheck::At(at) => look.as_mut().reset(at.min(Instant::now() + if goes_away { LAST_WORDS } else { NEVER })),
+                        NextCheck::Over(limit) => {
                             limit.reached();
                             tracing::debug!(limit = limit.name, peer = %self.peer, "a connection took too long");
                             let is_idle = [IDLE_TIME.name, IDLE_TIME_WITHOUT_KEY.name].contains(&limit.name);
@@ -128,13 +135,18 @@ impl<A: Answer> Connection<A> {
     }
 }
 
+/// Waits for the tick, as long as a request of HTTP/1.1 is dealt with.
+async fn while_busy(activity: &Activity, mut tick: Pin<&mut Sleep>) {
+    poll_fn(|context| if activity.is_busy() && !activity.is_http2() { Future::poll(tick.as_mut(), context) } else { Poll::Pending }).await;
+}
+
 /// What answers what is no request.
 fn refuse<A: Answer>(answer: A, peer: SocketAddr, activity: Arc<Activity>, tls: (&'static str, Arc<Mutex<Seldom>>)) -> Refuse {
     Box::new(move |status, is_length, begun| {
         let unreadable = Unreadable { status, is_length, is_tls: activity.is_tls(), begun };
-        let (listener, told) = &tls;
+        let (listener, reported) = &tls;
         if unreadable.is_tls
-            && let Some(times) = told.lock().unwrap_or_else(PoisonError::into_inner).tell()
+            && let Some(times) = reported.lock().unwrap_or_else(PoisonError::into_inner).report()
         {
             tracing::warn!(listener, address = %peer.ip(), times, "a client speaks TLS, and the listener does not");
         }

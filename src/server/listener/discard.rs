@@ -1,8 +1,8 @@
-//! What a client still sends that was answered already is read and thrown away, up to a bound.
+//! Reads and discards the rest of a request that was answered already, up to a bound.
 //!
-//! Closing a socket at which something has come that nobody has read resets it, and a reset takes the answer away from a client that has not read
-//! it yet (RFC 9112, section 9.6). Over HTTP/2 a stream that ends before its request does is reset (RFC 9113, section 8.1), and clients that are
-//! still sending take that for a failure.
+//! Closing a socket with unread bytes resets it, and a reset takes the response away from a client that has not read it yet (RFC 9112,
+//! section 9.6). Over HTTP/2 a stream that ends before its request does is reset (RFC 9113, section 8.1), and clients that are still
+//! sending take that for a failure.
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARD
 const SILENCE: Duration = Duration::from_secs(5);
 /// As how many bytes a frame counts at least.
 const FRAME: usize = 64;
-/// How long it may go on where the listener closes.
+/// How long it may continue where the listener closes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What is left on a connection of HTTP/1.1, whose last answer was given.
+/// The rest on a connection of HTTP/1.1 after its last response.
 pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
     // The client learns that there is nothing more to come.
     if stream.shutdown().await.is_err() {
@@ -34,7 +34,7 @@ pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
     let mut left = DISCARDED_BYTES_AT_MOST;
     let read = async {
         while let Ok(Ok(())) = timeout(SILENCE, stream.readable()).await {
-            // Room for what is read only while there is something.
+            // A buffer only while there is something to read.
             let mut buffer = vec![0; 64 * 1024];
             match stream.read(&mut buffer).await {
                 Ok(read @ 1..) if read < left => left -= read,
@@ -49,7 +49,7 @@ pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
     in_time(read, closing).await;
 }
 
-/// What is left of the body of a request of HTTP/2, once nobody reads it any more: that may be a moment after its answer was given.
+/// The rest of the body of a request of HTTP/2, once nobody reads it any more: that may be a moment after its answer was given.
 pub async fn body(rest: oneshot::Receiver<Incoming>, closing: CancellationToken) {
     let mut left = DISCARDED_BYTES_AT_MOST;
     let read = async {

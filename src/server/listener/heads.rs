@@ -1,25 +1,26 @@
-//! Heads of HTTP/1.1 that say twice how their body ends, by its length and by chunks, or by a length that is none.
+//! Heads of HTTP/1.1 that declare the end of their body twice, by its length and by chunks, or by an invalid length.
 //!
-//! The HTTP library goes by the chunks and takes the length away, so nobody behind it can tell; but who stood before it may have gone by the length,
-//! and then the two disagree on where the next request begins (RFC 9112, section 6.3). Where heads end and bodies begin is not known here, so what
-//! is looked for is a block of lines that has both. A body with such a block costs its connection a further request by chunks, at most.
+//! The HTTP library uses the chunks and removes the length, so no code behind it can see the conflict; but a proxy before it may have used
+//! the length, and then the two disagree on where the next request begins (RFC 9112, section 6.3). Heads and bodies cannot be told from
+//! each other here, so this searches for a block of lines that has both headers. A body with such a block costs its connection a further
+//! request by chunks, at most.
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Uri};
 
-/// How much is kept of a line: enough to tell which contract a request is of, and what answers its caller takes.
+/// How much is kept of a line: enough to report which contract a request is of, and what answers its caller takes.
 const KEPT_BYTES: usize = 512;
 
 const LENGTH: &[u8] = b"content-length:";
 const CODING: &[u8] = b"transfer-encoding:";
 const ACCEPTS: &[u8] = b"accept:";
 
-/// What is wrong with a `Content-Length`, which the HTTP library refuses by a status alone.
+/// The faults of a `Content-Length`, which the HTTP library refuses by a status alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LengthFault {
     /// It is more than any body may have.
     TooLarge,
-    /// It is none, or there are two that differ.
+    /// The length is invalid, or there are two that differ.
     NoLength,
 }
 
@@ -41,17 +42,17 @@ pub struct Heads {
     accept: HeaderMap,
 }
 
-/// What has come of the head of a request that cannot be read, as far as its refusal depends on it.
+/// The received part of a head that cannot be read, as far as its refusal depends on it.
 #[derive(Clone, Debug, Default)]
 pub struct Begun {
-    /// The path, still percent-encoded; empty where there is none.
+    /// The path, still percent-encoded; empty if none has arrived.
     pub path: String,
     /// The header `Accept`, if it has come.
     pub headers: HeaderMap,
 }
 
 impl Heads {
-    /// Whether a block of lines that has both was among these bytes.
+    /// Returns whether a block of lines that has both was among these bytes.
     pub fn say_twice(&mut self, mut bytes: &[u8]) -> bool {
         let mut twice = false;
         while !bytes.is_empty() {
@@ -67,17 +68,17 @@ impl Heads {
         twice
     }
 
-    /// Whether what came in last belongs to the first line of a block, such as that of a request.
+    /// Returns whether what came in last belongs to the first line of a block, such as that of a request.
     pub fn are_at_first_line(&self) -> bool {
         !self.has_lines && !self.line.is_empty()
     }
 
-    /// What was wrong with a length since [`Heads::forget`] was called last.
+    /// The fault of a length since [`Heads::forget`] was called last.
     pub fn length_fault(&self) -> Option<LengthFault> {
         self.fault
     }
 
-    /// What came in so far was taken for a request, so that no length in it was a wrong one: what looks so was in a body.
+    /// The bytes so far were accepted as a request, so no length in it was wrong: an apparent one was in a body.
     pub fn forget(&mut self) {
         self.fault = None;
     }
@@ -98,7 +99,7 @@ impl Heads {
         self.length = Some(length);
     }
 
-    /// What has come of the head of the last request.
+    /// The received part of the head of the last request.
     pub fn begun(&self) -> Begun {
         let first = if self.are_at_first_line() { &self.line } else { &self.first };
         let target = first.split(|byte| *byte == b' ').nth(1).and_then(|target| Uri::try_from(target).ok());
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_is_told_from_those_behind_it() {
+    fn the_first_line_is_distinguished_from_those_behind_it() {
         let mut heads = Heads::default();
         for (bytes, is_first) in [("GET /", true), ("x HTTP/1.1\r\n", false), ("host: x\r\n", false), ("\r\n", false), ("GET", true)] {
             heads.say_twice(bytes.as_bytes());
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_come_of_a_head_tells_whose_it_is_and_what_its_caller_takes() {
+    fn the_received_part_of_a_head_shows_the_address_and_the_media_types() {
         for size in [1, 7, 1000] {
             let begun = |text: &str| {
                 let mut heads = Heads::default();

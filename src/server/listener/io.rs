@@ -1,4 +1,4 @@
-//! A socket that notes what passes, and comes back when the protocol is done with it.
+//! A socket that notes the bytes that pass, and comes back when the protocol is done with it.
 
 use std::io;
 use std::pin::Pin;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -25,7 +26,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Notes what passes in `activity`, and has what is no request answered by `refuse`; the receiver has the stream once the socket is dropped.
+    /// Notes the bytes that pass in `activity`, and has bytes that are not a request answered by `refuse`; the receiver has the stream once
+    /// the socket is dropped.
     pub fn new(stream: TcpStream, activity: Arc<Activity>, refuse: Refuse) -> (Self, oneshot::Receiver<TcpStream>) {
         let (back, returned) = oneshot::channel();
         let (heads, refusal) = (Heads::default(), Refusal::new(refuse));
@@ -37,8 +39,20 @@ impl Socket {
     }
 
     fn sent(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.activity.sent(poll.is_ready());
+        self.activity.sent(taken(&poll));
         poll
+    }
+
+    /// Has the connection closed where the peer has left while its request is dealt with. Over HTTP/1.1 the protocol reads nothing meanwhile, so that it does
+    /// not find out where some of the request is still to be read.
+    fn look_for_peer(&mut self) {
+        if self.activity.is_http2() || !self.activity.is_busy() {
+            return;
+        }
+        let ready = self.stream.as_ref().and_then(|stream| stream.ready(Interest::READABLE).now_or_never());
+        if ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed())) {
+            self.activity.cut();
+        }
     }
 
     /// Whether the protocol writes a refusal of its own, or something behind one.
@@ -51,18 +65,26 @@ impl Socket {
         is_refusal
     }
 
-    /// Sends what stands in place of a refusal, if there was one.
+    /// Sends the replacement of a refusal, if there was one.
     fn poll_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Socket { stream: Some(stream), activity, refusal, .. } = self else { return Poll::Ready(Ok(())) };
         while let Some(left) = refusal.left() {
             let poll = Pin::new(&mut *stream).poll_write(context, left);
-            activity.sent(poll.is_ready());
+            activity.sent(taken(&poll));
             match ready!(poll)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 sent => left.advance(sent),
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// How many bytes were taken of what was to be sent; none if it has to wait.
+fn taken(poll: &Poll<io::Result<usize>>) -> Option<usize> {
+    match poll {
+        Poll::Ready(sent) => Some(*sent.as_ref().unwrap_or(&0)),
+        Poll::Pending => None,
     }
 }
 
@@ -112,6 +134,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look_for_peer();
         ready!(self.poll_refusal(context))?;
         let poll = self.stream().poll_flush(context);
         if matches!(poll, Poll::Ready(Ok(()))) {

@@ -1,7 +1,8 @@
 //! Has the memory of closed connections given back.
 //!
-//! A connection costs some 30 KiB, in pieces that are too small to be mapped for themselves. When many are closed, what was theirs lies between what others
-//! have, and the allocator keeps it. So it is asked to look for it, not more often than there is something to find.
+//! A connection costs some 30 KiB, in pieces that are too small to be mapped for themselves. When many are closed, their memory is
+//! scattered between that of others, and the allocator keeps it. So it is asked to return it, not more often than there is something to
+//! return.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;

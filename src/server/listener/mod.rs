@@ -1,8 +1,8 @@
 //! The one loop that accepts connections, for all three listeners.
 //!
-//! Whoever can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each of its
-//! stages ([`activity`]), each listener a number of connections, and each address a part of them ([`places`]). A process that may open no more files says so
-//! in its log, and answers probes from a reserve.
+//! Anybody who can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each
+//! of its stages ([`activity`]), each listener a number of connections, and each address a part of them ([`slots`]). A process that may
+//! open no more files says so in its log, and answers probes from a reserve.
 
 mod accept;
 mod activity;
@@ -13,10 +13,10 @@ mod io;
 mod memory;
 mod owners;
 mod patience;
-mod places;
 mod refusal;
 mod requests;
 mod resets;
+mod slots;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -39,9 +39,9 @@ use self::activity::Activity;
 pub use self::heads::Begun;
 pub use self::memory::give_back;
 pub use self::patience::Patience;
-use self::places::Places;
 pub use self::refusal::Unreadable;
 pub use self::requests::{Arrival, Arriving};
+use self::slots::Slots;
 use super::tally::Full;
 use crate::limits::Limit;
 use crate::limits::answers::MAX_HEADERS;
@@ -55,26 +55,27 @@ use crate::telemetry::Seldom;
 /// How many headers are read of a request of HTTP/1.1; somewhat more than are taken, so that too many are refused with a reason.
 const HEADERS_AT_MOST: usize = MAX_HEADERS + 28;
 
-/// What answers the requests of a listener.
+/// A protocol: it answers the requests of a listener.
 pub trait Answer: Clone + Send + Sync + 'static {
     /// The body of an answer.
     type Body: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static;
 
-    /// Whether over HTTP/2, too, an answer ends only when what is left of its request was read and thrown away. Clients of gRPC need no such thing:
-    /// a call is over with its status, and its stream of messages may have no end.
+    /// True if over HTTP/2, too, a response ends only when the rest of its request was read and discarded. gRPC clients do not need that: a
+    /// call is over with its status, and its stream of messages may have no end.
     const WAITS_FOR_REST: bool = true;
 
     /// Answers a request of this peer.
     fn answer(&self, request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 
-    /// Answers what is no request, in place of the HTTP library, which would tell its status and nothing else. The connection ends with it.
+    /// Answers bytes that are not a request, instead of the HTTP library, which would send its status and nothing else. The connection ends
+    /// with it.
     fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes>;
 }
 
-/// What a listener does with its connections.
+/// The settings of a listener.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What it is called in the log: `gRPC`, `HTTP`, `admin`.
+    /// Its name in the log: `gRPC`, `HTTP`, `admin`.
     pub name: &'static str,
     /// How many connections there may be.
     pub connections: Connections,
@@ -164,12 +165,12 @@ fn connection_window(streams: u32) -> u32 {
     (2 * frames * (FRAME_COST - SMALLEST_MESSAGE)).min(WINDOW_AT_MOST) as u32
 }
 
-/// Accepts connections and answers their requests, until it is told to close; then until the requests that are there are answered. Dropping
-/// it closes every connection.
+/// Accepts connections and answers their requests, until it is asked to close; then until the present requests are answered. Dropping it
+/// closes every connection.
 pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options, closing: CancellationToken) {
     let builder = options.builder();
     let Connections { in_all, address, realm } = options.connections;
-    let places = Places::new(in_all, address, realm);
+    let slots = Slots::new(in_all, address, realm);
     let mut connections = JoinSet::new();
     let tls = Arc::new(Mutex::new(Seldom::default()));
     let mut acceptor = Acceptor::new(listener, options.name, options.reserve);
@@ -181,7 +182,7 @@ pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options
         };
         let Accepted { stream, peer } = accepted;
         let activity = Arc::new(Activity::new());
-        let (entered, full) = match places.enter(peer.ip(), &activity) {
+        let (entered, full) = match slots.enter(peer.ip(), &activity) {
             Ok((held, full)) => (Some(held), full),
             Err(full) => (None, Some(full)),
         };

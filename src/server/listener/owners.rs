@@ -1,4 +1,4 @@
-//! Whose connections they are: how many each realm has, and whether it may have one more.
+//! The realms of the connections: how many each has, and whether it may have one more.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ impl Owners {
         Owners { in_all, each, owned: 0, by_realm: HashMap::new() }
     }
 
-    /// Whether this realm may have one more.
+    /// Returns whether this realm may have one more.
     pub fn may_enter(&self, realm: i32) -> bool {
         let held = self.by_realm.get(&realm).copied().unwrap_or_default();
         held == 0 || leaves_enough(held, self.in_all.saturating_sub(self.owned), self.each, self.in_all)

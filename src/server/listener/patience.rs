@@ -14,12 +14,12 @@ pub struct Patience {
     pub idle: Option<Duration>,
     /// The same where nobody has shown a valid key on the connection; as with one, if none.
     pub idle_without_key: Option<Duration>,
-    /// Without the peer reading anything of what is sent to it.
+    /// Without the peer reading anything that is sent to it.
     pub unread: Duration,
 }
 
 impl Patience {
-    /// How often it is looked at what a connection is doing.
+    /// How often the activity of a connection is checked.
     pub(super) fn look(&self) -> Duration {
         self.head.min(self.unread).min(self.idle(false).0.unwrap_or(self.head))
     }

@@ -1,34 +1,34 @@
-//! What the HTTP library answers by itself where what was sent is no request: a status, and nothing else.
+//! Completes the responses that the HTTP library makes itself for bytes that are not a request: a status, and nothing else.
 //!
-//! It has no hook for that. So those bytes are known by when they are written, which is outside of any answer, and others are sent in their place.
-//! Where a client sends such a thing behind a request and does not read the answer to that, the library may write both at once; then its own words
-//! stay.
+//! It has no hook for that. So those bytes are recognised by when they are written, which is outside of any response, and others are sent
+//! instead. Where a client sends such bytes after a request and does not read the response to that, the library may write both at once;
+//! then its own bytes stay.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::heads::{Begun, Heads, LengthFault};
 
-/// What is answered in place of a status alone, which may be for a length.
+/// Returns the response that replaces a status alone, which may be about a length.
 pub type Refuse = Box<dyn Fn(StatusCode, bool, Begun) -> Response<Bytes> + Send>;
 
-/// Something that is no request, and the status by which the HTTP library refuses it.
+/// Something that is not a request, and the status by which the HTTP library refuses it.
 #[derive(Clone, Debug)]
 pub struct Unreadable {
     /// The status.
     pub status: StatusCode,
-    /// Whether it is refused for its `Content-Length`.
+    /// True if it is refused for its `Content-Length`.
     pub is_length: bool,
-    /// Whether it is the beginning of TLS.
+    /// True if it is the beginning of TLS.
     pub is_tls: bool,
-    /// What has come of it.
+    /// The part of the response that has arrived.
     pub begun: Begun,
 }
 
-/// The refusal of a connection, of which there is one at most: the library closes behind it.
+/// The refusal of a connection, of which there is one at most: the library closes after it.
 pub struct Refusal {
     refuse: Refuse,
-    /// What is left to be sent of ours, once the library has written its own.
+    /// The rest of our response to be sent, once the library has written its own.
     ours: Option<Bytes>,
 }
 
@@ -38,8 +38,8 @@ impl Refusal {
         Refusal { refuse, ours: None }
     }
 
-    /// Whether what is written stays here: because it is a refusal, or because it comes behind one. Asked of what is written outside of any
-    /// answer; `heads` has what came in.
+    /// Returns whether the written bytes stay here: because they are a refusal, or come after one. Asked of bytes outside of any response;
+    /// `heads` has the received ones.
     pub fn replaces(&mut self, written: &[u8], heads: &Heads) -> bool {
         if self.ours.is_none() {
             self.ours = refused(written).map(|status| {
@@ -58,12 +58,12 @@ impl Refusal {
         self.ours.is_some()
     }
 
-    /// Whether there was one.
+    /// Returns whether there was one.
     pub fn is_made(&self) -> bool {
         self.ours.is_some()
     }
 
-    /// What is left to be sent.
+    /// The rest to be sent.
     pub fn left(&mut self) -> Option<&mut Bytes> {
         self.ours.as_mut().filter(|left| !left.is_empty())
     }
@@ -75,7 +75,7 @@ fn refused(written: &[u8]) -> Option<StatusCode> {
     StatusCode::from_bytes(rest.get(..3)?).ok().filter(StatusCode::is_client_error)
 }
 
-/// The line of the head that tells the time, which the library keeps for all connections.
+/// The line of the head that reports the time, which the library keeps for all connections.
 fn date(written: &[u8]) -> &[u8] {
     let mut lines = written.split_inclusive(|byte| *byte == b'\n');
     lines.find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"date:"))).unwrap_or_default()
@@ -113,9 +113,12 @@ mod tests {
     fn what_the_library_says_is_replaced_once_with_its_status_and_time() {
         let mut refusal = refusal();
         assert!(!refusal.is_made() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.is_made());
-        let told = String::from_utf8(refusal.left().expect("something is sent").to_vec()).expect("text");
-        assert!(told.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\nx-request-id: req_1\r\ndate: Sun, 29 Nov"), "{told}");
-        assert!(told.ends_with("\r\ncontent-length: 3\r\nconnection: close\r\n\r\nwhy"), "{told}");
+        let reported = String::from_utf8(refusal.left().expect("something is sent").to_vec()).expect("text");
+        assert!(
+            reported.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\nx-request-id: req_1\r\ndate: Sun, 29 Nov"),
+            "{reported}"
+        );
+        assert!(reported.ends_with("\r\ncontent-length: 3\r\nconnection: close\r\n\r\nwhy"), "{reported}");
         assert!(refusal.replaces(b"more", &Heads::default()), "nothing comes behind it");
         *refusal.left().expect("all of it") = Bytes::new();
         assert!(refusal.left().is_none() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.left().is_none(), "once");
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_told_from_a_head_that_is_too_large() {
+    fn a_length_is_distinguished_from_a_head_that_is_too_large() {
         for (length, begins) in [("18446744073709551615", "HTTP/1.1 413 "), ("+5", "HTTP/1.1 431 ")] {
             let (mut refusal, mut heads) = (refusal(), Heads::default());
             heads.say_twice(format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n").as_bytes());

@@ -25,8 +25,10 @@ use tower::BoxError;
 use super::Answer;
 use super::activity::Activity;
 use super::discard;
-use super::places::{Crowded, Seat};
+use super::slots::{Crowded, SlotHandle};
 use crate::error::Left;
+use crate::limits::listeners::UNREAD_TIME;
+use crate::limits::responses::Cut;
 
 /// How long a refusal waits for the rest of its request. A client that reads it earlier may end its request short of the length that it has given,
 /// and the HTTP library resets the stream for that, with what has not been sent of the refusal.
@@ -36,19 +38,19 @@ const BEFORE_REFUSAL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Arrival {
     connection: Arc<Activity>,
-    seat: Seat,
+    seat: SlotHandle,
     is_whole: Arc<AtomicBool>,
-    /// Whether its caller has shown a valid key.
+    /// True if its caller has shown a valid key.
     has_key: Arc<AtomicBool>,
 }
 
 impl Arrival {
-    /// Whether all of the request is there, its body included.
+    /// Returns whether all of the request is there, its body included.
     pub fn is_whole(&self) -> bool {
         self.is_whole.load(Ordering::Relaxed)
     }
 
-    /// Whether the request may be one that says twice how its body ends, by a length that nobody sees any more.
+    /// Returns whether the request may be one that says twice how its body ends, by a length that nobody sees any more.
     pub fn is_confusing(&self) -> bool {
         self.connection.is_confusing()
     }
@@ -83,14 +85,14 @@ pub struct Arriving {
     /// There until it is dropped.
     inner: Option<Incoming>,
     is_whole: Arc<AtomicBool>,
-    /// Where what is left of it goes that nobody reads, if it is not to be lost.
+    /// Where the rest of a request goes that nobody reads, if the response is not to be lost.
     rest: Option<oneshot::Sender<Incoming>>,
 }
 
 impl Drop for Arriving {
     fn drop(&mut self) {
         if let Some((rest, inner)) = self.rest.take().zip(self.inner.take()).filter(|_| !self.is_whole.load(Ordering::Relaxed)) {
-            // Where there is no answer any more, nothing is to be kept from being lost.
+            // Without a response, nothing can be lost by closing.
             let _ = rest.send(inner);
         }
     }
@@ -119,7 +121,7 @@ impl Body for Arriving {
 }
 
 impl Arriving {
-    /// Whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads an answer in any case.
+    /// Returns whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads an answer in any case.
     fn has_left(&self, error: &hyper::Error) -> bool {
         let is_malformed = |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
         self.is_http2 || !error.source().and_then(|cause| cause.downcast_ref()).is_some_and(is_malformed)
@@ -131,14 +133,20 @@ pub struct Requests<A> {
     answer: A,
     peer: SocketAddr,
     activity: Arc<Activity>,
-    seat: Seat,
+    seat: SlotHandle,
+    cut: Cut,
     closing: CancellationToken,
 }
 
 impl<A: Answer> Requests<A> {
     /// Those of this peer, noted in `activity`.
-    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, Seat), closing: CancellationToken) -> Self {
-        Requests { answer, peer, activity, seat, closing }
+    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, SlotHandle), closing: CancellationToken) -> Self {
+        let connection = activity.clone();
+        let cut = Cut::new(move || {
+            UNREAD_TIME.reached();
+            connection.cut();
+        });
+        Requests { answer, peer, activity, seat, cut, closing }
     }
 }
 
@@ -156,6 +164,7 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         let mut request = request.map(|inner| Arriving { is_http2, inner: Some(inner), is_whole: is_whole.clone(), rest });
         let has_key = running.has_key.clone();
         let (connection, seat) = (self.activity.clone(), self.seat.clone());
+        request.extensions_mut().insert(self.cut.clone());
         request.extensions_mut().insert(Arrival { connection, seat, is_whole: is_whole.clone(), has_key });
         let mut left = left.map(|rest| Rest { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
         let answer = self.answer.answer(request, self.peer);
@@ -177,8 +186,8 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
     }
 }
 
-/// Whether an answer of gRPC is over with its headers, which then have to end the stream: clients take no others for the end, and they do not mind that
-/// it ends before their request.
+/// Returns whether an answer of gRPC is over with its headers, which then have to end the stream: clients take no others for the end, and
+/// they do not mind that it ends before their request.
 fn is_trailers_only(headers: &HeaderMap) -> bool {
     headers.contains_key(Status::GRPC_STATUS)
 }
@@ -202,7 +211,7 @@ impl Drop for Running {
     }
 }
 
-/// What an answer may have left of its request.
+/// How much of its request a response may leave unread.
 struct Rest {
     is_whole: Arc<AtomicBool>,
     discarded: BoxFuture<'static, ()>,
@@ -225,7 +234,7 @@ impl<B: Body + Unpin> Body for Answering<B> {
             if let Some(frame) = ready!(Pin::new(inner).poll_frame(context)) {
                 return Poll::Ready(Some(frame));
             }
-            // An answer that reads its request while it is given leaves what it has not read.
+            // A response that reads its request while it is sent leaves the unread rest.
             self.inner = None;
         }
         if let Some(left) = &mut self.left {

@@ -1,4 +1,4 @@
-//! How many calls a client cancels, told from the bytes that it sends.
+//! Counts the calls that a client cancels, from the bytes that it sends.
 //!
 //! The h2 library counts the canceled calls that wait to be taken up, and no others. A call that is canceled when it has been taken up costs as
 //! much as any, and its place is free for the next one, so a client that does nothing else has the service work without an end.
@@ -13,7 +13,7 @@ const RST_STREAM: u8 = 3;
 pub enum Resets {
     /// So much of the preface has come.
     Preface(usize),
-    /// The header of the next frame, as far as it has come, and what is left of the frame before it.
+    /// The header of the next frame, as far as it has arrived, and the rest of the frame before it.
     Frames { header: [u8; HEADER], come: usize, left: usize },
     /// The client speaks something else.
     Other,

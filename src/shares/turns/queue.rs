@@ -1,4 +1,4 @@
-//! Who has turns, who waits, and who is next. Pure: the time is told, and a waiter is whatever its caller makes of it.
+//! Decides who gets the next turn. Pure: the time is a parameter, and a waiter is any value of the caller.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::Refused;
 use crate::shares::{Party, Rules, leaves_enough};
 
-/// Work that takes no longer is quick, and so is work that takes no longer than twice what is usual.
+/// Work that takes no longer is quick, and so is work that takes no longer than twice the usual time.
 const QUICK: Duration = Duration::from_millis(50);
 const QUICK_TIMES: f64 = 2.0;
-/// Work that takes longer takes long, unless ten times what is usual is more: on a slow day nothing is to fall back.
+/// Work that takes longer takes long, unless ten times the usual time is more: on a slow day nothing is to fall back.
 const LONG: Duration = Duration::from_millis(250);
 const LONG_TIMES: f64 = 10.0;
-/// How much one piece of work changes what is usual, and by how much at most it counts for more than that. So a few that take very long change
-/// little, and if all do, that is usual soon.
+/// How much one piece of work changes the usual time, and by how much at most it counts for more than that. So a few that take very long
+/// change little, and if all do, that is usual soon.
 const WEIGHT: f64 = 0.05;
 const AT_MOST_TIMES: f64 = 4.0;
 /// By how much quick work widens what its kind may have, and work that is neither quick nor takes long.
@@ -38,10 +38,10 @@ const MANY: usize = 4096;
 /// A turn that was given, to be given back by [`State::release`].
 #[derive(Debug)]
 pub struct Grant {
-    who: Who,
+    requester: Requester,
     id: u64,
     since: Instant,
-    /// Whether its kind was known to take long.
+    /// True if its kind was known to take long.
     slow: bool,
     /// How much later its work began.
     late: Duration,
@@ -54,25 +54,25 @@ impl Grant {
     }
 }
 
-/// Who wants a turn: a realm, key and kind, or the service itself.
+/// The requester of a turn: a realm, key and kind, or the service itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Who {
+struct Requester {
     realm: Option<i32>,
     key: Uuid,
     kind: Arc<str>,
     heavy: bool,
 }
 
-impl From<Option<Party>> for Who {
+impl From<Option<Party>> for Requester {
     fn from(party: Option<Party>) -> Self {
         match party {
-            Some(party) => Who { realm: Some(party.realm), key: party.key, kind: party.kind, heavy: party.heavy },
-            None => Who { realm: None, key: Uuid::nil(), kind: Arc::default(), heavy: false },
+            Some(party) => Requester { realm: Some(party.realm), key: party.key, kind: party.kind, heavy: party.heavy },
+            None => Requester { realm: None, key: Uuid::nil(), kind: Arc::default(), heavy: false },
         }
     }
 }
 
-/// What became of the wish for a turn.
+/// The outcome of the wish for a turn.
 #[derive(Debug)]
 pub enum Entry {
     /// It is given.
@@ -81,7 +81,7 @@ pub enum Entry {
     Waits(u64, Hindrance),
 }
 
-/// What keeps one waiting.
+/// The reason why one waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hindrance {
     /// All turns are taken.
@@ -94,7 +94,7 @@ pub enum Hindrance {
     Slow,
 }
 
-/// Who has turns and who waits.
+/// The turns that are taken, and the queue.
 #[derive(Debug)]
 pub struct State<W> {
     rules: Rules,
@@ -108,7 +108,7 @@ pub struct State<W> {
     /// The realm that wanted a turn last, and when that was last another one than before.
     last: Option<i32>,
     changed: Option<Instant>,
-    /// Numbers grants and tickets, and so tells what was earlier.
+    /// Numbers grants and tickets in their order.
     clock: u64,
     realms: HashMap<Option<i32>, Realm<W>>,
     /// The realms of which someone waits.
@@ -128,22 +128,22 @@ struct Realm<W> {
     used: f64,
     used_at: Instant,
     keys: HashMap<Uuid, usize>,
-    kinds: HashMap<Arc<str>, Kind>,
+    kinds: HashMap<Arc<str>, WorkKind>,
     queues: Vec<Queue<W>>,
 }
 
-/// What is known of a kind of work of a realm.
+/// The facts about a kind of work of a realm.
 #[derive(Debug)]
-struct Kind {
+struct WorkKind {
     /// The turns that it has, and since when.
     held: Vec<(u64, Instant)>,
     /// How many it may have.
     width: f64,
-    /// Whether it took long when it was done last.
+    /// True if it took long when it was done last.
     slow: bool,
 }
 
-/// The one who is next as far as one has looked.
+/// The next one so far in the search.
 struct Next {
     /// How many turns the realm has, and how much it had of late.
     rank: (usize, f64),
@@ -154,10 +154,10 @@ struct Next {
     place: usize,
 }
 
-/// Those who wait for the same.
+/// Those that wait for the same.
 #[derive(Debug)]
 struct Queue<W> {
-    who: Who,
+    requester: Requester,
     waiters: VecDeque<(u64, W)>,
     /// When one of them was served last.
     served: u64,
@@ -188,39 +188,39 @@ impl<W> State<W> {
 
     /// Gives a turn if one is free for this party, and otherwise puts it in the queue.
     pub fn enter(&mut self, party: Option<Party>, waiter: W, now: Instant) -> Result<Entry, Refused> {
-        let who = Who::from(party);
-        if who.realm.is_some() && who.realm != self.last {
+        let requester = Requester::from(party);
+        if requester.realm.is_some() && requester.realm != self.last {
             self.changed = self.last.and(Some(now));
-            self.last = who.realm;
+            self.last = requester.realm;
         }
         let start = self.rules.slow as f64;
-        let realm = self.realms.entry(who.realm).or_insert_with(|| Realm::new(now));
-        if !realm.kinds.contains_key(&who.kind) {
-            realm.kinds.insert(who.kind.clone(), Kind { held: Vec::new(), width: start, slow: false });
+        let realm = self.realms.entry(requester.realm).or_insert_with(|| Realm::new(now));
+        if !realm.kinds.contains_key(&requester.kind) {
+            realm.kinds.insert(requester.kind.clone(), WorkKind { held: Vec::new(), width: start, slow: false });
         }
-        // Who could have a turn and waits would have been given it, so nobody is passed by.
-        let Some(hindrance) = self.hindrance(&who, now) else { return Ok(Entry::Granted(self.grant(who, now))) };
+        // A waiter that could have a turn would have been given it, so nobody is passed over.
+        let Some(hindrance) = self.hindrance(&requester, now) else { return Ok(Entry::Granted(self.grant(requester, now))) };
         if self.waiting >= self.rules.waiting {
             return Err(Refused::Queue);
         }
         let ticket = self.tick();
-        let Some(realm) = self.realms.get_mut(&who.realm) else { return Err(Refused::Queue) };
-        if who.realm.is_some() && realm.waiting >= self.rules.realm_waiting {
+        let Some(realm) = self.realms.get_mut(&requester.realm) else { return Err(Refused::Queue) };
+        if requester.realm.is_some() && realm.waiting >= self.rules.realm_waiting {
             return Err(Refused::RealmQueue);
         }
         if realm.waiting == 0 {
-            self.queued.push(who.realm);
+            self.queued.push(requester.realm);
         }
         realm.waiting += 1;
         self.waiting += 1;
-        match realm.queues.iter_mut().find(|queue| queue.who == who) {
+        match realm.queues.iter_mut().find(|queue| queue.requester == requester) {
             Some(queue) => queue.waiters.push_back((ticket, waiter)),
-            None => realm.queues.push(Queue { who, waiters: VecDeque::from([(ticket, waiter)]), served: 0 }),
+            None => realm.queues.push(Queue { requester, waiters: VecDeque::from([(ticket, waiter)]), served: 0 }),
         }
         Ok(Entry::Waits(ticket, hindrance))
     }
 
-    /// Takes one who waits out of the queue, if it still does.
+    /// Removes a waiter from the queue, if it still waits.
     pub fn leave(&mut self, ticket: u64) {
         for index in 0..self.queued.len() {
             let id = self.queued[index];
@@ -236,7 +236,7 @@ impl<W> State<W> {
         }
     }
 
-    /// The next who waits and may have a turn, with the turn.
+    /// The next waiter that may have a turn, with the turn.
     pub fn next(&mut self, now: Instant) -> Option<(W, Grant)> {
         if self.free == 0 || self.waiting == 0 {
             return None;
@@ -249,10 +249,10 @@ impl<W> State<W> {
                 continue;
             }
             for (place, queue) in realm.queues.iter().enumerate() {
-                if self.hindrance(&queue.who, now).is_some() {
+                if self.hindrance(&queue.requester, now).is_some() {
                     continue;
                 }
-                let order = (realm.keys.get(&queue.who.key).copied().unwrap_or_default(), queue.served);
+                let order = (realm.keys.get(&queue.requester.key).copied().unwrap_or_default(), queue.served);
                 if best.as_ref().is_none_or(|best| best.realm != *id || order < best.order) {
                     best = Some(Next { rank, order, realm: *id, place });
                 }
@@ -262,10 +262,10 @@ impl<W> State<W> {
         let served = self.tick();
         let queue = self.realms.get_mut(&id)?.queues.get_mut(place)?;
         queue.served = served;
-        let who = queue.who.clone();
+        let requester = queue.requester.clone();
         let (_, waiter) = queue.waiters.pop_front()?;
         self.waited(id, place);
-        Some((waiter, self.grant(who, now)))
+        Some((waiter, self.grant(requester, now)))
     }
 
     /// Takes a turn back, and learns from how long it took and from how much later than given its work began.
@@ -276,10 +276,10 @@ impl<W> State<W> {
         let (narrow, wide) = (self.rules.slow as f64, self.rules.realm as f64);
         let (quick, long) = (self.quick(), self.long());
         self.learn(took);
-        if let Some(realm) = self.realms.get_mut(&grant.who.realm) {
+        if let Some(realm) = self.realms.get_mut(&grant.requester.realm) {
             realm.used = realm.used(now) + took.as_secs_f64();
             realm.used_at = now;
-            if let Some(kind) = realm.kinds.get_mut(&grant.who.kind) {
+            if let Some(kind) = realm.kinds.get_mut(&grant.requester.kind) {
                 kind.slow = took > long;
                 kind.width = match took {
                     took if took > long => narrow,
@@ -316,32 +316,32 @@ impl<W> State<W> {
     pub fn undo(&mut self, grant: Grant) {
         self.free += 1;
         self.slow_held -= usize::from(grant.slow);
-        let Some(realm) = self.realms.get_mut(&grant.who.realm) else { return };
+        let Some(realm) = self.realms.get_mut(&grant.requester.realm) else { return };
         realm.held -= 1;
-        realm.heavy -= usize::from(grant.who.heavy);
-        if let Some(held) = realm.keys.get_mut(&grant.who.key) {
+        realm.heavy -= usize::from(grant.requester.heavy);
+        if let Some(held) = realm.keys.get_mut(&grant.requester.key) {
             *held -= 1;
             if *held == 0 {
-                realm.keys.remove(&grant.who.key);
+                realm.keys.remove(&grant.requester.key);
             }
         }
-        if let Some(kind) = realm.kinds.get_mut(&grant.who.kind) {
+        if let Some(kind) = realm.kinds.get_mut(&grant.requester.kind) {
             kind.held.retain(|(id, _)| *id != grant.id);
         }
     }
 
-    /// What keeps it from having a turn now.
-    fn hindrance(&self, who: &Who, now: Instant) -> Option<Hindrance> {
-        let (Some(realm), 1..) = (self.realms.get(&who.realm), self.free) else { return Some(Hindrance::Busy) };
-        if who.realm.is_none() {
+    /// The reason why it has no turn now.
+    fn hindrance(&self, requester: &Requester, now: Instant) -> Option<Hindrance> {
+        let (Some(realm), 1..) = (self.realms.get(&requester.realm), self.free) else { return Some(Hindrance::Busy) };
+        if requester.realm.is_none() {
             // The service's own work leaves one for calls.
             return (realm.held >= self.rules.total.saturating_sub(1).max(1)).then_some(Hindrance::Busy);
         }
-        let kind = realm.kinds.get(&who.kind)?;
+        let kind = realm.kinds.get(&requester.kind)?;
         let is_slow = kind.is_slow(now, self.long());
         let width = if is_slow { self.rules.slow } else { kind.width as usize };
         let others_call = self.changed.is_some_and(|changed| now.saturating_duration_since(changed) < OTHERS);
-        if others_call && who.heavy && realm.heavy >= self.rules.heavy {
+        if others_call && requester.heavy && realm.heavy >= self.rules.heavy {
             return Some(Hindrance::Heavy);
         }
         let crowded = others_call && realm.held >= self.fair as usize;
@@ -353,21 +353,21 @@ impl<W> State<W> {
         (kind.held.len() >= width || all_slow || last_ones).then_some(Hindrance::Slow)
     }
 
-    fn grant(&mut self, who: Who, now: Instant) -> Grant {
+    fn grant(&mut self, requester: Requester, now: Instant) -> Grant {
         let (id, long) = (self.tick(), self.long());
         let mut slow = false;
-        if let Some(realm) = self.realms.get_mut(&who.realm) {
+        if let Some(realm) = self.realms.get_mut(&requester.realm) {
             realm.held += 1;
-            realm.heavy += usize::from(who.heavy);
-            *realm.keys.entry(who.key).or_default() += 1;
-            if let Some(kind) = realm.kinds.get_mut(&who.kind) {
-                slow = who.realm.is_some() && kind.is_slow(now, long);
+            realm.heavy += usize::from(requester.heavy);
+            *realm.keys.entry(requester.key).or_default() += 1;
+            if let Some(kind) = realm.kinds.get_mut(&requester.kind) {
+                slow = requester.realm.is_some() && kind.is_slow(now, long);
                 kind.held.push((id, now));
             }
         }
         self.free -= 1;
         self.slow_held += usize::from(slow);
-        Grant { who, id, since: now, slow, late: Duration::ZERO }
+        Grant { requester, id, since: now, slow, late: Duration::ZERO }
     }
 
     /// One of this queue waits no longer.
@@ -404,8 +404,8 @@ impl<W> Realm<W> {
     }
 }
 
-impl Kind {
-    /// Whether it takes long: it did when it was done last, or does now.
+impl WorkKind {
+    /// Returns whether it takes long: it did when it was done last, or does now.
     fn is_slow(&self, now: Instant, long: Duration) -> bool {
         self.slow || self.held.iter().any(|(_, since)| now.saturating_duration_since(*since) > long)
     }

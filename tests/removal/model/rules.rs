@@ -1,14 +1,14 @@
-//! What every call must answer, and what must be left in the end: the rules of removal without a service, a database or a clock.
+//! The expected responses of every call, and the expected state in the end: the rules of removal without a service, a database or a clock.
 
 use std::collections::BTreeMap;
 
-use super::{Verdict, Work};
+use super::{Prevented, Work};
 use crate::kit::*;
 
-/// An entity's place: whose world, and which of the ids.
-pub type Place = (usize, usize);
+/// An entity: the number of its realm, and of its id.
+pub type EntityRef = (usize, usize);
 
-/// What is asked of one place.
+/// A call about one entity.
 #[derive(Clone, Copy, Debug)]
 pub enum Call {
     Create { onboarding: bool, tasks: i64 },
@@ -21,7 +21,7 @@ pub enum Call {
     Request { waits: bool },
 }
 
-/// What is asked of a request.
+/// A call about a request.
 #[derive(Clone, Copy, Debug)]
 pub enum RequestCall {
     Cancel,
@@ -29,7 +29,7 @@ pub enum RequestCall {
     GetJob,
 }
 
-/// What an answer must be.
+/// The expected response.
 #[derive(Clone, Debug)]
 pub enum Expected {
     /// It succeeds; by REST with this status. Members by their JSON pointer; what is left out of an answer is null.
@@ -58,13 +58,13 @@ struct Entity {
 /// An offboarding request.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub place: Place,
+    pub place: EntityRef,
     pub status: &'static str,
     attempts: i64,
     error: Option<&'static str>,
     last_error: Option<&'static str>,
     removed: Option<i64>,
-    /// Whether a worker may take it up.
+    /// True if a worker may take it up.
     due: bool,
     /// The claim that holds its lease.
     claim: Option<usize>,
@@ -73,13 +73,16 @@ pub struct Asked {
 /// The whole world of one run.
 #[derive(Debug, Default)]
 pub struct Rules {
-    entities: BTreeMap<Place, Entity>,
+    entities: BTreeMap<EntityRef, Entity>,
     pub requests: Vec<Asked>,
     /// The types of the events about each entity, in order.
-    histories: BTreeMap<Place, Vec<&'static str>>,
-    tombstones: BTreeMap<Place, i64>,
+    histories: BTreeMap<EntityRef, Vec<&'static str>>,
+    tombstones: BTreeMap<EntityRef, i64>,
     claims: usize,
 }
+
+/// How often a removal is tried.
+const MAX_ATTEMPTS: i64 = 10;
 
 const NOT_FOUND: Expected = Expected::Refused { code: "not_found", http: 404, current_state: None };
 
@@ -94,7 +97,7 @@ impl Entity {
         Expected::Done { http, members, about: None }
     }
 
-    /// What kind of obstacle a removal meets, if there is one.
+    /// The kind of obstacle of a removal, if there is one.
     fn obstacle(&self) -> Option<&'static str> {
         match self.state {
             "active" if self.held => Some("on_hold"),
@@ -126,17 +129,17 @@ impl Asked {
 }
 
 impl Rules {
-    /// What must be left of a place in the end: the entity as its state, hold, version and dependents, the events about it in order, and how many
+    /// The expected state of an entity in the end: its state, hold, version and dependents, the events about it in order, and how many
     /// tombstones.
-    pub fn left(&self, place: Place) -> Value {
+    pub fn left(&self, place: EntityRef) -> Value {
         let entity =
             self.entities.get(&place).map(|entity| format!("{} {} {} {}", entity.state, entity.held, entity.version, entity.tasks));
         let events = self.histories.get(&place).map(|history| history.join(" "));
         json!({"entity": entity, "events": events, "tombstones": self.tombstones.get(&place).unwrap_or(&0)})
     }
 
-    /// What a call about an entity must answer.
-    pub fn call(&mut self, place: Place, call: Call) -> Expected {
+    /// The expected response of a call about an entity.
+    pub fn call(&mut self, place: EntityRef, call: Call) -> Expected {
         match call {
             Call::Create { onboarding, tasks } => self.create(place, onboarding, tasks),
             Call::Remove => self.ask(place, false, true),
@@ -165,7 +168,7 @@ impl Rules {
         }
     }
 
-    /// What a call about a request must answer to somebody of a realm.
+    /// The expected response of a call about a request to somebody of a realm.
     pub fn call_request(&mut self, realm: usize, number: usize, call: RequestCall) -> Expected {
         let asked = &mut self.requests[number];
         if asked.place.0 != realm {
@@ -189,7 +192,7 @@ impl Rules {
         }
     }
 
-    /// What a worker does. Returns whether that changed a request.
+    /// An operation of a worker. Returns whether that changed a request.
     pub fn work(&mut self, work: Work) -> bool {
         match work {
             Work::Claim => {
@@ -207,46 +210,48 @@ impl Rules {
                 self.requests.iter_mut().filter(|asked| asked.status == "running").for_each(|asked| asked.due = true);
                 false
             }
-            Work::Finish { claim, verdict } => {
+            Work::Finish { claim, prevented } => {
                 // A worker whose lease another one has taken over changes nothing.
                 let leased = (0..self.requests.len()).filter(|number| self.requests[*number].claim == Some(claim));
                 let leased: Vec<usize> = leased.collect();
-                leased.iter().for_each(|number| self.finish(*number, verdict));
+                leased.iter().for_each(|number| self.finish(*number, prevented));
                 !leased.is_empty()
             }
         }
     }
 
-    fn finish(&mut self, number: usize, verdict: Verdict) {
+    fn finish(&mut self, number: usize, prevented: Prevented) {
         let asked = &mut self.requests[number];
         (asked.claim, asked.due) = (None, false);
-        match verdict {
-            Verdict::Confirmed => {
+        match prevented {
+            Prevented::Not => {
                 let entity = self.entities.remove(&asked.place).expect("an entity stays while its request is live");
                 (asked.status, asked.removed) = ("succeeded", Some(entity.tasks));
                 self.histories.entry(asked.place).or_default().push("entity.offboarded");
                 *self.tombstones.entry(asked.place).or_default() += 1;
             }
-            Verdict::Later => {
-                (asked.due, asked.last_error) = (true, Some("waiting_for_confirmation"));
-                asked.attempts -= 1;
-            }
-            Verdict::Refused => {
-                (asked.status, asked.error, asked.last_error) = ("failed", Some("refused"), Some("refused"));
-                self.restore(number, "entity.offboarding_failed");
-            }
+            // It is put off, and due when leases end.
+            Prevented::Refused if asked.attempts < MAX_ATTEMPTS => asked.last_error = Some("internal"),
+            Prevented::Refused => self.fail(number, "internal"),
+            Prevented::Held => self.fail(number, "on_hold"),
         }
     }
 
-    fn restore(&mut self, number: usize, told: &'static str) {
+    fn fail(&mut self, number: usize, code: &'static str) {
+        let asked = &mut self.requests[number];
+        (asked.status, asked.error, asked.last_error) = ("failed", Some(code), Some(code));
+        self.restore(number, "entity.offboarding_failed");
+    }
+
+    fn restore(&mut self, number: usize, reported: &'static str) {
         let place = self.requests[number].place;
         let entity = self.entities.get_mut(&place).expect("an entity stays while its request is live");
         entity.state = "active";
         entity.version += 1;
-        self.histories.entry(place).or_default().push(told);
+        self.histories.entry(place).or_default().push(reported);
     }
 
-    fn create(&mut self, place: Place, onboarding: bool, tasks: i64) -> Expected {
+    fn create(&mut self, place: EntityRef, onboarding: bool, tasks: i64) -> Expected {
         if self.entities.contains_key(&place) {
             return Expected::Refused { code: "already_exists", http: 409, current_state: None };
         }
@@ -257,22 +262,22 @@ impl Rules {
         answer
     }
 
-    /// A change of an entity: it tells whether there was one, or the state that prevents it.
-    fn change(&mut self, place: Place, told: &'static str, change: impl Fn(&mut Entity) -> Result<bool, &'static str>) -> Expected {
+    /// A change of an entity: it reports whether there was one, or the state that prevents it.
+    fn change(&mut self, place: EntityRef, reported: &'static str, change: impl Fn(&mut Entity) -> Result<bool, &'static str>) -> Expected {
         let Some(entity) = self.entities.get_mut(&place) else { return NOT_FOUND };
         match change(entity) {
             Err(state) => refused_by_state(state),
             Ok(changed) => {
                 entity.version += i64::from(changed);
                 let answer = entity.answer(200);
-                self.histories.entry(place).or_default().extend(changed.then_some(told));
+                self.histories.entry(place).or_default().extend(changed.then_some(reported));
                 answer
             }
         }
     }
 
     /// Removal is asked for, by contract A as a job or by contract D.
-    fn ask(&mut self, place: Place, waits: bool, as_job: bool) -> Expected {
+    fn ask(&mut self, place: EntityRef, waits: bool, as_job: bool) -> Expected {
         let latest = self.requests.iter().rposition(|asked| asked.place == place);
         let known = |rules: &Rules, number: usize| rules.requests[number].answer(number, 200, as_job, About::Known(number, "/id"));
         let Some(entity) = self.entities.get_mut(&place) else {
@@ -294,7 +299,7 @@ impl Rules {
         }
     }
 
-    fn preview(&self, place: Place) -> Expected {
+    fn preview(&self, place: EntityRef) -> Expected {
         let Some(entity) = self.entities.get(&place) else { return NOT_FOUND };
         let mut blockers: Vec<&str> = Vec::new();
         blockers.extend((entity.state == "onboarding").then_some("onboarding"));

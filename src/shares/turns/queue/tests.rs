@@ -13,9 +13,9 @@ fn pool(total: usize) -> State<u32> {
 }
 
 /// Takes as many turns as there are for this party.
-fn all(state: &mut State<u32>, who: &Option<Party>, now: Instant) -> Vec<Grant> {
+fn all(state: &mut State<u32>, requester: &Option<Party>, now: Instant) -> Vec<Grant> {
     let mut grants = Vec::new();
-    while let Entry::Granted(grant) = state.enter(who.clone(), 0, now).unwrap() {
+    while let Entry::Granted(grant) = state.enter(requester.clone(), 0, now).unwrap() {
         grants.push(grant);
     }
     let ticket = state.clock;
@@ -24,9 +24,9 @@ fn all(state: &mut State<u32>, who: &Option<Party>, now: Instant) -> Vec<Grant> 
 }
 
 /// Has this party do quick work for a while.
-fn warm(state: &mut State<u32>, who: &Option<Party>, now: Instant) {
+fn warm(state: &mut State<u32>, requester: &Option<Party>, now: Instant) {
     for _ in 0..20 {
-        let Entry::Granted(grant) = state.enter(who.clone(), 0, now).unwrap() else { panic!("a turn is free") };
+        let Entry::Granted(grant) = state.enter(requester.clone(), 0, now).unwrap() else { panic!("a turn is free") };
         state.release(grant, now + MILLISECOND);
     }
 }
@@ -34,12 +34,12 @@ fn warm(state: &mut State<u32>, who: &Option<Party>, now: Instant) {
 #[test]
 fn a_kind_begins_with_few_turns_and_gets_more_as_it_is_quick() {
     let (mut state, now) = (pool(10), Instant::now());
-    let who = party(1, 1, "get");
-    let grants = all(&mut state, &who, now);
+    let requester = party(1, 1, "get");
+    let grants = all(&mut state, &requester, now);
     assert_eq!(grants.len(), 3);
     grants.into_iter().for_each(|grant| state.release(grant, now));
-    warm(&mut state, &who, now);
-    assert_eq!(all(&mut state, &who, now).len(), 7);
+    warm(&mut state, &requester, now);
+    assert_eq!(all(&mut state, &requester, now).len(), 7);
     assert_eq!(state.waiting(), 0);
 }
 
@@ -65,20 +65,20 @@ fn of_what_computes_for_long_a_realm_has_little_as_long_as_others_call_too() {
 #[test]
 fn while_work_begins_late_a_realm_has_few_turns_as_long_as_others_call_too() {
     let (mut state, now) = (pool(10), Instant::now());
-    let (who, other) = (party(1, 1, "get"), party(2, 2, "get"));
-    warm(&mut state, &who, now);
+    let (requester, other) = (party(1, 1, "get"), party(2, 2, "get"));
+    warm(&mut state, &requester, now);
     for late in [LATE * 2, Duration::ZERO] {
         for _ in 0..200 {
-            let Entry::Granted(mut grant) = state.enter(who.clone(), 0, now).unwrap() else { panic!("a turn is free") };
+            let Entry::Granted(mut grant) = state.enter(requester.clone(), 0, now).unwrap() else { panic!("a turn is free") };
             grant.begin(now + late);
             state.release(grant, now + MILLISECOND);
         }
         let alone = now + OTHERS * 10;
-        let grants = all(&mut state, &who, alone);
+        let grants = all(&mut state, &requester, alone);
         assert_eq!(grants.len(), 7, "it is alone");
         grants.into_iter().for_each(|grant| state.undo(grant));
         all(&mut state, &other, alone).into_iter().for_each(|grant| state.undo(grant));
-        let grants = all(&mut state, &who, alone);
+        let grants = all(&mut state, &requester, alone);
         assert_eq!(grants.len(), if late > LATE { 2 } else { 7 });
         grants.into_iter().for_each(|grant| state.undo(grant));
     }
@@ -105,8 +105,8 @@ fn slow_work_of_many_realms_leaves_half_of_the_pool_and_quick_work_the_last_conn
     let (mut state, now) = (pool(10), Instant::now());
     let mut held = Vec::new();
     for realm in 1..20 {
-        let who = party(realm, 1, "list");
-        let Ok(Entry::Granted(grant)) = state.enter(who, 0, now) else { panic!("a turn is free") };
+        let requester = party(realm, 1, "list");
+        let Ok(Entry::Granted(grant)) = state.enter(requester, 0, now) else { panic!("a turn is free") };
         state.release(grant, now + Duration::from_secs(1));
     }
     let now = now + Duration::from_secs(1);
@@ -135,13 +135,13 @@ fn slow_work_of_many_realms_leaves_half_of_the_pool_and_quick_work_the_last_conn
 #[test]
 fn where_all_work_takes_a_while_none_of_it_falls_back() {
     let (mut state, mut now) = (pool(10), Instant::now());
-    let who = party(1, 1, "get");
+    let requester = party(1, 1, "get");
     for _ in 0..100 {
-        let Entry::Granted(grant) = state.enter(who.clone(), 0, now).unwrap() else { panic!("a turn is free") };
+        let Entry::Granted(grant) = state.enter(requester.clone(), 0, now).unwrap() else { panic!("a turn is free") };
         now += MILLISECOND * 400;
         state.release(grant, now);
     }
-    assert_eq!(all(&mut state, &who, now).len(), 7);
+    assert_eq!(all(&mut state, &requester, now).len(), 7);
     now += MILLISECOND * 300;
     let other = party(2, 2, "get");
     assert_eq!(all(&mut state, &other, now).len(), 2, "as much as is left for it");
@@ -215,7 +215,7 @@ fn however_many_realms_come_and_go_few_are_remembered() {
 }
 
 proptest! {
-    /// Whatever is asked for in whatever order: nobody waits for a turn that lies free for it, and at the end nothing is left behind.
+    /// Whatever is asked for in whatever order: nobody waits for a free turn, and at the end nothing is left behind.
     #[test]
     fn turns_are_never_lost_nor_given_twice(
         total in 1_usize..12,
@@ -228,8 +228,8 @@ proptest! {
             now += Duration::from_millis(millis);
             match action {
                 0 | 1 => {
-                    let who = if realm == 0 { None } else { party(realm, key, if key == 0 { "a" } else { "b" }) };
-                    match state.enter(who, 0, now) {
+                    let requester = if realm == 0 { None } else { party(realm, key, if key == 0 { "a" } else { "b" }) };
+                    match state.enter(requester, 0, now) {
                         Ok(Entry::Granted(grant)) => held.push(grant),
                         Ok(Entry::Waits(ticket, _)) => tickets.push(ticket),
                         Err(refused) => prop_assert!(false, "{:?}", refused),

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS offboarding_request_turn;
