@@ -135,7 +135,7 @@ fn the_page_of_limits_is_the_list_of_the_code() {
             let (default, setting) = match limit.value {
                 offboard::limits::Value::Fixed(number, unit) => (format!("{number} {unit}"), String::new()),
                 offboard::limits::Value::Setting(flag) => {
-                    let argument = serve.get_arguments().find(|argument| argument.get_long() == Some(flag));
+                    let argument = serve.get_arguments().chain(root.get_arguments()).find(|argument| argument.get_long() == Some(flag));
                     let argument = argument.unwrap_or_else(|| panic!("`--{flag}`, which sets `{}`, is no setting", limit.name));
                     let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
                     let default = if default.is_empty() {

@@ -23,6 +23,7 @@ async fn what_happens_is_scraped_and_exported() {
     let options = Options {
         log_filter: "error".into(),
         log_format: LogFormat::Json,
+        log_queue_bytes: 1 << 20,
         otlp_endpoint: Some(format!("http://{collector}")),
         service_instance: "replica-1".into(),
     };

@@ -64,7 +64,9 @@ pub struct Admission {
 pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may: May) -> Work<Admission> {
     let (guards, may_read) = (&task.guards, may.read);
     let shown = shown_before(realm, task, seal)?;
-    let looked = look(connection, realm, task, may, (!guards.allow_unknown_attributes, true))?;
+    // A value of an attribute that no entity has says no more than the attribute.
+    let asks_for_values = task.mode == DeleteMode::Hard && !guards.allow_suspect_values;
+    let looked = look(connection, realm, task, may, (!guards.allow_unknown_attributes || asks_for_values, true))?;
     let lists = lists(connection, realm, task)?;
     let mut refusals = refusals(task, &looked, may_read);
     refusals.extend(lists.hold(task.mode, guards.allow_missing_excludes).err());

@@ -184,6 +184,7 @@ fn start_telemetry(logging: &Logging, default_log: &str, instance: &str) -> Resu
             LogFormat::Json => telemetry::LogFormat::Json,
             LogFormat::Text => telemetry::LogFormat::Text,
         },
+        log_queue_bytes: usize::try_from(logging.log_queue_bytes).unwrap_or(usize::MAX),
         otlp_endpoint: logging.otlp_endpoint.clone(),
         service_instance: instance.to_owned(),
     };

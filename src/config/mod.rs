@@ -83,6 +83,10 @@ pub struct Logging {
     #[arg(long, env = "OFFBOARD_LOG_FORMAT", default_value = "text", global = true, value_enum)]
     pub log_format: LogFormat,
 
+    /// How many bytes of log lines wait while nobody reads standard error; further lines are dropped and counted
+    #[arg(long, env = "OFFBOARD_LOG_QUEUE_BYTES", default_value_t = 4 << 20, global = true, value_parser = whole(64 << 10..=1_u64 << 30), value_name = "BYTES")]
+    pub log_queue_bytes: u64,
+
     /// Where to send traces and metrics by OTLP over gRPC, such as http://localhost:4317 or, by TLS with the roots of the system, https://collector:4317
     #[arg(long, env = "OFFBOARD_OTLP_ENDPOINT", global = true, value_parser = otlp_url, value_name = "URL")]
     pub otlp_endpoint: Option<String>,

@@ -275,6 +275,10 @@ impl Pass {
         let is_of = |path: &str| unknown.iter().any(|unknown| unknown::is_of(path, unknown));
         looked.values.retain(|value| !is_of(&value.path));
         looked.unchecked.retain(|unchecked| !is_of(&unchecked.path));
+        // Where no entity counts nothing is deleted, whatever is excluded.
+        if self.reach.ended && self.first_met.is_none() {
+            looked.values.retain(|value| !value.denied);
+        }
         if !looked.values.is_empty() && !is_any(connection, realm, asking.live_values)? {
             looked.values.clear();
         }

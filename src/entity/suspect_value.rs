@@ -102,7 +102,7 @@ impl Suspect {
             Mismatch::Form(value) => return Suspect::by_form(value.clone(), held, example),
             Mismatch::None => {
                 let (nobody, never) = match (evidence, of_type) {
-                    (Evidence::Some(count), _) => (format!("none of the first {count} {entities}"), "may be true for none"),
+                    (Evidence::Some(count), _) => (format!("none of the first {} {entities}", thousands(count)), "may be true for none"),
                     (_, Some(name)) => (format!("no entity of the type `{name}`"), "is true for none"),
                     (_, None) => ("no entity".to_owned(), "is true for none"),
                 };
@@ -116,10 +116,10 @@ impl Suspect {
             Mismatch::Few(count) => {
                 let first =
                     if let Evidence::Some(read) = evidence { format!(", among the first {}", thousands(read)) } else { String::new() };
-                let so = if *denied { ", and spares none of the others" } else { "" };
+                let so = if *denied { ", and excludes none of the others" } else { "" };
                 let (count, all) = (thousands(*count), thousands(held.valued));
                 let sentence =
-                    format!("{count} of {all} have a {kind} at `{path}`{first}, so `{condition}` holds for none of the others{so}{hint}");
+                    format!("{count} of {all} have a {kind} at `{path}`{first}, so `{condition}` is true for none of the others{so}{hint}");
                 (condition, sentence)
             }
             Mismatch::OtherKind(value) => {
@@ -175,35 +175,35 @@ mod tests {
                 [0, 3, 0, 0, 0, 0],
                 Evidence::Entities,
                 None,
-                "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` holds for none; a date is written as `2015-01-01`",
+                "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` is true for none; a date is written as `2015-01-01`",
             ),
             (
                 "not gt(attributes.Staff, '2015-01-01')",
                 [3, 0, 0, 0, 0, 0],
                 Evidence::Entities,
                 Some("5"),
-                "no entity has a date at `attributes.Staff`, so `gt(attributes.Staff, '2015-01-01')` holds for none, and excludes nothing",
+                "no entity has a date at `attributes.Staff`, so `gt(attributes.Staff, '2015-01-01')` is true for none, and excludes nothing",
             ),
             (
                 "not gt(attributes.Staff, 5)",
                 [0; 6],
                 Evidence::Some(14_600),
                 None,
-                "none of the first 14600 entities has a number at `attributes.Staff`, so `gt(attributes.Staff, '5')` may be true for none, and may exclude nothing",
+                "none of the first 14,600 entities has a number at `attributes.Staff`, so `gt(attributes.Staff, '5')` may be true for none, and may exclude nothing",
             ),
             (
                 "lt(attributes.Released, '2019-01-01')",
                 [0, 0, 9, 0, 0, 0],
                 Evidence::Entities,
                 Some("2018-09"),
-                "no entity has a date at `attributes.Released`, so `lt(attributes.Released, '2019-01-01')` holds for none; they have texts such as `2018-09` there",
+                "no entity has a date at `attributes.Released`, so `lt(attributes.Released, '2019-01-01')` is true for none; they have texts such as `2018-09` there",
             ),
             (
                 "not gt(attributes.Version, 2)",
                 [18, 0, 0, 1_982, 0, 0],
                 Evidence::Entities,
                 Some("1.2.3"),
-                "18 of 2,000 have a number at `attributes.Version`, so `gt(attributes.Version, '2')` holds for none of the others, and spares none of the others; they have texts such as `1.2.3` there",
+                "18 of 2,000 have a number at `attributes.Version`, so `gt(attributes.Version, '2')` is true for none of the others, and excludes none of the others; they have texts such as `1.2.3` there",
             ),
             (
                 "gt(attributes.Rank, '$MIN')",

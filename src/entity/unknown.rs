@@ -165,6 +165,7 @@ pub fn refusal(unknown: &[Unknown], field: &str) -> Error {
     Error::new(Code::UnknownAttribute, message)
         .with_list("attributes", unknown.iter().map(|attribute| &attribute.attribute))
         .with_list("nearest", unknown.iter().flat_map(|attribute| &attribute.nearest))
+        .with_list("types", unknown.iter().filter_map(|attribute| attribute.of_type.as_ref()).collect::<BTreeSet<_>>())
         .at(places)
 }
 

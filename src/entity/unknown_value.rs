@@ -1,10 +1,13 @@
 //! Values that a filter names and nothing has: misspelt, as a rule. Pure.
 
 use crate::error::{Code, Error, Violations, nearest_of};
+use crate::limits::thousands;
 use crate::proto::v1;
 
-/// How many values are told that may have been meant.
+/// How many values are reported that may have been meant.
 const REPORTED: usize = 3;
+/// What the sentence about a value says if the filter denies it, and otherwise never.
+pub const EXCLUDES_NOTHING: [&str; 2] = [", so it excludes nothing", ", so it may exclude nothing"];
 
 /// A value that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,8 @@ impl UnknownValue {
     /// What is wrong, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         let UnknownValue { path, value, .. } = self;
-        let nobody = self.looked_at.map_or_else(|| "no entity".to_owned(), |count| format!("none of the first {count} entities"));
+        let nobody =
+            self.looked_at.map_or_else(|| "no entity".to_owned(), |count| format!("none of the first {} entities", thousands(count)));
         let what = match (path.as_str(), &self.condition) {
             (_, Some(condition)) => format!("{nobody} meets `{condition}`"),
             ("portfolio", _) if self.of_members => format!("{nobody} is in the portfolio `{value}`"),
@@ -67,8 +71,8 @@ impl UnknownValue {
         };
         let so = match (self.denied, self.looked_at) {
             (false, _) => "",
-            (true, None) => ", so it excludes nothing",
-            (true, Some(_)) => ", so it may exclude nothing",
+            (true, None) => EXCLUDES_NOTHING[0],
+            (true, Some(_)) => EXCLUDES_NOTHING[1],
         };
         let meant: Vec<_> = self.nearest.iter().map(|value| format!("`{value}`")).collect();
         let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
@@ -118,7 +122,7 @@ mod tests {
         let of_members = UnknownValue { of_members: true, ..unknown("portfolio", "p", false) };
         assert_eq!(of_members.sentence(), "no entity is in the portfolio `p`");
         let some = UnknownValue { looked_at: Some(14_600), ..unknown("type", "compny", true) };
-        assert_eq!(some.sentence(), "none of the first 14600 entities has the type `compny`, so it may exclude nothing");
+        assert_eq!(some.sentence(), "none of the first 14,600 entities has the type `compny`, so it may exclude nothing");
         assert_eq!(unknown("attributes.A", "x", true).sentence(), "no entity has `x` at `attributes.A`, so it excludes nothing");
     }
 }

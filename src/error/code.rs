@@ -77,8 +77,8 @@ catalogue! {
     /// The filter expression cannot be read. `position` counts characters from 0; `expected` says what could stand there.
     InvalidFilter = "invalid_filter", "Invalid filter", InvalidArgument, 400, ["position": Integer, "expected": List];
     /// The filter of a bulk delete names attributes that no entity has. A negated condition on one would be true for every entity.
-    /// `attributes` are those, `nearest` similar ones that exist.
-    UnknownAttribute = "unknown_attribute", "Unknown attribute", InvalidArgument, 400, ["attributes": List, "nearest": List];
+    /// `attributes` are those, `nearest` similar ones that exist, `types` the types that were meant, where that is clear.
+    UnknownAttribute = "unknown_attribute", "Unknown attribute", InvalidArgument, 400, ["attributes": List, "nearest": List, "types": List];
     /// The filter of a hard delete compares otherwise than it looks: as a text what looks like a number or a date, or with a value of another kind than
     /// entities have; or there was no time to find out. `values` are the values, or the whole conditions, `attributes` what they are compared with, `meant`
     /// how it may have to be written.

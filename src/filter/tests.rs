@@ -380,7 +380,7 @@ fn conditions_in_one_value_hold_for_the_same_one() {
     refused_at("inSameAttributeValue(equals(attributes.A, x))", 0, "no nested attribute in common");
     refused_at("inSameAttributeValue(equals(attributes.A.B, x) or equals(attributes.C.B, x))", 0, "no nested attribute in common");
     refused_at("inSameAttributeValue(equals(type, x) and equals(attributes.C.B, x))", 0, "no nested attribute in common");
-    refused_at("not inSameAttributeValue(inSameAttributeValue(exists(attributes.A.B)))", 4, "within another");
+    refused_at("not inSameAttributeValue(inSameAttributeValue(exists(attributes.A.B)))", 4, "cannot contain another one");
     refused_at("inSameAttributeValue()", 21, "unexpected `)`");
     refused_at("inSameAttributeValue(exists(attributes.A.B)", 43, "the parenthesis at position 20 is not closed");
     refused_at("inSameAttributeValue(exists(attributes.A.B), x)", 43, "unexpected `,`");

@@ -47,7 +47,6 @@ pub use metrics::{
     waiting_for_pool,
 };
 pub use propagation::continue_trace;
-pub use queue::LOG_QUEUE_BYTES;
 pub use seldom::Seldom;
 pub use statement::StatementTracer;
 
@@ -67,6 +66,8 @@ pub struct Options {
     pub log_filter: String,
     /// How a log line looks.
     pub log_format: LogFormat,
+    /// How many bytes of log lines wait to be written.
+    pub log_queue_bytes: usize,
     /// Where to send spans and metrics by OTLP over gRPC, such as `http://localhost:4317`. `None`: nowhere.
     pub otlp_endpoint: Option<String>,
     /// Distinguishes this replica from the others; becomes `service.instance.id`.
@@ -142,7 +143,7 @@ pub fn init(options: &Options) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::new(options)?;
     let log = match LOG.get() {
         Some(log) => log.clone(),
-        None => queue::Queue::start()?,
+        None => queue::Queue::start(options.log_queue_bytes)?,
     };
     let subscriber = subscriber(options, telemetry.traces.as_ref(), log.clone())?;
     // First, since it alone can fail, and a failure must leave what runs as it is.
@@ -272,7 +273,13 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        Options { log_filter: "info".into(), log_format: LogFormat::Json, otlp_endpoint: None, service_instance: "replica-1".into() }
+        Options {
+            log_filter: "info".into(),
+            log_format: LogFormat::Json,
+            log_queue_bytes: 1 << 20,
+            otlp_endpoint: None,
+            service_instance: "replica-1".into(),
+        }
     }
 
     #[test]

@@ -13,8 +13,6 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::limit_reached;
 
-/// How many bytes of lines wait at most.
-pub const LOG_QUEUE_BYTES: usize = 4 << 20;
 /// The limit's name in the metric.
 const LOG_QUEUE: &str = "log_queue";
 /// How many bytes are written at once, about.
@@ -53,11 +51,11 @@ impl State {
 }
 
 impl Queue {
-    /// A queue of lines for standard error, and the thread that writes them.
-    pub(super) fn start() -> io::Result<Queue> {
+    /// A queue of so many bytes of lines for standard error, and the thread that writes them.
+    pub(super) fn start(bytes: usize) -> io::Result<Queue> {
         // Not the one of the standard library, whose lock everyone would wait for.
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        Queue::start_to(stderr, LOG_QUEUE_BYTES)
+        Queue::start_to(stderr, bytes)
     }
 
     fn start_to(mut to: impl Write + Send + 'static, bytes: usize) -> io::Result<Queue> {

@@ -53,7 +53,13 @@ impl Capture {
         let log = Buffer::default();
         let spans = Recorder::default();
         let traces = SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build();
-        let options = Options { log_filter: log_filter.into(), log_format, otlp_endpoint: None, service_instance: "test".into() };
+        let options = Options {
+            log_filter: log_filter.into(),
+            log_format,
+            log_queue_bytes: 1 << 20,
+            otlp_endpoint: None,
+            service_instance: "test".into(),
+        };
         let writer = log.clone();
         let dispatch = super::subscriber(&options, collects.then_some(&traces), move || writer.clone()).expect("a subscriber");
         Capture { log, spans, traces, _default: tracing::dispatcher::set_default(&dispatch) }

@@ -74,13 +74,13 @@ async fn call(server: &Unread, times: usize) {
 #[tokio::test]
 async fn a_reader_that_stalls_stops_nothing_and_learns_what_it_missed() {
     let database = database().await;
-    // Lines of debug, so that the queue is full soon.
-    let mut server = Unread::start(&database, &["--log=trace"]);
+    // A short queue and many lines, so that it is full soon.
+    let mut server = Unread::start(&database, &["--log=trace", "--log-queue-bytes=65536"]);
     let is_full =
         async || get(server.addresses.admin, "/metrics").await.is_some_and(|text| text.lines().any(|line| line.contains("\"log_queue\"")));
     let mut rounds = 0;
     while !is_full().await {
-        call(&server, 200).await;
+        call(&server, 20).await;
         rounds += 1;
         assert!(rounds < 100, "the queue is never full");
     }

@@ -286,7 +286,7 @@ async fn a_line_of_a_file_is_read_as_a_post_is() {
         r#"{"entity_id":"e","type":"T","crosswalks":[{"a\u0000":1}],"dependents":[{"kind":"task","data":{"a":["\u0000"]}}]}"#,
         r#"{"entity_id":"e","type":"T","state":"Onboarding","typo":1}"#,
         r#"{"entity_id":"e","type":1}"#,
-        r#"["e"]"#,
+        r#""e""#,
         r#"{"entity_id":"e""#,
         "\u{feff}{\"entity_id\":\"e\",\"type\":\"T\"}",
     ] {

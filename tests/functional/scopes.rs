@@ -26,7 +26,8 @@ scenario! {
         let warned = async |client: &Client, filter: &str| {
             let list = client.call("EntityService/ListEntities", json!({"filter": filter})).await.unwrap().json["warnings"].to_string();
             let start = json!({"spec": {"objects": {"filter": filter}}, "mode": "soft", "dry_run": true});
-            (list, client.call("BulkDeleteService/StartBulkDelete", start).await.unwrap().json["warnings"].to_string())
+            let looked = client.call("BulkDeleteService/StartBulkDelete", start).await.unwrap();
+            (list, looked.get("preview.warnings").to_string())
         };
         let reader = world.client("acme", "test", &["entities:read", "entities:delete"]);
         let mut said = Vec::new();

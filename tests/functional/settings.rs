@@ -220,7 +220,7 @@ async fn a_new_organisation_is_reported_with_those_that_may_have_been_meant() {
 async fn a_statement_timeout_that_is_too_short_is_no_database_that_is_away() {
     let world = World::start_with(Protocol::Rest, &["--db-statement-timeout=0.001"]).await;
     crate::probes::readiness(&world.server, 200).await;
-    let filter = json!({"filter": "eq(attributes.n, '1')"});
+    let filter = json!({"filter": "equals(attributes.n, '1')"});
     world.database.sql(
         "INSERT INTO portfolio (realm_id, id, name) SELECT (SELECT max(id) FROM realm), 'p' || n, 'x' FROM generate_series(1, 2000) n",
     );

@@ -116,7 +116,7 @@ async fn an_import_by_grpc_ends_behind_a_batch_and_says_how_far_it_came() {
     let info = status.get_error_details().error_info().cloned().unwrap();
     let reported = ["received", "created", "existing", "failed"].map(|name| info.metadata.get(name).map(String::as_str));
     assert_eq!((status.code(), reported), (tonic::Code::Unavailable, [Some("500"), Some("500"), Some("0"), Some("0")]), "{status:?}");
-    assert!(status.message().contains("the first 500 entities"), "{status:?}");
+    assert!(status.message().contains("The first 500 entities"), "{status:?}");
     assert_eq!(world.server.ended().await.code(), Some(0));
     assert!(!world.server.log().contains("cut off"), "{}", world.server.log());
     assert_eq!(world.database.count("SELECT count(*) FROM entity"), BATCH as i64, "nothing was done with what is behind the batch");

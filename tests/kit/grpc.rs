@@ -122,9 +122,16 @@ fn headers_of(metadata: &MetadataMap) -> Vec<(String, String)> {
 /// AIP-193 asks for this: whatever differs in a message from call to call is among the metadata too, so that no program has to read
 /// sentences.
 fn assert_reported_to_programs(code: Code, message: &str, metadata: &HashMap<String, String>) {
-    // Of these the violations, or the position, say it all; or there is nothing that differs.
-    let elsewhere =
-        [Code::ValidationFailed, Code::InvalidFilter, Code::AuthenticationRequired, Code::InvalidCredentials, Code::Unavailable];
+    // Of these the violations, or the position, say it all; or there is nothing that differs. What is known of values of entities, and from how many, is in
+    // the violations of a suspect value.
+    let elsewhere = [
+        Code::ValidationFailed,
+        Code::InvalidFilter,
+        Code::AuthenticationRequired,
+        Code::InvalidCredentials,
+        Code::Unavailable,
+        Code::SuspectValue,
+    ];
     if elsewhere.contains(&code) {
         return;
     }

@@ -28,6 +28,9 @@ pub const SCOPES: &[&str] = &[
     "admin",
 ];
 
+/// The lines at the end of its log that a test that fails shows whatever their level.
+const LAST_LINES: usize = 40;
+
 /// The binary, without what this process's environment says to it.
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_offboard"));
@@ -256,7 +259,13 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of the server\n{}---", self.log());
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let (before, last) = lines.split_at(lines.len().saturating_sub(LAST_LINES));
+            let telling = before.iter().filter(|line| !line.contains(r#""level":"INFO""#));
+            eprintln!("--- log of the server: what is not INFO, and the last {} of {} lines", last.len(), lines.len());
+            telling.chain(last).for_each(|line| eprintln!("{line}"));
+            eprintln!("---");
         }
     }
 }

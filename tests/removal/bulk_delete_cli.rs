@@ -104,8 +104,8 @@ async fn a_start_without_anyone_to_ask_is_wrong_usage() {
 async fn what_the_service_refuses_is_one_clear_sentence() {
     let world = given().await;
     for (arguments, reported) in [
-        (["start", "--all", "--yes", "--max-objects", "5"].as_slice(), "The selection holds 12 entities, more than 5."),
-        (&["start", "--all", "--yes", "--expected-count", "5"], "The selection holds 12 entities, not 5."),
+        (["start", "--all", "--yes", "--max-objects", "5"].as_slice(), "The selection contains 12 entities, more than 5."),
+        (&["start", "--all", "--yes", "--expected-count", "5"], "The selection contains 12 entities, not 5."),
         (&["preview", "--filter", "exists(nothing)"], "nothing"),
         (&["preview", "--uri", "a b"], "value 1 of --uri and --uris-from: must be"),
         (&["start", "--all", "--yes", "--clean-report-within", "60"], "Run a check of consistency first"),
@@ -248,7 +248,7 @@ async fn whoever_leaves_does_not_stop_the_task() {
     let ended = tokio::task::spawn_blocking(move || watching.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(ended.status.code(), Some(130));
     let reported = String::from_utf8(ended.stderr).unwrap();
-    assert!(reported.contains("The task is resumed.") && reported.contains(&format!("offboard bulk-delete watch {task}")), "{reported}");
+    assert!(reported.contains("The task continues.") && reported.contains(&format!("offboard bulk-delete watch {task}")), "{reported}");
     assert_eq!(world.database.rows("bulk_delete WHERE status = 'paused'"), 1);
 }
 

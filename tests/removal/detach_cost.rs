@@ -26,7 +26,8 @@ fn pages_read(connection: &mut PgConnection, realm: i64, portfolio: &str, entity
     let root = &plan.plan[0]["Plan"];
     assert_eq!(root["Actual Rows"].as_f64(), Some(1.0), "it was a member: {root:#}");
     // The statement that nobody reads from, the event, runs after the rest and counts for itself.
-    let event = root["Plans"].as_array().unwrap().iter().find(|plan| plan["Subplan Name"] == "CTE told").expect("it shows it");
+    let event =
+        root["Plans"].as_array().unwrap().iter().find(|plan| plan["Subplan Name"] == "CTE recorded").expect("the plan has the event");
     let pages = |plan: &Value| plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap();
     pages(root) + pages(event)
 }

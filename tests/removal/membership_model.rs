@@ -301,7 +301,7 @@ impl Play<'_> {
             code.unwrap_or("done")
         ));
         match code {
-            Some("internal") => {
+            Some("refused_by_database") => {
                 assert!(
                     matches!(harm, Harm::Entity { realm: of, entity: harmed } if (of, harmed) == (realm, entity)) && portfolio.is_some(),
                     "{}",
@@ -420,7 +420,7 @@ fn whatever_is_done_together_is_as_if_one_came_after_the_other() {
         "get not_found",
         "attach done",
         "attach not_found",
-        "attach internal",
+        "attach refused_by_database",
         "detach done",
         "detach not_found",
         "detach state_conflict",

@@ -76,19 +76,19 @@ async fn reported_by(protocol: Protocol) {
         (
             "gt(attributes.registry, '1,000')",
             Some(
-                "`1,000` is compared with `attributes.registry` as a text; a number is written as `1000`; entities have texts such as `pypi` there",
+                "`1,000` is compared with `attributes.registry` as a text; a number is written as `1000`; entities have texts such as `npm` there",
             ),
         ),
         (
             "not lt(attributes.registry, '2015/01/01')",
-            Some("`2015/01/01` is compared with `attributes.registry` as a text; entities have texts such as `pypi` there"),
+            Some("`2015/01/01` is compared with `attributes.registry` as a text; entities have texts such as `npm` there"),
         ),
         ("not (startsWith(type, COMP) or contains(portfolio, 'UND') or regexp(uri, 'entities/.') or fullText(attributes, npm))", None),
         ("range(attributes.registry, a, z) or gt(attributes.registry, o)", None),
         (
             "not gte(attributes.registry, 1000)",
             Some(
-                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` holds for none, and excludes nothing; they have texts such as `pypi` there",
+                "no entity has a number at `attributes.registry`, so `gte(attributes.registry, '1000')` is true for none, and excludes nothing; they have texts such as `npm` there",
             ),
         ),
         ("equals(type, compny)", Some("no entity has the type `compny`; did you mean `company`?")),
@@ -140,7 +140,7 @@ scenario! {
 
     /// An index knows of values that no look along the keys would meet.
     async fn in_a_large_realm_an_index_reports_of_values_and_a_like_type_is_reported(world: &World) {
-        world.database.given_many(Many { prefix: "e", count: 15_000, dependents: 0, portfolio: None });
+        world.database.given_many(Many { prefix: "e", count: 30_000, dependents: 0, portfolio: None });
         let look = async |filter: &str| {
             let listed = world.done("EntityService/ListEntities", json!({"filter": filter, "page_size": 1})).await;
             warned(listed.get("warnings"))
@@ -152,7 +152,7 @@ scenario! {
         assert!(look("not equals(type, elsewhere)").await.is_empty());
         world.done("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "n"})).await;
         world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "n"}), |index| index["state"] == "ready").await;
-        assert_eq!(look("not in(attributes.n, 15000, 15001, x)").await, ["no entity has `15001` at `attributes.n`, so it excludes nothing", "no entity has `x` at `attributes.n`, so it excludes nothing"]);
+        assert_eq!(look("not in(attributes.n, 30000, 30001, x)").await, ["no entity has `30001` at `attributes.n`, so it excludes nothing", "no entity has `x` at `attributes.n`, so it excludes nothing"]);
     }
 
     async fn a_state_that_there_is_not_is_refused_wherever_a_filter_is_read(world: &World) {

@@ -103,7 +103,7 @@ impl Stage {
             [Protocol::Grpc, Protocol::Rest].map(|protocol| Client::new(&world.server, &key, protocol))
         });
         world.database.sql(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '58000'; END $$;
              CREATE TRIGGER refuse BEFORE INSERT ON tombstone FOR EACH ROW EXECUTE FUNCTION refuse();
              ALTER TABLE tombstone DISABLE TRIGGER refuse",
         );
@@ -199,9 +199,13 @@ impl Play<'_> {
             ),
         };
         let database = &self.stage.world.database;
-        database.sql(before);
+        if !before.is_empty() {
+            database.sql(before);
+        }
         self.stage.executor.execute(claimed, &CancellationToken::new()).await.unwrap();
-        database.sql(after);
+        if !after.is_empty() {
+            database.sql(after);
+        }
         let had_the_lease = self.rules.work(Work::Finish { claim, prevented });
         self.stage.count(&if had_the_lease { format!("{prevented:?}") } else { "lease lost".to_owned() });
     }

@@ -220,9 +220,9 @@ async fn a_page_is_read_along_its_index() {
 
     let spot = [[REALM].as_slice(), &part, &[("others", "int8", "9999")]].concat();
     assert_by_key(&world.database, "read spot", ReadSpot::TEXT, &spot, &["dependent_pkey"]);
-    let put = [[REALM, PRINCIPAL].as_slice(), &part, &[("data", "jsonb", "'{}'"), ("act", "text", "'created'")]].concat();
+    let put = [[REALM, PRINCIPAL].as_slice(), &part, &[("data", "jsonb", "'{}'"), ("change", "text", "'created'")]].concat();
     assert_by_key(&world.database, "put dependent", Put::TEXT, &put, &["entity_pkey"]);
-    let delete = [[REALM, PRINCIPAL].as_slice(), &part, &[("act", "text", "'deleted'")]].concat();
+    let delete = [[REALM, PRINCIPAL].as_slice(), &part, &[("change", "text", "'deleted'")]].concat();
     assert_by_key(&world.database, "delete dependent", Delete::TEXT, &delete, &["dependent_pkey", "entity_pkey"]);
 }
 

@@ -113,7 +113,7 @@ scenario! {
     async fn one_that_cannot_be_done_does_not_keep_the_others_and_reports_why(world: &World) {
         // The tombstone of one entity cannot be written, as if a disk had a hole there.
         world.database.sql(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no room at /srv/secret'; END $$;
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no room at /srv/secret' USING ERRCODE = '58000'; END $$;
              CREATE TRIGGER refuse BEFORE INSERT ON tombstone FOR EACH ROW WHEN (NEW.entity_id = 'bad') EXECUTE FUNCTION refuse()",
         );
         for id in ["a", "bad", "b"] {

@@ -154,7 +154,7 @@ scenario! {
         for _ in 0..3 {
             let refusal = world.refused(START, request.clone()).await;
             assert_eq!(refusal.code, "suspect_value");
-            assert!(refusal.message.contains("none of the first 14600 entities has a number"), "{}", refusal.message);
+            assert!(refusal.message.contains("none of the first 14,600 entities has a number"), "{}", refusal.message);
         }
         assert_eq!(world.database.rows("bulk_delete"), 0);
     }

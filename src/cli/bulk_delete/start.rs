@@ -12,6 +12,7 @@ use super::{preview, wrong_usage};
 use crate::cli::output::{note, print};
 use crate::cli::refusal::refused;
 use crate::cli::{ask, not_blank};
+use crate::entity::unknown_value::EXCLUDES_NOTHING;
 use crate::error::{Code, Error, Result};
 use crate::limits::thousands;
 use crate::proto::v1;
@@ -103,9 +104,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     watch::follow(&arguments.connection, &task.id, arguments.json, Answered::Before).await
 }
 
-/// What a warning of a value says that the filter denies.
-const DENIED: &str = " spare";
-
 /// What a start would be refused for, as the preview warns: nobody is asked to confirm it.
 fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteRequest) -> Option<Error> {
     let is_hard = request.mode() == v1::DeleteMode::Hard;
@@ -116,7 +114,8 @@ fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteReques
         (Code::MissingExcludes, is_hard && !request.allow_missing_excludes(), "--allow-missing-excludes"),
     ];
     // A type that nothing has and that is asked for selects nothing, which is no harm.
-    let is_refused = |warning: &v1::Warning, code: Code| code != Code::UnknownValue || warning.message.contains(DENIED);
+    let is_refused =
+        |warning: &v1::Warning, code: Code| code != Code::UnknownValue || EXCLUDES_NOTHING.iter().any(|so| warning.message.contains(so));
     let (code, flag, warning) = refusals.into_iter().filter(|(_, refused, _)| *refused).find_map(|(code, _, flag)| {
         let warning = preview.warnings.iter().find(|warning| warning.code == code.name() && is_refused(warning, code))?;
         Some((code, flag, warning))
@@ -177,9 +176,9 @@ mod tests {
         };
         assert_eq!(question(2, false, true).text(), "Delete 2 entities of acme (live)? [y/N] ");
         assert_eq!(question(2, true, false).text(), "Erase 2 entities of acme (test) for good? [y/N] ");
-        assert_eq!(question(1968, false, false).text(), "Delete 1,968 entities of acme (test)? Type their number, 1,968, to go on: ");
+        assert_eq!(question(1968, false, false).text(), "Delete 1,968 entities of acme (test)? Type their number, 1,968, to continue: ");
         let few = question(2, true, true);
-        assert_eq!(few.text(), "Erase 2 entities of acme (live) for good? Type their number, 2, to go on: ");
+        assert_eq!(few.text(), "Erase 2 entities of acme (live) for good? Type their number, 2, to continue: ");
         assert!(few.is_yes("2") && !few.is_yes("y") && !few.is_yes("yes") && !few.is_yes(""), "a habit erases nothing that is live");
         let yes = |answer, count| question(count, false, true).is_yes(answer);
         assert!(yes("Y", 2) && yes("yes", 100) && yes("1968", 1968) && yes("1,968", 1968));
