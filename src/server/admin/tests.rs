@@ -100,7 +100,9 @@ async fn a_probe_answers_from_what_was_found_last_and_what_is_so_now() {
             checks.fetch_add(1, Ordering::Relaxed);
             async { Ok(()) }
         });
-    let keeper = tokio::spawn(keep(watch::channel(readiness.clone()).1));
+    // Kept, since without a sender the checks begin anew.
+    let (_sender, current) = watch::channel(readiness.clone());
+    let keeper = tokio::spawn(keep(current));
     tokio::time::sleep(CHECK_EVERY * 3 + CHECK_EVERY / 2).await;
     keeper.abort();
     for _ in 0..10 {
