@@ -8,8 +8,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");
 
-    let mut files: Vec<PathBuf> =
-        fs::read_dir("proto/offboard/v1")?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, io::Error>>()?;
+    let mut files: Vec<PathBuf> = fs::read_dir("proto/offboard/v1")?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, io::Error>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "proto"));
     files.sort();
     // Not imported by any service, but carried by every error: with it in the set, reflection can show the details of an error.

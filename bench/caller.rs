@@ -27,7 +27,8 @@ use offboard::proto::object::Struct;
 use offboard::proto::v1::entity_service_client::EntityServiceClient;
 use offboard::proto::v1::portfolio_service_client::PortfolioServiceClient;
 use offboard::proto::v1::{
-    AttachEntityRequest, CreateEntityRequest, CreatePortfolioRequest, DetachEntityRequest, GetEntityRequest, NewEntity, PortfolioView,
+    AttachEntityRequest, CreateEntityRequest, CreatePortfolioRequest, DetachEntityRequest,
+    GetEntityRequest, NewEntity, PortfolioView,
 };
 
 use crate::{Result, bearer, with_key};
@@ -105,7 +106,8 @@ pub enum Caller {
 }
 
 /// What a caller by gRPC calls with.
-type Clients<'c> = (EntityServiceClient<Channel>, PortfolioServiceClient<Channel>, &'c MetadataValue<Ascii>);
+type Clients<'c> =
+    (EntityServiceClient<Channel>, PortfolioServiceClient<Channel>, &'c MetadataValue<Ascii>);
 
 /// What an entity's JSON has for its users.
 #[derive(Deserialize)]
@@ -138,11 +140,17 @@ struct Portfolio {
 
 impl Caller {
     /// Connects.
-    pub async fn connect(protocol: Protocol, server: String, key: &str, meter: Meter) -> Result<Caller> {
+    pub async fn connect(
+        protocol: Protocol,
+        server: String,
+        key: &str,
+        meter: Meter,
+    ) -> Result<Caller> {
         let connector = Connector(meter);
         Ok(match protocol {
             Protocol::Grpc => {
-                let channel = Endpoint::from_shared(server)?.connect_with_connector(connector).await?;
+                let channel =
+                    Endpoint::from_shared(server)?.connect_with_connector(connector).await?;
                 let bearer = bearer(key)?;
                 Caller::Grpc {
                     entities: EntityServiceClient::new(channel.clone()),
@@ -150,9 +158,11 @@ impl Caller {
                     bearer,
                 }
             }
-            Protocol::Rest => {
-                Caller::Rest { client: Client::builder(TokioExecutor::new()).build(connector), server, bearer: format!("Bearer {key}") }
-            }
+            Protocol::Rest => Caller::Rest {
+                client: Client::builder(TokioExecutor::new()).build(connector),
+                server,
+                bearer: format!("Bearer {key}"),
+            },
         })
     }
 
@@ -163,12 +173,24 @@ impl Caller {
                 let message = GetEntityRequest { entity_id: entity_id.to_owned() };
                 entities.clone().get_entity(with_key(message, bearer)).await.map(drop)
             }
-            Caller::Rest { .. } => self.send::<Entity>(Method::GET, &format!("/v1/entities/{entity_id}"), String::new()).await,
+            Caller::Rest { .. } => {
+                self.send::<Entity>(
+                    Method::GET,
+                    &format!("/v1/entities/{entity_id}"),
+                    String::new(),
+                )
+                .await
+            }
         }
     }
 
     /// Takes an entity off a portfolio.
-    pub async fn detach(&self, portfolio_id: &str, entity_id: &str, view: View) -> Result<(), Status> {
+    pub async fn detach(
+        &self,
+        portfolio_id: &str,
+        entity_id: &str,
+        view: View,
+    ) -> Result<(), Status> {
         match self {
             Caller::Grpc { portfolios, bearer, .. } => {
                 let (portfolio_id, entity_id) = (portfolio_id.to_owned(), entity_id.to_owned());
@@ -176,7 +198,8 @@ impl Caller {
                 portfolios.clone().detach_entity(with_key(message, bearer)).await.map(drop)
             }
             Caller::Rest { .. } => {
-                let path = format!("/v1/portfolios/{portfolio_id}/entities/{entity_id}{}", view.query());
+                let path =
+                    format!("/v1/portfolios/{portfolio_id}/entities/{entity_id}{}", view.query());
                 self.send::<Portfolio>(Method::DELETE, &path, String::new()).await
             }
         }
@@ -192,7 +215,12 @@ impl Caller {
             }
             Caller::Rest { .. } => {
                 let body = format!("{{\"entity_id\":\"{entity_id}\"}}");
-                self.send::<Portfolio>(Method::POST, &format!("/v1/portfolios/{portfolio_id}/entities"), body).await
+                self.send::<Portfolio>(
+                    Method::POST,
+                    &format!("/v1/portfolios/{portfolio_id}/entities"),
+                    body,
+                )
+                .await
             }
         }
     }
@@ -200,7 +228,11 @@ impl Caller {
     /// Makes a portfolio. By gRPC alone.
     pub async fn create_portfolio(&self, portfolio_id: &str) -> Result<(), Status> {
         let (_, mut portfolios, bearer) = self.clients()?;
-        let message = CreatePortfolioRequest { portfolio_id: portfolio_id.to_owned(), name: portfolio_id.to_owned(), ..Default::default() };
+        let message = CreatePortfolioRequest {
+            portfolio_id: portfolio_id.to_owned(),
+            name: portfolio_id.to_owned(),
+            ..Default::default()
+        };
         portfolios.create_portfolio(with_key(message, bearer)).await.map(drop)
     }
 
@@ -209,34 +241,58 @@ impl Caller {
         let (mut entities, _, bearer) = self.clients()?;
         let names = ["FirstName", "LastName", "City", "Country", "Specialty"];
         let members = names.map(|name| (name.to_owned(), "a value of some length".into()));
-        let attributes = Some(Struct::from_json(&serde_json::Value::Object(members.into_iter().collect())));
+        let attributes =
+            Some(Struct::from_json(&serde_json::Value::Object(members.into_iter().collect())));
         let entity = NewEntity {
             entity_id: entity_id.to_owned(),
             r#type: "configuration/entityTypes/HCP".to_owned(),
             attributes,
             ..Default::default()
         };
-        entities.create_entity(with_key(CreateEntityRequest { entity: Some(entity) }, bearer)).await.map(drop)
+        entities
+            .create_entity(with_key(CreateEntityRequest { entity: Some(entity) }, bearer))
+            .await
+            .map(drop)
     }
 
     fn clients(&self) -> Result<Clients<'_>, Status> {
         match self {
-            Caller::Grpc { entities, portfolios, bearer } => Ok((entities.clone(), portfolios.clone(), bearer)),
+            Caller::Grpc { entities, portfolios, bearer } => {
+                Ok((entities.clone(), portfolios.clone(), bearer))
+            }
             Caller::Rest { .. } => Err(Status::unimplemented("only gRPC does this here")),
         }
     }
 
-    async fn send<T: for<'de> Deserialize<'de>>(&self, method: Method, path: &str, body: String) -> Result<(), Status> {
-        let Caller::Rest { client, server, bearer } = self else { return Err(Status::unimplemented("gRPC has no paths")) };
-        let request = http::Request::builder().method(method).uri(format!("{server}{path}")).header("authorization", bearer);
-        let request = if body.is_empty() { request } else { request.header("content-type", "application/json") };
-        let failed = |error: &dyn std::error::Error| Status::unavailable(format!("{path}: {error}"));
+    async fn send<T: for<'de> Deserialize<'de>>(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<(), Status> {
+        let Caller::Rest { client, server, bearer } = self else {
+            return Err(Status::unimplemented("gRPC has no paths"));
+        };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("{server}{path}"))
+            .header("authorization", bearer);
+        let request = if body.is_empty() {
+            request
+        } else {
+            request.header("content-type", "application/json")
+        };
+        let failed =
+            |error: &dyn std::error::Error| Status::unavailable(format!("{path}: {error}"));
         let request = request.body(Full::new(body.into())).map_err(|error| failed(&error))?;
         let response = client.request(request).await.map_err(|error| failed(&error))?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| failed(&error))?.to_bytes();
         if !status.is_success() {
-            return Err(Status::unavailable(format!("{path}: {status} {}", String::from_utf8_lossy(&body))));
+            return Err(Status::unavailable(format!(
+                "{path}: {status} {}",
+                String::from_utf8_lossy(&body)
+            )));
         }
         serde_json::from_slice::<T>(&body).map(drop).map_err(|error| failed(&error))
     }
@@ -281,7 +337,11 @@ impl Connection for Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.connection).poll_read(context, buffer))?;
         self.meter.add(buffer.filled().len() - before);
@@ -290,13 +350,21 @@ impl AsyncRead for Counted {
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.connection).poll_write(context, data))?;
         self.meter.add(written);
         Poll::Ready(Ok(written))
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.connection).poll_write_vectored(context, data))?;
         self.meter.add(written);
         Poll::Ready(Ok(written))

@@ -45,9 +45,11 @@ pub struct Arguments {
 /// Prints each portfolio with its median rate.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let Server { server, key } = &arguments.server;
-    let callers = (0..arguments.clients).map(|_| Caller::connect(arguments.protocol, server.clone(), key, Meter::default()));
+    let callers = (0..arguments.clients)
+        .map(|_| Caller::connect(arguments.protocol, server.clone(), key, Meter::default()));
     let callers = try_join_all(callers).await?;
-    let parsed = arguments.portfolios.iter().map(|argument| Portfolio::parse(argument, arguments.clients));
+    let parsed =
+        arguments.portfolios.iter().map(|argument| Portfolio::parse(argument, arguments.clients));
     let mut portfolios = parsed.collect::<Result<Vec<_>>>()?;
     for portfolio in &portfolios {
         // Connections are made, statements prepared and pages read before anything counts.
@@ -74,7 +76,8 @@ struct Portfolio {
 
 impl Portfolio {
     fn parse(argument: &str, clients: usize) -> Result<Portfolio> {
-        let (id, members) = argument.split_once('=').ok_or("--portfolio must be ID=MEMBER,MEMBER")?;
+        let (id, members) =
+            argument.split_once('=').ok_or("--portfolio must be ID=MEMBER,MEMBER")?;
         let members: Vec<String> = members.split(',').map(str::to_owned).collect();
         if members.len() < clients {
             return Err(format!("{id} has fewer members than there are clients").into());

@@ -12,7 +12,9 @@ use tonic::transport::Channel;
 
 use offboard::proto::v1::entity_service_client::EntityServiceClient;
 use offboard::proto::v1::event_service_client::EventServiceClient;
-use offboard::proto::v1::{CreateEntityRequest, NewEntity, WatchEventsRequest, WatchEventsResponse};
+use offboard::proto::v1::{
+    CreateEntityRequest, NewEntity, WatchEventsRequest, WatchEventsResponse,
+};
 
 use crate::{Result, Server, percentile, with_key};
 
@@ -47,26 +49,38 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         channels.push(arguments.server.connect().await?);
     }
     let watcher = arguments.server.connect().await?;
-    let request = WatchEventsRequest { types: vec!["entity.created".to_owned()], ..Default::default() };
-    let mut stream = EventServiceClient::new(watcher).watch_events(with_key(request, &bearer)).await?.into_inner();
+    let request =
+        WatchEventsRequest { types: vec!["entity.created".to_owned()], ..Default::default() };
+    let mut stream = EventServiceClient::new(watcher)
+        .watch_events(with_key(request, &bearer))
+        .await?
+        .into_inner();
     // The first message reports that it has begun.
     stream.message().await?;
     let (told, mut answered) = (tell(stream), HashMap::new());
     let begun = Instant::now();
     let ends = begun + Duration::from_secs(arguments.seconds.into());
-    let gap = (arguments.rate > 0).then(|| Duration::from_secs(1) * arguments.connections / arguments.rate);
+    let gap = (arguments.rate > 0)
+        .then(|| Duration::from_secs(1) * arguments.connections / arguments.rate);
     let run = uuid::Uuid::now_v7().simple().to_string();
     let callers = channels.into_iter().enumerate().map(|(number, channel)| {
         let first = begun + gap.unwrap_or_default() / arguments.connections * number as u32;
-        tokio::spawn(create(channel, bearer.clone(), format!("bench-{run}-{number}"), (first, gap, ends)))
+        tokio::spawn(create(
+            channel,
+            bearer.clone(),
+            format!("bench-{run}-{number}"),
+            (first, gap, ends),
+        ))
     });
     for changes in try_join_all(callers).await? {
         answered.extend(changes?);
     }
     let rate = answered.len() as f64 / begun.elapsed().as_secs_f64();
     let arrived = wait(told, answered.len()).await;
-    let mut times: Vec<Duration> =
-        answered.iter().filter_map(|(id, answer)| Some(arrived.get(id)?.saturating_duration_since(*answer))).collect();
+    let mut times: Vec<Duration> = answered
+        .iter()
+        .filter_map(|(id, answer)| Some(arrived.get(id)?.saturating_duration_since(*answer)))
+        .collect();
     times.sort();
     if times.len() < answered.len() {
         return Err(format!("{} of {} events came", times.len(), answered.len()).into());
@@ -90,8 +104,11 @@ async fn create(
     while due < ends {
         sleep_until(due).await;
         let id = format!("{prefix}-{}", answered.len());
-        let entity = NewEntity { entity_id: id.clone(), r#type: "HCP".to_owned(), ..Default::default() };
-        client.create_entity(with_key(CreateEntityRequest { entity: Some(entity) }, &bearer)).await?;
+        let entity =
+            NewEntity { entity_id: id.clone(), r#type: "HCP".to_owned(), ..Default::default() };
+        client
+            .create_entity(with_key(CreateEntityRequest { entity: Some(entity) }, &bearer))
+            .await?;
         answered.push((id, Instant::now()));
         due = gap.map_or_else(Instant::now, |gap| due + gap);
     }

@@ -62,10 +62,14 @@ struct Turn {
 pub async fn run(arguments: Arguments) -> Result<()> {
     let meters = [Meter::default(), Meter::default()];
     let open = |protocol, url: &str, meter: &Meter| {
-        let callers = (0..arguments.connections).map(|_| Caller::connect(protocol, url.to_owned(), &arguments.key, meter.clone()));
+        let callers = (0..arguments.connections)
+            .map(|_| Caller::connect(protocol, url.to_owned(), &arguments.key, meter.clone()));
         try_join_all(callers.collect::<Vec<_>>())
     };
-    let protocols = [open(Protocol::Grpc, &arguments.grpc, &meters[0]).await?, open(Protocol::Rest, &arguments.rest, &meters[1]).await?];
+    let protocols = [
+        open(Protocol::Grpc, &arguments.grpc, &meters[0]).await?,
+        open(Protocol::Rest, &arguments.rest, &meters[1]).await?,
+    ];
     // Its bytes are not counted with those of what is measured.
     let helpers = open(Protocol::Grpc, &arguments.grpc, &Meter::default()).await?;
     for (number, helper) in helpers.iter().enumerate() {
@@ -73,13 +77,26 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     }
     let bench = Bench { protocols, meters, helpers };
     for (act, name) in [(BenchedCall::Get, "get"), (BenchedCall::Detach, "detach")] {
-        let many = bench.compare(act, arguments.connections, arguments.rounds, arguments.calls).await?;
+        let many =
+            bench.compare(act, arguments.connections, arguments.rounds, arguments.calls).await?;
         let one = bench.compare(act, 1, arguments.rounds, arguments.calls * 2).await?;
-        let [grpc, rest] = [0, 1].map(|protocol| median(many.iter().map(|turns| turns[protocol].rate)));
-        println!("{name}: {grpc:.0} a second by gRPC, {rest:.0} by REST, on {} connections", arguments.connections);
-        println!("rest_over_grpc_{name}_ratio {:.2}", median(many.iter().map(|[grpc, rest]| rest.rate / grpc.rate)));
-        println!("{name}_added_bytes {:.0}", median(one.iter().map(|[grpc, rest]| rest.bytes - grpc.bytes)));
-        let micros = one.iter().map(|[grpc, rest]| (rest.call.as_secs_f64() - grpc.call.as_secs_f64()) * 1e6);
+        let [grpc, rest] =
+            [0, 1].map(|protocol| median(many.iter().map(|turns| turns[protocol].rate)));
+        println!(
+            "{name}: {grpc:.0} a second by gRPC, {rest:.0} by REST, on {} connections",
+            arguments.connections
+        );
+        println!(
+            "rest_over_grpc_{name}_ratio {:.2}",
+            median(many.iter().map(|[grpc, rest]| rest.rate / grpc.rate))
+        );
+        println!(
+            "{name}_added_bytes {:.0}",
+            median(one.iter().map(|[grpc, rest]| rest.bytes - grpc.bytes))
+        );
+        let micros = one
+            .iter()
+            .map(|[grpc, rest]| (rest.call.as_secs_f64() - grpc.call.as_secs_f64()) * 1e6);
         println!("{name}_added_microseconds {:.0}", median(micros));
     }
     Ok(())
@@ -95,8 +112,13 @@ fn entity(number: usize) -> String {
 }
 
 async fn prepare(helper: &Caller, number: usize) -> Result<(), Status> {
-    for made in [helper.create_portfolio(&portfolio(number)).await, helper.create_entity(&entity(number)).await] {
-        made.or_else(|status| if status.code() == Code::AlreadyExists { Ok(()) } else { Err(status) })?;
+    for made in [
+        helper.create_portfolio(&portfolio(number)).await,
+        helper.create_entity(&entity(number)).await,
+    ] {
+        made.or_else(
+            |status| if status.code() == Code::AlreadyExists { Ok(()) } else { Err(status) },
+        )?;
     }
     helper.attach(&portfolio(number), &entity(number)).await
 }
@@ -110,7 +132,13 @@ struct Bench {
 
 impl Bench {
     /// The turns of gRPC and of REST, round by round.
-    async fn compare(&self, act: BenchedCall, connections: usize, rounds: usize, calls: usize) -> Result<Vec<[Turn; 2]>> {
+    async fn compare(
+        &self,
+        act: BenchedCall,
+        connections: usize,
+        rounds: usize,
+        calls: usize,
+    ) -> Result<Vec<[Turn; 2]>> {
         // Connections are made, statements prepared and pages read before anything counts.
         for protocol in 0..2 {
             self.turn(act, protocol, connections, calls.min(50)).await?;
@@ -125,7 +153,13 @@ impl Bench {
         Ok(compared)
     }
 
-    async fn turn(&self, act: BenchedCall, protocol: usize, connections: usize, calls: usize) -> Result<Turn> {
+    async fn turn(
+        &self,
+        act: BenchedCall,
+        protocol: usize,
+        connections: usize,
+        calls: usize,
+    ) -> Result<Turn> {
         let before = self.meters[protocol].bytes();
         let work = (0..connections).map(|number| self.connection(act, protocol, number, calls));
         let spent = try_join_all(work).await?;
@@ -136,7 +170,13 @@ impl Bench {
     }
 
     /// Makes the calls of one connection, and reports how long they took.
-    async fn connection(&self, act: BenchedCall, protocol: usize, number: usize, calls: usize) -> Result<Duration> {
+    async fn connection(
+        &self,
+        act: BenchedCall,
+        protocol: usize,
+        number: usize,
+        calls: usize,
+    ) -> Result<Duration> {
         let (caller, helper) = (&self.protocols[protocol][number], &self.helpers[number]);
         let (portfolio, entity) = (portfolio(number), entity(number));
         let mut spent = Duration::ZERO;

@@ -93,7 +93,9 @@ fn with_key<T>(message: T, bearer: &MetadataValue<Ascii>) -> Request<T> {
 
 /// A percentile of times in ascending order, in milliseconds; 0 where there are none.
 fn percentile(times: &[Duration], percent: usize) -> f64 {
-    times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
+    times
+        .get((times.len() * percent / 100).min(times.len().saturating_sub(1)))
+        .map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
 }
 
 fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {

@@ -37,7 +37,8 @@ pub struct Arguments {
 
 /// Prints when the first request was sent, in seconds since 1970, and how many seconds all of them took.
 pub async fn run(arguments: Arguments) -> Result<()> {
-    let connections = (0..arguments.callers.div_ceil(CALLERS_A_CONNECTION)).map(|_| arguments.server.connect());
+    let connections =
+        (0..arguments.callers.div_ceil(CALLERS_A_CONNECTION)).map(|_| arguments.server.connect());
     let connections = try_join_all(connections).await?;
     let callers = arguments.callers;
     let (arguments, next) = (Arc::new(arguments), Arc::new(AtomicUsize::new(1)));
@@ -56,14 +57,21 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// One caller: sends the next request as soon as the last is answered.
-async fn call(mut client: OffboardingServiceClient<Channel>, arguments: Arc<Arguments>, next: Arc<AtomicUsize>) -> Result<()> {
+async fn call(
+    mut client: OffboardingServiceClient<Channel>,
+    arguments: Arc<Arguments>,
+    next: Arc<AtomicUsize>,
+) -> Result<()> {
     let bearer = arguments.server.bearer()?;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number > arguments.entities {
             return Ok(());
         }
-        let message = RequestOffboardingRequest { entity_id: format!("{}{number}", arguments.prefix), grace_period: None };
+        let message = RequestOffboardingRequest {
+            entity_id: format!("{}{number}", arguments.prefix),
+            grace_period: None,
+        };
         client.request_offboarding(with_key(message, &bearer)).await?;
     }
 }

@@ -47,7 +47,11 @@ fn members() -> Result<Vec<DetachEntityRequest>> {
     let lines = std::io::stdin().lock().lines().map(|line| {
         let line = line?;
         let (portfolio, member) = line.split_once(' ').ok_or(WRONG)?;
-        Ok(DetachEntityRequest { portfolio_id: portfolio.to_owned(), entity_id: member.to_owned(), ..Default::default() })
+        Ok(DetachEntityRequest {
+            portfolio_id: portfolio.to_owned(),
+            entity_id: member.to_owned(),
+            ..Default::default()
+        })
     });
     let members = lines.collect::<Result<Vec<_>>>()?;
     if members.is_empty() { Err(WRONG.into()) } else { Ok(members) }

@@ -68,7 +68,11 @@ impl Error {
 
     /// Something unexpected. The cause is for the log.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Error::new(Code::Internal, "Something unexpected happened; the request id finds it in the service's log.").caused_by(cause)
+        Error::new(
+            Code::Internal,
+            "Something unexpected happened; the request id finds it in the service's log.",
+        )
+        .caused_by(cause)
     }
 
     /// The service cannot answer for now; the caller may try again after a second.
@@ -79,9 +83,12 @@ impl Error {
     /// The resource does not exist, or the caller may not see it. `kind` is its name in the API: `entity`, `portfolio`, ...
     pub fn not_found(kind: &'static str, id: &str) -> Self {
         let id = cut(id);
-        let mut error = Error::new(Code::NotFound, format!("No {} with id `{id}` is visible to this token.", kind.replace('_', " ")))
-            .with("resource_type", kind)
-            .with("resource_name", &id);
+        let mut error = Error::new(
+            Code::NotFound,
+            format!("No {} with id `{id}` is visible to this token.", kind.replace('_', " ")),
+        )
+        .with("resource_type", kind)
+        .with("resource_name", &id);
         error.0.resource = Some((kind, id.into_owned()));
         error
     }
@@ -101,7 +108,11 @@ impl Error {
     }
 
     /// The request has this one fault.
-    pub fn invalid(field: impl Into<String>, code: &'static str, description: impl Into<String>) -> Self {
+    pub fn invalid(
+        field: impl Into<String>,
+        code: &'static str,
+        description: impl Into<String>,
+    ) -> Self {
         let mut violations = Violations::new();
         violations.add(field, code, description);
         Error::validation(violations)
@@ -134,13 +145,21 @@ impl Error {
     }
 
     /// Adds a list of values to the metadata, as many as fit, each [`cut`] if it is long; adds nothing for an empty list.
-    pub fn with_list<T: ToString>(self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
+    pub fn with_list<T: ToString>(
+        self,
+        name: &'static str,
+        values: impl IntoIterator<Item = T>,
+    ) -> Self {
         let mut values = values.into_iter().peekable();
         if values.peek().is_some() { self.with_choices(name, values) } else { self }
     }
 
     /// The same of what the caller may choose from: that there is nothing says something too.
-    pub fn with_choices<T: ToString>(mut self, name: &'static str, values: impl IntoIterator<Item = T>) -> Self {
+    pub fn with_choices<T: ToString>(
+        mut self,
+        name: &'static str,
+        values: impl IntoIterator<Item = T>,
+    ) -> Self {
         let mut bytes = 0;
         let values = values.into_iter().map(|value| cut(&value.to_string()).into_owned());
         let values = values.take_while(|value| {
@@ -167,7 +186,8 @@ impl Error {
 
     /// The same failure for another caller, without its cause: that is logged once.
     pub fn without_cause(&self) -> Self {
-        let Inner { code, message, metadata, violations, resource, retry_after, source: _ } = &*self.0;
+        let Inner { code, message, metadata, violations, resource, retry_after, source: _ } =
+            &*self.0;
         Error(Box::new(Inner {
             code: *code,
             message: message.clone(),
@@ -242,31 +262,42 @@ impl From<Error> for tonic::Status {
     /// Logs what the caller must not see, and sends the rest as `google.rpc` details.
     fn from(error: Error) -> tonic::Status {
         match (error.code(), error.cause_chain()) {
-            (Code::Internal, cause) => tracing::error!(code = %error.code(), cause = cause.as_deref().unwrap_or("none"), "call failed"),
+            (Code::Internal, cause) => {
+                tracing::error!(code = %error.code(), cause = cause.as_deref().unwrap_or("none"), "call failed")
+            }
             (_, Some(cause)) => tracing::warn!(code = %error.code(), cause, "call failed"),
             (_, None) => {}
         }
         let Inner { code, message, metadata, violations, resource, retry_after, .. } = *error.0;
-        let mut metadata: HashMap<String, String> = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut metadata: HashMap<String, String> =
+            metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         if violations.left_out() > 0 {
-            metadata.entry(FAULT_COUNT.to_owned()).or_insert_with(|| violations.count().to_string());
+            metadata
+                .entry(FAULT_COUNT.to_owned())
+                .or_insert_with(|| violations.count().to_string());
         }
         let mut details = ErrorDetails::with_error_info(code.reason(), DOMAIN, metadata);
         if !violations.is_empty() {
-            let left = (violations.left_out() > 0).then(|| Violation::left_out(violations.left_out()));
-            let violations = violations.into_iter().chain(left).map(|violation| tonic_types::FieldViolation {
-                field: violation.field,
-                description: violation.description,
-                reason: violation.code.to_ascii_uppercase(),
-                localized_message: None,
-            });
+            let left =
+                (violations.left_out() > 0).then(|| Violation::left_out(violations.left_out()));
+            let violations =
+                violations.into_iter().chain(left).map(|violation| tonic_types::FieldViolation {
+                    field: violation.field,
+                    description: violation.description,
+                    reason: violation.code.to_ascii_uppercase(),
+                    localized_message: None,
+                });
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
         if let Some((kind, id)) = resource {
             details.set_resource_info(kind, id, "", "");
         }
         if code.grpc() == tonic::Code::FailedPrecondition {
-            details.set_precondition_failure(vec![tonic_types::PreconditionViolation::new(code.reason(), DOMAIN, message.clone())]);
+            details.set_precondition_failure(vec![tonic_types::PreconditionViolation::new(
+                code.reason(),
+                DOMAIN,
+                message.clone(),
+            )]);
         }
         if retry_after.is_some() {
             details.set_retry_info(retry_after);
@@ -290,31 +321,59 @@ mod tests {
 
     #[test]
     fn a_filter_that_cannot_be_read_is_one_fault_among_others() {
-        let filter = || Error::new(Code::InvalidFilter, "wanted `(`\n^").with("field", "filter").with("position", 0);
-        assert_eq!(Violations::new().check_with::<()>(Err(filter())).expect_err("a fault").code(), Code::InvalidFilter);
+        let filter = || {
+            Error::new(Code::InvalidFilter, "wanted `(`\n^")
+                .with("field", "filter")
+                .with("position", 0)
+        };
+        assert_eq!(
+            Violations::new().check_with::<()>(Err(filter())).expect_err("a fault").code(),
+            Code::InvalidFilter
+        );
         let faults = || {
             let mut faults = Violations::new();
             faults.add("page_size", "out_of_range", "must be from 1 to 100");
             faults
         };
         let both = faults().check_with::<()>(Err(filter())).expect_err("two faults");
-        let reported: Vec<_> = both.violations().iter().map(|fault| (fault.field.as_str(), fault.code.as_ref())).collect();
-        assert_eq!((both.code(), reported), (Code::ValidationFailed, vec![("page_size", "out_of_range"), ("filter", "invalid_filter")]));
-        assert_eq!(faults().check_with::<()>(Err(Error::internal("x"))).expect_err("a failure").code(), Code::Internal);
-        let of_database = || Error::new(Code::InvalidFilter, "It is too long.").with("field", "filter");
+        let reported: Vec<_> = both
+            .violations()
+            .iter()
+            .map(|fault| (fault.field.as_str(), fault.code.as_ref()))
+            .collect();
+        assert_eq!(
+            (both.code(), reported),
+            (
+                Code::ValidationFailed,
+                vec![("page_size", "out_of_range"), ("filter", "invalid_filter")]
+            )
+        );
+        assert_eq!(
+            faults().check_with::<()>(Err(Error::internal("x"))).expect_err("a failure").code(),
+            Code::Internal
+        );
+        let of_database =
+            || Error::new(Code::InvalidFilter, "It is too long.").with("field", "filter");
         let both = faults().check_with::<()>(Err(of_database())).expect_err("two faults");
-        assert_eq!((both.violations().len(), both.violations()[1].description.as_str()), (2, "It is too long."));
+        assert_eq!(
+            (both.violations().len(), both.violations()[1].description.as_str()),
+            (2, "It is too long.")
+        );
         assert_eq!(Violations::new().check_with(Ok(7)).ok(), Some(7));
     }
 
     #[test]
     fn a_status_carries_the_details_and_not_the_cause() {
-        let error = Error::unavailable("The database is away.").caused_by("connection to /run/secret refused");
+        let error = Error::unavailable("The database is away.")
+            .caused_by("connection to /run/secret refused");
         let status = tonic::Status::from(error);
         let details = status.get_error_details();
         assert_eq!(status.code(), tonic::Code::Unavailable);
         assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("UNAVAILABLE"));
-        assert_eq!(details.retry_info().and_then(|info| info.retry_delay), Some(Duration::from_secs(1)));
+        assert_eq!(
+            details.retry_info().and_then(|info| info.retry_delay),
+            Some(Duration::from_secs(1))
+        );
         assert!(!format!("{status:?}").contains("secret"));
     }
 
@@ -326,13 +385,22 @@ mod tests {
             None,
             "what is empty says nothing"
         );
-        let missing = Error::not_found("task", &long).with("other", &long).with_list("expected", [&long, "`,`"]);
+        let missing = Error::not_found("task", &long)
+            .with("other", &long)
+            .with_list("expected", [&long, "`,`"]);
         assert!(missing.message().len() < 256, "{missing}");
         let status = tonic::Status::from(missing);
         assert!(status.details().len() < 1024, "{}", status.details().len());
-        let list = status.get_error_details().error_info().map(|info| info.metadata["expected"].clone()).unwrap_or_default();
+        let list = status
+            .get_error_details()
+            .error_info()
+            .map(|info| info.metadata["expected"].clone())
+            .unwrap_or_default();
         assert_eq!(serde_json::from_str::<Vec<String>>(&list).expect("a JSON array")[1], "`,`");
-        assert!(Error::new(Code::AlreadyExists, format!("The id `{long}` is taken.")).message().len() < 1100);
+        assert!(
+            Error::new(Code::AlreadyExists, format!("The id `{long}` is taken.")).message().len()
+                < 1100
+        );
     }
 
     #[test]
@@ -345,7 +413,10 @@ mod tests {
         assert_eq!((first.field.chars().count(), first.description.chars().count()), (257, 1025));
         assert!(first.field.ends_with('…') && first.description.ends_with('…'));
         let error = Error::validation(violations);
-        assert_eq!((error.message(), error.member(FAULT_COUNT)), ("The request has 100000 faults.", Some("100000")));
+        assert_eq!(
+            (error.message(), error.member(FAULT_COUNT)),
+            ("The request has 100000 faults.", Some("100000"))
+        );
         let mut others = Violations::new();
         others.add("a", "invalid", "is wrong");
         others.append(&error);
@@ -353,7 +424,13 @@ mod tests {
         assert!(status.details().len() < 2 * MAX_FAULT_BYTES, "{}", status.details().len());
         let reported = status.get_details_bad_request().expect("a bad request").field_violations;
         let last = reported.last().expect("one");
-        assert_eq!(last.description, format!("there are {} more faults, which do not fit into the answer", 100_002 - reported.len()));
+        assert_eq!(
+            last.description,
+            format!(
+                "there are {} more faults, which do not fit into the answer",
+                100_002 - reported.len()
+            )
+        );
     }
 
     #[test]
@@ -361,14 +438,23 @@ mod tests {
         let long = "x".repeat(1_000_000);
         let errors = [
             Error::not_found("entity", &long),
-            Error::new(Code::InvalidFilter, long.clone()).with("position", 1).with_list("expected", vec![long.clone(); 100]),
+            Error::new(Code::InvalidFilter, long.clone())
+                .with("position", 1)
+                .with_list("expected", vec![long.clone(); 100]),
             Error::invalid(long.clone(), "invalid", long.clone()),
         ];
         for error in errors {
             let status = tonic::Status::from(error);
-            assert!(status.details().len() + status.message().len() < 16 << 10, "{}", status.details().len());
+            assert!(
+                status.details().len() + status.message().len() < 16 << 10,
+                "{}",
+                status.details().len()
+            );
         }
-        assert_eq!((cut_at("äö".to_owned(), 2), cut_at("äöü".to_owned(), 2)), ("äö".to_owned(), "äö…".to_owned()));
+        assert_eq!(
+            (cut_at("äö".to_owned(), 2), cut_at("äöü".to_owned(), 2)),
+            ("äö".to_owned(), "äö…".to_owned())
+        );
     }
 
     #[test]

@@ -63,7 +63,11 @@ impl Mailer {
         let mut faults = Violations::new();
         let from = settings.from.parse();
         if from.is_err() {
-            faults.add("--mail-from", "invalid", "must be an address, such as `Offboard <offboard@example.com>`");
+            faults.add(
+                "--mail-from",
+                "invalid",
+                "must be an address, such as `Offboard <offboard@example.com>`",
+            );
         }
         let transport = faults.check_with(transport(settings))?;
         let from = from.map_err(Error::internal)?;
@@ -75,14 +79,18 @@ impl Mailer {
         let message = self.message(mail)?;
         match tokio::time::timeout(TIMEOUT * 2, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_permanent() && !is_about_us(&error) => Err(Refusal::ForGood(one_line(&error.to_string()))),
+            Ok(Err(error)) if error.is_permanent() && !is_about_us(&error) => {
+                Err(Refusal::ForGood(one_line(&error.to_string())))
+            }
             Ok(Err(error)) => Err(Refusal::ForNow(one_line(&error.to_string()))),
             Err(_) => Err(Refusal::ForNow("the mail server did not answer in time".to_owned())),
         }
     }
 
     fn message(&self, mail: &Mail) -> Result<Message, Refusal> {
-        let unfit = |error: &dyn std::fmt::Display| Refusal::ForGood(format!("the mail cannot be written: {error}"));
+        let unfit = |error: &dyn std::fmt::Display| {
+            Refusal::ForGood(format!("the mail cannot be written: {error}"))
+        };
         let to: Address = mail.to.parse().map_err(|error| unfit(&error))?;
         let builder: MessageBuilder = Message::builder()
             .from(self.from.clone())
@@ -99,8 +107,12 @@ impl Mailer {
 /// The way to the server.
 fn transport(settings: &MailSettings) -> Result<AsyncSmtpTransport<Tokio1Executor>> {
     let url = Url::parse(&settings.url).map_err(|_| setting("--smtp-url", FORMS))?;
-    let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| setting("--smtp-url", FORMS))?;
-    let tls = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
+    let host = url
+        .host_str()
+        .filter(|host| !host.is_empty())
+        .ok_or_else(|| setting("--smtp-url", FORMS))?;
+    let tls =
+        url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
     let parameters = || parameters(host, settings.ca_file.as_ref());
     let (port, tls) = match (url.scheme(), tls.as_deref()) {
         ("smtps", None) => (465, Tls::Wrapper(parameters()?)),
@@ -108,13 +120,18 @@ fn transport(settings: &MailSettings) -> Result<AsyncSmtpTransport<Tokio1Executo
         ("smtp", None) => (25, Tls::None),
         _ => return Err(setting("--smtp-url", FORMS)),
     };
-    let mut transport =
-        AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host).port(url.port().unwrap_or(port)).timeout(Some(TIMEOUT));
+    let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
+        .port(url.port().unwrap_or(port))
+        .timeout(Some(TIMEOUT));
     if let Some(password) = url.password() {
         if matches!(tls, Tls::None) && !is_loopback(host) {
-            return Err(setting("--smtp-url", "must use TLS (`smtps://`, or `?tls=required`) where it has a password"));
+            return Err(setting(
+                "--smtp-url",
+                "must use TLS (`smtps://`, or `?tls=required`) where it has a password",
+            ));
         }
-        transport = transport.credentials(Credentials::new(decoded(url.username())?, decoded(password)?));
+        transport =
+            transport.credentials(Credentials::new(decoded(url.username())?, decoded(password)?));
     }
     Ok(transport.tls(tls).build())
 }
@@ -150,17 +167,27 @@ fn parameters(host: &str, ca_file: Option<&PathBuf>) -> Result<TlsParameters> {
     let mut builder = TlsParameters::builder(host.to_owned());
     if let Some(file) = ca_file {
         let unreadable = |error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(Code::Unavailable, format!("--smtp-ca-file {} cannot be read.", file.display())).caused_by(error)
+            Error::new(
+                Code::Unavailable,
+                format!("--smtp-ca-file {} cannot be read.", file.display()),
+            )
+            .caused_by(error)
         };
         let pem = std::fs::read(file).map_err(|error| unreadable(error.into()))?;
         let roots = Certificate::from_pem(&pem).map_err(|error| unreadable(error.into()))?;
-        builder = builder.certificate_store(lettre::transport::smtp::client::CertificateStore::None).add_root_certificate(roots);
+        builder = builder
+            .certificate_store(lettre::transport::smtp::client::CertificateStore::None)
+            .add_root_certificate(roots);
     }
     builder.build().map_err(Error::internal)
 }
 
 fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Returns whether the server refuses the sender rather than the mail: 530, 534, 535, 538. The operator must fix that.
@@ -173,30 +200,64 @@ mod tests {
     use super::*;
 
     fn settings(url: &str) -> MailSettings {
-        MailSettings { url: url.to_owned(), from: "Offboard <offboard@example.com>".to_owned(), ca_file: None }
+        MailSettings {
+            url: url.to_owned(),
+            from: "Offboard <offboard@example.com>".to_owned(),
+            ca_file: None,
+        }
     }
 
     #[test]
     fn urls_are_plain_starttls_or_tls() {
-        for good in ["smtp://mail", "smtp://mail:2525", "smtp://u:p%40@mail?tls=required", "smtps://u:p@mail", "smtp://u:p@127.0.0.1:25"] {
+        for good in [
+            "smtp://mail",
+            "smtp://mail:2525",
+            "smtp://u:p%40@mail?tls=required",
+            "smtps://u:p@mail",
+            "smtp://u:p@127.0.0.1:25",
+        ] {
             assert!(Mailer::new(&settings(good)).is_ok(), "{good}");
         }
-        for bad in ["mail", "http://mail", "smtp://", "smtp://mail?tls=maybe", "smtps://mail?tls=required", ""] {
-            assert_eq!(Mailer::new(&settings(bad)).unwrap_err().violations()[0].field, "--smtp-url", "{bad}");
+        for bad in [
+            "mail",
+            "http://mail",
+            "smtp://",
+            "smtp://mail?tls=maybe",
+            "smtps://mail?tls=required",
+            "",
+        ] {
+            assert_eq!(
+                Mailer::new(&settings(bad)).unwrap_err().violations()[0].field,
+                "--smtp-url",
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn a_password_does_not_travel_in_the_open() {
         let refused = Mailer::new(&settings("smtp://someone:secret@mail.example.com")).unwrap_err();
-        assert!(refused.to_string().contains("must use TLS") && !refused.to_string().contains("secret"), "{refused}");
+        assert!(
+            refused.to_string().contains("must use TLS") && !refused.to_string().contains("secret"),
+            "{refused}"
+        );
     }
 
     #[test]
     fn an_address_is_one_address_and_nothing_else() {
         assert!(is_address("jo@example.com") && is_address("jo+x@mail.example.com"));
         let long = format!("{}@example.com", "x".repeat(250));
-        for bad in ["", "jo", "true", "a@", "@b.c", "Jo <jo@example.com>", "a@b.c,d@e.f", "a@b.c\r\nBcc: d@e.f", &long] {
+        for bad in [
+            "",
+            "jo",
+            "true",
+            "a@",
+            "@b.c",
+            "Jo <jo@example.com>",
+            "a@b.c,d@e.f",
+            "a@b.c\r\nBcc: d@e.f",
+            &long,
+        ] {
             assert!(!is_address(bad), "{bad}");
         }
     }

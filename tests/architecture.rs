@@ -27,11 +27,30 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("gateway", &["proto"]),
     ("events", &["access", "filter", "db", "proto", "telemetry"]),
     ("entity", &["events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
-    ("portfolio", &["entity", "events", "access", "jobs", "filter", "db", "shares", "proto", "telemetry"]),
-    ("offboarding", &["entity", "portfolio", "events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
+    (
+        "portfolio",
+        &["entity", "events", "access", "jobs", "filter", "db", "shares", "proto", "telemetry"],
+    ),
+    (
+        "offboarding",
+        &["entity", "portfolio", "events", "access", "jobs", "filter", "db", "proto", "telemetry"],
+    ),
     ("task", &["events", "access", "jobs", "filter", "mail", "db", "proto", "telemetry"]),
     ("consistency", &["task", "entity", "access", "filter", "db", "proto"]),
-    ("bulk_delete", &["consistency", "task", "entity", "events", "access", "filter", "db", "proto", "telemetry"]),
+    (
+        "bulk_delete",
+        &[
+            "consistency",
+            "task",
+            "entity",
+            "events",
+            "access",
+            "filter",
+            "db",
+            "proto",
+            "telemetry",
+        ],
+    ),
     (
         "server",
         &[
@@ -52,7 +71,22 @@ const ROOMS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["server", "gateway", "entity", "events", "access", "filter", "mail", "config", "db", "proto", "telemetry"]),
+    (
+        "cli",
+        &[
+            "server",
+            "gateway",
+            "entity",
+            "events",
+            "access",
+            "filter",
+            "mail",
+            "config",
+            "db",
+            "proto",
+            "telemetry",
+        ],
+    ),
 ];
 
 /// The one file in which a realm is made from a key, those in which one is made from a claimed job, and the one of the unit tests' check of all SQL.
@@ -74,7 +108,10 @@ const CIRCLES: &[(&str, &[&str])] = &[
         "a condition on JSON is made of others, and what is written once for several conditions is written by each",
         &["filter/sql.rs", "filter/sql_json.rs", "filter/sql_shared.rs"],
     ),
-    ("a message may hold another one as a `google.protobuf.Any`", &["gateway/json/decode.rs", "gateway/json/packed.rs"]),
+    (
+        "a message may hold another one as a `google.protobuf.Any`",
+        &["gateway/json/decode.rs", "gateway/json/packed.rs"],
+    ),
     (
         "`statement!` names the trait of what is filtered, which is made of the segments of a statement",
         &["db/filtered.rs", "db/statement.rs"],
@@ -83,7 +120,10 @@ const CIRCLES: &[(&str, &[&str])] = &[
         "a connection that is kept in reserve is taken from the pool where the server has no other, and is listened on",
         &["db/listen.rs", "db/pool.rs", "db/reserve.rs"],
     ),
-    ("each session is watched, and who watches opens one to ask after a statement", &["db/session.rs", "db/watchdog.rs"]),
+    (
+        "each session is watched, and who watches opens one to ask after a statement",
+        &["db/session.rs", "db/watchdog.rs"],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -122,7 +162,9 @@ fn used(code: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
-        let word = |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+        let word = |text: &str| {
+            text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>()
+        };
         if let Some(group) = rest.strip_prefix('{') {
             let mut depth = 0;
             let end = group.char_indices().find(|(_, c)| {
@@ -161,7 +203,12 @@ fn rooms_use_only_rooms_below_them() {
         };
         for other in used(&code(&path)) {
             let known = allowed.contains_key(other.as_str());
-            if known && other != room && other != "error" && other != "limits" && !may.contains(&other.as_str()) {
+            if known
+                && other != room
+                && other != "error"
+                && other != "limits"
+                && !may.contains(&other.as_str())
+            {
                 faults.push(format!("{} uses {other}", path.display()));
             }
         }
@@ -185,7 +232,8 @@ fn the_table_has_no_circle() {
 fn imports() -> Imports {
     let src = root().join("src");
     let name = |path: &Path| path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
-    let files: Vec<_> = sources(&src).into_iter().filter(|path| !path.ends_with("src/main.rs")).collect();
+    let files: Vec<_> =
+        sources(&src).into_iter().filter(|path| !path.ends_with("src/main.rs")).collect();
     Imports::read(files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())))
 }
 
@@ -204,20 +252,30 @@ fn files_import_in_no_circle() {
     let arrows = imports.arrows();
     let mut circles = BTreeSet::new();
     for (from, to) in &arrows {
-        circles.extend(to.iter().filter(|to| reached(&arrows, to).contains(from)).map(|to| (*from, *to)));
+        circles.extend(
+            to.iter().filter(|to| reached(&arrows, to).contains(from)).map(|to| (*from, *to)),
+        );
     }
-    let (listed, others): (Vec<_>, Vec<_>) =
-        circles.iter().partition(|(from, to)| CIRCLES.iter().any(|(_, group)| group.contains(from) && group.contains(to)));
+    let (listed, others): (Vec<_>, Vec<_>) = circles.iter().partition(|(from, to)| {
+        CIRCLES.iter().any(|(_, group)| group.contains(from) && group.contains(to))
+    });
     assert_eq!(others, Vec::new(), "each of these leads back to itself");
     let listed: BTreeSet<_> = listed.iter().map(|(from, _)| *from).collect();
-    assert_eq!(listed, CIRCLES.iter().flat_map(|(_, group)| *group).copied().collect(), "no file is listed in vain");
+    assert_eq!(
+        listed,
+        CIRCLES.iter().flat_map(|(_, group)| *group).copied().collect(),
+        "no file is listed in vain"
+    );
 }
 
 #[test]
 fn the_reader_of_files_finds_where_an_item_is() {
     let files = [
         ("a/mod.rs", "mod one;\nmod two;\npub use one::{One, Other as Another};"),
-        ("a/one.rs", "use super::two::{self, Two as T};\npub struct One(T);\n#[cfg(test)]\nmod tests {\n    use crate::c::C;\n}"),
+        (
+            "a/one.rs",
+            "use super::two::{self, Two as T};\npub struct One(T);\n#[cfg(test)]\nmod tests {\n    use crate::c::C;\n}",
+        ),
         (
             "a/two.rs",
             "// crate::c::C\nconst TEXT: &str = \"crate::c::C\";\nfn mark() -> char { '\"' }\npub struct Two<'a>(crate::b::B<'a>);",
@@ -225,9 +283,17 @@ fn the_reader_of_files_finds_where_an_item_is() {
         ("b.rs", "use crate::a::{self, Another};\npub fn b() { a::One::new() }"),
         ("c.rs", "use crate::{a, b::*};\npub struct C;"),
     ];
-    let imports = Imports::read(files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())));
-    let arrows: Vec<_> = imports.arrows().into_iter().flat_map(|(from, to)| to.into_iter().map(move |to| (from, to))).collect();
-    assert_eq!(arrows, [("a/one.rs", "a/two.rs"), ("a/two.rs", "b.rs"), ("b.rs", "a/one.rs"), ("c.rs", "b.rs")]);
+    let imports =
+        Imports::read(files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())));
+    let arrows: Vec<_> = imports
+        .arrows()
+        .into_iter()
+        .flat_map(|(from, to)| to.into_iter().map(move |to| (from, to)))
+        .collect();
+    assert_eq!(
+        arrows,
+        [("a/one.rs", "a/two.rs"), ("a/two.rs", "b.rs"), ("b.rs", "a/one.rs"), ("c.rs", "b.rs")]
+    );
 }
 
 #[test]
@@ -248,12 +314,24 @@ fn a_realm_is_made_only_from_a_key_or_a_claimed_job() {
 
 #[test]
 fn sql_stands_in_queries_alone() {
-    let is_home = |file: &str| file.ends_with("queries.rs") || ["chunk.rs", "selector.rs"].contains(&file);
-    for room in ["entity", "portfolio", "offboarding", "task", "consistency", "bulk_delete", "events", "access"] {
+    let is_home =
+        |file: &str| file.ends_with("queries.rs") || ["chunk.rs", "selector.rs"].contains(&file);
+    for room in [
+        "entity",
+        "portfolio",
+        "offboarding",
+        "task",
+        "consistency",
+        "bulk_delete",
+        "events",
+        "access",
+    ] {
         for path in sources(&root().join("src").join(room)) {
             let file = path.file_name().unwrap().to_str().unwrap();
             let code = code(&path);
-            let has_sql = ["SELECT ", "UPDATE ", "INSERT INTO ", "DELETE FROM "].iter().any(|word| code.contains(word));
+            let has_sql = ["SELECT ", "UPDATE ", "INSERT INTO ", "DELETE FROM "]
+                .iter()
+                .any(|word| code.contains(word));
             assert!(!has_sql || is_home(file), "{} holds SQL", path.display());
         }
     }
@@ -261,15 +339,24 @@ fn sql_stands_in_queries_alone() {
 
 #[test]
 fn every_event_that_is_written_is_in_the_catalogue() {
-    let known: BTreeSet<_> = offboard::events::EventType::ALL.iter().map(|event| event.as_str().to_owned()).collect();
+    let known: BTreeSet<_> =
+        offboard::events::EventType::ALL.iter().map(|event| event.as_str().to_owned()).collect();
     let mut written = BTreeSet::new();
-    for path in sources(&root().join("src")).into_iter().filter(|path| !path.ends_with("events/model.rs")) {
+    for path in
+        sources(&root().join("src")).into_iter().filter(|path| !path.ends_with("events/model.rs"))
+    {
         for piece in code(&path).split('\'') {
-            let is_event = ["entity.", "portfolio.", "bulk_delete.", "removal_policy.", "attribute_index."].iter().any(|prefix| {
-                piece
-                    .strip_prefix(prefix)
-                    .is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
-            });
+            let is_event =
+                ["entity.", "portfolio.", "bulk_delete.", "removal_policy.", "attribute_index."]
+                    .iter()
+                    .any(|prefix| {
+                        piece.strip_prefix(prefix).is_some_and(|name| {
+                            !name.is_empty()
+                                && name
+                                    .bytes()
+                                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                        })
+                    });
             if is_event {
                 written.insert(piece.to_owned());
             }

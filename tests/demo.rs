@@ -89,7 +89,8 @@ fn every_act_is_shown_and_works_in_a_folder_that_was_used_before() {
     let data_dir = folder.path().join("data");
     for _ in 0..2 {
         let output = demo(folder.path()).arg("--data-dir").arg(&data_dir).output().unwrap();
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{}\n{stdout}{stderr}", output.status);
         assert_eq!(stdout.lines().last(), Some("demo: ok"));
         assert!(!stdout.contains('\u{1b}'), "no terminal reads this:\n{stdout}");
@@ -106,7 +107,9 @@ fn every_act_is_shown_and_works_in_a_folder_that_was_used_before() {
 fn a_surprise_is_reported_and_nothing_is_left() {
     let folder = folder();
     let entities = folder.path().join("entities.ndjson");
-    let file = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/entities.ndjson")).unwrap();
+    let file =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/entities.ndjson"))
+            .unwrap();
     let twice = file.lines().next().unwrap();
     fs::write(&entities, format!("{file}{twice}\n")).unwrap();
     let temporary = folder.path().join("temporary");
@@ -137,8 +140,17 @@ async fn the_lines_that_it_prints_work_when_pasted() {
     command.arg("--serve");
     let mut running = Running::start(command);
     running.read_until("It serves until Ctrl-C.");
-    let lines: Vec<String> = running.lines.by_ref().map(Result::unwrap).filter(|line| !line.is_empty()).take(5).collect();
-    let has_grpcurl = Command::new("grpcurl").arg("--version").output().is_ok_and(|output| output.status.success());
+    let lines: Vec<String> = running
+        .lines
+        .by_ref()
+        .map(Result::unwrap)
+        .filter(|line| !line.is_empty())
+        .take(5)
+        .collect();
+    let has_grpcurl = Command::new("grpcurl")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
     // Twice, since nobody remembers what was pasted already.
     for line in lines.iter().chain(&lines) {
         if line.starts_with("grpcurl ") && !has_grpcurl {
@@ -146,7 +158,8 @@ async fn the_lines_that_it_prints_work_when_pasted() {
             continue;
         }
         let output = Command::new("bash").args(["-c", line]).output().unwrap();
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{line}\n{stdout}{stderr}");
         assert!(!stdout.trim().is_empty(), "{line} shows nothing");
     }

@@ -34,7 +34,10 @@ fn check(name: &str, due: &str) {
         return;
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == due, "{name} is not what the code says; `UPDATE_DOCS=1 cargo test --test docs` writes it anew");
+    assert!(
+        found == due,
+        "{name} is not what the code says; `UPDATE_DOCS=1 cargo test --test docs` writes it anew"
+    );
 }
 
 #[test]
@@ -59,11 +62,25 @@ fn the_page_of_errors_is_the_catalogue() {
          [streams](gateway.md#streams).\n\n| code | HTTP | gRPC |\n| --- | --- | --- |\n",
     );
     for code in Code::ALL {
-        writeln!(page, "| [`{0}`](#{0}) | {1} | `{2}` |", code.name(), code.http(), grpc_name(code.grpc())).unwrap();
+        writeln!(
+            page,
+            "| [`{0}`](#{0}) | {1} | `{2}` |",
+            code.name(),
+            code.http(),
+            grpc_name(code.grpc())
+        )
+        .unwrap();
     }
     for code in Code::ALL {
         let description: Vec<_> = code.description().lines().map(str::trim).collect();
-        write!(page, "\n## {}\n\n*{}*: {}\n", code.name(), code.title(), description.join(" ").trim()).unwrap();
+        write!(
+            page,
+            "\n## {}\n\n*{}*: {}\n",
+            code.name(),
+            code.title(),
+            description.join(" ").trim()
+        )
+        .unwrap();
         write!(page, "\nWhat to do: {}\n", code.advice()).unwrap();
         if !code.members().is_empty() {
             page.push('\n');
@@ -108,11 +125,15 @@ fn every_name_in_the_metadata_of_a_failure_is_on_the_page_of_errors() {
     let mut reported: BTreeSet<String> = [FAULT_COUNT.to_owned()].into();
     for text in code(&file("src")) {
         for call in [".with(\"", ".with_list(\"", ".with_choices(\"", ".with_whole(\""] {
-            reported.extend(text.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+            reported.extend(
+                text.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()),
+            );
         }
     }
-    let members = Code::ALL.iter().flat_map(|code| code.members()).map(|(name, _)| (*name).to_owned());
-    let known: BTreeSet<String> = members.chain(METADATA.iter().map(|(name, _)| (*name).to_owned())).collect();
+    let members =
+        Code::ALL.iter().flat_map(|code| code.members()).map(|(name, _)| (*name).to_owned());
+    let known: BTreeSet<String> =
+        members.chain(METADATA.iter().map(|(name, _)| (*name).to_owned())).collect();
     assert_eq!(
         reported.symmetric_difference(&known).collect::<Vec<_>>(),
         Vec::<&String>::new(),
@@ -133,23 +154,45 @@ fn the_page_of_limits_is_the_list_of_the_code() {
         write!(page, "\n## {heading}\n\n| name | limit | default | setting | past it |\n| --- | --- | --- | --- | --- |\n").unwrap();
         for limit in *limits {
             let (default, setting) = match limit.value {
-                offboard::limits::Value::Fixed(number, unit) => (format!("{number} {unit}"), String::new()),
+                offboard::limits::Value::Fixed(number, unit) => {
+                    (format!("{number} {unit}"), String::new())
+                }
                 offboard::limits::Value::Setting(flag) => {
-                    let argument = serve.get_arguments().chain(root.get_arguments()).find(|argument| argument.get_long() == Some(flag));
-                    let argument = argument.unwrap_or_else(|| panic!("`--{flag}`, which sets `{}`, is no setting", limit.name));
-                    let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
+                    let argument = serve
+                        .get_arguments()
+                        .chain(root.get_arguments())
+                        .find(|argument| argument.get_long() == Some(flag));
+                    let argument = argument.unwrap_or_else(|| {
+                        panic!("`--{flag}`, which sets `{}`, is no setting", limit.name)
+                    });
+                    let default: Vec<_> = argument
+                        .get_default_values()
+                        .iter()
+                        .map(|value| value.to_str().unwrap())
+                        .collect();
                     let default = if default.is_empty() {
                         // One that follows from another setting is reported by the help.
                         let help = help(argument);
-                        let reported = help.split_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
-                        reported.unwrap_or_else(|| panic!("the help of `--{flag}` does not show its default")).to_owned()
+                        let reported = help
+                            .split_once("[default: ")
+                            .and_then(|(_, rest)| rest.strip_suffix(']'));
+                        reported
+                            .unwrap_or_else(|| {
+                                panic!("the help of `--{flag}` does not show its default")
+                            })
+                            .to_owned()
                     } else {
                         format!("{}{}", default.join(","), value_name(argument).to_lowercase())
                     };
                     (default, format!("`--{flag}`"))
                 }
             };
-            writeln!(page, "| `{}` | {} | {default} | {setting} | {} |", limit.name, limit.bounds, limit.past).unwrap();
+            writeln!(
+                page,
+                "| `{}` | {} | {default} | {setting} | {} |",
+                limit.name, limit.bounds, limit.past
+            )
+            .unwrap();
         }
     }
     check("docs/limits.md", &page);
@@ -171,10 +214,14 @@ fn who_acts(action: Action) -> &'static str {
 /// The call of an action on a request, in the words of the API.
 fn who_acts_on_a_request(action: OffboardingAction) -> &'static str {
     match action {
-        OffboardingAction::Start => "a worker, when the grace period is over; another one, when the lease of the first has run out",
+        OffboardingAction::Start => {
+            "a worker, when the grace period is over; another one, when the lease of the first has run out"
+        }
         OffboardingAction::Cancel => "`CancelOffboardingRequest`",
         OffboardingAction::Succeed => "the worker, with the removal of the entity",
-        OffboardingAction::Fail => "the worker, when the entity cannot be removed; the entity is active again",
+        OffboardingAction::Fail => {
+            "the worker, when the entity cannot be removed; the entity is active again"
+        }
     }
 }
 
@@ -200,7 +247,12 @@ impl<S: Copy + PartialEq + Display, A: Copy + Display> Machine<'_, S, A> {
     }
 
     /// A table of what each action does in each state, with a last column of the page's own if it has a title.
-    fn table(&self, who: fn(A) -> &'static str, last: &str, last_of: impl Fn(A) -> &'static str) -> String {
+    fn table(
+        &self,
+        who: fn(A) -> &'static str,
+        last: &str,
+        last_of: impl Fn(A) -> &'static str,
+    ) -> String {
         let mut table = String::from("| action | by |");
         self.states.iter().for_each(|state| write!(table, " `{state}` |").unwrap());
         table.push_str(last);
@@ -225,7 +277,9 @@ impl<S: Copy + PartialEq + Display, A: Copy + Display> Machine<'_, S, A> {
 fn the_page_of_states_is_the_state_machine() {
     let machine = Machine { states: State::ALL, actions: Action::ALL, after: State::after };
     let on_hold = |action: Action| {
-        let refused = State::ALL.iter().any(|state| state.transition(action).is_ok() && state.transition_on_hold(action).is_err());
+        let refused = State::ALL.iter().any(|state| {
+            state.transition(action).is_ok() && state.transition_on_hold(action).is_err()
+        });
         if refused { " refused |" } else { " possible |" }
     };
     let page = format!(
@@ -246,9 +300,17 @@ fn the_page_of_states_is_the_state_machine() {
 
 #[test]
 fn the_page_of_the_states_of_a_request_is_its_state_machine() {
-    let machine = Machine { states: OffboardingState::ALL, actions: OffboardingAction::ALL, after: OffboardingState::after };
+    let machine = Machine {
+        states: OffboardingState::ALL,
+        actions: OffboardingAction::ALL,
+        after: OffboardingState::after,
+    };
     let ended = |state: &&OffboardingState| !state.is_live();
-    let ways_out: String = OffboardingState::ALL.iter().filter(ended).map(|state| format!("    {state} --> [*]\n")).collect();
+    let ways_out: String = OffboardingState::ALL
+        .iter()
+        .filter(ended)
+        .map(|state| format!("    {state} --> [*]\n"))
+        .collect();
     let page = format!(
         "# The states of an offboarding request\n\nThe page is made of the state machine in `src/offboarding/model.rs` and of the migrations. The job of \
          `RemovalService` is the same request, with the same states. On the wire `OffboardingService` spells them with a capital: `Pending`.\n\n{}\n\
@@ -267,15 +329,21 @@ fn the_page_of_the_states_of_a_request_is_its_state_machine() {
 
 /// A table of the named CHECKs of a table, as the migrations leave them.
 fn constraints(table: &str) -> String {
-    let mut folders: Vec<_> = fs::read_dir(file("migrations")).unwrap().map(|folder| folder.unwrap().path()).collect();
+    let mut folders: Vec<_> =
+        fs::read_dir(file("migrations")).unwrap().map(|folder| folder.unwrap().path()).collect();
     folders.sort();
     let mut held: Vec<(String, String)> = Vec::new();
     for folder in folders {
         let text = fs::read_to_string(folder.join("up.sql")).unwrap();
         for (at, word) in text.match_indices("CONSTRAINT ") {
             let rest = text[at + word.len()..].trim_start_matches("IF EXISTS ");
-            let name: String = rest.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect();
-            if name.strip_prefix(table).is_none_or(|rest| !rest.starts_with('_')) || name.starts_with("bulk_delete_slice") {
+            let name: String = rest
+                .chars()
+                .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+                .collect();
+            if name.strip_prefix(table).is_none_or(|rest| !rest.starts_with('_'))
+                || name.starts_with("bulk_delete_slice")
+            {
                 continue;
             }
             held.retain(|(other, _)| *other != name);
@@ -284,7 +352,8 @@ fn constraints(table: &str) -> String {
             }
         }
     }
-    let rows: String = held.iter().map(|(name, condition)| format!("| `{name}` | `{condition}` |\n")).collect();
+    let rows: String =
+        held.iter().map(|(name, condition)| format!("| `{name}` | `{condition}` |\n")).collect();
     format!("| constraint | holds |\n| --- | --- |\n{rows}")
 }
 
@@ -303,22 +372,35 @@ fn who_acts_on_a_task(action: TaskAction) -> &'static str {
     match action {
         TaskAction::Start => "a worker that takes up a slice",
         TaskAction::Pause => "`PauseTask`",
-        TaskAction::Paused => "whoever gives back the last slice, or frees it of a worker that was lost",
+        TaskAction::Paused => {
+            "whoever gives back the last slice, or frees it of a worker that was lost"
+        }
         TaskAction::Resume => "`ResumeTask`",
         TaskAction::Stop => "`StopTask`",
-        TaskAction::Stopped => "whoever gives back the last slice, or frees it of a worker that was lost",
+        TaskAction::Stopped => {
+            "whoever gives back the last slice, or frees it of a worker that was lost"
+        }
         TaskAction::Update => "`UpdateTask`",
         TaskAction::Wait => "its last worker, when it turns to another task that waits",
-        TaskAction::Lose => "its last worker, when it ends or has failed; another process, when the lease has run out",
-        TaskAction::Complete | TaskAction::CompleteWithErrors => "the worker that does the last chunk",
+        TaskAction::Lose => {
+            "its last worker, when it ends or has failed; another process, when the lease has run out"
+        }
+        TaskAction::Complete | TaskAction::CompleteWithErrors => {
+            "the worker that does the last chunk"
+        }
         TaskAction::Fail => "a worker, when a slice has not moved for ten tries",
     }
 }
 
 #[test]
 fn the_page_of_the_states_of_a_task_is_its_state_machine() {
-    let machine = Machine { states: TaskState::ALL, actions: TaskAction::ALL, after: TaskState::after };
-    let ways_out: String = TaskState::ALL.iter().filter(|state| state.is_ended()).map(|state| format!("    {state} --> [*]\n")).collect();
+    let machine =
+        Machine { states: TaskState::ALL, actions: TaskAction::ALL, after: TaskState::after };
+    let ways_out: String = TaskState::ALL
+        .iter()
+        .filter(|state| state.is_ended())
+        .map(|state| format!("    {state} --> [*]\n"))
+        .collect();
     let page = format!(
         "# The states of a task\n\nThe page is made of the state machine in `src/task/state.rs` and of the migrations. On the wire a status is spelled in capitals: \
          `PROCESSING`. `docs/bulk-delete.md` explains how tasks are worked on.\n\n{}\n\
@@ -355,7 +437,8 @@ fn describe(page: &mut String, command: &Command, parent: &str, depth: usize) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     write!(page, "\n{} `{name}`\n\n{}\n", "#".repeat(depth), sentence(&about)).unwrap();
     for argument in command.get_positionals() {
-        write!(page, "\n`{}`: {}.\n", argument.get_id().as_str().to_uppercase(), help(argument)).unwrap();
+        write!(page, "\n`{}`: {}.\n", argument.get_id().as_str().to_uppercase(), help(argument))
+            .unwrap();
     }
     let table = table(command.get_arguments());
     if !table.is_empty() {
@@ -377,11 +460,17 @@ fn the_service_config_retries_what_only_reads() {
         let is_get = rule.as_message().is_some_and(|rule| rule.has_field_by_name("get"));
         is_get && !method.is_client_streaming() && !method.is_server_streaming()
     };
-    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).filter(reads);
+    let methods =
+        pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).filter(reads);
     let names: Vec<_> =
         methods.map(|method| serde_json::json!({"service": method.parent_service().full_name(), "method": method.name()})).collect();
     let named = |name: &str| names.iter().any(|method| method["method"] == name);
-    assert!(named("GetEntity") && named("ListPortfolios") && !named("DetachEntity") && !named("ExportPortfolio"));
+    assert!(
+        named("GetEntity")
+            && named("ListPortfolios")
+            && !named("DetachEntity")
+            && !named("ExportPortfolio")
+    );
     let config = serde_json::json!({
         "methodConfig": [{
             "name": names,
@@ -413,9 +502,15 @@ fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
         ("`ListAttributeIndexes`", &offboard::entity::index::queries::ATTRIBUTE_INDEX),
         ("`ListTombstones`", &offboard::entity::tombstone_queries::TOMBSTONE),
         ("`ListPortfolios`", &offboard::portfolio::registry_queries::PORTFOLIO),
-        ("`ListOffboardingRequests`, `ListRemovalJobs`", &offboard::offboarding::queries::OFFBOARDING),
+        (
+            "`ListOffboardingRequests`, `ListRemovalJobs`",
+            &offboard::offboarding::queries::OFFBOARDING,
+        ),
         ("`ListEvents`", &offboard::events::EVENT),
-        ("`ListTasks`, `ListTaskHistory`, `CountTasks`, `CountTaskHistory`", &offboard::task::list::TASK),
+        (
+            "`ListTasks`, `ListTaskHistory`, `CountTasks`, `CountTaskHistory`",
+            &offboard::task::list::TASK,
+        ),
         ("`ListTaskFailures`", &offboard::task::queries::FAILURE),
         ("`ListTaskFindings`", &offboard::consistency::queries::FINDING),
     ];
@@ -445,11 +540,20 @@ fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
 #[test]
 fn the_types_and_members_in_the_guide_of_events_are_those_of_the_code() {
     let (begin, end) = ("<!-- begin: types -->", "<!-- end: types -->");
-    let mut tables = String::from("| type | subject | meaning | `data`, beside `principal_id` |\n| --- | --- | --- | --- |\n");
+    let mut tables = String::from(
+        "| type | subject | meaning | `data`, beside `principal_id` |\n| --- | --- | --- | --- |\n",
+    );
     for event in EventType::ALL {
         let about = event.about();
         let members: Vec<_> = about.members.iter().map(|name| format!("`{name}`")).collect();
-        writeln!(tables, "| `{event}` | {} | {} | {} |", about.subject, about.reports, members.join(", ")).unwrap();
+        writeln!(
+            tables,
+            "| `{event}` | {} | {} | {} |",
+            about.subject,
+            about.reports,
+            members.join(", ")
+        )
+        .unwrap();
     }
     tables.push_str("\n| member | type | meaning |\n| --- | --- | --- |\n");
     for member in MEMBERS {
@@ -464,8 +568,10 @@ fn the_types_and_members_in_the_guide_of_events_are_those_of_the_code() {
 /// Every record has its number and its status; the index has every record, and says which numbers have none.
 #[test]
 fn the_index_of_decisions_has_every_record() {
-    let mut names: Vec<String> =
-        fs::read_dir(file("docs/adr")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(file("docs/adr"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.retain(|name| name != "README.md");
     names.sort();
     let mut table = String::from("| | decision | status |\n| --- | --- | --- |\n");
@@ -474,16 +580,24 @@ fn the_index_of_decisions_has_every_record() {
         let text = fs::read_to_string(file("docs/adr").join(name)).unwrap();
         let mut lines = text.lines();
         let number: usize = name.split('-').next().unwrap().parse().unwrap();
-        let (reported, title) =
-            lines.next().and_then(|line| line.strip_prefix("# ")?.split_once(". ")).unwrap_or_else(|| panic!("{name} has no title"));
+        let (reported, title) = lines
+            .next()
+            .and_then(|line| line.strip_prefix("# ")?.split_once(". "))
+            .unwrap_or_else(|| panic!("{name} has no title"));
         assert_eq!(reported, number.to_string(), "{name}");
-        let status =
-            lines.nth(1).and_then(|line| line.strip_prefix("Status: ")).unwrap_or_else(|| panic!("{name} has no status in its third line"));
-        writeln!(table, "| {number} | [{title}]({name}) | {} |", status.trim_end_matches('.')).unwrap();
+        let status = lines
+            .nth(1)
+            .and_then(|line| line.strip_prefix("Status: "))
+            .unwrap_or_else(|| panic!("{name} has no status in its third line"));
+        writeln!(table, "| {number} | [{title}]({name}) | {} |", status.trim_end_matches('.'))
+            .unwrap();
         assert!(numbers.insert(number), "two records have the number {number}");
     }
     let last = *numbers.last().unwrap();
-    let missing: Vec<String> = (1..last).filter(|number| !numbers.contains(number)).map(|number| number.to_string()).collect();
+    let missing: Vec<String> = (1..last)
+        .filter(|number| !numbers.contains(number))
+        .map(|number| number.to_string())
+        .collect();
     let page = format!(
         "# Decisions\n\nWhat was decided, what else was weighed, and what would make the decision wrong. [Record 1](0001-record-decisions.md) says when a change needs a \
          record and which form it has. The page is made of the records by `UPDATE_DOCS=1 cargo test --test docs`.\n\n{table}\n\
@@ -498,14 +612,19 @@ fn the_index_of_decisions_has_every_record() {
 #[test]
 fn the_guides_of_removals_name_every_member() {
     let pool = DescriptorPool::decode(offboard::proto::DESCRIPTOR_SET).unwrap();
-    for (page, messages) in
-        [("docs/removal-policy.md", &["RemovalPolicy"][..]), ("docs/removal-preview.md", &["RemovalPreview", "RemovalBlocker"])]
-    {
+    for (page, messages) in [
+        ("docs/removal-policy.md", &["RemovalPolicy"][..]),
+        ("docs/removal-preview.md", &["RemovalPreview", "RemovalBlocker"]),
+    ] {
         let text = fs::read_to_string(file(page)).unwrap();
         for message in messages {
             let message = pool.get_message_by_name(&format!("offboard.v1.{message}")).unwrap();
             for field in message.fields() {
-                assert!(text.contains(&format!("`{}`", field.name())), "{page} does not describe `{}`", field.name());
+                assert!(
+                    text.contains(&format!("`{}`", field.name())),
+                    "{page} does not describe `{}`",
+                    field.name()
+                );
             }
         }
     }
@@ -513,26 +632,38 @@ fn the_guides_of_removals_name_every_member() {
 
 /// A table of flags; empty if there are none.
 fn table<'a>(arguments: impl Iterator<Item = &'a Arg>) -> String {
-    let rows: Vec<_> = arguments.filter(|argument| !argument.is_positional() && !is_builtin(argument)).map(row).collect();
+    let rows: Vec<_> = arguments
+        .filter(|argument| !argument.is_positional() && !is_builtin(argument))
+        .map(row)
+        .collect();
     if rows.is_empty() {
         return String::new();
     }
-    format!("| flag | variable | default | what for |\n| --- | --- | --- | --- |\n{}", rows.concat())
+    format!(
+        "| flag | variable | default | what for |\n| --- | --- | --- | --- |\n{}",
+        rows.concat()
+    )
 }
 
 fn row(argument: &Arg) -> String {
     let flag = argument.get_long().expect("every flag has a long name");
     let takes_values = argument.get_action().takes_values();
     let value = if takes_values { value_name(argument) } else { String::new() };
-    let variable = argument.get_env().map(|name| format!("`{}`", name.to_str().unwrap())).unwrap_or_default();
-    let defaults: Vec<_> = argument.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
+    let variable =
+        argument.get_env().map(|name| format!("`{}`", name.to_str().unwrap())).unwrap_or_default();
+    let defaults: Vec<_> =
+        argument.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
     let default = match defaults.join(",") {
         _ if argument.is_required_set() => "required".to_owned(),
         text if takes_values && !text.is_empty() => format!("`{text}`"),
         _ => String::new(),
     };
     let mut help = help(argument);
-    let values: Vec<_> = argument.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
+    let values: Vec<_> = argument
+        .get_possible_values()
+        .iter()
+        .map(|value| format!("`{}`", value.get_name()))
+        .collect();
     if takes_values && !values.is_empty() {
         write!(help, ": {}", values.join(", ")).unwrap();
     }
@@ -546,7 +677,9 @@ fn is_builtin(argument: &Arg) -> bool {
 /// The name of the value of a flag, if it was given one of its own.
 fn value_name(argument: &Arg) -> String {
     let name = argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
-    name.filter(|name| *name != argument.get_id().as_str().to_uppercase()).map(|name| format!(" {name}")).unwrap_or_default()
+    name.filter(|name| *name != argument.get_id().as_str().to_uppercase())
+        .map(|name| format!(" {name}"))
+        .unwrap_or_default()
 }
 
 fn help(argument: &Arg) -> String {
@@ -560,6 +693,7 @@ fn sentence(text: &str) -> String {
 #[test]
 fn nothing_of_the_document_of_the_api_is_null() {
     let document = fs::read_to_string(file("docs/openapi.json")).unwrap();
-    let nulls: Vec<&str> = document.lines().filter(|line| line.trim_end_matches(',').ends_with(": null")).collect();
+    let nulls: Vec<&str> =
+        document.lines().filter(|line| line.trim_end_matches(',').ends_with(": null")).collect();
     assert_eq!(nulls, Vec::<&str>::new());
 }

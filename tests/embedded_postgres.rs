@@ -37,7 +37,10 @@ fn connect(postgres: &EmbeddedPostgres) -> PgConnection {
 }
 
 fn setting(connection: &mut PgConnection, name: &str) -> String {
-    sql_query(format!("SELECT current_setting('{name}') AS value")).get_result::<Setting>(connection).unwrap().value
+    sql_query(format!("SELECT current_setting('{name}') AS value"))
+        .get_result::<Setting>(connection)
+        .unwrap()
+        .value
 }
 
 fn number(connection: &mut PgConnection, sql: &str) -> i32 {
@@ -73,7 +76,9 @@ fn start_helper(data_dir: &Path) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let ready = BufReader::new(child.stdout.take().unwrap()).lines().any(|line| line.unwrap().contains("helper is ready"));
+    let ready = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .any(|line| line.unwrap().contains("helper is ready"));
     assert!(ready, "the helper ended early");
     child
 }
@@ -106,7 +111,10 @@ async fn the_first_start_makes_a_durable_and_private_cluster() {
     ] {
         assert_eq!(setting(&mut connection, name), expected, "{name}");
     }
-    let buffers = number(&mut connection, "SELECT (pg_size_bytes(current_setting('shared_buffers')) >> 20)::int4 AS value");
+    let buffers = number(
+        &mut connection,
+        "SELECT (pg_size_bytes(current_setting('shared_buffers')) >> 20)::int4 AS value",
+    );
     assert!((128..=1024).contains(&buffers), "{buffers} MB");
     let locales = "SELECT count(*)::int4 AS value FROM pg_database WHERE datcollate <> 'C' OR datctype <> 'C'";
     assert_eq!(number(&mut connection, locales), 0);
@@ -115,10 +123,18 @@ async fn the_first_start_makes_a_durable_and_private_cluster() {
     assert_ne!(cluster.uid(), 0);
     let password = fs::metadata(data_dir.join("password")).unwrap();
     assert_eq!(password.permissions().mode() & 0o777, 0o600);
-    assert!(fs::read_to_string(data_dir.join("postgres.log")).unwrap().contains("ready to accept connections"));
+    assert!(
+        fs::read_to_string(data_dir.join("postgres.log"))
+            .unwrap()
+            .contains("ready to accept connections")
+    );
     let pid = postmaster(&data_dir).unwrap();
     assert_ne!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), 0);
-    assert_ne!(nix::unistd::getpgid(Some(pid)).unwrap(), nix::unistd::getpgrp(), "Ctrl-C would reach it");
+    assert_ne!(
+        nix::unistd::getpgid(Some(pid)).unwrap(),
+        nix::unistd::getpgrp(),
+        "Ctrl-C would reach it"
+    );
     postgres.stop().await.unwrap();
     assert!(!lives(pid));
 }
@@ -129,7 +145,9 @@ async fn a_wrong_password_is_refused() {
     let postgres = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap();
     let password = fs::read_to_string(folder.path().join("password")).unwrap();
     assert_eq!(password.len(), 64);
-    let Err(error) = PgConnection::establish(&postgres.database_url().replace(&password, "guessed")) else {
+    let Err(error) =
+        PgConnection::establish(&postgres.database_url().replace(&password, "guessed"))
+    else {
         panic!("a guessed password was taken");
     };
     assert!(error.to_string().contains("password authentication failed"), "{error}");
@@ -178,7 +196,11 @@ async fn two_processes_that_start_at_the_same_moment_share_one_cluster() {
     helper.kill().unwrap();
     helper.wait().unwrap();
     postgres.stop().await.unwrap();
-    assert_eq!(postmaster(folder.path()), None, "the last to leave stops what the other may have started");
+    assert_eq!(
+        postmaster(folder.path()),
+        None,
+        "the last to leave stops what the other may have started"
+    );
 }
 
 #[tokio::test]
@@ -188,7 +210,10 @@ async fn a_postmaster_whose_process_was_killed_is_adopted_and_stopped_at_the_end
     let pid = postmaster(folder.path()).unwrap();
     helper.kill().unwrap();
     helper.wait().unwrap();
-    assert!(lives(pid), "the postmaster outlives its parent, so that open transactions end in order");
+    assert!(
+        lives(pid),
+        "the postmaster outlives its parent, so that open transactions end in order"
+    );
 
     let postgres = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap();
     assert!(postgres.is_owner());
@@ -226,7 +251,10 @@ async fn a_cluster_in_use_that_is_killed_comes_up_again_by_itself() {
     for _ in 0..2 {
         let killed = postmaster(folder.path()).unwrap();
         kill(killed, Signal::SIGKILL).unwrap();
-        let back = || PgConnection::establish(postgres.database_url()).is_ok() && postmaster(folder.path()) != Some(killed);
+        let back = || {
+            PgConnection::establish(postgres.database_url()).is_ok()
+                && postmaster(folder.path()) != Some(killed)
+        };
         tokio::select! {
             () = &mut supervised => {}
             () = until("it is back", back) => {}
@@ -253,7 +281,15 @@ async fn a_stale_file_whose_number_another_process_has_does_not_block_the_next_s
     }
     let mut other = command.spawn().unwrap();
     let pgdata = folder.path().join("postgres");
-    fs::write(&file, format!("{}\n{}\n1700000000\n5432\n/nonexistent\n\n  1 1\nready   \n", other.id(), pgdata.display())).unwrap();
+    fs::write(
+        &file,
+        format!(
+            "{}\n{}\n1700000000\n5432\n/nonexistent\n\n  1 1\nready   \n",
+            other.id(),
+            pgdata.display()
+        ),
+    )
+    .unwrap();
     std::os::unix::fs::chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
 
     let postgres = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap();
@@ -269,7 +305,9 @@ async fn an_interrupted_initdb_leaves_nothing_that_is_taken_for_a_cluster() {
     let folder = TempDir::new().unwrap();
     let unfinished = || -> Vec<PathBuf> {
         let entries = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("postgres.new-")).collect()
+        entries
+            .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("postgres.new-"))
+            .collect()
     };
     let mut helper = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "helper", "--ignored"])
@@ -277,7 +315,10 @@ async fn an_interrupted_initdb_leaves_nothing_that_is_taken_for_a_cluster() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    until("initdb is at work", || unfinished().iter().any(|folder| folder.join("PG_VERSION").exists())).await;
+    until("initdb is at work", || {
+        unfinished().iter().any(|folder| folder.join("PG_VERSION").exists())
+    })
+    .await;
     helper.kill().unwrap();
     helper.wait().unwrap();
     assert!(!folder.path().join("postgres").exists());
@@ -325,7 +366,10 @@ async fn a_long_data_folder_works() {
 #[tokio::test]
 async fn without_binaries_one_sentence_says_what_to_install() {
     let folder = TempDir::new().unwrap();
-    let error = EmbeddedPostgres::start_or_join_with(folder.path(), &Search::in_folders(Vec::new())).await.unwrap_err();
+    let error =
+        EmbeddedPostgres::start_or_join_with(folder.path(), &Search::in_folders(Vec::new()))
+            .await
+            .unwrap_err();
     assert_eq!(
         error.message(),
         "No Postgres server was found on this machine: install Postgres 15 to 18 (on Debian and Ubuntu: apt-get install postgresql), or give \
@@ -340,7 +384,10 @@ async fn a_cluster_of_another_major_version_is_reported_by_name() {
     EmbeddedPostgres::start_or_join(folder.path()).await.unwrap().stop().await.unwrap();
     fs::write(folder.path().join("postgres/PG_VERSION"), "12\n").unwrap();
     let error = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap_err();
-    assert!(error.message().contains("a cluster of Postgres 12, and this machine has Postgres"), "{error}");
+    assert!(
+        error.message().contains("a cluster of Postgres 12, and this machine has Postgres"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -369,7 +416,11 @@ async fn below_a_folder_that_its_user_cannot_enter_the_cluster_is_kept_elsewhere
     postgres.stop().await.unwrap();
     let home = fs::read_link(data_dir.join("home")).unwrap();
     assert!(home.starts_with("/var/lib/offboard") && home.join("postgres/PG_VERSION").exists());
-    assert_eq!(fs::metadata(closed.path()).unwrap().permissions().mode() & 0o777, 0o700, "the folder stays closed");
+    assert_eq!(
+        fs::metadata(closed.path()).unwrap().permissions().mode() & 0o777,
+        0o700,
+        "the folder stays closed"
+    );
 
     let postgres = EmbeddedPostgres::start_or_join(&data_dir).await.unwrap();
     assert_eq!(number(&mut connect(&postgres), "SELECT value FROM kept"), 7);

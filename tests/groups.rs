@@ -41,7 +41,11 @@ const PANIC: &str = "panic";
 const SLEEP: Call = Call { first: "SELECT 1 AS n FROM pg_sleep(50)", beside: "" };
 
 /// A pool, and calls of it of which the first was delayed until the others were there.
-async fn piled_up(database: &Database, beside: &'static str, others: usize) -> Vec<offboard::error::Result<Option<usize>>> {
+async fn piled_up(
+    database: &Database,
+    beside: &'static str,
+    others: usize,
+) -> Vec<offboard::error::Result<Option<usize>>> {
     let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
     let group = Group::<Call>::new(&db);
     let first = tokio::spawn({
@@ -70,8 +74,13 @@ fn sleeping(database: &Database) -> i64 {
 #[tokio::test]
 async fn what_waits_is_done_together_up_to_a_number() {
     let database = database().await;
-    let answers: Vec<usize> = piled_up(&database, "", 70).await.into_iter().map(|answer| answer.unwrap().unwrap()).collect();
-    let (most, rest) = (answers.iter().filter(|n| **n == 64).count(), answers.iter().filter(|n| **n == 6).count());
+    let answers: Vec<usize> = piled_up(&database, "", 70)
+        .await
+        .into_iter()
+        .map(|answer| answer.unwrap().unwrap())
+        .collect();
+    let (most, rest) =
+        (answers.iter().filter(|n| **n == 64).count(), answers.iter().filter(|n| **n == 6).count());
     assert_eq!((most, rest), (64, 6), "{answers:?}");
 }
 
@@ -89,7 +98,12 @@ async fn what_may_have_been_done_is_not_done_again() {
     database.sql("CREATE TABLE done (n int4)");
     let lost = "WITH x AS (INSERT INTO done VALUES (1) RETURNING n) SELECT x.n FROM x, pg_terminate_backend(pg_backend_pid() + 0 * x.n)";
     let answers = piled_up(&database, lost, 3).await;
-    assert!(answers.iter().all(|answer| matches!(answer, Err(error) if error.code() == Code::Unavailable)), "{answers:?}");
+    assert!(
+        answers
+            .iter()
+            .all(|answer| matches!(answer, Err(error) if error.code() == Code::Unavailable)),
+        "{answers:?}"
+    );
 }
 
 #[tokio::test]
@@ -97,7 +111,10 @@ async fn after_one_that_panics_the_next_are_done() {
     let database = database().await;
     let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
     let group = Group::<Call>::new(&db);
-    assert_eq!(group.call(Call { first: PANIC, beside: "" }).await.unwrap_err().code(), Code::Internal);
+    assert_eq!(
+        group.call(Call { first: PANIC, beside: "" }).await.unwrap_err().code(),
+        Code::Internal
+    );
     for _ in 0..3 {
         assert_eq!(group.call(Call { first: "", beside: "" }).await.unwrap(), Some(1));
     }
@@ -119,5 +136,9 @@ async fn a_statement_is_cancelled_when_all_its_callers_have_left() {
         call.abort();
     }
     until("it is cancelled", || sleeping(&database) == 0).await;
-    assert_eq!(group.call(Call { first: "", beside: "" }).await.unwrap(), Some(1), "the next one is served, beside nobody");
+    assert_eq!(
+        group.call(Call { first: "", beside: "" }).await.unwrap(),
+        Some(1),
+        "the next one is served, beside nobody"
+    );
 }

@@ -20,7 +20,12 @@ fn every_method_of_every_service_has_a_request_and_no_other_has() {
     let methods: BTreeSet<String> = POOL
         .services()
         .filter(|service| service.package_name() == "offboard.v1")
-        .flat_map(|service| service.methods().map(|method| format!("{}/{}", service.name(), method.name())).collect::<Vec<_>>())
+        .flat_map(|service| {
+            service
+                .methods()
+                .map(|method| format!("{}/{}", service.name(), method.name()))
+                .collect::<Vec<_>>()
+        })
         .collect();
     let routes: BTreeSet<String> = ROUTES.iter().map(|route| route.rpc.to_owned()).collect();
     assert_eq!(methods, routes);
@@ -38,16 +43,27 @@ fn members_in_the_path_are_members_of_the_request() {
 
 #[test]
 fn a_detach_has_both_ids_in_its_path() {
-    let request = prepare("offboard.v1.PortfolioService/DetachEntity", &json!({"portfolio_id": "p", "entity_id": "a/b"}), "acme");
-    let expected =
-        Prepared { method: "DELETE", target: "/v1/portfolios/p/entities/a%2Fb".to_owned(), body: None, credential: Credential::Bearer };
+    let request = prepare(
+        "offboard.v1.PortfolioService/DetachEntity",
+        &json!({"portfolio_id": "p", "entity_id": "a/b"}),
+        "acme",
+    );
+    let expected = Prepared {
+        method: "DELETE",
+        target: "/v1/portfolios/p/entities/a%2Fb".to_owned(),
+        body: None,
+        credential: Credential::Bearer,
+    };
     assert_eq!(request, expected);
 }
 
 #[test]
 fn a_removal_shows_its_key_as_its_contract_says() {
     let request = prepare("RemovalService/RemoveEntity", &json!({"entity_id": "e"}), "acme");
-    assert_eq!((request.method, request.target.as_str(), request.credential), ("DELETE", "/v5/entities/e", Credential::ApiKey));
+    assert_eq!(
+        (request.method, request.target.as_str(), request.credential),
+        ("DELETE", "/v5/entities/e", Credential::ApiKey)
+    );
 }
 
 #[test]
@@ -58,19 +74,36 @@ fn a_bulk_delete_has_one_request_for_each_way_to_select() {
     };
     let spec = json!({"objects": {"filter": "exists(attributes.a)", "exclude_list": ["x"]}});
     let spelled = json!({"objects": {"filter": "exists(attributes.a)", "excludeList": ["x"]}});
-    assert_eq!(by(json!({"mode": "hard", "spec": spec})), ("POST", "/api/acme/entities/_delete?mode=hard".to_owned(), Some(spelled)));
+    assert_eq!(
+        by(json!({"mode": "hard", "spec": spec})),
+        ("POST", "/api/acme/entities/_delete?mode=hard".to_owned(), Some(spelled))
+    );
     let uris = json!(["entities/x"]);
-    assert_eq!(by(json!({"tenant": "other", "uris": uris})), ("POST", "/api/other/entities/_deleteByUris".to_owned(), Some(uris)));
+    assert_eq!(
+        by(json!({"tenant": "other", "uris": uris})),
+        ("POST", "/api/other/entities/_deleteByUris".to_owned(), Some(uris))
+    );
     let by_type = by(json!({"entity_type": "HCP", "mode": "soft"}));
     assert_eq!(by_type, ("DELETE", "/api/acme/entities?entityType=HCP&mode=soft".to_owned(), None));
 }
 
 #[test]
 fn an_offboarding_is_asked_for_in_camel_case() {
-    let request = prepare("OffboardingService/RequestOffboarding", &json!({"entity_id": "e", "grace_period": "60s"}), "acme");
+    let request = prepare(
+        "OffboardingService/RequestOffboarding",
+        &json!({"entity_id": "e", "grace_period": "60s"}),
+        "acme",
+    );
     assert_eq!(request.body, Some(json!({"entityId": "e", "gracePeriod": "60s"})));
-    let request = prepare("OffboardingService/CancelOffboardingRequest", &json!({"offboarding_request_id": "o"}), "acme");
-    assert_eq!((request.target.as_str(), request.body), ("/v1/offboarding/entities/o/cancel", None));
+    let request = prepare(
+        "OffboardingService/CancelOffboardingRequest",
+        &json!({"offboarding_request_id": "o"}),
+        "acme",
+    );
+    assert_eq!(
+        (request.target.as_str(), request.body),
+        ("/v1/offboarding/entities/o/cancel", None)
+    );
 }
 
 #[test]
@@ -136,11 +169,20 @@ fn paths_of_both_spellings_are_one() {
 #[test]
 fn the_lines_that_say_where_the_server_listens_are_found_among_others() {
     let fields = r#""message":"listening","grpc_addr":"127.0.0.1:1","http_addr":"127.0.0.1:2","admin_addr":"127.0.0.1:3""#;
-    let expected =
-        Addresses { grpc: "127.0.0.1:1".parse().unwrap(), http: "127.0.0.1:2".parse().unwrap(), admin: "127.0.0.1:3".parse().unwrap() };
-    assert_eq!(Addresses::of_line(&format!(r#"{{"level":"INFO","fields":{{{fields}}}}}"#)), Some(expected));
+    let expected = Addresses {
+        grpc: "127.0.0.1:1".parse().unwrap(),
+        http: "127.0.0.1:2".parse().unwrap(),
+        admin: "127.0.0.1:3".parse().unwrap(),
+    };
+    assert_eq!(
+        Addresses::of_line(&format!(r#"{{"level":"INFO","fields":{{{fields}}}}}"#)),
+        Some(expected)
+    );
     assert_eq!(Addresses::of_line(&format!(r#"{{"level":"INFO",{fields}}}"#)), Some(expected));
-    assert_eq!(Addresses::of_line(&format!("{{{}}}", fields.replace("listening", "ready"))), Some(expected));
+    assert_eq!(
+        Addresses::of_line(&format!("{{{}}}", fields.replace("listening", "ready"))),
+        Some(expected)
+    );
     assert_eq!(Addresses::of_line(r#"{"message":"almost ready"}"#), None);
     assert_eq!(Addresses::of_line("ready"), None);
 }
@@ -153,7 +195,10 @@ async fn a_database_is_ones_own_and_goes_at_the_end() {
     assert_eq!(one.text("SELECT max(id) FROM own").as_deref(), Some("2"));
     assert_eq!(one.text("SELECT id FROM own WHERE id = 3"), None);
     assert_eq!(other.count("SELECT count(*) FROM pg_tables WHERE tablename = 'own'"), 0);
-    let named = format!("SELECT count(*) FROM pg_database WHERE datname = '{}'", one.text("SELECT current_database()").unwrap());
+    let named = format!(
+        "SELECT count(*) FROM pg_database WHERE datname = '{}'",
+        one.text("SELECT current_database()").unwrap()
+    );
     assert_eq!(other.count(&named), 1);
     drop(one);
     assert_eq!(other.count(&named), 0);
@@ -161,10 +206,13 @@ async fn a_database_is_ones_own_and_goes_at_the_end() {
 
 #[tokio::test]
 async fn curl_and_the_kits_own_caller_read_the_same_answer() {
-    let answer = |reply: &Reply| (reply.status, reply.header("x-test").map(str::to_owned), reply.json());
+    let answer =
+        |reply: &Reply| (reply.status, reply.header("x-test").map(str::to_owned), reply.json());
     let app = axum::Router::new().route(
         "/echo",
-        axum::routing::post(|body: String| async move { (http::StatusCode::ACCEPTED, [("X-Test", "a: b")], format!("[{body}]")) }),
+        axum::routing::post(|body: String| async move {
+            (http::StatusCode::ACCEPTED, [("X-Test", "a: b")], format!("[{body}]"))
+        }),
     );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -172,7 +220,8 @@ async fn curl_and_the_kits_own_caller_read_the_same_answer() {
     let own = http(address, "POST", "/echo", &[("content-type", "text/plain")], "7").await;
     assert_eq!(answer(&own), (202, Some("a: b".to_owned()), json!([7])));
     let url = format!("http://{address}/echo");
-    let curled = tokio::task::spawn_blocking(move || curl(&["-X", "POST", "-d", "7", &url])).await.unwrap();
+    let curled =
+        tokio::task::spawn_blocking(move || curl(&["-X", "POST", "-d", "7", &url])).await.unwrap();
     assert_eq!(answer(&curled), answer(&own));
 }
 
@@ -182,9 +231,16 @@ fn frames_are_read_however_they_arrive() {
     for size in 1..text.len() {
         let mut frames = Frames::events();
         text.as_bytes().chunks(size).for_each(|piece| frames.push(piece));
-        let first = Frame { name: Some("entity.created".to_owned()), id: Some("c1".to_owned()), data: "{\"a\":1}".to_owned() };
+        let first = Frame {
+            name: Some("entity.created".to_owned()),
+            id: Some("c1".to_owned()),
+            data: "{\"a\":1}".to_owned(),
+        };
         assert_eq!(frames.next(), Some(first));
-        assert_eq!(frames.next(), Some(Frame { name: None, id: Some("c2".to_owned()), data: "{}".to_owned() }));
+        assert_eq!(
+            frames.next(),
+            Some(Frame { name: None, id: Some("c2".to_owned()), data: "{}".to_owned() })
+        );
         assert_eq!(frames.next(), None);
     }
     let mut frames = Frames::lines();

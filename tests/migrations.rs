@@ -24,8 +24,16 @@ use kit::{Database, empty_database};
 use regex::Regex;
 
 /// Tables of a row for each realm or fewer. What is done to them takes no time, so they may be locked and read.
-const SMALL: &[&str] =
-    &["api_key", "bulk_delete_turn", "event_history", "event_sequencer", "publisher", "realm", "removal_policy", "service_secret"];
+const SMALL: &[&str] = &[
+    "api_key",
+    "bulk_delete_turn",
+    "event_history",
+    "event_sequencer",
+    "publisher",
+    "realm",
+    "removal_policy",
+    "service_secret",
+];
 
 /// The migrations from before this rule, by their numbers. They are exempt because no version was released before them: the tables that
 /// they change had no rows anywhere that must not be delayed, and a migration that databases have already is not edited.
@@ -41,9 +49,18 @@ const EARLIER: &[(&str, &[&str])] = &[
     ),
     (
         "00000000000007",
-        &["builds the index entity_created on entity in a transaction", "checks the constraint entity_hold_reason on every row of entity"],
+        &[
+            "builds the index entity_created on entity in a transaction",
+            "checks the constraint entity_hold_reason on every row of entity",
+        ],
     ),
-    ("00000000000008", &["changes rows of entity", "checks the constraint entity_deleted_detached on every row of entity"]),
+    (
+        "00000000000008",
+        &[
+            "changes rows of entity",
+            "checks the constraint entity_deleted_detached on every row of entity",
+        ],
+    ),
     (
         "00000000000010",
         &[
@@ -72,8 +89,14 @@ const EARLIER: &[(&str, &[&str])] = &[
         ],
     ),
     ("00000000000014", &["builds the index event_removal on event in a transaction"]),
-    ("00000000000015", &["checks the constraint bulk_delete_max_objects_check on every row of bulk_delete"]),
-    ("00000000000016", &["checks the constraint bulk_delete_finding_kind on every row of bulk_delete_finding"]),
+    (
+        "00000000000015",
+        &["checks the constraint bulk_delete_max_objects_check on every row of bulk_delete"],
+    ),
+    (
+        "00000000000016",
+        &["checks the constraint bulk_delete_finding_kind on every row of bulk_delete_finding"],
+    ),
     (
         "00000000000025",
         &[
@@ -82,7 +105,10 @@ const EARLIER: &[(&str, &[&str])] = &[
         ],
     ),
     ("00000000000026", &["changes rows of offboarding_request"]),
-    ("00000000000028", &["checks the constraint bulk_delete_lists_check on every row of bulk_delete"]),
+    (
+        "00000000000028",
+        &["checks the constraint bulk_delete_lists_check on every row of bulk_delete"],
+    ),
 ];
 
 /// A migration, and whether it is run in a transaction, which `metadata.toml` beside it may deny.
@@ -146,7 +172,9 @@ impl Catalogue {
             found.into_iter().map(|pair| (pair.one, pair.other)).collect()
         };
         let mut files = BTreeMap::<String, BTreeSet<String>>::new();
-        for (table, file) in pairs("SELECT name AS one, oid::text || ' ' || relfilenode::text AS other FROM tables") {
+        for (table, file) in
+            pairs("SELECT name AS one, oid::text || ' ' || relfilenode::text AS other FROM tables")
+        {
             files.entry(table).or_default().insert(file);
         }
         let mut constraints = |column: &str, which: &str| {
@@ -185,7 +213,9 @@ impl Catalogue {
 fn faults(connection: &mut PgConnection, migration: &Migration) -> BTreeSet<String> {
     let before = Catalogue::of(connection);
     let (begin, end) = if migration.in_transaction { ("BEGIN;", ";COMMIT") } else { ("", "") };
-    connection.batch_execute(&format!("{begin}{}{end}", migration.text)).unwrap_or_else(|error| panic!("{}: {error}", migration.number));
+    connection
+        .batch_execute(&format!("{begin}{}{end}", migration.text))
+        .unwrap_or_else(|error| panic!("{}: {error}", migration.number));
     let after = Catalogue::of(connection);
     let mut faults = BTreeSet::new();
     let files = after.files.iter().filter(|(table, _)| before.minds(table));
@@ -196,26 +226,41 @@ fn faults(connection: &mut PgConnection, migration: &Migration) -> BTreeSet<Stri
             faults.insert(format!("rewrites {table}"));
         }
     }
-    let is_kept = |table: &str| after.files.get(table).is_some_and(|files| shares_oid(&before.files[table], files));
+    let is_kept = |table: &str| {
+        after.files.get(table).is_some_and(|files| shares_oid(&before.files[table], files))
+    };
     let minds = |table: &str| before.minds(table) && is_kept(table);
-    for (table, index) in after.indexes.difference(&before.indexes).filter(|(table, _)| minds(table)) {
+    for (table, index) in
+        after.indexes.difference(&before.indexes).filter(|(table, _)| minds(table))
+    {
         if migration.in_transaction {
             faults.insert(format!("builds the index {index} on {table} in a transaction"));
         }
     }
-    for (table, constraint) in after.valid.difference(&before.constraints).filter(|(table, _)| minds(table)) {
+    for (table, constraint) in
+        after.valid.difference(&before.constraints).filter(|(table, _)| minds(table))
+    {
         faults.insert(format!("checks the constraint {constraint} on every row of {table}"));
     }
-    for (table, column) in after.not_null.difference(&before.not_null).filter(|(table, _)| minds(table)) {
+    for (table, column) in
+        after.not_null.difference(&before.not_null).filter(|(table, _)| minds(table))
+    {
         // A valid constraint excludes Postgres the look.
-        let proved = before.says.contains(&(table.clone(), format!("CHECK (({column} IS NOT NULL))")));
+        let proved =
+            before.says.contains(&(table.clone(), format!("CHECK (({column} IS NOT NULL))")));
         if !proved && before.columns.contains(&(table.clone(), column.clone())) {
             faults.insert(format!("looks for NULL in {column} of every row of {table}"));
         }
     }
     let text = plain(&migration.text);
-    for (verb, expression) in [("changes", r"(?m)^ *update +([a-z_]+)"), ("deletes", r"(?m)^ *delete +from +([a-z_]+)")] {
-        for found in Regex::new(expression).unwrap().captures_iter(&text).filter(|found| before.minds(&found[1])) {
+    for (verb, expression) in
+        [("changes", r"(?m)^ *update +([a-z_]+)"), ("deletes", r"(?m)^ *delete +from +([a-z_]+)")]
+    {
+        for found in Regex::new(expression)
+            .unwrap()
+            .captures_iter(&text)
+            .filter(|found| before.minds(&found[1]))
+        {
             faults.insert(format!("{verb} rows of {}", &found[1]));
         }
     }
@@ -226,7 +271,9 @@ fn faults(connection: &mut PgConnection, migration: &Migration) -> BTreeSet<Stri
 }
 
 fn shares_oid(one: &BTreeSet<String>, other: &BTreeSet<String>) -> bool {
-    let oids = |files: &BTreeSet<String>| files.iter().map(|file| file.split(' ').next().unwrap().to_owned()).collect::<BTreeSet<_>>();
+    let oids = |files: &BTreeSet<String>| {
+        files.iter().map(|file| file.split(' ').next().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
     !oids(one).is_disjoint(&oids(other))
 }
 
@@ -246,15 +293,19 @@ fn connection(database: &Database) -> PgConnection {
 async fn a_migration_blocks_nobody() {
     let database = empty_database("").await;
     let mut connection = connection(&database);
-    let earlier: BTreeMap<_, BTreeSet<String>> =
-        EARLIER.iter().map(|(number, faults)| (*number, faults.iter().map(|fault| (*fault).to_owned()).collect())).collect();
+    let earlier: BTreeMap<_, BTreeSet<String>> = EARLIER
+        .iter()
+        .map(|(number, faults)| (*number, faults.iter().map(|fault| (*fault).to_owned()).collect()))
+        .collect();
     let mut found = BTreeMap::new();
     let migrations = migrations();
     for migration in &migrations {
         // A migration that fails halfway is not rolled back there, and is undone before it is tried again, however far it came.
         for again in 0..if migration.in_transaction { 0 } else { 3 } {
             let undone = connection.batch_execute(&migration.down);
-            undone.unwrap_or_else(|error| panic!("{} is not undone where there is nothing of it: {error}", migration.number));
+            undone.unwrap_or_else(|error| {
+                panic!("{} is not undone where there is nothing of it: {error}", migration.number)
+            });
             if again == 1 {
                 connection.batch_execute(&migration.text).unwrap();
             }
@@ -282,7 +333,12 @@ async fn a_blocking_migration_is_found() {
                  CREATE INDEX entity_note ON entity (note);
                  ALTER TABLE entity ADD CHECK (id > 0)";
     let mut apply = |text: &str, in_transaction| {
-        let migration = Migration { number: "1".to_owned(), text: text.to_owned(), down: String::new(), in_transaction };
+        let migration = Migration {
+            number: "1".to_owned(),
+            text: text.to_owned(),
+            down: String::new(),
+            in_transaction,
+        };
         faults(&mut connection, &migration).into_iter().collect::<Vec<_>>()
     };
     let none: [&str; 0] = [];
@@ -308,14 +364,26 @@ async fn a_blocking_migration_is_found() {
         ("ALTER TABLE entity ALTER COLUMN id TYPE int8", "rewrites entity"),
         ("ALTER TABLE entity ADD COLUMN number uuid DEFAULT gen_random_uuid()", "rewrites entity"),
         ("ALTER TABLE event ADD COLUMN number uuid DEFAULT gen_random_uuid()", "rewrites event"),
-        ("CREATE INDEX entity_size ON entity (size)", "builds the index entity_size on entity in a transaction"),
-        ("CREATE INDEX event_at ON event (at)", "builds the index event_at on event in a transaction"),
-        ("ALTER TABLE entity ADD CONSTRAINT now CHECK (id > 2)", "checks the constraint now on every row of entity"),
+        (
+            "CREATE INDEX entity_size ON entity (size)",
+            "builds the index entity_size on entity in a transaction",
+        ),
+        (
+            "CREATE INDEX event_at ON event (at)",
+            "builds the index event_at on event in a transaction",
+        ),
+        (
+            "ALTER TABLE entity ADD CONSTRAINT now CHECK (id > 2)",
+            "checks the constraint now on every row of entity",
+        ),
         (
             "ALTER TABLE entity ADD CONSTRAINT soon CHECK (id > 1) NOT VALID; ALTER TABLE entity VALIDATE CONSTRAINT soon",
             "checks the constraint soon on every row of entity",
         ),
-        ("ALTER TABLE entity ALTER COLUMN note SET NOT NULL", "looks for NULL in note of every row of entity"),
+        (
+            "ALTER TABLE entity ALTER COLUMN note SET NOT NULL",
+            "looks for NULL in note of every row of entity",
+        ),
         ("UPDATE entity SET id = 3", "changes rows of entity"),
         ("DELETE FROM entity", "deletes rows of entity"),
         ("SET LOCAL lock_timeout = 0", "sets lock_timeout, which `offboard migrate` sets"),

@@ -19,7 +19,9 @@ struct Backend {
 }
 
 async fn backend(db: &Db) -> i32 {
-    let pid = db.run(|connection| Ok(sql_query("SELECT pg_backend_pid() AS pid").get_result::<Backend>(connection)?.pid));
+    let pid = db.run(|connection| {
+        Ok(sql_query("SELECT pg_backend_pid() AS pid").get_result::<Backend>(connection)?.pid)
+    });
     pid.await.unwrap()
 }
 
@@ -41,7 +43,9 @@ struct Setting {
 
 async fn statement_timeout(db: &Db) -> String {
     let query = "SELECT current_setting('statement_timeout') AS value";
-    db.run(move |connection| Ok(sql_query(query).get_result::<Setting>(connection)?.value)).await.unwrap()
+    db.run(move |connection| Ok(sql_query(query).get_result::<Setting>(connection)?.value))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -49,13 +53,19 @@ async fn a_statement_ends_when_its_caller_stops_waiting_and_the_next_has_its_tim
     let database = database().await;
     let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
     let soon = std::time::Instant::now() + Duration::from_millis(300);
-    let slept = db.run(|connection| Ok(sql_query("SELECT 1 AS pid FROM pg_sleep(50)").get_result::<Backend>(connection)?.pid));
+    let slept = db.run(|connection| {
+        Ok(sql_query("SELECT 1 AS pid FROM pg_sleep(50)").get_result::<Backend>(connection)?.pid)
+    });
     let error = deadline::until(soon, slept).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
     assert_eq!(statement_timeout(&db).await, "1min");
     let later = std::time::Instant::now() + Duration::from_secs(20);
     assert_eq!(deadline::until(later, statement_timeout(&db)).await, "18432ms");
-    let passed = deadline::until(std::time::Instant::now(), db.run(|_| -> offboard::db::Work<()> { panic!("nobody waits for it") })).await;
+    let passed = deadline::until(
+        std::time::Instant::now(),
+        db.run(|_| -> offboard::db::Work<()> { panic!("nobody waits for it") }),
+    )
+    .await;
     assert_eq!(passed.unwrap_err().code(), Code::DeadlineExceeded);
 }
 
@@ -63,13 +73,19 @@ async fn a_statement_ends_when_its_caller_stops_waiting_and_the_next_has_its_tim
 async fn an_expression_that_postgres_cannot_use_is_a_fault_of_the_filter() {
     let database = database().await;
     let db = Db::new(Options::new(&database.url));
-    let refused = db.run(|connection| Ok(sql_query("SELECT 1 AS pid WHERE 'a' ~ '('").get_result::<Backend>(connection)?.pid)).await;
+    let refused = db
+        .run(|connection| {
+            Ok(sql_query("SELECT 1 AS pid WHERE 'a' ~ '('").get_result::<Backend>(connection)?.pid)
+        })
+        .await;
     assert_eq!(refused.unwrap_err().code(), Code::InvalidFilter);
 }
 
 /// Fails with this number, and a message that no reader of English knows.
 async fn raised(db: &Db, number: &'static str) -> offboard::error::Error {
-    let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'Verklemmung entdeckt' USING ERRCODE = '{number}'; END $$");
+    let raise = format!(
+        "DO $$ BEGIN RAISE EXCEPTION 'Verklemmung entdeckt' USING ERRCODE = '{number}'; END $$"
+    );
     db.run(move |connection| Ok(sql_query(raise.clone()).execute(connection)?)).await.unwrap_err()
 }
 
@@ -91,7 +107,11 @@ async fn errors_are_recognised_by_their_number_in_any_language() {
     ] {
         let error = raised(&db, number).await;
         assert_eq!(error.code(), code, "{number}");
-        assert!(error.cause_chain().unwrap().contains(number), "{number}: {:?}", error.cause_chain());
+        assert!(
+            error.cause_chain().unwrap().contains(number),
+            "{number}: {:?}",
+            error.cause_chain()
+        );
     }
 }
 
@@ -115,7 +135,8 @@ async fn the_session_says_what_it_needs_whatever_the_database_defaults_to() {
         "jit = on",
     ];
     // All at once, since whoever connects later has a millisecond for each statement.
-    database.sql(&settings.map(|setting| format!("ALTER DATABASE {name} SET {setting}")).join("; "));
+    database
+        .sql(&settings.map(|setting| format!("ALTER DATABASE {name} SET {setting}")).join("; "));
     let db = Db::new(Options { pool_size: 1, ..Options::new(&database.url) });
     for (setting, value) in [
         ("transaction_isolation", "read committed"),
@@ -133,7 +154,12 @@ async fn the_session_says_what_it_needs_whatever_the_database_defaults_to() {
         ("jit", "off"),
     ] {
         let query = format!("SELECT current_setting('{setting}') AS value");
-        let found = db.run(move |connection| Ok(sql_query(query.clone()).get_result::<Setting>(connection)?.value)).await.unwrap();
+        let found = db
+            .run(move |connection| {
+                Ok(sql_query(query.clone()).get_result::<Setting>(connection)?.value)
+            })
+            .await
+            .unwrap();
         assert_eq!(found, value, "{setting}");
     }
 }
@@ -167,7 +193,11 @@ async fn work_that_lost_its_connection_is_done_again_unless_it_may_have_been_don
         Ok(())
     });
     written.await.unwrap();
-    assert_eq!(database.count("SELECT count(*) FROM done"), 1, "a transaction that was not committed is done again");
+    assert_eq!(
+        database.count("SELECT count(*) FROM done"),
+        1,
+        "a transaction that was not committed is done again"
+    );
 
     attempts.store(0, std::sync::atomic::Ordering::SeqCst);
     let first = count(&attempts);
@@ -179,5 +209,9 @@ async fn work_that_lost_its_connection_is_done_again_unless_it_may_have_been_don
         Ok(())
     });
     assert_eq!(alone.await.unwrap_err().code(), Code::Unavailable);
-    assert_eq!(database.count("SELECT count(*) FROM done WHERE n = 2"), 1, "what may have been done is not done again");
+    assert_eq!(
+        database.count("SELECT count(*) FROM done WHERE n = 2"),
+        1,
+        "what may have been done is not done again"
+    );
 }

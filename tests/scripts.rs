@@ -9,8 +9,11 @@ use std::process::{Command, Output};
 
 fn run(script: &str, arguments: &[&str]) -> (bool, String) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let Output { status, stdout, stderr } =
-        Command::new(root.join("script").join(script)).args(arguments).current_dir("/").output().unwrap();
+    let Output { status, stdout, stderr } = Command::new(root.join("script").join(script))
+        .args(arguments)
+        .current_dir("/")
+        .output()
+        .unwrap();
     (status.success(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
 }
 
@@ -18,9 +21,14 @@ fn run(script: &str, arguments: &[&str]) -> (bool, String) {
 fn help_lists_every_script_with_a_sentence() {
     let (done, listed) = run("help", &[]);
     assert!(done, "{listed}");
-    let scripts = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("script")).unwrap().map(|entry| entry.unwrap());
+    let scripts = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("script"))
+        .unwrap()
+        .map(|entry| entry.unwrap());
     let mut scripts: Vec<_> = scripts
-        .filter(|entry| entry.file_type().unwrap().is_file() && entry.metadata().unwrap().permissions().mode() & 0o111 != 0)
+        .filter(|entry| {
+            entry.file_type().unwrap().is_file()
+                && entry.metadata().unwrap().permissions().mode() & 0o111 != 0
+        })
         .map(|entry| format!("script/{}", entry.file_name().to_str().unwrap()))
         .collect();
     scripts.sort();
@@ -34,7 +42,13 @@ fn help_lists_every_script_with_a_sentence() {
 #[test]
 fn a_dry_run_of_a_release_shows_what_it_would_edit_and_edits_nothing() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = ["CHANGELOG.md", "Cargo.lock", "Cargo.toml", "docs/openapi.json", "helm/offboard/Chart.yaml"];
+    let files = [
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "docs/openapi.json",
+        "helm/offboard/Chart.yaml",
+    ];
     let read = || files.map(|file| fs::read_to_string(root.join(file)).unwrap());
     let before = read();
     let (done, shown) = run("release", &["--dry-run", "99.0.0"]);
@@ -43,7 +57,12 @@ fn a_dry_run_of_a_release_shows_what_it_would_edit_and_edits_nothing() {
     for file in files {
         assert!(shown.contains(&format!("+++ {file}\n")), "{file} is not edited: {shown}");
     }
-    for line in ["+version = \"99.0.0\"", "+    \"version\": \"99.0.0\",", "+appVersion: \"99.0.0\"", "+## [99.0.0] - "] {
+    for line in [
+        "+version = \"99.0.0\"",
+        "+    \"version\": \"99.0.0\",",
+        "+appVersion: \"99.0.0\"",
+        "+## [99.0.0] - ",
+    ] {
         assert!(shown.contains(&format!("\n{line}")), "{line}: {shown}");
     }
     assert_eq!(shown.matches("\n+version = ").count(), 2, "of this crate alone: {shown}");
@@ -51,7 +70,12 @@ fn a_dry_run_of_a_release_shows_what_it_would_edit_and_edits_nothing() {
 
 #[test]
 fn a_version_that_cannot_be_released_is_refused() {
-    for (version, why) in [("1.2", "no version"), ("01.0.0", "no version"), ("0.0.1", "comes before"), ("x", "no version")] {
+    for (version, why) in [
+        ("1.2", "no version"),
+        ("01.0.0", "no version"),
+        ("0.0.1", "comes before"),
+        ("x", "no version"),
+    ] {
         let (done, reported) = run("release", &["--dry-run", version]);
         assert!(!done && reported.contains(why), "{version}: {reported}");
     }

@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use tonic::body::Body;
 use tower::{Layer, ServiceExt};
 
-const TRACE_ID: [u8; 16] = [0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21, 0x1c, 0x80, 0x31, 0x9c];
+const TRACE_ID: [u8; 16] = [
+    0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21, 0x1c, 0x80, 0x31, 0x9c,
+];
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// A process has one telemetry, so this is one test.
@@ -28,7 +30,10 @@ async fn what_happens_is_scraped_and_exported() {
         service_instance: "replica-1".into(),
     };
     let telemetry = telemetry::init(&options).expect("telemetry starts");
-    assert_eq!(telemetry::init(&options).expect_err("once is enough").to_string(), "telemetry is started already");
+    assert_eq!(
+        telemetry::init(&options).expect_err("once is enough").to_string(),
+        "telemetry is started already"
+    );
 
     do_everything_once().await;
     every_metric_is_scraped(&telemetry);
@@ -39,9 +44,14 @@ async fn what_happens_is_scraped_and_exported() {
         received.push(export);
     }
     let exported = |path: &str, content: &[u8]| {
-        received.iter().any(|(to, body)| to.contains(path) && body.windows(content.len()).any(|window| window == content))
+        received.iter().any(|(to, body)| {
+            to.contains(path) && body.windows(content.len()).any(|window| window == content)
+        })
     };
-    assert!(exported("TraceService/Export", b"offboard.v1.EntityService/GetEntity"), "the span of the call");
+    assert!(
+        exported("TraceService/Export", b"offboard.v1.EntityService/GetEntity"),
+        "the span of the call"
+    );
     assert!(exported("TraceService/Export", &TRACE_ID), "in the trace of its caller");
     assert!(exported("TraceService/Export", b"db.pool.wait"));
     assert!(exported("TraceService/Export", b"replica-1"));
@@ -51,7 +61,12 @@ async fn what_happens_is_scraped_and_exported() {
 
 async fn do_everything_once() {
     telemetry::http_request(&http::Method::GET, "/v1/entities/{id}", 200, Duration::from_millis(1));
-    telemetry::http_request(&http::Method::from_bytes(b"INVENTED").expect("a token"), "", 404, Duration::from_millis(1));
+    telemetry::http_request(
+        &http::Method::from_bytes(b"INVENTED").expect("a token"),
+        "",
+        404,
+        Duration::from_millis(1),
+    );
     telemetry::observe_pool(|| PoolState { used: 3, idle: 2, waiting: 1, max: 8 });
     telemetry::waiting_for_pool(async {}).await;
     telemetry::statement("SELECT", None, Duration::from_millis(1));
@@ -72,7 +87,11 @@ async fn do_everything_once() {
         .header("authorization", "Bearer hunter2")
         .body(Body::empty())
         .expect("a request");
-    AroundLayer(Trace::new(Methods::served())).layer(service).oneshot(request).await.expect("infallible");
+    AroundLayer(Trace::new(Methods::served()))
+        .layer(service)
+        .oneshot(request)
+        .await
+        .expect("infallible");
 }
 
 fn every_metric_is_scraped(telemetry: &Telemetry) {
@@ -115,10 +134,17 @@ async fn collector() -> (SocketAddr, mpsc::UnboundedReceiver<(String, Vec<u8>)>)
             let body = request.into_body().collect().await.expect("a body").to_bytes();
             let _ = sender.send((path, body.to_vec()));
             let message = http_body_util::Full::new(bytes::Bytes::from_static(&[0; 5]));
-            let trailers =
-                http::HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))]);
-            let body = axum::body::Body::new(message.with_trailers(std::future::ready(Some(Ok(trailers)))));
-            Response::builder().header("content-type", "application/grpc").body(body).expect("a response")
+            let trailers = http::HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-status"),
+                http::HeaderValue::from_static("0"),
+            )]);
+            let body = axum::body::Body::new(
+                message.with_trailers(std::future::ready(Some(Ok(trailers)))),
+            );
+            Response::builder()
+                .header("content-type", "application/grpc")
+                .body(body)
+                .expect("a response")
         }
     };
     tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(export)).await });

@@ -39,7 +39,11 @@ pub trait Answer: Message + Default + 'static {
     const CREATED_IS_SAID: bool = true;
 
     /// The response made again from the present state; none if it cannot be. Only for responses that may be large.
-    fn again(_connection: &mut PgConnection, _realm: &Realm, _shown: &[Subject]) -> Work<Option<Self>> {
+    fn again(
+        _connection: &mut PgConnection,
+        _realm: &Realm,
+        _shown: &[Subject],
+    ) -> Work<Option<Self>> {
         Ok(None)
     }
 
@@ -123,27 +127,40 @@ impl Record {
         let shown = shown.iter().cloned().map(Shown::from).collect();
         let reference = Some(Reference { sha256: Sha256::digest(&message).to_vec(), shown });
         // A version that knows no references takes it for a failure rather than for an empty answer.
-        let (code, text) = (tonic::Code::Unavailable.into(), "The answer is kept for a later version of the service.".to_owned());
+        let (code, text) = (
+            tonic::Code::Unavailable.into(),
+            "The answer is kept for a later version of the service.".to_owned(),
+        );
         Record { code, text, metadata, reference, ..Record::default() }
     }
 
     /// The record of a refusal.
     pub(super) fn of_status(status: &Status) -> Record {
-        let (code, text, details) = (status.code().into(), status.message().to_owned(), status.details().to_vec());
+        let (code, text, details) =
+            (status.code().into(), status.message().to_owned(), status.details().to_vec());
         Record { code, text, details, metadata: pairs(status.metadata()), ..Record::default() }
     }
 
     /// The form of a response after something that it shows was removed.
     pub(super) fn erased() -> Vec<u8> {
-        let error = Error::new(Code::AnswerGone, "The call took effect; what its answer showed was removed since, and the answer with it.");
+        let error = Error::new(
+            Code::AnswerGone,
+            "The call took effect; what its answer showed was removed since, and the answer with it.",
+        );
         Record::of_status(&Status::from(error)).encode_to_vec()
     }
 
     /// The answer over again.
-    pub(super) fn replay<A: Answer>(self, connection: &mut PgConnection, realm: &Realm) -> Work<Result<Response<A>, Status>> {
+    pub(super) fn replay<A: Answer>(
+        self,
+        connection: &mut PgConnection,
+        realm: &Realm,
+    ) -> Work<Result<Response<A>, Status>> {
         let mut metadata = MetadataMap::new();
         for Pair { name, value } in self.metadata {
-            if let (Ok(name), Ok(value)) = (name.parse::<MetadataKey<_>>(), MetadataValue::try_from(value)) {
+            if let (Ok(name), Ok(value)) =
+                (name.parse::<MetadataKey<_>>(), MetadataValue::try_from(value))
+            {
                 metadata.insert(name, value);
             }
         }
@@ -159,7 +176,12 @@ impl Record {
             },
             None if self.code != 0 => {
                 let code = tonic::Code::from_i32(self.code);
-                return Ok(Err(Status::with_details_and_metadata(code, self.text, self.details.into(), metadata)));
+                return Ok(Err(Status::with_details_and_metadata(
+                    code,
+                    self.text,
+                    self.details.into(),
+                    metadata,
+                )));
             }
             None => A::decode(self.message.as_slice()).map_err(Error::internal)?,
         };
@@ -174,7 +196,8 @@ impl Reference {
     fn read<A: Answer>(self, connection: &mut PgConnection, realm: &Realm) -> Work<Option<A>> {
         let shown: Vec<Subject> = self.shown.into_iter().map(Subject::from).collect();
         let message = A::again(connection, realm, &shown)?;
-        Ok(message.filter(|message| Sha256::digest(message.encode_to_vec()).as_slice() == self.sha256))
+        Ok(message
+            .filter(|message| Sha256::digest(message.encode_to_vec()).as_slice() == self.sha256))
     }
 }
 
@@ -182,7 +205,9 @@ impl From<Subject> for Shown {
     fn from(subject: Subject) -> Shown {
         match subject {
             Subject::Entity(entity) => Shown { entity, ..Shown::default() },
-            Subject::Dependent(entity, kind, dependent) => Shown { entity, kind, dependent, ..Shown::default() },
+            Subject::Dependent(entity, kind, dependent) => {
+                Shown { entity, kind, dependent, ..Shown::default() }
+            }
             Subject::Portfolio(portfolio) => Shown { portfolio, ..Shown::default() },
         }
     }
@@ -199,14 +224,18 @@ impl From<Shown> for Subject {
 }
 
 fn changed() -> Error {
-    let message = format!("The call took effect; its answer was of more than {WHOLE} bytes, and what it showed has changed since.");
+    let message = format!(
+        "The call took effect; its answer was of more than {WHOLE} bytes, and what it showed has changed since."
+    );
     Error::new(Code::AnswerGone, message).with("limit_bytes", WHOLE)
 }
 
 /// The metadata that services set: all of it is text.
 fn pairs(metadata: &MetadataMap) -> Vec<Pair> {
     let text = metadata.iter().filter_map(|entry| match entry {
-        KeyAndValueRef::Ascii(name, value) => Some(Pair { name: name.to_string(), value: value.to_str().ok()?.to_owned() }),
+        KeyAndValueRef::Ascii(name, value) => {
+            Some(Pair { name: name.to_string(), value: value.to_str().ok()?.to_owned() })
+        }
         KeyAndValueRef::Binary(..) => None,
     });
     text.collect()
@@ -232,12 +261,18 @@ mod tests {
     fn a_refusal_is_stored_with_its_details() {
         let status = Status::from(Error::not_found("entity", "e"));
         let record = Record::of_status(&status);
-        assert_eq!((record.code, record.text.as_str(), record.details.as_slice()), (5, status.message(), status.details()));
+        assert_eq!(
+            (record.code, record.text.as_str(), record.details.as_slice()),
+            (5, status.message(), status.details())
+        );
     }
 
     #[test]
     fn what_takes_the_place_of_an_erased_answer_reports_so_to_versions_that_know_nothing_of_it() {
         let record = Record::decode(Record::erased().as_slice()).unwrap();
-        assert_eq!((record.code, record.message.len()), (tonic::Code::FailedPrecondition.into(), 0));
+        assert_eq!(
+            (record.code, record.message.len()),
+            (tonic::Code::FailedPrecondition.into(), 0)
+        );
     }
 }

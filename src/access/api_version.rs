@@ -14,7 +14,10 @@ const VERSIONS: &[(i32, u32, u32)] = &[(2026, 11, 1)];
 impl ApiVersion {
     /// Every version, the oldest first.
     pub fn all() -> impl DoubleEndedIterator<Item = ApiVersion> {
-        VERSIONS.iter().filter_map(|(year, month, day)| NaiveDate::from_ymd_opt(*year, *month, *day)).map(ApiVersion)
+        VERSIONS
+            .iter()
+            .filter_map(|(year, month, day)| NaiveDate::from_ymd_opt(*year, *month, *day))
+            .map(ApiVersion)
     }
 
     /// The latest version, which new keys are pinned to.
@@ -33,7 +36,11 @@ impl ApiVersion {
     pub fn parse(text: &str) -> Result<ApiVersion> {
         ApiVersion::all().find(|version| version.to_string() == text).ok_or_else(|| {
             let known: Vec<String> = ApiVersion::all().map(|version| version.to_string()).collect();
-            Error::invalid("Api-Version", "unknown_version", format!("must be one of {}", known.join(", ")))
+            Error::invalid(
+                "Api-Version",
+                "unknown_version",
+                format!("must be one of {}", known.join(", ")),
+            )
         })
     }
 
@@ -61,7 +68,10 @@ mod tests {
             assert_eq!(ApiVersion::parse(&version.to_string()).unwrap(), version);
         }
         for unknown in ["2020-01-01", "", "2026-11", "2026-11-1", "latest"] {
-            assert_eq!(ApiVersion::parse(unknown).unwrap_err().violations()[0].code, "unknown_version");
+            assert_eq!(
+                ApiVersion::parse(unknown).unwrap_err().violations()[0].code,
+                "unknown_version"
+            );
         }
     }
 

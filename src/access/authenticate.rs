@@ -83,7 +83,8 @@ pub struct Authenticator {
 impl Authenticator {
     /// An authenticator on this database.
     pub fn new(db: Db) -> Self {
-        let lookups = Lookups::new(db.options().pool_size as usize / 4, db.options().acquire_timeout);
+        let lookups =
+            Lookups::new(db.options().pool_size as usize / 4, db.options().acquire_timeout);
         Authenticator { db, known: Arc::default(), lookups }
     }
 
@@ -114,13 +115,20 @@ impl Authenticator {
                 found => found.is_some(),
             }
         };
-        self.lookups.find(sha256, is_known, || self.look_up(sha256)).await?.ok_or_else(invalid_credentials)
+        self.lookups
+            .find(sha256, is_known, || self.look_up(sha256))
+            .await?
+            .ok_or_else(invalid_credentials)
     }
 
     /// The database's entry for a secret; remembered, if it is a key.
     async fn look_up(&self, sha256: [u8; 32]) -> Result<Option<Arc<Key>>> {
         let found = Instant::now();
-        let key = self.db.run(move |connection| queries::find_key(connection, &sha256)).await?.map(Arc::new);
+        let key = self
+            .db
+            .run(move |connection| queries::find_key(connection, &sha256))
+            .await?
+            .map(Arc::new);
         let mut known = self.known();
         match &key {
             Some(key) => {
@@ -161,7 +169,11 @@ impl Authenticator {
     }
 
     /// The messages of a stream until its caller would not be admitted any more, which is then its last word.
-    pub fn while_admitted<T: Send + 'static>(&self, caller: Caller, messages: Messages<T>) -> Messages<T> {
+    pub fn while_admitted<T: Send + 'static>(
+        &self,
+        caller: Caller,
+        messages: Messages<T>,
+    ) -> Messages<T> {
         let expelled = Box::pin(self.clone().expelled(caller));
         let admitted = stream::unfold(Some((messages, expelled)), |state| async {
             let (mut messages, mut expelled) = state?;

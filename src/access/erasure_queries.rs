@@ -20,12 +20,15 @@ pub(super) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     pub fn of(shown: &'a [Subject]) -> Self {
-        let mut columns = Columns { kinds: Vec::new(), subjects: Vec::new(), dependents: Vec::new() };
+        let mut columns =
+            Columns { kinds: Vec::new(), subjects: Vec::new(), dependents: Vec::new() };
         for subject in shown {
             let (kind, id, dependent) = match subject {
                 Subject::Entity(id) => ("entity", id, String::new()),
                 // Neither has a slash.
-                Subject::Dependent(id, kind, dependent) => ("entity", id, format!("{kind}/{dependent}")),
+                Subject::Dependent(id, kind, dependent) => {
+                    ("entity", id, format!("{kind}/{dependent}"))
+                }
                 Subject::Portfolio(id) => ("portfolio", id, String::new()),
             };
             columns.kinds.push(kind);
@@ -66,7 +69,8 @@ pub(crate) use blanked;
 /// Erases the responses that show one of these. Call it when they are deleted, in the same transaction.
 pub fn erase(connection: &mut PgConnection, realm: &Realm, gone: &[Subject]) -> Work<()> {
     let Columns { kinds, subjects, dependents } = Columns::of(gone);
-    Erase { realm: realm.id(), kinds, subjects, dependents, erased: erased_answer() }.execute(connection)?;
+    Erase { realm: realm.id(), kinds, subjects, dependents, erased: erased_answer() }
+        .execute(connection)?;
     Ok(())
 }
 
@@ -105,7 +109,8 @@ pub struct Walked<'a> {
 /// goes by the subjects of records and not by the deleted entities, so that a task of millions pays for the few records that exist, once.
 pub fn erase_walked(connection: &mut PgConnection, realm: &Realm, walked: Walked<'_>) -> Work<()> {
     let Walked { task, slice, cursor } = walked;
-    EraseWalked { realm: realm.id(), task, slice, cursor, erased: erased_answer() }.execute(connection)?;
+    EraseWalked { realm: realm.id(), task, slice, cursor, erased: erased_answer() }
+        .execute(connection)?;
     Ok(())
 }
 

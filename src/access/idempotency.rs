@@ -41,7 +41,11 @@ impl Once {
     }
 
     /// The call of a part of a stream: the messages of the batch that begins at this place.
-    pub fn part<'a, M: Message + 'a>(&self, part: i64, messages: impl Iterator<Item = &'a M>) -> Once {
+    pub fn part<'a, M: Message + 'a>(
+        &self,
+        part: i64,
+        messages: impl Iterator<Item = &'a M>,
+    ) -> Once {
         let record = self.record.as_ref().map(|record| {
             let mut hash = Sha256::new();
             messages.for_each(|message| hash.update(message.encode_length_delimited_to_vec()));
@@ -71,7 +75,8 @@ impl Once {
         let Once { caller, record } = self;
         let Some(record) = record else { return Ok(seen_by(&caller, db.run(work).await?)) };
         let of = caller.clone();
-        let outcome: Outcome<A> = db.run(move |connection| answer(connection, &of, &record, &mut work)).await?;
+        let outcome: Outcome<A> =
+            db.run(move |connection| answer(connection, &of, &record, &mut work)).await?;
         outcome.map(|response| seen_by(&caller, response))
     }
 
@@ -121,11 +126,19 @@ fn answer<A: Answer>(
             }
             let response = work(connection)?;
             let shown = response.get_ref().shows();
-            queries::record(connection, caller, record, &Record::of_response(&response, &shown).encode_to_vec(), &shown)?;
+            queries::record(
+                connection,
+                caller,
+                record,
+                &Record::of_response(&response, &shown).encode_to_vec(),
+                &shown,
+            )?;
             Ok(Recorded::Answer(Ok(response)))
         });
         let outcome = match attempt {
-            Err(crate::db::Fail::Answer(error)) if is_answer(&error) => keep(connection, caller, record, Status::from(error))?,
+            Err(crate::db::Fail::Answer(error)) if is_answer(&error) => {
+                keep(connection, caller, record, Status::from(error))?
+            }
             outcome => outcome?,
         };
         match outcome {
@@ -159,13 +172,24 @@ fn is_answer(error: &Error) -> bool {
 }
 
 /// Keeps a refusal, unless the call has an answer meanwhile.
-fn keep<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId, refusal: Status) -> Work<Recorded<A>> {
+fn keep<A: Answer>(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    record: &RecordId,
+    refusal: Status,
+) -> Work<Recorded<A>> {
     connection.transaction(|connection| {
         let kept = known(connection, caller, record)?;
         if !matches!(kept, Recorded::Nothing) {
             return Ok(kept);
         }
-        queries::record(connection, caller, record, &Record::of_status(&refusal).encode_to_vec(), &[])?;
+        queries::record(
+            connection,
+            caller,
+            record,
+            &Record::of_status(&refusal).encode_to_vec(),
+            &[],
+        )?;
         Ok(Recorded::Answer(Err(refusal)))
     })
 }
@@ -180,7 +204,11 @@ enum Recorded<A> {
     Expired,
 }
 
-fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<Recorded<A>> {
+fn known<A: Answer>(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    record: &RecordId,
+) -> Work<Recorded<A>> {
     match queries::claim(connection, caller, record)? {
         Claim::Ours => Ok(Recorded::Nothing),
         Claim::Expired => Ok(Recorded::Expired),
@@ -194,5 +222,8 @@ fn known<A: Answer>(connection: &mut PgConnection, caller: &Caller, record: &Rec
 }
 
 fn reused() -> Error {
-    Error::new(Code::IdempotencyKeyReused, "This idempotency key was used for another request; use a new one.")
+    Error::new(
+        Code::IdempotencyKeyReused,
+        "This idempotency key was used for another request; use a new one.",
+    )
 }

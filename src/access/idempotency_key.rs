@@ -16,8 +16,15 @@ pub struct IdempotencyKey {
 impl IdempotencyKey {
     /// A key as a caller gives it, for a method: its path; and how much a realm may keep.
     pub fn parse(key: &[u8], method: &str, quota: Quota) -> Result<Self> {
-        let fault = || Error::invalid("Idempotency-Key", "invalid", "must be 1 to 255 printable ASCII characters");
-        let is_sane = (1..=MAX_CHARACTERS).contains(&key.len()) && key.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+        let fault = || {
+            Error::invalid(
+                "Idempotency-Key",
+                "invalid",
+                "must be 1 to 255 printable ASCII characters",
+            )
+        };
+        let is_sane = (1..=MAX_CHARACTERS).contains(&key.len())
+            && key.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
         let key = std::str::from_utf8(key).ok().filter(|_| is_sane).ok_or_else(fault)?;
         Ok(IdempotencyKey { key: key.to_owned(), method: method.to_owned(), quota })
     }
@@ -55,7 +62,11 @@ mod tests {
         assert_eq!(IdempotencyKey::parse(b"a key", "/m", Quota::default()).unwrap().key(), "a key");
         assert!(IdempotencyKey::parse(&[b'x'; 255], "/m", Quota::default()).is_ok());
         for bad in [b"".as_slice(), &[b'x'; 256], b"a\tb", "ä".as_bytes(), &[0xff]] {
-            assert_eq!(IdempotencyKey::parse(bad, "/m", Quota::default()).unwrap_err().violations()[0].field, "Idempotency-Key");
+            assert_eq!(
+                IdempotencyKey::parse(bad, "/m", Quota::default()).unwrap_err().violations()[0]
+                    .field,
+                "Idempotency-Key"
+            );
         }
     }
 }

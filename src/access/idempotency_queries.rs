@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Binary, Bool, Double, Integer, Nullable, SmallInt, Text, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use crate::access::answer::{Record, Subject};
@@ -42,24 +44,38 @@ fn shard_of(caller: &Caller, record: &RecordId) -> Shard {
 }
 
 /// Makes the empty record of a call, or finds that there is one. Waits for a transaction that has made it and is not at its end.
-pub(super) fn claim(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<Claim> {
-    let (realm, api_key, key, part) = (caller.realm.id(), caller.key_id, record.key.key(), record.part);
-    let (method, digest, kept) = (record.method(), record.request_sha256.as_slice(), KEPT.as_secs_f64());
+pub(super) fn claim(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    record: &RecordId,
+) -> Work<Claim> {
+    let (realm, api_key, key, part) =
+        (caller.realm.id(), caller.key_id, record.key.key(), record.part);
+    let (method, digest, kept) =
+        (record.method(), record.request_sha256.as_slice(), KEPT.as_secs_f64());
     let Shard { number: shard, records, bytes } = shard_of(caller, record);
     for _ in 0..TRIES {
         let claimed =
-            ClaimRecord { realm, api_key, key, part, method, digest, shard, records, bytes }.get_result::<(i32,)>(connection).optional()?;
+            ClaimRecord { realm, api_key, key, part, method, digest, shard, records, bytes }
+                .get_result::<(i32,)>(connection)
+                .optional()?;
         if claimed.is_some() {
             return Ok(Claim::Ours);
         }
-        let found = ReadRecord { realm, api_key, key, part, method, digest, kept, shard, records, bytes };
-        let (is_full, expired, same, answer): (bool, Option<bool>, Option<bool>, Option<Vec<u8>>) = found.get_result(connection)?;
+        let found =
+            ReadRecord { realm, api_key, key, part, method, digest, kept, shard, records, bytes };
+        let (is_full, expired, same, answer): (bool, Option<bool>, Option<bool>, Option<Vec<u8>>) =
+            found.get_result(connection)?;
         match (expired, same, answer) {
             (Some(true), ..) => return Ok(Claim::Expired),
             (_, Some(true), Some(answer)) => return Ok(Claim::Known(answer)),
-            (_, Some(true), None) => return Err(Error::internal("a record of an idempotency key has no answer").into()),
+            (_, Some(true), None) => {
+                return Err(Error::internal("a record of an idempotency key has no answer").into());
+            }
             (_, Some(false), _) => return Ok(Claim::Reused),
-            (_, None, _) if is_full => return Ok(Claim::Full { records: has_all_records(connection, caller, record)? }),
+            (_, None, _) if is_full => {
+                return Ok(Claim::Full { records: has_all_records(connection, caller, record)? });
+            }
             // Removed in between.
             (_, None, _) => {}
         }
@@ -112,8 +128,13 @@ statement! {
 }
 
 /// Removes a record that has had its time.
-pub(super) fn forget(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<()> {
-    let (realm, api_key, key, part) = (caller.realm.id(), caller.key_id, record.key.key(), record.part);
+pub(super) fn forget(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    record: &RecordId,
+) -> Work<()> {
+    let (realm, api_key, key, part) =
+        (caller.realm.id(), caller.key_id, record.key.key(), record.part);
     ForgetRecord { realm, api_key, key, part, kept: KEPT.as_secs_f64() }.execute(connection)?;
     Ok(())
 }
@@ -135,7 +156,13 @@ statement! {
 /// Writes the response into the record that this transaction has claimed, counts it, and notes its subjects. Fails with
 /// `rate_limit_exceeded` if the realm may keep no more. It is the last statement of its transaction, so that nobody waits long for the
 /// count.
-pub(super) fn record(connection: &mut PgConnection, caller: &Caller, record: &RecordId, answer: &[u8], shown: &[Subject]) -> Work<()> {
+pub(super) fn record(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    record: &RecordId,
+    answer: &[u8],
+    shown: &[Subject],
+) -> Work<()> {
     let Shard { number: shard, records, bytes } = shard_of(caller, record);
     let columns = erasure_queries::Columns::of(shown);
     let statement = WriteRecord {
@@ -161,9 +188,14 @@ pub(super) fn record(connection: &mut PgConnection, caller: &Caller, record: &Re
 }
 
 /// Returns whether there are as many records as there may be, where one was refused.
-fn has_all_records(connection: &mut PgConnection, caller: &Caller, record: &RecordId) -> Work<bool> {
+fn has_all_records(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    record: &RecordId,
+) -> Work<bool> {
     let Shard { number: shard, records, .. } = shard_of(caller, record);
-    let (has_all,): (bool,) = HasAllRecords { realm: caller.realm.id(), shard, records }.get_result(connection)?;
+    let (has_all,): (bool,) =
+        HasAllRecords { realm: caller.realm.id(), shard, records }.get_result(connection)?;
     Ok(has_all)
 }
 

@@ -51,7 +51,8 @@ impl Secret {
     /// A secret as a caller presents it, if it has the form of one.
     pub fn parse(text: &str) -> Option<Secret> {
         let random = text.strip_prefix("sk_test_").or_else(|| text.strip_prefix("sk_live_"))?;
-        let well_formed = random.len() == 43 && random.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        let well_formed = random.len() == 43
+            && random.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         well_formed.then(|| Secret(text.to_owned()))
     }
 
@@ -102,9 +103,14 @@ impl Key {
     /// Admits a caller from `address` at `now`, or says why not.
     pub fn admit(&self, address: Option<IpAddr>, now: DateTime<Utc>) -> Result<Caller> {
         self.check(now)?;
-        let listed = |address: IpAddr| self.allowed.iter().any(|network| network.contains(&address.to_canonical()));
+        let listed = |address: IpAddr| {
+            self.allowed.iter().any(|network| network.contains(&address.to_canonical()))
+        };
         if !self.allowed.is_empty() && !address.is_some_and(listed) {
-            return Err(Error::new(Code::AddressNotAllowed, "This key may not be used from the caller's address."));
+            return Err(Error::new(
+                Code::AddressNotAllowed,
+                "This key may not be used from the caller's address.",
+            ));
         }
         Ok(Caller {
             realm: self.realm.clone(),
@@ -117,13 +123,20 @@ impl Key {
 
     /// Fails once the key has expired or was revoked.
     pub fn check(&self, now: DateTime<Utc>) -> Result<()> {
-        if self.revoked_at.is_some() || self.expires_at.is_some_and(|end| end <= now) { Err(invalid_credentials()) } else { Ok(()) }
+        if self.revoked_at.is_some() || self.expires_at.is_some_and(|end| end <= now) {
+            Err(invalid_credentials())
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// The one answer to every credential that opens nothing, whatever the reason.
 pub fn invalid_credentials() -> Error {
-    Error::new(Code::InvalidCredentials, "The credential is unknown, malformed, expired or revoked.")
+    Error::new(
+        Code::InvalidCredentials,
+        "The credential is unknown, malformed, expired or revoked.",
+    )
 }
 
 /// The caller: an authenticated key. The authentication layer puts it among the extensions of each request.
@@ -162,7 +175,11 @@ impl Caller {
         if self.may(scope) {
             return Ok(());
         }
-        Err(Error::new(Code::PermissionDenied, format!("This needs a key with the scope `{scope}`.")).with("required_scope", scope))
+        Err(Error::new(
+            Code::PermissionDenied,
+            format!("This needs a key with the scope `{scope}`."),
+        )
+        .with("required_scope", scope))
     }
 }
 
@@ -208,8 +225,11 @@ mod tests {
     #[test]
     fn an_allow_list_admits_its_networks_alone() {
         let listed = Key { allowed: vec!["10.0.0.0/8".parse().unwrap()], ..key() };
-        let code =
-            |address: Option<&str>| listed.admit(address.map(|text| text.parse().unwrap()), Utc::now()).map_err(|error| error.code());
+        let code = |address: Option<&str>| {
+            listed
+                .admit(address.map(|text| text.parse().unwrap()), Utc::now())
+                .map_err(|error| error.code())
+        };
         assert!(code(Some("10.1.2.3")).is_ok());
         assert!(code(Some("::ffff:10.1.2.3")).is_ok());
         assert_eq!(code(Some("192.168.0.1")).err(), Some(Code::AddressNotAllowed));
@@ -220,7 +240,10 @@ mod tests {
     fn admin_has_every_scope_and_others_their_own() {
         let caller = key().admit(None, Utc::now()).unwrap();
         assert!(caller.require(Scope::EntitiesRead).is_ok());
-        assert_eq!(caller.require(Scope::EntitiesDelete).unwrap_err().code(), Code::PermissionDenied);
+        assert_eq!(
+            caller.require(Scope::EntitiesDelete).unwrap_err().code(),
+            Code::PermissionDenied
+        );
         let admin = Key { scopes: vec![Scope::Admin], ..key() }.admit(None, Utc::now()).unwrap();
         assert!(Scope::ALL.iter().all(|scope| admin.require(*scope).is_ok()));
     }

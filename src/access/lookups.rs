@@ -10,7 +10,10 @@ use tokio::time::timeout;
 
 use crate::access::key::Key;
 use crate::error::{Code, Error, Result};
-use crate::limits::listeners::{CALLS_BEFORE_AUTHENTICATION, CALLS_BEFORE_AUTHENTICATION_AT_MOST, KEY_LOOKUPS, KEY_LOOKUPS_AT_MOST};
+use crate::limits::listeners::{
+    CALLS_BEFORE_AUTHENTICATION, CALLS_BEFORE_AUTHENTICATION_AT_MOST, KEY_LOOKUPS,
+    KEY_LOOKUPS_AT_MOST,
+};
 
 type Hash = [u8; 32];
 /// The result of a lookup: nothing, if there is no such key, and the failure, if the database is unreachable for all that wait.
@@ -42,7 +45,12 @@ impl Lookups {
 
     /// The key of this hash by `look_up`, or by another call's lookup that is under way. While the database is unreachable one lookup fails
     /// for all that wait for it: one after the other they would wait ever longer.
-    pub async fn find<F>(&self, hash: Hash, is_known: bool, look_up: impl FnOnce() -> F) -> Result<Option<Arc<Key>>>
+    pub async fn find<F>(
+        &self,
+        hash: Hash,
+        is_known: bool,
+        look_up: impl FnOnce() -> F,
+    ) -> Result<Option<Arc<Key>>>
     where
         F: Future<Output = Result<Option<Arc<Key>>>>,
     {
@@ -76,7 +84,9 @@ impl Lookups {
                 KEY_LOOKUPS.reached();
                 return Err(busy());
             }
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(Found::default()).clone(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Found::default()).clone()
+            }
         };
         Ok(Open { lookups: self, hash, found })
     }
@@ -122,7 +132,9 @@ impl Drop for Open<'_> {
         let mut open = self.lookups.open();
         // The call's own, and that of the map. Nobody joins while the map is locked. The result is not for later calls.
         let is_last = Arc::strong_count(&self.found) == 2;
-        if (is_last || self.found.initialized()) && open.get(&self.hash).is_some_and(|there| Arc::ptr_eq(there, &self.found)) {
+        if (is_last || self.found.initialized())
+            && open.get(&self.hash).is_some_and(|there| Arc::ptr_eq(there, &self.found))
+        {
             open.remove(&self.hash);
         }
     }
@@ -168,16 +180,29 @@ mod tests {
             running.fetch_sub(1, Ordering::Relaxed);
             Ok(None)
         };
-        let guesses = join_all((0..KEY_LOOKUPS_AT_MOST + 10).map(|guess| lookups.find(hash(guess), false, hangs)));
+        let guesses = join_all(
+            (0..KEY_LOOKUPS_AT_MOST + 10).map(|guess| lookups.find(hash(guess), false, hangs)),
+        );
         let known = async {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            tokio::time::timeout(Duration::from_secs(1), lookups.find(hash(usize::MAX), true, async || Ok(None))).await
+            tokio::time::timeout(
+                Duration::from_secs(1),
+                lookups.find(hash(usize::MAX), true, async || Ok(None)),
+            )
+            .await
         };
         let (guesses, known) = tokio::join!(guesses, known);
         assert!(known.is_ok(), "a known key waits for nobody");
         assert_eq!(most.into_inner(), 2);
-        let refused = guesses.iter().filter(|found| found.as_ref().is_err_and(|error| error.code() == Code::Unavailable)).count();
-        assert_eq!(refused, guesses.len() - 2, "who waits too long, or finds too many waiting, is refused with that");
+        let refused = guesses
+            .iter()
+            .filter(|found| found.as_ref().is_err_and(|error| error.code() == Code::Unavailable))
+            .count();
+        assert_eq!(
+            refused,
+            guesses.len() - 2,
+            "who waits too long, or finds too many waiting, is refused with that"
+        );
         assert!(lookups.open().is_empty());
     }
 
@@ -192,8 +217,11 @@ mod tests {
             }
         };
         let begun = tokio::time::Instant::now();
-        let calls = join_all((0..6).map(|call| lookups.find(hash(0), call % 2 == 0, look_up))).await;
-        assert!(calls.iter().all(|found| found.as_ref().is_err_and(|error| error.message() == "The database is away.")));
+        let calls =
+            join_all((0..6).map(|call| lookups.find(hash(0), call % 2 == 0, look_up))).await;
+        assert!(calls.iter().all(|found| {
+            found.as_ref().is_err_and(|error| error.message() == "The database is away.")
+        }));
         assert_eq!((begun.elapsed().as_secs(), asked.load(Ordering::Relaxed)), (5, 1));
         assert!(lookups.find(hash(0), false, look_up).await.is_ok());
     }
@@ -205,7 +233,10 @@ mod tests {
             0 => Err(Error::new(Code::DeadlineExceeded, "The caller was in a hurry.")),
             _ => Ok(None),
         };
-        let (first, second) = tokio::join!(lookups.find(hash(0), false, look_up), lookups.find(hash(0), false, look_up));
+        let (first, second) = tokio::join!(
+            lookups.find(hash(0), false, look_up),
+            lookups.find(hash(0), false, look_up)
+        );
         assert!(first.is_err() && second.is_ok());
     }
 }

@@ -64,8 +64,10 @@ pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) 
             .values((realm::org.eq(&new.org), realm::mode.eq(new.mode)))
             .on_conflict_do_nothing()
             .execute(connection)?;
-        let realm_id: i32 =
-            realm::table.filter(realm::org.eq(&new.org).and(realm::mode.eq(new.mode))).select(realm::id).first(connection)?;
+        let realm_id: i32 = realm::table
+            .filter(realm::org.eq(&new.org).and(realm::mode.eq(new.mode)))
+            .select(realm::id)
+            .first(connection)?;
         let key_id = id::new_id();
         diesel::insert_into(api_key::table)
             .values((
@@ -76,7 +78,11 @@ pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) 
                 api_key::email.eq(&new.email),
                 api_key::secret_sha256.eq(secret.sha256().as_slice()),
                 api_key::secret_prefix.eq(secret.prefix()),
-                api_key::scopes.eq(new.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>()),
+                api_key::scopes.eq(new
+                    .scopes
+                    .iter()
+                    .map(|scope| scope.as_str())
+                    .collect::<Vec<_>>()),
                 api_key::allowed.eq(&new.allowed),
                 api_key::api_version.eq(ApiVersion::latest().day()),
                 api_key::expires_at.eq(new.expires_at),
@@ -87,7 +93,8 @@ pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) 
 }
 
 type Moment = Option<DateTime<Utc>>;
-type KeyRow = (Uuid, i32, String, Mode, Uuid, Vec<String>, Vec<IpNet>, Option<NaiveDate>, Moment, Moment);
+type KeyRow =
+    (Uuid, i32, String, Mode, Uuid, Vec<String>, Vec<IpNet>, Option<NaiveDate>, Moment, Moment);
 
 /// Selects keys with their realms.
 macro_rules! keys {
@@ -109,27 +116,39 @@ macro_rules! keys {
 
 /// Returns whether an organisation has a realm.
 pub fn has_org(connection: &mut PgConnection, org: &str) -> Work<bool> {
-    Ok(diesel::select(diesel::dsl::exists(realm::table.filter(realm::org.eq(org)))).get_result(connection)?)
+    Ok(diesel::select(diesel::dsl::exists(realm::table.filter(realm::org.eq(org))))
+        .get_result(connection)?)
 }
 
 /// The names of organisations, in their order, and at most so many.
 pub fn list_orgs(connection: &mut PgConnection, at_most: i64) -> Work<Vec<String>> {
-    Ok(realm::table.select(realm::org).distinct().order(realm::org).limit(at_most).load(connection)?)
+    Ok(realm::table
+        .select(realm::org)
+        .distinct()
+        .order(realm::org)
+        .limit(at_most)
+        .load(connection)?)
 }
 
 /// Finds the key with this hash of its secret, also an ended one.
 pub fn find_key(connection: &mut PgConnection, secret_sha256: &[u8]) -> Work<Option<Key>> {
-    let row: Option<KeyRow> = keys!().filter(api_key::secret_sha256.eq(secret_sha256)).first(connection).optional()?;
+    let row: Option<KeyRow> =
+        keys!().filter(api_key::secret_sha256.eq(secret_sha256)).first(connection).optional()?;
     Ok(row.map(to_key))
 }
 
 /// The key with this id, also an ended one.
 pub fn get_key(connection: &mut PgConnection, realm: &Realm, key_id: Uuid) -> Work<Option<Key>> {
-    let row: Option<KeyRow> = keys!().filter(api_key::realm_id.eq(realm.id()).and(api_key::id.eq(key_id))).first(connection).optional()?;
+    let row: Option<KeyRow> = keys!()
+        .filter(api_key::realm_id.eq(realm.id()).and(api_key::id.eq(key_id)))
+        .first(connection)
+        .optional()?;
     Ok(row.map(to_key))
 }
 
-fn to_key((id, realm_id, org, mode, principal_id, scopes, allowed, api_version, expires_at, revoked_at): KeyRow) -> Key {
+fn to_key(
+    (id, realm_id, org, mode, principal_id, scopes, allowed, api_version, expires_at, revoked_at): KeyRow,
+) -> Key {
     Key {
         id,
         realm: Realm::from_row(realm_id, org, mode),
@@ -163,28 +182,43 @@ pub fn list_keys(connection: &mut PgConnection, org: Option<&str>) -> Work<Vec<K
     if let Some(org) = org {
         query = query.filter(realm::org.eq(org.to_owned()));
     }
-    type Row = (Uuid, String, Mode, String, String, Vec<String>, DateTime<Utc>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+    type Row = (
+        Uuid,
+        String,
+        Mode,
+        String,
+        String,
+        Vec<String>,
+        DateTime<Utc>,
+        Option<DateTime<Utc>>,
+        Option<DateTime<Utc>>,
+    );
     let rows: Vec<Row> = query.load(connection)?;
-    let summary = |(id, org, mode, name, secret_prefix, scopes, created_at, expires_at, revoked_at): Row| KeySummary {
-        id,
-        org,
-        mode,
-        name,
-        secret_prefix,
-        scopes,
-        created_at,
-        expires_at,
-        revoked_at,
-    };
+    let summary =
+        |(id, org, mode, name, secret_prefix, scopes, created_at, expires_at, revoked_at): Row| {
+            KeySummary {
+                id,
+                org,
+                mode,
+                name,
+                secret_prefix,
+                scopes,
+                created_at,
+                expires_at,
+                revoked_at,
+            }
+        };
     Ok(rows.into_iter().map(summary).collect())
 }
 
 /// Revokes a key and notifies every replica. False if there is none, or it was revoked before.
 pub fn revoke_key(connection: &mut PgConnection, key_id: Uuid) -> Work<bool> {
     connection.transaction(|connection| {
-        let revoked = diesel::update(api_key::table.filter(api_key::id.eq(key_id).and(api_key::revoked_at.is_null())))
-            .set(api_key::revoked_at.eq(diesel::dsl::now))
-            .execute(connection)?;
+        let revoked = diesel::update(
+            api_key::table.filter(api_key::id.eq(key_id).and(api_key::revoked_at.is_null())),
+        )
+        .set(api_key::revoked_at.eq(diesel::dsl::now))
+        .execute(connection)?;
         WakeForKeys { channel: listen::CHANNEL, topic: KEYS_TOPIC }.execute(connection)?;
         Ok(revoked == 1)
     })

@@ -43,9 +43,17 @@ impl Quota {
     /// The shard of a record. Shares add up to the whole, so none can be passed without the others.
     pub(super) fn shard(self, api_key: Uuid, key: &str, part: i64) -> Shard {
         let shards = (self.records / LEAST_RECORDS).min(self.bytes / LEAST_BYTES).clamp(1, SHARDS);
-        let digest = Sha256::new().chain_update(api_key).chain_update(part.to_be_bytes()).chain_update(key).finalize();
+        let digest = Sha256::new()
+            .chain_update(api_key)
+            .chain_update(part.to_be_bytes())
+            .chain_update(key)
+            .finalize();
         let share = |whole: u64| i64::try_from(whole / shards).unwrap_or(i64::MAX);
-        Shard { number: i16::from(digest[0]) % shards as i16, records: share(self.records), bytes: share(self.bytes) }
+        Shard {
+            number: i16::from(digest[0]) % shards as i16,
+            records: share(self.records),
+            bytes: share(self.bytes),
+        }
     }
 
     /// The refusal of a call whose response could not be recorded. Without a key it would be done; doing it without a record would break a
@@ -75,13 +83,25 @@ mod tests {
     #[test]
     fn shares_come_to_no_more_than_the_whole_and_small_quotas_are_not_cut() {
         let of = |records, bytes| Quota { records, bytes };
-        for quota in [Quota::default(), of(3, 64 << 10), of(160_001, 1 << 30), of(u64::MAX, u64::MAX)] {
-            let shards: Vec<Shard> = (0..2_000).map(|part| quota.shard(Uuid::nil(), "k", part)).collect();
+        for quota in
+            [Quota::default(), of(3, 64 << 10), of(160_001, 1 << 30), of(u64::MAX, u64::MAX)]
+        {
+            let shards: Vec<Shard> =
+                (0..2_000).map(|part| quota.shard(Uuid::nil(), "k", part)).collect();
             let count = 1 + shards.iter().map(|shard| shard.number).max().unwrap();
-            assert!(shards.iter().all(|shard| shard.number >= 0 && shard.records as u64 <= quota.records / count as u64));
+            assert!(
+                shards.iter().all(|shard| shard.number >= 0
+                    && shard.records as u64 <= quota.records / count as u64)
+            );
             assert!(shards.iter().all(|shard| shard.bytes as u64 <= quota.bytes / count as u64));
         }
-        assert_eq!(of(3, 64 << 10).shard(Uuid::nil(), "k", 0), Shard { number: 0, records: 3, bytes: 64 << 10 });
-        assert_eq!(Quota::default().shard(Uuid::nil(), "k", 0), Quota::default().shard(Uuid::nil(), "k", 0));
+        assert_eq!(
+            of(3, 64 << 10).shard(Uuid::nil(), "k", 0),
+            Shard { number: 0, records: 3, bytes: 64 << 10 }
+        );
+        assert_eq!(
+            Quota::default().shard(Uuid::nil(), "k", 0),
+            Quota::default().shard(Uuid::nil(), "k", 0)
+        );
     }
 }

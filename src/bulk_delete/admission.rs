@@ -41,7 +41,10 @@ pub struct May {
 impl May {
     /// What this caller may see.
     pub fn of(caller: &Caller) -> Self {
-        May { read: caller.may(Scope::EntitiesRead), sees_portfolios: caller.may(Scope::PortfoliosRead) }
+        May {
+            read: caller.may(Scope::EntitiesRead),
+            sees_portfolios: caller.may(Scope::PortfoliosRead),
+        }
     }
 }
 
@@ -61,18 +64,34 @@ pub struct Admission {
 }
 
 /// Holds the task to its guards and to what the realm demands.
-pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may: May) -> Work<Admission> {
+pub fn admit(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: &NewTask,
+    seal: &Seal,
+    may: May,
+) -> Work<Admission> {
     let (guards, may_read) = (&task.guards, may.read);
     let shown = shown_before(realm, task, seal)?;
     // A value of an attribute that no entity has says no more than the attribute.
     let asks_for_values = task.mode == DeleteMode::Hard && !guards.allow_suspect_values;
-    let looked = look(connection, realm, task, may, (!guards.allow_unknown_attributes || asks_for_values, true))?;
+    let looked = look(
+        connection,
+        realm,
+        task,
+        may,
+        (!guards.allow_unknown_attributes || asks_for_values, true),
+    )?;
     let lists = lists(connection, realm, task)?;
     let mut refusals = refusals(task, &looked, may_read);
     refusals.extend(lists.hold(task.mode, guards.allow_missing_excludes).err());
     let Looked { attributes: AttributeCheck { unchecked, .. }, .. } = &looked;
     let unchecked = if guards.allow_unknown_attributes { Vec::new() } else { unchecked.clone() };
-    let mut warnings: Vec<v1::Warning> = if may_read { looked.values.iter().map(UnknownValue::warning).collect() } else { Vec::new() };
+    let mut warnings: Vec<v1::Warning> = if may_read {
+        looked.values.iter().map(UnknownValue::warning).collect()
+    } else {
+        Vec::new()
+    };
     warnings.extend(
         suspects_for(&looked.suspects, may_read)
             .iter()
@@ -84,7 +103,9 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
     let required = admission_queries::requirements(connection, realm, task.mode)?;
     let (mut ordinal, mut matched) = (None, None);
     // Where it is refused anyway nothing is counted.
-    if refusals.is_empty() && (guards.need_a_count() || required.max_objects.is_some() || shown.is_some()) {
+    if refusals.is_empty()
+        && (guards.need_a_count() || required.max_objects.is_some() || shown.is_some())
+    {
         let drawn = admission_queries::next_ordinal(connection)?;
         ordinal = Some(drawn);
         matched = Some(match &shown {
@@ -96,7 +117,8 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
             None => (preview_queries::count(connection, realm, task, drawn)?, Ok(())),
         });
     }
-    let mut unmet = demands(connection, realm, &required, matched.as_ref().map(|(count, _)| *count))?;
+    let mut unmet =
+        demands(connection, realm, &required, matched.as_ref().map(|(count, _)| *count))?;
     if required.expected_count && guards.expected_count.is_none() {
         unmet.expected_count();
     }
@@ -111,12 +133,23 @@ pub fn admit(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
         return Err(refusal.into());
     }
     ask_for_a_report(connection, realm, task)?;
-    let cap = guards.cap().into_iter().chain(required.max_objects).chain(shown.map(|shown| shown.matched)).min();
+    let cap = guards
+        .cap()
+        .into_iter()
+        .chain(required.max_objects)
+        .chain(shown.map(|shown| shown.matched))
+        .min();
     Ok(Admission { ordinal, cap, lists, unchecked, warnings })
 }
 
 /// What is probably not as it was meant in a request that is only looked at, and selects so many; and what its lists came to.
-pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, matched: i64, may: May) -> Work<(Vec<v1::Warning>, Lists)> {
+pub fn warnings(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: &NewTask,
+    matched: i64,
+    may: May,
+) -> Work<(Vec<v1::Warning>, Lists)> {
     let looked = look(connection, realm, task, may, (true, false))?;
     let mut warnings = unknown::warnings(looked.attributes);
     warnings.extend(looked.values.iter().map(UnknownValue::warning));
@@ -130,7 +163,12 @@ pub fn warnings(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ma
 }
 
 /// The token of a dry run, where the realm asks for one.
-pub fn token(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal) -> Work<String> {
+pub fn token(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: &NewTask,
+    seal: &Seal,
+) -> Work<String> {
     if admission_queries::requirements(connection, realm, task.mode)?.preview_within.is_none() {
         return Ok(String::new());
     }
@@ -141,13 +179,20 @@ pub fn token(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal:
 /// Fails if the task asks for a clean report and there is none.
 pub fn ask_for_a_report(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<()> {
     match task.guards.clean_report_within {
-        Some(within) if !has_clean_report(connection, realm, within)? => Err(guards::report_required(within).into()),
+        Some(within) if !has_clean_report(connection, realm, within)? => {
+            Err(guards::report_required(within).into())
+        }
         _ => Ok(()),
     }
 }
 
 /// The unmet requirements of the realm, whatever the request says.
-fn demands(connection: &mut PgConnection, realm: &Realm, required: &Requirements, matched: Option<i64>) -> Work<Unmet> {
+fn demands(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    required: &Requirements,
+    matched: Option<i64>,
+) -> Work<Unmet> {
     let mut unmet = Unmet::default();
     if let (Some(most), Some(matched)) = (required.max_objects, matched) {
         unmet.max_objects(most, matched);
@@ -162,15 +207,31 @@ fn demands(connection: &mut PgConnection, realm: &Realm, required: &Requirements
 
 fn shown_before(realm: &Realm, task: &NewTask, seal: &Seal) -> Result<Option<Shown>> {
     let Some(token) = &task.guards.preview_token else { return Ok(None) };
-    let wrong = || Error::invalid("preview_token", "invalid", "must be the token of a dry run of the same request");
+    let wrong = || {
+        Error::invalid(
+            "preview_token",
+            "invalid",
+            "must be the token of a dry run of the same request",
+        )
+    };
     Shown::of_token(seal, realm, task, token).map(Some).ok_or_else(wrong)
 }
 
 /// Looks for what the type and the filter name. `with_attributes` tells whether attributes that no entity has are of interest.
-fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, may: May, (with_attributes, starts): (bool, bool)) -> Work<Looked> {
-    let Target::Matching { filter, entity_type } = &task.target else { return Ok(Looked::default()) };
+fn look(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: &NewTask,
+    may: May,
+    (with_attributes, starts): (bool, bool),
+) -> Work<Looked> {
+    let Target::Matching { filter, entity_type } = &task.target else {
+        return Ok(Looked::default());
+    };
     let filter = filter.as_ref().map(|(_, filter)| filter);
-    let of_type = entity_type.as_ref().and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
+    let of_type = entity_type
+        .as_ref()
+        .and_then(|given| NamedValue::of_type(&[given.clone(), full_type(given)]));
     let of_filter = filter.map(Filter::named_values).unwrap_or_default();
     let types = entity_type.as_ref().map(|given| [given.clone(), full_type(given)]);
     let is_soft = task.mode == DeleteMode::Soft;
@@ -192,7 +253,11 @@ fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, may: May, 
 
 /// The same as a caller may see them.
 fn suspects_for(suspects: &[Suspect], may_read: bool) -> Vec<Suspect> {
-    suspects.iter().cloned().map(|suspect| if may_read { suspect } else { suspect.without_example() }).collect()
+    suspects
+        .iter()
+        .cloned()
+        .map(|suspect| if may_read { suspect } else { suspect.without_example() })
+        .collect()
 }
 
 /// What of it keeps the task from starting.
@@ -200,7 +265,9 @@ fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
     let mut refusals = Vec::new();
     let Looked { attributes: AttributeCheck { unknown, .. }, values, suspects, unchecked } = looked;
     if !task.guards.allow_unknown_attributes && !unknown.is_empty() {
-        let without_names = |unknown: &Unknown| if may_read { unknown.clone() } else { unknown.clone().without_names() };
+        let without_names = |unknown: &Unknown| {
+            if may_read { unknown.clone() } else { unknown.clone().without_names() }
+        };
         let unknown: Vec<Unknown> = unknown.iter().map(without_names).collect();
         refusals.push(unknown::refusal(&unknown, FILTER));
     }
@@ -219,7 +286,8 @@ fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
     if !denied.is_empty() {
         refusals.push(unknown_value::refusal(&denied.iter().collect::<Vec<_>>(), FILTER));
     }
-    let unchecked: Vec<&Unchecked> = unchecked.iter().filter(|unchecked| unchecked.is_needed).collect();
+    let unchecked: Vec<&Unchecked> =
+        unchecked.iter().filter(|unchecked| unchecked.is_needed).collect();
     if !unchecked.is_empty() {
         refusals.push(look::inconclusive(&unchecked, FILTER));
     }
@@ -229,7 +297,12 @@ fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
 fn lists(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Lists> {
     Ok(Lists {
         excluded: admission_queries::missing(connection, realm, task.mode, &task.excluded)?,
-        listed: admission_queries::missing(connection, realm, task.mode, task.listed().unwrap_or_default())?,
+        listed: admission_queries::missing(
+            connection,
+            realm,
+            task.mode,
+            task.listed().unwrap_or_default(),
+        )?,
         unselected: preview_queries::unselected(connection, realm, task)?,
     })
 }

@@ -12,8 +12,14 @@ use crate::limits::requests::LISTED_IDS;
 use crate::task::model::DeleteMode;
 
 /// The requirements of the realm for a task of this mode.
-pub fn requirements(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode) -> Work<Requirements> {
-    let found: Option<(Json,)> = ReadRequirements { realm: realm.id(), mode: mode.as_str() }.get_result(connection).optional()?;
+pub fn requirements(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    mode: DeleteMode,
+) -> Work<Requirements> {
+    let found: Option<(Json,)> = ReadRequirements { realm: realm.id(), mode: mode.as_str() }
+        .get_result(connection)
+        .optional()?;
     Ok(found.map(|(stored,)| Requirements::from_json(&stored)).unwrap_or_default())
 }
 
@@ -26,11 +32,17 @@ statement! {
 }
 
 /// The ids that are of no entity visible to a task of this mode: a soft one does not see soft-deleted entities.
-pub fn missing(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode, ids: &[String]) -> Work<Ids> {
+pub fn missing(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    mode: DeleteMode,
+    ids: &[String],
+) -> Work<Ids> {
     if ids.is_empty() {
         return Ok(Ids::default());
     }
-    let statement = MissingIds { realm: realm.id(), ids, live: mode == DeleteMode::Soft, shown: LISTED_IDS };
+    let statement =
+        MissingIds { realm: realm.id(), ids, live: mode == DeleteMode::Soft, shown: LISTED_IDS };
     let (count, first): (i64, Vec<String>) = statement.get_result(connection)?;
     Ok(Ids { count, first })
 }

@@ -18,14 +18,17 @@ use crate::entity::unknown_queries;
 use crate::error::{Code, Error, Result};
 use crate::task::model::{Reason, TaskKind};
 use crate::task::planning::Planning;
-use crate::task::work::{ClaimedSlice, Locked, Moved, Plan, Span, Step, TaskWork, Undone, WorkKind};
+use crate::task::work::{
+    ClaimedSlice, Locked, Moved, Plan, Span, Step, TaskWork, Undone, WorkKind,
+};
 use crate::telemetry;
 
 /// How often entities that others keep changing are read again before they are counted as failed.
 const ROUNDS: usize = 5;
 
 /// Bulk deletes, as a kind of work.
-pub const BULK_DELETES: WorkKind = WorkKind { kind: TaskKind::Delete, parts: &[], of: |claim| Ok(Arc::new(Chunks::of(claim)?)) };
+pub const BULK_DELETES: WorkKind =
+    WorkKind { kind: TaskKind::Delete, parts: &[], of: |claim| Ok(Arc::new(Chunks::of(claim)?)) };
 
 /// The statements of one slice's chunks.
 pub struct Chunks {
@@ -50,10 +53,16 @@ struct Texts {
 impl Statements {
     fn new(selector: Selector) -> Self {
         let texts = |locked| {
-            let [first, retry, refused] = [Pass::First, Pass::Retry, Pass::RefusedRow].map(|pass| selector.chunk_text(pass, locked));
+            let [first, retry, refused] = [Pass::First, Pass::Retry, Pass::RefusedRow]
+                .map(|pass| selector.chunk_text(pass, locked));
             Texts { first, retry, refused }
         };
-        Statements { awaiting: texts(Locked::Await), passing: texts(Locked::Pass), next: selector.next_text(), selector }
+        Statements {
+            awaiting: texts(Locked::Await),
+            passing: texts(Locked::Pass),
+            next: selector.next_text(),
+            selector,
+        }
     }
 }
 
@@ -66,9 +75,20 @@ impl Chunks {
     /// The chunks of a claimed slice.
     fn of(claim: &ClaimedSlice) -> Result<Self> {
         let mode = claim.mode.ok_or_else(|| Error::internal("a bulk delete has no mode"))?;
-        let filter = claim.filter.clone().map(|filter| parse_filter(filter, "filter")).transpose()?.map(|(_, filter)| filter);
+        let filter = claim
+            .filter
+            .clone()
+            .map(|filter| parse_filter(filter, "filter"))
+            .transpose()?
+            .map(|(_, filter)| filter);
         let bound = claim.ordinal.map_or(Bound::Moment(claim.asked_at), Bound::Ordinal);
-        Ok(Chunks::new(Selector::new(mode, claim.listed, filter.as_ref(), claim.entity_type.as_deref(), bound)))
+        Ok(Chunks::new(Selector::new(
+            mode,
+            claim.listed,
+            filter.as_ref(),
+            claim.entity_type.as_deref(),
+            bound,
+        )))
     }
 
     /// The statement of a chunk, with named parameters.
@@ -82,12 +102,15 @@ impl Chunks {
         let narrowed = match self.narrowed.get() {
             Some(known) => known,
             None => {
-                let narrowed = self.walking.selector.narrowed(connection, &claim.realm)?.map(Statements::new);
+                let narrowed =
+                    self.walking.selector.narrowed(connection, &claim.realm)?.map(Statements::new);
                 self.narrowed.get_or_init(|| narrowed)
             }
         };
         match narrowed {
-            Some(narrowed) if narrowed.selector.is_usable(connection, &claim.realm)? => Ok(narrowed),
+            Some(narrowed) if narrowed.selector.is_usable(connection, &claim.realm)? => {
+                Ok(narrowed)
+            }
             _ => Ok(&self.walking),
         }
     }
@@ -96,7 +119,9 @@ impl Chunks {
 impl TaskWork for Chunks {
     fn plan(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<Plan> {
         let selector = &self.walking.selector;
-        if claim.check_attributes && !selector.unknown_attributes(connection, &claim.realm)?.is_empty() {
+        if claim.check_attributes
+            && !selector.unknown_attributes(connection, &claim.realm)?.is_empty()
+        {
             return Err(unknown_attribute().into());
         }
         plan_queries::plan_of(connection, claim, selector)
@@ -106,17 +131,27 @@ impl TaskWork for Chunks {
         Planning::new(claim.check_attributes)
     }
 
-    fn plan_on(&self, connection: &mut PgConnection, claim: &ClaimedSlice, planning: &mut Planning) -> Work<Option<Plan>> {
+    fn plan_on(
+        &self,
+        connection: &mut PgConnection,
+        claim: &ClaimedSlice,
+        planning: &mut Planning,
+    ) -> Work<Option<Plan>> {
         let selector = &self.walking.selector;
         let (Some(search), Some(named)) = (&mut planning.search, selector.named()) else {
             planning.search = None;
             return plan_queries::plan_on(connection, claim, selector, planning);
         };
         let from = (search.after.as_str(), planning.reach);
-        let (known, met, last) = unknown_queries::look_on(connection, &claim.realm, named, &search.known, from)?;
+        let (known, met, last) =
+            unknown_queries::look_on(connection, &claim.realm, named, &search.known, from)?;
         search.known.extend(known);
         search.met |= met;
-        let is_known = named.0.attributes().iter().all(|attribute| search.known.contains(&attribute.canonical));
+        let is_known = named
+            .0
+            .attributes()
+            .iter()
+            .all(|attribute| search.known.contains(&attribute.canonical));
         match last {
             Some(last) if !is_known => search.after = last,
             // If there is no such entity, nothing is unknown.
@@ -126,19 +161,38 @@ impl TaskWork for Chunks {
         Ok(None)
     }
 
-    fn next(&self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Work<Option<String>> {
+    fn next(
+        &self,
+        connection: &mut PgConnection,
+        claim: &ClaimedSlice,
+        span: &Span<'_>,
+    ) -> Work<Option<String>> {
         let statements = self.statements(connection, claim)?;
         let selector = &statements.selector;
         let chunk_end = chunk_end(connection, selector, claim, span)?;
         let until = chunk_end.as_deref().unwrap_or(span.until);
         let span = &Span { until, limit: 1, ..*span };
-        let next = Next(Chunk { selector, claim, text: &statements.next, span, is_end: false, lease: 0.0, missed: &[] });
+        let next = Next(Chunk {
+            selector,
+            claim,
+            text: &statements.next,
+            span,
+            is_end: false,
+            lease: 0.0,
+            missed: &[],
+        });
         Ok(next.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
     }
 
-    fn chunk(&self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Step<Moved> {
+    fn chunk(
+        &self,
+        connection: &mut PgConnection,
+        claim: &ClaimedSlice,
+        span: &Span<'_>,
+    ) -> Step<Moved> {
         let statements = self.statements(connection, claim)?;
-        let texts = if span.locked == Locked::Await { &statements.awaiting } else { &statements.passing };
+        let texts =
+            if span.locked == Locked::Await { &statements.awaiting } else { &statements.passing };
         let selector = &statements.selector;
         let chunk_end = match span.only {
             Some(key) => Some(key.to_owned()),
@@ -148,14 +202,24 @@ impl TaskWork for Chunks {
         let until = chunk_end.as_deref().unwrap_or(span.until);
         let span = &Span { until, ..*span };
         let text = if span.refused.is_some() { &texts.refused } else { &texts.first };
-        let chunk = Chunk { selector, claim, text, span, is_end, lease: span.lease.as_secs_f64(), missed: &[] };
-        let (moved, exhausted, mut deleted, mut missed, met): (bool, bool, i64, Vec<String>, i64) = chunk.get_result(connection)?;
+        let chunk = Chunk {
+            selector,
+            claim,
+            text,
+            span,
+            is_end,
+            lease: span.lease.as_secs_f64(),
+            missed: &[],
+        };
+        let (moved, exhausted, mut deleted, mut missed, met): (bool, bool, i64, Vec<String>, i64) =
+            chunk.get_result(connection)?;
         for _ in 0..ROUNDS {
             if !moved || missed.is_empty() {
                 break;
             }
             let retry = Chunk { text: &texts.retry, missed: &missed, ..chunk };
-            let (_, _, removed, still, _): (bool, bool, i64, Vec<String>, i64) = retry.get_result(connection)?;
+            let (_, _, removed, still, _): (bool, bool, i64, Vec<String>, i64) =
+                retry.get_result(connection)?;
             deleted += removed;
             missed = still;
         }
@@ -163,15 +227,29 @@ impl TaskWork for Chunks {
             return Err(Undone::LeaseLost);
         }
         if !missed.is_empty() {
-            GiveUp { realm: claim.realm.id(), task: claim.task_id, slice: claim.slice, missed: &missed }.execute(connection)?;
+            GiveUp {
+                realm: claim.realm.id(),
+                task: claim.task_id,
+                slice: claim.slice,
+                missed: &missed,
+            }
+            .execute(connection)?;
         }
         let walked = Walked { task: claim.task_id, slice: claim.slice, cursor: span.cursor };
         erasure_queries::erase_walked(connection, &claim.realm, walked)?;
-        Ok(Moved { met, processed: deleted, done: exhausted && is_end, reached: exhausted && !is_end })
+        Ok(Moved {
+            met,
+            processed: deleted,
+            done: exhausted && is_end,
+            reached: exhausted && !is_end,
+        })
     }
 
     fn committed(&self, moved: Moved) {
-        telemetry::entities_deleted(self.walking.selector.mode().as_str(), moved.processed.unsigned_abs());
+        telemetry::entities_deleted(
+            self.walking.selector.mode().as_str(),
+            moved.processed.unsigned_abs(),
+        );
     }
 }
 
@@ -182,9 +260,15 @@ fn unknown_attribute() -> Error {
 }
 
 /// The key at which a chunk ends before its span does, because it would have to read too much.
-fn chunk_end(connection: &mut PgConnection, selector: &Selector, claim: &ClaimedSlice, span: &Span<'_>) -> Work<Option<String>> {
+fn chunk_end(
+    connection: &mut PgConnection,
+    selector: &Selector,
+    claim: &ClaimedSlice,
+    span: &Span<'_>,
+) -> Work<Option<String>> {
     let Some(reach) = span.reach.filter(|_| selector.walks()) else { return Ok(None) };
-    let chunk_end = ChunkEnd { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach };
+    let chunk_end =
+        ChunkEnd { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach };
     Ok(chunk_end.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
 }
 
@@ -212,7 +296,8 @@ impl QueryFragment<Pg> for Chunk<'_> {
             "limit" => out.push_bind_param::<BigInt, _>(&self.span.limit),
             "is_end" => out.push_bind_param::<Bool, _>(&self.is_end),
             "lease" => out.push_bind_param::<Double, _>(&self.lease),
-            "refused" => out.push_bind_param::<Text, _>(self.span.refused.as_ref().unwrap_or(&Reason::Refused)),
+            "refused" => out
+                .push_bind_param::<Text, _>(self.span.refused.as_ref().unwrap_or(&Reason::Refused)),
             "missed" => out.push_bind_param::<Array<Text>, _>(&self.missed),
             name => self.selector.push(name, out),
         })
@@ -275,7 +360,10 @@ mod forms {
     use crate::db::checked::{Form, forms};
 
     /// Applies `form` to a chunk of each of the texts that `texts` has for a selector.
-    fn each(texts: fn(&Selector) -> Vec<(String, String)>, form: fn(String, Chunk<'_>) -> Form) -> Vec<Form> {
+    fn each(
+        texts: fn(&Selector) -> Vec<(String, String)>,
+        form: fn(String, Chunk<'_>) -> Form,
+    ) -> Vec<Form> {
         let claim = claim();
         let span = Span {
             cursor: "",
@@ -290,7 +378,15 @@ mod forms {
         let mut all = Vec::new();
         for (said, selector) in selectors() {
             for (what, text) in texts(&selector) {
-                let chunk = Chunk { selector: &selector, claim: &claim, text: &text, span: &span, is_end: true, lease: 1.0, missed: &[] };
+                let chunk = Chunk {
+                    selector: &selector,
+                    claim: &claim,
+                    text: &text,
+                    span: &span,
+                    is_end: true,
+                    lease: 1.0,
+                    missed: &[],
+                };
                 all.push(form(format!("{said} {what}"), chunk));
             }
         }
@@ -299,8 +395,12 @@ mod forms {
 
     fn chunks(selector: &Selector) -> Vec<(String, String)> {
         let passes = [Pass::First, Pass::Retry, Pass::RefusedRow].into_iter();
-        let both = passes.flat_map(|pass| [Locked::Await, Locked::Pass].map(|locked| (pass, locked)));
-        both.map(|(pass, locked)| (format!("{pass:?} {locked:?}"), selector.chunk_text(pass, locked))).collect()
+        let both =
+            passes.flat_map(|pass| [Locked::Await, Locked::Pass].map(|locked| (pass, locked)));
+        both.map(|(pass, locked)| {
+            (format!("{pass:?} {locked:?}"), selector.chunk_text(pass, locked))
+        })
+        .collect()
     }
 
     fn next(selector: &Selector) -> Vec<(String, String)> {

@@ -9,11 +9,18 @@ use crate::db::{Realm, Work, statement};
 use crate::task::queries;
 
 /// The ids after this one, in their order. None if there is no such task.
-pub fn list(connection: &mut PgConnection, realm: &Realm, task: Uuid, after: &str, limit: i64) -> Work<Option<Vec<String>>> {
+pub fn list(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: Uuid,
+    after: &str,
+    limit: i64,
+) -> Work<Option<Vec<String>>> {
     if queries::get(connection, realm, task)?.is_none() {
         return Ok(None);
     }
-    let found: Vec<(String,)> = ListExcludes { realm: realm.id(), task, after, limit }.load(connection)?;
+    let found: Vec<(String,)> =
+        ListExcludes { realm: realm.id(), task, after, limit }.load(connection)?;
     Ok(Some(found.into_iter().map(|(id,)| id).collect()))
 }
 

@@ -26,7 +26,9 @@ pub async fn list_task_excludes(
     let page: Page<String> = Page::check(db.seal().await?, &realm, &mut request, &mut faults);
     faults.check()?;
     let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
-    let found = db.run(move |connection| exclude_queries::list(connection, &realm, id, &after, limit)).await?;
+    let found = db
+        .run(move |connection| exclude_queries::list(connection, &realm, id, &after, limit))
+        .await?;
     let mut entity_ids = found.ok_or_else(|| no_task(&request.task_id))?;
     let next_page_token = page.cut(&mut entity_ids, Clone::clone)?;
     Ok(Response::new(v1::ListTaskExcludesResponse { entity_ids, next_page_token }))

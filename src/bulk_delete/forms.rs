@@ -35,7 +35,10 @@ pub(super) fn selectors() -> Vec<(String, Selector)> {
             for entity_type in [None, Some("T")] {
                 let filtered = Selector::new(mode, false, Some(&filter), entity_type, bound);
                 all.push((said("all"), Selector::new(mode, false, None, entity_type, bound)));
-                all.push((said("among candidates"), filtered.clone().among(Candidates::of_every_kind())));
+                all.push((
+                    said("among candidates"),
+                    filtered.clone().among(Candidates::of_every_kind()),
+                ));
                 all.push((said("filtered"), filtered));
             }
         }

@@ -32,12 +32,23 @@ pub struct Guards {
 impl Guards {
     /// Reads the guards, from the request and from its body.
     pub fn check(request: &v1::StartBulkDeleteRequest, faults: &mut Violations) -> Guards {
-        let (expected_in_body, max_in_body) = request.spec.as_ref().map(|spec| (spec.expected_count, spec.max_objects)).unwrap_or_default();
-        let expected_count = one_number("expected_count", request.expected_count, expected_in_body, faults);
+        let (expected_in_body, max_in_body) = request
+            .spec
+            .as_ref()
+            .map(|spec| (spec.expected_count, spec.max_objects))
+            .unwrap_or_default();
+        let expected_count =
+            one_number("expected_count", request.expected_count, expected_in_body, faults);
         let max_objects = one_number("max_objects", request.max_objects, max_in_body, faults);
         let max_objects_per_second = check_pace(request.max_objects_per_second, faults);
         let clean_report_within = request.clean_report_within.and_then(|given| {
-            convert::check_duration(given, Duration::from_nanos(1)..=MAX_REPORT_AGE, REPORT_AGE, "clean_report_within", faults)
+            convert::check_duration(
+                given,
+                Duration::from_nanos(1)..=MAX_REPORT_AGE,
+                REPORT_AGE,
+                "clean_report_within",
+                faults,
+            )
         });
         let spec = request.spec.as_ref();
         let token_in_body = spec.map(|spec| spec.preview_token.as_str()).unwrap_or_default();
@@ -75,16 +86,20 @@ impl Guards {
 
     /// Fails with `count_mismatch` if that many selected entities are not what the caller expects or allows.
     pub fn hold(&self, matched: i64) -> Result<()> {
-        let mismatch = |message: String| Error::new(Code::CountMismatch, message).with("matched_count", matched);
+        let mismatch = |message: String| {
+            Error::new(Code::CountMismatch, message).with("matched_count", matched)
+        };
         match (self.expected_count, self.max_objects) {
-            (Some(expected), _) if expected != matched => {
-                Err(mismatch(format!("The selection contains {}, not {expected}. Nothing was started.", entities(matched)))
-                    .with("expected_count", expected))
-            }
-            (_, Some(max)) if matched > max => {
-                Err(mismatch(format!("The selection contains {}, more than {max}. Nothing was started.", entities(matched)))
-                    .with("max_objects", max))
-            }
+            (Some(expected), _) if expected != matched => Err(mismatch(format!(
+                "The selection contains {}, not {expected}. Nothing was started.",
+                entities(matched)
+            ))
+            .with("expected_count", expected)),
+            (_, Some(max)) if matched > max => Err(mismatch(format!(
+                "The selection contains {}, more than {max}. Nothing was started.",
+                entities(matched)
+            ))
+            .with("max_objects", max)),
             _ => Ok(()),
         }
     }
@@ -96,8 +111,11 @@ impl Guards {
 
     /// The guards that were given, as the contract shows them among the parameters of a task.
     pub fn parameters(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let Guards { expected_count, max_objects, max_objects_per_second, clean_report_within, .. } = self;
-        let (unknown, suspect, missing) = (self.allow_unknown_attributes, self.allow_suspect_values, self.allow_missing_excludes);
+        let Guards {
+            expected_count, max_objects, max_objects_per_second, clean_report_within, ..
+        } = self;
+        let (unknown, suspect, missing) =
+            (self.allow_unknown_attributes, self.allow_suspect_values, self.allow_missing_excludes);
         let given = [
             ("expectedCount", expected_count.map(|count| count.to_string())),
             ("maxObjects", max_objects.map(|max| max.to_string())),
@@ -122,7 +140,12 @@ pub fn report_required(within: Duration) -> Error {
 }
 
 /// A number that may be given in two places, in which it must be the same.
-fn one_number(name: &str, given: Option<i64>, in_body: Option<i64>, faults: &mut Violations) -> Option<i64> {
+fn one_number(
+    name: &str,
+    given: Option<i64>,
+    in_body: Option<i64>,
+    faults: &mut Violations,
+) -> Option<i64> {
     for (field, value) in [(name, given), (&format!("spec.{name}"), in_body)] {
         if value.is_some_and(|number| number < 0) {
             faults.add(field, "out_of_range", "must be at least 0");
@@ -132,25 +155,40 @@ fn one_number(name: &str, given: Option<i64>, in_body: Option<i64>, faults: &mut
 }
 
 /// A flag that may be given in two places, in which it must be the same.
-fn one_flag(name: &str, given: Option<bool>, in_body: Option<bool>, faults: &mut Violations) -> bool {
+fn one_flag(
+    name: &str,
+    given: Option<bool>,
+    in_body: Option<bool>,
+    faults: &mut Violations,
+) -> bool {
     one(name, given, in_body, faults).unwrap_or_default()
 }
 
 /// A token that may be given in two places, in which it must be the same; an empty one is none.
 fn one_token(given: &str, in_body: &str, faults: &mut Violations) -> Option<String> {
     if !given.is_empty() && !in_body.is_empty() && given != in_body {
-        faults.add("spec.preview_token", "conflict", "differs between the request, by REST its query, and the body");
+        faults.add(
+            "spec.preview_token",
+            "conflict",
+            "differs between the request, by REST its query, and the body",
+        );
     }
     [given, in_body].into_iter().find(|token| !token.is_empty()).map(str::to_owned)
 }
 
 /// A value that may be given in two places: by the request itself, which is its query by REST, and by its body.
-fn one<T: PartialEq + std::fmt::Display>(name: &str, given: Option<T>, in_body: Option<T>, faults: &mut Violations) -> Option<T> {
+fn one<T: PartialEq + std::fmt::Display>(
+    name: &str,
+    given: Option<T>,
+    in_body: Option<T>,
+    faults: &mut Violations,
+) -> Option<T> {
     if let (Some(given), Some(in_body)) = (&given, &in_body)
         && given != in_body
     {
-        let description =
-            format!("differs between the request, by REST its query, which says `{given}`, and the body, which says `{in_body}`");
+        let description = format!(
+            "differs between the request, by REST its query, which says `{given}`, and the body, which says `{in_body}`"
+        );
         faults.add(format!("spec.{name}"), "conflict", description);
     }
     given.or(in_body)
@@ -168,21 +206,46 @@ mod tests {
 
     #[test]
     fn guards_may_stand_in_the_request_in_its_body_or_in_both_alike() {
-        let spec = |expected_count, max_objects| Some(v1::BulkDeleteSpec { expected_count, max_objects, ..Default::default() });
-        let expected = Guards { expected_count: Some(3), max_objects: Some(5), ..Guards::default() };
+        let spec = |expected_count, max_objects| {
+            Some(v1::BulkDeleteSpec { expected_count, max_objects, ..Default::default() })
+        };
+        let expected =
+            Guards { expected_count: Some(3), max_objects: Some(5), ..Guards::default() };
         for request in [
-            v1::StartBulkDeleteRequest { expected_count: Some(3), max_objects: Some(5), ..Default::default() },
+            v1::StartBulkDeleteRequest {
+                expected_count: Some(3),
+                max_objects: Some(5),
+                ..Default::default()
+            },
             v1::StartBulkDeleteRequest { spec: spec(Some(3), Some(5)), ..Default::default() },
-            v1::StartBulkDeleteRequest { expected_count: Some(3), spec: spec(Some(3), Some(5)), ..Default::default() },
+            v1::StartBulkDeleteRequest {
+                expected_count: Some(3),
+                spec: spec(Some(3), Some(5)),
+                ..Default::default()
+            },
         ] {
             assert_eq!(check(request).unwrap(), expected);
         }
-        let differing = v1::StartBulkDeleteRequest { max_objects: Some(4), spec: spec(None, Some(5)), ..Default::default() };
-        let fields = |request| check(request).unwrap_err().violations().iter().map(|fault| fault.field.clone()).collect::<Vec<_>>();
+        let differing = v1::StartBulkDeleteRequest {
+            max_objects: Some(4),
+            spec: spec(None, Some(5)),
+            ..Default::default()
+        };
+        let fields = |request| {
+            check(request)
+                .unwrap_err()
+                .violations()
+                .iter()
+                .map(|fault| fault.field.clone())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(fields(differing), ["spec.max_objects"]);
         let flags = v1::StartBulkDeleteRequest {
             allow_missing_excludes: Some(false),
-            spec: Some(v1::BulkDeleteSpec { allow_missing_excludes: Some(true), ..Default::default() }),
+            spec: Some(v1::BulkDeleteSpec {
+                allow_missing_excludes: Some(true),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         assert_eq!(fields(flags), ["spec.allow_missing_excludes"]);
@@ -193,7 +256,10 @@ mod tests {
         let guards = Guards { expected_count: Some(3), max_objects: Some(5), ..Guards::default() };
         assert!(guards.hold(3).is_ok());
         let refused = guards.hold(4).unwrap_err();
-        assert_eq!((refused.member("expected_count"), refused.member("matched_count")), (Some("3"), Some("4")));
+        assert_eq!(
+            (refused.member("expected_count"), refused.member("matched_count")),
+            (Some("3"), Some("4"))
+        );
         let capped = Guards { max_objects: Some(5), ..Guards::default() };
         assert!(capped.hold(5).is_ok() && Guards::default().hold(i64::MAX).is_ok());
         assert_eq!(capped.hold(6).unwrap_err().member("max_objects"), Some("5"));
@@ -206,9 +272,15 @@ mod tests {
             clean_report_within: Some(prost_types::Duration { seconds, nanos: 0 }),
             ..Default::default()
         };
-        assert_eq!(check(request(3600)).unwrap().clean_report_within, Some(Duration::from_secs(3600)));
+        assert_eq!(
+            check(request(3600)).unwrap().clean_report_within,
+            Some(Duration::from_secs(3600))
+        );
         for bad in [0, -1, 30 * 24 * 3600 + 1] {
-            assert_eq!(check(request(bad)).unwrap_err().violations()[0].field, "clean_report_within");
+            assert_eq!(
+                check(request(bad)).unwrap_err().violations()[0].field,
+                "clean_report_within"
+            );
         }
     }
 }

@@ -49,9 +49,15 @@ impl Lists {
     /// The same as warnings.
     pub fn warnings(&self) -> impl Iterator<Item = v1::Warning> {
         let warning = |missing: &Ids, code: &str, list: &str, so: &str| {
-            (missing.count > 0).then(|| v1::Warning { code: code.to_owned(), message: missing.sentence(list, so) })
+            (missing.count > 0)
+                .then(|| v1::Warning { code: code.to_owned(), message: missing.sentence(list, so) })
         };
-        let excluded = warning(&self.excluded, Code::MissingExcludes.name(), "the exclude list", ", which exclude nothing");
+        let excluded = warning(
+            &self.excluded,
+            Code::MissingExcludes.name(),
+            "the exclude list",
+            ", which exclude nothing",
+        );
         excluded.into_iter().chain(warning(&self.listed, "missing_uris", "the list of URIs", ""))
     }
 
@@ -61,7 +67,10 @@ impl Lists {
             return None;
         }
         let shown: Vec<&String> = excluded.iter().take(LISTED_IDS as usize).collect();
-        if [excluded.len() as i64, self.excluded.count, self.listed.count].iter().any(|count| *count > LISTED_IDS) {
+        if [excluded.len() as i64, self.excluded.count, self.listed.count]
+            .iter()
+            .any(|count| *count > LISTED_IDS)
+        {
             IDS_SHOWN.reached();
         }
         Some(json!({
@@ -92,20 +101,36 @@ mod tests {
         let missing = Ids { count: 2, first: vec!["a".to_owned(), "b".to_owned()] };
         let lists = Lists { excluded: missing.clone(), ..Lists::default() };
         let refused = lists.hold(DeleteMode::Hard, false).unwrap_err();
-        assert_eq!((refused.member("missing_count"), refused.member("missing")), (Some("2"), Some(r#"["a","b"]"#)));
+        assert_eq!(
+            (refused.member("missing_count"), refused.member("missing")),
+            (Some("2"), Some(r#"["a","b"]"#))
+        );
         assert_eq!(refused.violations()[0].field, EXCLUDES);
-        assert!(lists.hold(DeleteMode::Hard, true).is_ok() && lists.hold(DeleteMode::Soft, false).is_ok());
-        assert!(Lists { listed: missing, ..Lists::default() }.hold(DeleteMode::Hard, false).is_ok());
+        assert!(
+            lists.hold(DeleteMode::Hard, true).is_ok()
+                && lists.hold(DeleteMode::Soft, false).is_ok()
+        );
+        assert!(
+            Lists { listed: missing, ..Lists::default() }.hold(DeleteMode::Hard, false).is_ok()
+        );
         assert_eq!(lists.warnings().count(), 1);
     }
 
     #[test]
     fn a_task_keeps_the_first_ids_and_the_counts() {
         let excluded: Vec<String> = (0..150).map(|n| format!("e{n}")).collect();
-        let stored = Lists { listed: Ids { count: 1, first: vec!["x".to_owned()] }, ..Lists::default() }.to_json(&excluded).unwrap();
+        let stored =
+            Lists { listed: Ids { count: 1, first: vec!["x".to_owned()] }, ..Lists::default() }
+                .to_json(&excluded)
+                .unwrap();
         let reported = lists_to_proto(&stored);
         assert_eq!(
-            (reported.excluded_count, reported.excluded.len(), reported.missing_uri_count, reported.missing_uris),
+            (
+                reported.excluded_count,
+                reported.excluded.len(),
+                reported.missing_uri_count,
+                reported.missing_uris
+            ),
             (150, 100, 1, vec!["x".to_owned()])
         );
         assert_eq!(Lists::default().to_json(&[]), None);

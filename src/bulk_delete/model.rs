@@ -60,27 +60,47 @@ impl NewTask {
         let Asked { selection, match_all, at } = Asked::of(request, &mut faults);
         let list = if at.is_empty() { "uris".to_owned() } else { format!("{at}uri_list") };
         let listed = check_uris(&selection.uri_list, &list, &mut faults);
-        let excluded = check_uris(&selection.exclude_list, &format!("{at}exclude_list"), &mut faults);
+        let excluded =
+            check_uris(&selection.exclude_list, &format!("{at}exclude_list"), &mut faults);
         let v1::Selection { filter, entity_type, .. } = selection;
         // A blank filter matches everything, so it is accepted beside `match_all` alone; elsewhere the parser reports its fault.
         let filter = filter.filter(|filter| !(match_all && filter.trim().is_empty()));
         let is_matching = filter.is_some() || entity_type.is_some();
         if !selection.uri_list.is_empty() && is_matching {
-            faults.add(&list, "invalid", "must not be given together with `filter` or `entity_type`");
+            faults.add(
+                &list,
+                "invalid",
+                "must not be given together with `filter` or `entity_type`",
+            );
         }
         if match_all && (is_matching || !selection.uri_list.is_empty()) {
-            faults.add("spec.match_all", "invalid", "must not be given together with `filter`, `entity_type` or `uri_list`");
+            faults.add(
+                "spec.match_all",
+                "invalid",
+                "must not be given together with `filter`, `entity_type` or `uri_list`",
+            );
         }
         if let Some(entity_type) = &entity_type {
             check_type(entity_type, &format!("{at}entity_type"), &mut faults);
         }
         let is_fit = |filter: &String| filter.len() <= MAX_FILTER_BYTES && !filter.contains('\0');
         if filter.as_ref().is_some_and(|filter| !is_fit(filter)) {
-            faults.add(format!("{at}filter"), "invalid", "must be at most 64 KiB and must not contain the character U+0000");
+            faults.add(
+                format!("{at}filter"),
+                "invalid",
+                "must be at most 64 KiB and must not contain the character U+0000",
+            );
         }
-        let filter = filter.filter(is_fit).map(|filter| parse_filter(filter, &format!("{at}filter"))).transpose();
+        let filter = filter
+            .filter(is_fit)
+            .map(|filter| parse_filter(filter, &format!("{at}filter")))
+            .transpose();
         let filter = faults.check_with(filter)?;
-        let target = if listed.is_empty() { Target::Matching { filter, entity_type } } else { Target::Listed(listed) };
+        let target = if listed.is_empty() {
+            Target::Matching { filter, entity_type }
+        } else {
+            Target::Listed(listed)
+        };
         Ok(NewTask { mode, target, excluded, guards })
     }
 
@@ -104,11 +124,15 @@ impl NewTask {
             DeleteMode::Hard => "Hard",
         };
         match &self.target {
-            Target::Matching { filter: None, entity_type: None } => format!("{mode} Delete All Entities"),
+            Target::Matching { filter: None, entity_type: None } => {
+                format!("{mode} Delete All Entities")
+            }
             Target::Matching { filter, entity_type } => {
                 let of_filter = || filter.as_ref().and_then(|(_, filter)| filter.only_type());
                 match entity_type.as_deref().or_else(of_filter) {
-                    Some(entity_type) => format!("{mode} Delete Entities{BY_TYPE}{}", full_type(entity_type)),
+                    Some(entity_type) => {
+                        format!("{mode} Delete Entities{BY_TYPE}{}", full_type(entity_type))
+                    }
                     None => format!("{mode} Delete Entities By Filter"),
                 }
             }
@@ -118,11 +142,14 @@ impl NewTask {
 
     /// How the task was started, as the contract shows it.
     pub fn parameters(&self, tenant: &str) -> BTreeMap<&'static str, String> {
-        let mut parameters = BTreeMap::from([("tenantId", tenant.to_owned()), ("mode", self.mode.to_string())]);
+        let mut parameters =
+            BTreeMap::from([("tenantId", tenant.to_owned()), ("mode", self.mode.to_string())]);
         match &self.target {
             Target::Matching { filter, entity_type } => {
                 parameters.extend(filter.as_ref().map(|(text, _)| ("filter", text.clone())));
-                parameters.extend(entity_type.as_ref().map(|entity_type| ("entityType", entity_type.clone())));
+                parameters.extend(
+                    entity_type.as_ref().map(|entity_type| ("entityType", entity_type.clone())),
+                );
                 if self.matches_all() {
                     parameters.insert("matchAll", "true".to_owned());
                 }
@@ -152,14 +179,22 @@ impl Asked {
     fn of(request: v1::StartBulkDeleteRequest, faults: &mut Violations) -> Asked {
         let v1::StartBulkDeleteRequest { spec, entity_type, uris, .. } = request;
         match (spec, entity_type.is_empty(), uris.is_empty()) {
-            (None, false, true) => {
-                Asked { selection: v1::Selection { entity_type: Some(entity_type), ..Default::default() }, ..Asked::default() }
-            }
-            (None, true, false) => Asked { selection: v1::Selection { uri_list: uris, ..Default::default() }, ..Asked::default() },
+            (None, false, true) => Asked {
+                selection: v1::Selection { entity_type: Some(entity_type), ..Default::default() },
+                ..Asked::default()
+            },
+            (None, true, false) => Asked {
+                selection: v1::Selection { uri_list: uris, ..Default::default() },
+                ..Asked::default()
+            },
             (Some(spec), true, true) => Asked::of_spec(spec, faults),
             (None, true, true) => {
                 // Which of the three a caller can give depends on its way in.
-                faults.add("entity_type", "required", "must be given and must not be empty: nothing else says what to delete");
+                faults.add(
+                    "entity_type",
+                    "required",
+                    "must be given and must not be empty: nothing else says what to delete",
+                );
                 Asked::default()
             }
             (spec, no_type, _) => {
@@ -183,7 +218,10 @@ impl Asked {
         match &objects {
             None if !match_all => faults.add("spec.objects", "required", "must be given"),
             Some(v1::Selection { filter, entity_type, uri_list, .. })
-                if !match_all && filter.is_none() && entity_type.is_none() && uri_list.is_empty() =>
+                if !match_all
+                    && filter.is_none()
+                    && entity_type.is_none()
+                    && uri_list.is_empty() =>
             {
                 let message = "`filter`, `entity_type` or `uri_list` must be given and must not be empty; `match_all` selects everything";
                 faults.add(FILTER, "required", message);
@@ -196,7 +234,8 @@ impl Asked {
 
 /// Reads the filter at this path for a call that destroys: `AND` and `OR` must not be side by side without parentheses.
 pub fn parse_filter(text: String, field: &str) -> Result<(String, Filter)> {
-    let filter = Filter::parse_strict(&text).map_err(|error| invalid_filter(&error, &text, field))?;
+    let filter =
+        Filter::parse_strict(&text).map_err(|error| invalid_filter(&error, &text, field))?;
     Ok((text, filter))
 }
 

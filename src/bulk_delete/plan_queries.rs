@@ -21,15 +21,25 @@ const SAMPLE: f64 = 40_000.0;
 
 /// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes report that few
 /// may be selected.
-pub fn plan_of(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &Selector) -> Work<Plan> {
+pub fn plan_of(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    selector: &Selector,
+) -> Work<Plan> {
     let narrowed = selector.narrowed(connection, &claim.realm)?;
     let selector = narrowed.as_ref().unwrap_or(selector);
-    let (selected,): (i64,) = Selected::<(BigInt,)>::new(selector, claim, selector.count_text()).get_result(connection)?;
+    let (selected,): (i64,) = Selected::<(BigInt,)>::new(selector, claim, selector.count_text())
+        .get_result(connection)?;
     let mut cuts = Vec::new();
     if selected > CUT_ABOVE {
         let percent = (100.0 * SAMPLE / selected as f64).min(100.0);
-        let text = if claim.listed { Selector::listed_cuts_text(SLICES) } else { selector.sampled_cuts_text(SLICES, percent) };
-        let keys: Vec<(String,)> = Selected::<(Text,)>::new(selector, claim, text).load(connection)?;
+        let text = if claim.listed {
+            Selector::listed_cuts_text(SLICES)
+        } else {
+            selector.sampled_cuts_text(SLICES, percent)
+        };
+        let keys: Vec<(String,)> =
+            Selected::<(Text,)>::new(selector, claim, text).load(connection)?;
         cuts.extend(keys.into_iter().map(|(key,)| key));
         cuts.dedup();
     }
@@ -37,7 +47,12 @@ pub fn plan_of(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &S
 }
 
 /// Does the next step of planning in several steps: counts the selected ones among the next entities. After the last one the plan is made.
-pub fn plan_on(connection: &mut PgConnection, claim: &ClaimedSlice, selector: &Selector, planning: &mut Planning) -> Work<Option<Plan>> {
+pub fn plan_on(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    selector: &Selector,
+    planning: &mut Planning,
+) -> Work<Option<Plan>> {
     let narrowed = selector.narrowed(connection, &claim.realm)?;
     let selector = narrowed.as_ref().unwrap_or(selector);
     let text = selector.count_on_text();
@@ -101,11 +116,19 @@ mod forms {
         let claim = claim();
         let mut all = Vec::new();
         for (said, selector) in &selectors() {
-            all.push(Form::of(format!("{said} count"), &Selected::<BigInt>::new(selector, &claim, selector.count_text())));
-            for cuts in [Selector::listed_cuts_text(SLICES), selector.sampled_cuts_text(SLICES, 50.0)] {
+            all.push(Form::of(
+                format!("{said} count"),
+                &Selected::<BigInt>::new(selector, &claim, selector.count_text()),
+            ));
+            for cuts in
+                [Selector::listed_cuts_text(SLICES), selector.sampled_cuts_text(SLICES, 50.0)]
+            {
                 // A list is not looked for in a sample of the table, nor are candidates.
                 if cuts.contains("TABLESAMPLE") == selector.walks() {
-                    all.push(Form::of(format!("{said} cuts"), &Selected::<Text>::new(selector, &claim, cuts)));
+                    all.push(Form::of(
+                        format!("{said} cuts"),
+                        &Selected::<Text>::new(selector, &claim, cuts),
+                    ));
                 }
             }
         }

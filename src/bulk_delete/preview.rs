@@ -64,7 +64,11 @@ pub fn to_proto(look: SelectionPreview, realm: &Realm, task: &NewTask, beside: B
         name: task.name(),
         r#type: "DeleteEntitiesTask".to_owned(),
         tenant: realm.org().to_owned(),
-        parameters: task.parameters(realm.org()).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        parameters: task
+            .parameters(realm.org())
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         preview: Some(preview),
         realm_mode: v1::Mode::from(realm.mode()).into(),
         undo: task.mode.undo().to_owned(),
@@ -80,7 +84,8 @@ fn estimate(count: i64, rate: Option<f64>, pace: Option<i32>, took: Duration) ->
     let at = |rate: f64| Duration::from_secs_f64((count as f64 / rate).min(FOR_EVER));
     let measured = rate.filter(|rate| *rate > 0.0).map(at);
     let paced = pace.map(|pace| at(f64::from(pace))).unwrap_or_default();
-    let estimated = measured.unwrap_or_else(|| took.saturating_mul(DELETING_OVER_LOOKING)).max(paced);
+    let estimated =
+        measured.unwrap_or_else(|| took.saturating_mul(DELETING_OVER_LOOKING)).max(paced);
     // Nobody believes the rest.
     Duration::from_millis(u64::try_from(estimated.as_millis()).unwrap_or(u64::MAX).max(1))
 }
@@ -101,7 +106,10 @@ mod tests {
 
     #[test]
     fn a_rate_of_next_to_nothing_is_no_overflow() {
-        assert!(estimate(i64::MAX, Some(f64::MIN_POSITIVE), None, Duration::MAX) > Duration::from_secs(1_000_000));
+        assert!(
+            estimate(i64::MAX, Some(f64::MIN_POSITIVE), None, Duration::MAX)
+                > Duration::from_secs(1_000_000)
+        );
         assert!(estimate(i64::MAX, None, Some(1), Duration::MAX) > Duration::from_secs(1_000_000));
     }
 }

@@ -35,15 +35,25 @@ pub struct SelectionPreview {
 
 /// Makes a preview of a task. Call it in a transaction. One statement, so that all of it is of one moment; it reads the whole selection and
 /// keeps none of it.
-pub fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<SelectionPreview> {
+pub fn look(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: &NewTask,
+) -> Work<SelectionPreview> {
     // Of existing entities: a task that is asked for now means all of them.
     let selection = Selection::new(connection, realm, task, Bound::None)?;
     let text = selection.look_text();
-    Ok(Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(&selection, text).get_result(connection)?)
+    Ok(Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(&selection, text)
+        .get_result(connection)?)
 }
 
 /// Counts what a task of this number selects. Call it in a transaction.
-pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ordinal: i64) -> Work<i64> {
+pub fn count(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: &NewTask,
+    ordinal: i64,
+) -> Work<i64> {
     if let Target::Listed(ids) = &task.target {
         return Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX));
     }
@@ -57,8 +67,12 @@ pub fn count(connection: &mut PgConnection, realm: &Realm, task: &NewTask, ordin
 /// them.
 pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) -> Work<Ids> {
     let listed = task.listed();
-    let excluded: Vec<String> =
-        task.excluded.iter().filter(|id| listed.is_none_or(|ids| ids.binary_search(id).is_err())).cloned().collect();
+    let excluded: Vec<String> = task
+        .excluded
+        .iter()
+        .filter(|id| listed.is_none_or(|ids| ids.binary_search(id).is_err()))
+        .cloned()
+        .collect();
     if excluded.is_empty() || task.matches_all() {
         return Ok(Ids::default());
     }
@@ -66,15 +80,22 @@ pub fn unselected(connection: &mut PgConnection, realm: &Realm, task: &NewTask) 
     // By key, whichever indexes name others.
     let selection = Selection::plain(realm, &task, Bound::None);
     let (count, first): (i64, Vec<String>) =
-        Over::<(BigInt, Array<Text>)>::new(&selection, selection.unselected_text()).get_result(connection)?;
+        Over::<(BigInt, Array<Text>)>::new(&selection, selection.unselected_text())
+            .get_result(connection)?;
     Ok(Ids { count, first })
 }
 
 /// The selection of a task within this bound, in short. Call it in a transaction.
-pub fn shown(connection: &mut PgConnection, realm: &Realm, task: &NewTask, bound: Bound) -> Work<Shown> {
+pub fn shown(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: &NewTask,
+    bound: Bound,
+) -> Work<Shown> {
     let selection = Selection::new(connection, realm, task, bound)?;
     let text = selection.shown_text();
-    let (matched, digest): (i64, i64) = Over::<(BigInt, BigInt)>::new(&selection, text).get_result(connection)?;
+    let (matched, digest): (i64, i64) =
+        Over::<(BigInt, BigInt)>::new(&selection, text).get_result(connection)?;
     Ok(Shown { matched, digest, at: clock::now() })
 }
 
@@ -89,7 +110,12 @@ struct Selection<'a> {
 
 impl<'a> Selection<'a> {
     /// By indexes, where they report that there are few.
-    fn new(connection: &mut PgConnection, realm: &'a Realm, task: &'a NewTask, bound: Bound) -> Work<Self> {
+    fn new(
+        connection: &mut PgConnection,
+        realm: &'a Realm,
+        task: &'a NewTask,
+        bound: Bound,
+    ) -> Work<Self> {
         let plain = Selection::plain(realm, task, bound);
         let narrowed = plain.selector.narrowed(connection, realm)?;
         Ok(Selection { selector: narrowed.unwrap_or(plain.selector), ..plain })
@@ -97,7 +123,9 @@ impl<'a> Selection<'a> {
 
     fn plain(realm: &'a Realm, task: &'a NewTask, bound: Bound) -> Self {
         let (ids, filter, entity_type) = match &task.target {
-            Target::Matching { filter, entity_type } => (None, filter.as_ref().map(|(_, filter)| filter), entity_type.as_deref()),
+            Target::Matching { filter, entity_type } => {
+                (None, filter.as_ref().map(|(_, filter)| filter), entity_type.as_deref())
+            }
             Target::Listed(ids) => (Some(ids.as_slice()), None, None),
         };
         let selector = Selector::new(task.mode, ids.is_some(), filter, entity_type, bound);
@@ -111,12 +139,17 @@ impl<'a> Selection<'a> {
     /// The rows: those of a list also if there is no such entity. The snapshot of now is that of the task.
     fn from(&self) -> String {
         if self.is_listed() {
-            let live = if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+            let live =
+                if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
             return format!(
                 "FROM unnest({{ids}}) AS u(id) LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{live}"
             );
         }
-        format!("FROM {} WHERE e.realm_id = {{realm}}{}", self.selector.source(""), self.selector.condition())
+        format!(
+            "FROM {} WHERE e.realm_id = {{realm}}{}",
+            self.selector.source(""),
+            self.selector.condition()
+        )
     }
 
     fn id(&self) -> &'static str {
@@ -136,8 +169,13 @@ impl<'a> Selection<'a> {
     }
 
     fn unselected_text(&self) -> String {
-        let live = if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
-        let others = if self.is_listed() { String::new() } else { format!(" AND NOT (TRUE{})", self.selector.condition()) };
+        let live =
+            if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+        let others = if self.is_listed() {
+            String::new()
+        } else {
+            format!(" AND NOT (TRUE{})", self.selector.condition())
+        };
         format!(
             "WITH unselected AS (
         SELECT e.id
@@ -200,8 +238,13 @@ built!(Over<'_, R> => R; R);
 
 /// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of
 /// a size that reports something.
-pub fn measured_rate(connection: &mut PgConnection, realm: &Realm, mode: DeleteMode) -> Work<Option<f64>> {
-    let (own, any): (Option<f64>, Option<f64>) = Rates { realm: realm.id(), mode: mode.as_str() }.get_result(connection)?;
+pub fn measured_rate(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    mode: DeleteMode,
+) -> Work<Option<f64>> {
+    let (own, any): (Option<f64>, Option<f64>) =
+        Rates { realm: realm.id(), mode: mode.as_str() }.get_result(connection)?;
     Ok(own.or(any))
 }
 
@@ -249,17 +292,35 @@ mod forms {
 
     fn each(selection: &Selection<'_>, said: &str) -> [Form; 4] {
         [
-            Form::of(format!("{said} look"), &Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(selection, selection.look_text())),
-            Form::of(format!("{said} count"), &Over::<(BigInt,)>::new(selection, selection.count_text())),
-            Form::of(format!("{said} shown"), &Over::<(BigInt, BigInt)>::new(selection, selection.shown_text())),
-            Form::of(format!("{said} unselected"), &Over::<(BigInt, Array<Text>)>::new(selection, selection.unselected_text())),
+            Form::of(
+                format!("{said} look"),
+                &Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(
+                    selection,
+                    selection.look_text(),
+                ),
+            ),
+            Form::of(
+                format!("{said} count"),
+                &Over::<(BigInt,)>::new(selection, selection.count_text()),
+            ),
+            Form::of(
+                format!("{said} shown"),
+                &Over::<(BigInt, BigInt)>::new(selection, selection.shown_text()),
+            ),
+            Form::of(
+                format!("{said} unselected"),
+                &Over::<(BigInt, Array<Text>)>::new(selection, selection.unselected_text()),
+            ),
         ]
     }
 
     forms!(Over, || {
         let realm = realm();
         let filter = Some((String::new(), filter()));
-        let matching = |filter, entity_type: Option<&str>| Target::Matching { filter, entity_type: entity_type.map(str::to_owned) };
+        let matching = |filter, entity_type: Option<&str>| Target::Matching {
+            filter,
+            entity_type: entity_type.map(str::to_owned),
+        };
         let targets = [
             Target::Listed(vec!["a".to_owned()]),
             matching(None, None),
@@ -270,7 +331,12 @@ mod forms {
         let mut all = Vec::new();
         for mode in MODES {
             for (n, target) in targets.iter().enumerate() {
-                let task = NewTask { mode, target: target.clone(), excluded: Vec::new(), guards: Guards::default() };
+                let task = NewTask {
+                    mode,
+                    target: target.clone(),
+                    excluded: Vec::new(),
+                    guards: Guards::default(),
+                };
                 for bound in bounds() {
                     let said = format!("{mode:?} {bound:?} target {n}");
                     let mut selection = Selection::plain(&realm, &task, bound);

@@ -13,12 +13,22 @@ use crate::db::{Work, id, listen, statement};
 use crate::task::model::TOPIC;
 
 /// Records a task that may start, with one slice, the whole key space, and returns its id. It draws a number unless it has one.
-pub fn start(connection: &mut PgConnection, caller: &Caller, task: &NewTask, admission: &Admission) -> Work<Uuid> {
+pub fn start(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    task: &NewTask,
+    admission: &Admission,
+) -> Work<Uuid> {
     let (filter, entity_type, ids) = match &task.target {
-        Target::Matching { filter, entity_type } => (filter.as_ref().map(|(text, _)| text.as_str()), entity_type.as_deref(), None),
+        Target::Matching { filter, entity_type } => {
+            (filter.as_ref().map(|(text, _)| text.as_str()), entity_type.as_deref(), None)
+        }
         Target::Listed(ids) => (None, None, Some(ids.as_slice())),
     };
-    let parameters = task.parameters(caller.realm.org()).into_iter().map(|(name, value)| (name.to_owned(), Json::String(value)));
+    let parameters = task
+        .parameters(caller.realm.org())
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Json::String(value)));
     let statement = Start {
         realm: caller.realm.id(),
         id: id::new_id(),

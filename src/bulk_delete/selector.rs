@@ -6,7 +6,9 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
 
 use crate::bulk_delete::bound::{Bound, Pass};
-use crate::bulk_delete::chunk_queries::{AGAIN, DOOMED, DOOMED_OF_UNLOCKED, HARD, ONWARD, SOFT, UNLOCKED, UNLOCKED_PARTS, WHOLE};
+use crate::bulk_delete::chunk_queries::{
+    AGAIN, DOOMED, DOOMED_OF_UNLOCKED, HARD, ONWARD, SOFT, UNLOCKED, UNLOCKED_PARTS, WHOLE,
+};
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries::{self, Candidates};
 use crate::entity::unknown_queries;
@@ -49,9 +51,23 @@ pub struct Selector {
 
 impl Selector {
     /// The selector of a task.
-    pub fn new(mode: DeleteMode, listed: bool, filter: Option<&Filter>, entity_type: Option<&str>, bound: Bound) -> Self {
+    pub fn new(
+        mode: DeleteMode,
+        listed: bool,
+        filter: Option<&Filter>,
+        entity_type: Option<&str>,
+        bound: Bound,
+    ) -> Self {
         let entity_types = entity_type.map(|given| vec![given.to_owned(), full_type(given)]);
-        Selector { mode, listed, filter: filter.cloned(), predicate: filter.map(Filter::predicate), candidates: None, entity_types, bound }
+        Selector {
+            mode,
+            listed,
+            filter: filter.cloned(),
+            predicate: filter.map(Filter::predicate),
+            candidates: None,
+            entity_types,
+            bound,
+        }
     }
 
     /// The same by indexes, if they can report that there are few candidates. Call it in the transaction of the statement that uses it.
@@ -69,7 +85,9 @@ impl Selector {
     /// Returns whether the indexes are in use that it goes by. If not, the selector that it was made of selects the same. See
     /// [`Selector::narrowed`].
     pub fn is_usable(&self, connection: &mut PgConnection, realm: &Realm) -> Work<bool> {
-        self.candidates.as_ref().map_or(Ok(true), |candidates| candidates.are_ready(connection, realm))
+        self.candidates
+            .as_ref()
+            .map_or(Ok(true), |candidates| candidates.are_ready(connection, realm))
     }
 
     /// The rows that are read: all entities, or the candidates for which `bounds` are true.
@@ -91,8 +109,13 @@ impl Selector {
     }
 
     /// Those of the attributes that the filter names that no entity of the type has.
-    pub fn unknown_attributes(&self, connection: &mut PgConnection, realm: &Realm) -> Work<Vec<String>> {
-        self.named().map_or_else(|| Ok(Vec::new()), |named| unknown_queries::look(connection, realm, named))
+    pub fn unknown_attributes(
+        &self,
+        connection: &mut PgConnection,
+        realm: &Realm,
+    ) -> Work<Vec<String>> {
+        self.named()
+            .map_or_else(|| Ok(Vec::new()), |named| unknown_queries::look(connection, realm, named))
     }
 
     /// Returns whether it goes along the keys of all entities, of which few may be selected.
@@ -126,7 +149,11 @@ impl Selector {
         if self.listed {
             return "SELECT cardinality(b.entity_ids)::int8 FROM bulk_delete b WHERE b.realm_id = {realm} AND b.id = {task}".to_owned();
         }
-        format!("SELECT count(*) FROM {} WHERE e.realm_id = {{realm}}{}", self.source(""), self.condition())
+        format!(
+            "SELECT count(*) FROM {} WHERE e.realm_id = {{realm}}{}",
+            self.source(""),
+            self.condition()
+        )
     }
 
     /// Counts the selected ones among the next entities by key, and returns how many were read, and the last of them.
@@ -165,8 +192,12 @@ impl Selector {
     /// Pushes a parameter of the condition.
     pub fn push<'b>(&'b self, name: &str, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         match (name, &self.predicate, &self.entity_types) {
-            ("ordinal", ..) if let Bound::Ordinal(ordinal) = &self.bound => out.push_bind_param::<BigInt, _>(ordinal),
-            ("as_of", ..) if let Bound::Moment(moment) = &self.bound => out.push_bind_param::<Timestamptz, _>(moment),
+            ("ordinal", ..) if let Bound::Ordinal(ordinal) = &self.bound => {
+                out.push_bind_param::<BigInt, _>(ordinal)
+            }
+            ("as_of", ..) if let Bound::Moment(moment) = &self.bound => {
+                out.push_bind_param::<Timestamptz, _>(moment)
+            }
             ("predicate", Some(predicate), _) => predicate.walk_ast(out.reborrow()),
             ("candidates", ..) if let Some(candidates) = &self.candidates => {
                 // Filters are unlimited in number, and each is worth a plan of its own.
@@ -174,7 +205,9 @@ impl Selector {
                 candidates.walk_ast(out.reborrow())
             }
             ("types", _, Some(types)) => out.push_bind_param::<Array<Text>, _>(types),
-            _ => Err(diesel::result::Error::QueryBuilderError(format!("no parameter {name}").into())),
+            _ => {
+                Err(diesel::result::Error::QueryBuilderError(format!("no parameter {name}").into()))
+            }
         }
     }
 
@@ -232,7 +265,9 @@ impl Selector {
         };
         let doomed = match (self.mode, locked) {
             (_, Locked::Await) => DOOMED.to_owned(),
-            (DeleteMode::Hard, Locked::Pass) => format!("{UNLOCKED},\n     {UNLOCKED_PARTS},\n     {DOOMED_OF_UNLOCKED}{WHOLE})"),
+            (DeleteMode::Hard, Locked::Pass) => {
+                format!("{UNLOCKED},\n     {UNLOCKED_PARTS},\n     {DOOMED_OF_UNLOCKED}{WHOLE})")
+            }
             (DeleteMode::Soft, Locked::Pass) => format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})"),
         };
         let moved = if retry { AGAIN } else { ONWARD };

@@ -28,24 +28,39 @@ impl BulkDeleteService {
 
 #[tonic::async_trait]
 impl Service for BulkDeleteService {
-    async fn start_bulk_delete(&self, request: Request<v1::StartBulkDeleteRequest>) -> Result<Response<v1::Task>, Status> {
+    async fn start_bulk_delete(
+        &self,
+        request: Request<v1::StartBulkDeleteRequest>,
+    ) -> Result<Response<v1::Task>, Status> {
         start::start_bulk_delete(&self.db, self.sends_mail, request).await
     }
 
-    async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
+    async fn get_task(
+        &self,
+        request: Request<v1::GetTaskRequest>,
+    ) -> Result<Response<v1::Task>, Status> {
         reads::get_task(&self.db, request).await
     }
 
-    async fn check_consistency(&self, request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
+    async fn check_consistency(
+        &self,
+        request: Request<v1::CheckConsistencyRequest>,
+    ) -> Result<Response<v1::Task>, Status> {
         consistency::service::start(&self.db, self.sends_mail, request).await
     }
 
-    async fn list_tasks(&self, request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
+    async fn list_tasks(
+        &self,
+        request: Request<v1::ListTasksRequest>,
+    ) -> Result<Response<v1::ListTasksResponse>, Status> {
         let tasks = reads::list(&self.db, Which::Active, request).await?;
         Ok(Response::new(v1::ListTasksResponse { tasks }))
     }
 
-    async fn count_tasks(&self, request: Request<v1::CountTasksRequest>) -> Result<Response<v1::CountTasksResponse>, Status> {
+    async fn count_tasks(
+        &self,
+        request: Request<v1::CountTasksRequest>,
+    ) -> Result<Response<v1::CountTasksResponse>, Status> {
         let total = reads::count(&self.db, Which::Active, request).await?;
         Ok(Response::new(v1::CountTasksResponse { total }))
     }
@@ -54,7 +69,8 @@ impl Service for BulkDeleteService {
         &self,
         request: Request<v1::ListTaskHistoryRequest>,
     ) -> Result<Response<v1::ListTaskHistoryResponse>, Status> {
-        let tasks = reads::list(&self.db, Which::Ended, request.map(v1::ListTasksRequest::from)).await?;
+        let tasks =
+            reads::list(&self.db, Which::Ended, request.map(v1::ListTasksRequest::from)).await?;
         Ok(Response::new(v1::ListTaskHistoryResponse { tasks }))
     }
 
@@ -62,23 +78,36 @@ impl Service for BulkDeleteService {
         &self,
         request: Request<v1::CountTaskHistoryRequest>,
     ) -> Result<Response<v1::CountTaskHistoryResponse>, Status> {
-        let total = reads::count(&self.db, Which::Ended, request.map(v1::CountTasksRequest::from)).await?;
+        let total =
+            reads::count(&self.db, Which::Ended, request.map(v1::CountTasksRequest::from)).await?;
         Ok(Response::new(v1::CountTaskHistoryResponse { total }))
     }
 
-    async fn pause_task(&self, request: Request<v1::PauseTaskRequest>) -> Result<Response<v1::PauseTaskResponse>, Status> {
+    async fn pause_task(
+        &self,
+        request: Request<v1::PauseTaskRequest>,
+    ) -> Result<Response<v1::PauseTaskResponse>, Status> {
         control::pause_task(&self.db, request).await
     }
 
-    async fn resume_task(&self, request: Request<v1::ResumeTaskRequest>) -> Result<Response<v1::ResumeTaskResponse>, Status> {
+    async fn resume_task(
+        &self,
+        request: Request<v1::ResumeTaskRequest>,
+    ) -> Result<Response<v1::ResumeTaskResponse>, Status> {
         control::resume_task(&self.db, request).await
     }
 
-    async fn stop_task(&self, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
+    async fn stop_task(
+        &self,
+        request: Request<v1::StopTaskRequest>,
+    ) -> Result<Response<v1::StopTaskResponse>, Status> {
         control::stop_task(&self.db, request).await
     }
 
-    async fn update_task(&self, request: Request<v1::UpdateTaskRequest>) -> Result<Response<v1::Task>, Status> {
+    async fn update_task(
+        &self,
+        request: Request<v1::UpdateTaskRequest>,
+    ) -> Result<Response<v1::Task>, Status> {
         control::update_task(&self.db, request).await
     }
 
@@ -91,7 +120,10 @@ impl Service for BulkDeleteService {
 
     type WatchTaskStream = BoxStream<'static, Result<v1::Task, Status>>;
 
-    async fn watch_task(&self, request: Request<v1::WatchTaskRequest>) -> Result<Response<Self::WatchTaskStream>, Status> {
+    async fn watch_task(
+        &self,
+        request: Request<v1::WatchTaskRequest>,
+    ) -> Result<Response<Self::WatchTaskStream>, Status> {
         reads::watch_task(&self.watching, request).await
     }
 

@@ -40,21 +40,34 @@ impl Shown {
             0 => "The selection contains other entities than the preview showed. Nothing was started.".to_owned(),
             _ => format!("The selection contains {}, and the preview showed {}. Nothing was started.", entities(now.matched), self.matched),
         };
-        Err(Error::new(Code::CountMismatch, message).with("matched_count", now.matched).with("expected_count", self.matched))
+        Err(Error::new(Code::CountMismatch, message)
+            .with("matched_count", now.matched)
+            .with("expected_count", self.matched))
     }
 }
 
 /// The request of a task without its guards, whichever way it was written.
 fn bound_to(realm: &Realm, task: &NewTask) -> Vec<u8> {
     let (filter, entity_type, uri_list) = match &task.target {
-        Target::Matching { filter, entity_type } => (filter.as_ref().map(|(text, _)| text.clone()), entity_type.clone(), Vec::new()),
+        Target::Matching { filter, entity_type } => {
+            (filter.as_ref().map(|(text, _)| text.clone()), entity_type.clone(), Vec::new())
+        }
         Target::Listed(ids) => (None, None, ids.clone()),
     };
-    let objects = v1::Selection { filter, entity_type, uri_list, exclude_list: task.excluded.clone() };
+    let objects =
+        v1::Selection { filter, entity_type, uri_list, exclude_list: task.excluded.clone() };
     let mode = match task.mode {
         DeleteMode::Soft => v1::DeleteMode::Soft,
         DeleteMode::Hard => v1::DeleteMode::Hard,
     };
-    let spec = v1::BulkDeleteSpec { objects: Some(objects), match_all: task.matches_all(), ..Default::default() };
-    binding(realm, "BulkDeletePreview", &v1::StartBulkDeleteRequest { mode: mode.into(), spec: Some(spec), ..Default::default() })
+    let spec = v1::BulkDeleteSpec {
+        objects: Some(objects),
+        match_all: task.matches_all(),
+        ..Default::default()
+    };
+    binding(
+        realm,
+        "BulkDeletePreview",
+        &v1::StartBulkDeleteRequest { mode: mode.into(), spec: Some(spec), ..Default::default() },
+    )
 }

@@ -28,7 +28,8 @@ pub async fn start_bulk_delete(
     let request = request.into_inner();
     check_tenant(&request.tenant, &caller.realm)?;
     let mut faults = Violations::new();
-    let recipient = mail::recipient(db, sends_mail, &caller, &request.send_mail, &mut faults).await?;
+    let recipient =
+        mail::recipient(db, sends_mail, &caller, &request.send_mail, &mut faults).await?;
     if let Some(form) = Form::current() {
         void::check(form.void(), &request, &mut faults);
     }
@@ -45,11 +46,14 @@ pub async fn start_bulk_delete(
     let seal = db.seal().await?;
     if dry_run {
         // It changes nothing, so it takes no idempotency key.
-        let look = move |connection: &mut PgConnection| look(connection, &caller.realm, &task, &seal, may).map_err(in_filter);
+        let look = move |connection: &mut PgConnection| {
+            look(connection, &caller.realm, &task, &seal, may).map_err(in_filter)
+        };
         return Ok(db.transaction(look).await?);
     }
     let start = move |connection: &mut PgConnection| {
-        let admission = admission::admit(connection, &caller.realm, &task, &seal, may).map_err(in_filter)?;
+        let admission =
+            admission::admit(connection, &caller.realm, &task, &seal, may).map_err(in_filter)?;
         let task_id = queries::start(connection, &caller, &task, &admission)?;
         if let Some(recipient) = &recipient {
             mail_queries::ask(connection, &caller.realm, task_id, recipient)?;
@@ -64,13 +68,21 @@ pub async fn start_bulk_delete(
 /// A fault of the filter that the database alone finds, with its place in this request.
 fn in_filter(fail: Fail) -> Fail {
     match fail {
-        Fail::Database(error) if fault(&error) == Fault::Expression => Error::from(error).with("field", FILTER).into(),
+        Fail::Database(error) if fault(&error) == Fault::Expression => {
+            Error::from(error).with("field", FILTER).into()
+        }
         other => other,
     }
 }
 
 /// Tells what the task would do, or why it would not start.
-fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Seal, may: May) -> Work<Response<v1::Task>> {
+fn look(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: &NewTask,
+    seal: &Seal,
+    may: May,
+) -> Work<Response<v1::Task>> {
     let started = Instant::now();
     let look = preview_queries::look(connection, realm, task)?;
     let took = started.elapsed();
@@ -79,5 +91,10 @@ fn look(connection: &mut PgConnection, realm: &Realm, task: &NewTask, seal: &Sea
     let rate = preview_queries::measured_rate(connection, realm, task.mode)?;
     let (warnings, lists) = admission::warnings(connection, realm, task, look.matched, may)?;
     let token = admission::token(connection, realm, task, seal)?;
-    Ok(Response::new(preview::to_proto(look, realm, task, Beside { rate, took, warnings, lists, token })))
+    Ok(Response::new(preview::to_proto(
+        look,
+        realm,
+        task,
+        Beside { rate, took, warnings, lists, token },
+    )))
 }

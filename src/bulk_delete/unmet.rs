@@ -19,14 +19,22 @@ pub struct Unmet {
 impl Unmet {
     /// The number of entities that are expected is not given.
     pub fn expected_count(&mut self) {
-        self.add("expected_count", "expected_count", "must be given: how many entities the task is expected to select".to_owned());
+        self.add(
+            "expected_count",
+            "expected_count",
+            "must be given: how many entities the task is expected to select".to_owned(),
+        );
     }
 
     /// So many entities are selected, where a task may select so many at most.
     pub fn max_objects(&mut self, most: i64, matched: i64) {
         if matched > most {
             self.counts = Some((matched, most));
-            self.add("max_objects", "max_objects", format!("a task may select at most {most}, and this one selects {matched}"));
+            self.add(
+                "max_objects",
+                "max_objects",
+                format!("a task may select at most {most}, and this one selects {matched}"),
+            );
         }
     }
 
@@ -35,7 +43,9 @@ impl Unmet {
         let fresh = TimeDelta::from_std(within).unwrap_or(TimeDelta::MAX);
         if age.is_none_or(|age| age > fresh) {
             let seconds = within.as_secs_f64();
-            let description = format!("must be the `token` of a dry run of the same request within the last {seconds}s");
+            let description = format!(
+                "must be the `token` of a dry run of the same request within the last {seconds}s"
+            );
             self.add("preview_token", "preview_token", description);
         }
     }
@@ -43,8 +53,9 @@ impl Unmet {
     /// There is no clean report of this age.
     pub fn clean_report(&mut self, within: Duration) {
         let seconds = within.as_secs_f64();
-        let description =
-            format!("the latest check of consistency must have begun within the last {seconds}s and have left nothing unrepaired");
+        let description = format!(
+            "the latest check of consistency must have begun within the last {seconds}s and have left nothing unrepaired"
+        );
         self.add("clean_report", "clean_report_within", description);
     }
 
@@ -58,8 +69,12 @@ impl Unmet {
         if self.names.is_empty() {
             return Ok(());
         }
-        let message = format!("The removal policy has requirements that are not met: {}. Nothing was started.", self.names.join(", "));
-        let mut error = Error::new(Code::RequirementsUnmet, message).with_list("unmet", &self.names);
+        let message = format!(
+            "The removal policy has requirements that are not met: {}. Nothing was started.",
+            self.names.join(", ")
+        );
+        let mut error =
+            Error::new(Code::RequirementsUnmet, message).with_list("unmet", &self.names);
         if let Some((matched, most)) = self.counts {
             error = error.with("matched_count", matched).with("max_objects", most);
         }
@@ -88,8 +103,14 @@ mod tests {
         unmet.clean_report(Duration::from_secs(3600));
         assert_eq!(unmet.warnings().count(), 4);
         let error = unmet.check().unwrap_err();
-        assert_eq!(error.member("unmet"), Some(r#"["expected_count","max_objects","preview_token","clean_report"]"#));
-        assert_eq!((error.member("matched_count"), error.member("max_objects"), error.violations().len()), (Some("6"), Some("5"), 4));
+        assert_eq!(
+            error.member("unmet"),
+            Some(r#"["expected_count","max_objects","preview_token","clean_report"]"#)
+        );
+        assert_eq!(
+            (error.member("matched_count"), error.member("max_objects"), error.violations().len()),
+            (Some("6"), Some("5"), 4)
+        );
     }
 
     #[test]

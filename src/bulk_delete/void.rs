@@ -8,7 +8,8 @@ use crate::proto::v1;
 /// Refuses a delete that would select more for want of these members of its body. Nobody can undo a soft one by this API either.
 pub fn check(void: &[String], request: &v1::StartBulkDeleteRequest, faults: &mut Violations) {
     let Some(spec) = request.spec.as_ref().filter(|spec| selects(spec)) else { return };
-    let may_exclude_nothing = request.allow_missing_excludes.or(spec.allow_missing_excludes).unwrap_or_default();
+    let may_exclude_nothing =
+        request.allow_missing_excludes.or(spec.allow_missing_excludes).unwrap_or_default();
     for member in void {
         let description = match member.as_str() {
             EXCLUDES if may_exclude_nothing => continue,
@@ -23,6 +24,8 @@ pub fn check(void: &[String], request: &v1::StartBulkDeleteRequest, faults: &mut
 
 /// Returns whether anything else selects. Where nothing does, the request is refused for that.
 fn selects(spec: &v1::BulkDeleteSpec) -> bool {
-    let of_objects = |objects: &v1::Selection| objects.filter.is_some() || objects.entity_type.is_some() || !objects.uri_list.is_empty();
+    let of_objects = |objects: &v1::Selection| {
+        objects.filter.is_some() || objects.entity_type.is_some() || !objects.uri_list.is_empty()
+    };
     spec.match_all || spec.objects.as_ref().is_some_and(of_objects)
 }

@@ -9,7 +9,11 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// Few arenas, and large blocks are mapped for themselves and unmapped when they are freed.
-const SETTINGS: [(&str, &str); 3] = [("MALLOC_ARENA_MAX", "4"), ("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
+const SETTINGS: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "4"),
+    ("MALLOC_MMAP_THRESHOLD_", "131072"),
+    ("MALLOC_TRIM_THRESHOLD_", "131072"),
+];
 
 /// Starts the process anew with the settings, unless the environment has any of them, or `GLIBC_TUNABLES`. Returns where there is nothing to do or
 /// it cannot be done: the service then runs as it is.
@@ -24,5 +28,9 @@ pub fn settle() {
 }
 
 fn is_settled() -> bool {
-    SETTINGS.iter().map(|(name, _)| *name).chain(["GLIBC_TUNABLES"]).any(|name| std::env::var_os(name).is_some())
+    SETTINGS
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["GLIBC_TUNABLES"])
+        .any(|name| std::env::var_os(name).is_some())
 }

@@ -20,8 +20,12 @@ pub fn read(command: Command) -> Result<(Command, ArgMatches), Error> {
         let mut attempt = command.clone();
         let error = match attempt.try_get_matches_from_mut(std::env::args_os()) {
             Ok(matches) => {
-                let blank = blank_flags(&attempt, &matches).into_iter().filter(|flag| !faulty.contains(flag));
-                faults.extend(blank.map(|flag| format!("--{flag} must have a value; leave it out where there is none")));
+                let blank = blank_flags(&attempt, &matches)
+                    .into_iter()
+                    .filter(|flag| !faulty.contains(flag));
+                faults.extend(blank.map(|flag| {
+                    format!("--{flag} must have a value; leave it out where there is none")
+                }));
                 return match (first, faults.len()) {
                     (_, 0) => Ok((attempt, matches)),
                     (Some(only), 1) => Err(only),
@@ -36,7 +40,9 @@ pub fn read(command: Command) -> Result<(Command, ArgMatches), Error> {
         }
         let text = error.to_string();
         let sentence = text.trim_start_matches("error: ");
-        faults.push(sentence.split_once("\n\n").map_or(sentence, |(sentence, _)| sentence).to_owned());
+        faults.push(
+            sentence.split_once("\n\n").map_or(sentence, |(sentence, _)| sentence).to_owned(),
+        );
         match flag_of(&error).filter(|flag| !faulty.contains(flag)) {
             // The others are looked for without it.
             Some(flag) => {
@@ -59,7 +65,9 @@ fn flag_of(error: &Error) -> Option<String> {
     if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;
     }
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
     let name = argument.strip_prefix("--")?.split([' ', '=']).next()?;
     Some(name.to_owned())
 }
@@ -80,7 +88,11 @@ fn blank_flags(command: &Command, matches: &ArgMatches) -> Vec<String> {
         given && matches.get_raw(id).is_some_and(|mut values| values.any(is_blank))
     };
     let settings = command.get_arguments().filter(|argument| argument.get_env().is_some());
-    let mut flags: Vec<_> = settings.filter(is_given).filter_map(|argument| argument.get_long()).map(str::to_owned).collect();
+    let mut flags: Vec<_> = settings
+        .filter(is_given)
+        .filter_map(|argument| argument.get_long())
+        .map(str::to_owned)
+        .collect();
     if let Some((name, matches)) = matches.subcommand()
         && let Some(command) = command.find_subcommand(name)
     {

@@ -49,10 +49,16 @@ impl Server {
 
     /// The endpoint. An https URL uses TLS, an http URL does not.
     pub fn endpoint(&self) -> Result<Endpoint> {
-        let endpoint = Endpoint::from_shared(self.server.clone()).map_err(|error| self.unreachable(error))?.connect_timeout(PATIENCE);
+        let endpoint = Endpoint::from_shared(self.server.clone())
+            .map_err(|error| self.unreachable(error))?
+            .connect_timeout(PATIENCE);
         if !self.is_tls() {
             return match &self.server_ca_file {
-                Some(_) => Err(Error::invalid("--server-ca-file", "invalid", format!("needs an https URL, which {} is not", self.server))),
+                Some(_) => Err(Error::invalid(
+                    "--server-ca-file",
+                    "invalid",
+                    format!("needs an https URL, which {} is not", self.server),
+                )),
                 None => Ok(endpoint),
             };
         }
@@ -61,7 +67,11 @@ impl Server {
             Some(file) => tls.ca_certificate(certificates(file)?),
             None => {
                 if let Some((variable, fault)) = roots_fault() {
-                    return Err(Error::invalid(variable, "invalid", format!("{fault}; {} is checked by it", self.server)));
+                    return Err(Error::invalid(
+                        variable,
+                        "invalid",
+                        format!("{fault}; {} is checked by it", self.server),
+                    ));
                 }
                 tls.with_native_roots()
             }
@@ -92,19 +102,38 @@ const CLOSED: &str = "The connection was closed without an answer: the service h
 /// The message for a failed call: that of the service, or that the response is not from one.
 pub fn reported(status: &Status) -> String {
     let is_foreign = |words: &str| {
-        let signs = ["h2 protocol error", "http2 error", "invalid compression flag", "grpc-status header missing", "invalid content type"];
+        let signs = [
+            "h2 protocol error",
+            "http2 error",
+            "invalid compression flag",
+            "grpc-status header missing",
+            "invalid content type",
+        ];
         signs.iter().any(|sign| words.contains(sign))
     };
     let source = std::error::Error::source(status);
-    if is_foreign(status.message()) || source.is_some_and(|source| causes(source).any(|cause| is_foreign(&cause))) {
+    if is_foreign(status.message())
+        || source.is_some_and(|source| causes(source).any(|cause| is_foreign(&cause)))
+    {
         return NO_GRPC.to_owned();
     }
     if status.message().contains("operation was canceled") {
         return CLOSED.to_owned();
     }
-    let message = if status.message().is_empty() { format!("The service answers {}.", status.code()) } else { status.message().to_owned() };
+    let message = if status.message().is_empty() {
+        format!("The service answers {}.", status.code())
+    } else {
+        status.message().to_owned()
+    };
     // The id by which an operator finds a failure that the caller cannot fix.
-    let is_faulty = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded);
+    let is_faulty = matches!(
+        status.code(),
+        Code::Internal
+            | Code::Unknown
+            | Code::DataLoss
+            | Code::Unavailable
+            | Code::DeadlineExceeded
+    );
     match id_of(status).filter(|_| is_faulty) {
         Some(id) => format!("{message} Its request id is {id}."),
         None => message,
@@ -113,7 +142,8 @@ pub fn reported(status: &Status) -> String {
 
 /// The id by which the service knows a call that failed.
 fn id_of(status: &Status) -> Option<String> {
-    let reported = status.get_details_request_info().map(|info| info.request_id).filter(|id| !id.is_empty());
+    let reported =
+        status.get_details_request_info().map(|info| info.request_id).filter(|id| !id.is_empty());
     reported.or_else(|| Some(status.metadata().get(request_id::HEADER)?.to_str().ok()?.to_owned()))
 }
 
@@ -135,20 +165,30 @@ fn causes<'e>(error: &'e (dyn std::error::Error + 'static)) -> impl Iterator<Ite
 
 /// The credential that a caller sends with each call.
 pub fn credential(secret: &str) -> Result<MetadataValue<Ascii>> {
-    format!("Bearer {secret}").parse().map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))
+    format!("Bearer {secret}")
+        .parse()
+        .map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))
 }
 
 /// Reads the URL of a service.
 fn url(text: &str) -> Result<String, String> {
-    if has_scheme(text, &["http", "https"]) { Ok(text.to_owned()) } else { Err("must be http://HOST:PORT or https://HOST:PORT".to_owned()) }
+    if has_scheme(text, &["http", "https"]) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be http://HOST:PORT or https://HOST:PORT".to_owned())
+    }
 }
 
 fn has_scheme(url: &str, known: &[&str]) -> bool {
-    url.parse().is_ok_and(|uri: Uri| uri.host().is_some() && uri.scheme_str().is_some_and(|scheme| known.contains(&scheme)))
+    url.parse().is_ok_and(|uri: Uri| {
+        uri.host().is_some() && uri.scheme_str().is_some_and(|scheme| known.contains(&scheme))
+    })
 }
 
 fn certificates(file: &Path) -> Result<Certificate> {
-    let wrong = |fault: String| Error::invalid("--server-ca-file", "invalid", format!("{} {fault}", file.display()));
+    let wrong = |fault: String| {
+        Error::invalid("--server-ca-file", "invalid", format!("{} {fault}", file.display()))
+    };
     let pem = std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
         return Err(wrong("has no certificate in PEM".to_owned()));
@@ -162,10 +202,24 @@ mod tests {
 
     #[test]
     fn a_url_has_a_scheme_that_is_known_and_a_host() {
-        for good in ["http://127.0.0.1:50051", "https://api.example.com", "http://[::1]:50051", "HTTPS://api.example.com:443/"] {
+        for good in [
+            "http://127.0.0.1:50051",
+            "https://api.example.com",
+            "http://[::1]:50051",
+            "HTTPS://api.example.com:443/",
+        ] {
             assert_eq!(url(good).as_deref(), Ok(good));
         }
-        for bad in ["", " ", "127.0.0.1:50051", "localhost:50051", "grpc://host:1", "ftp://host", "https:host", "https://"] {
+        for bad in [
+            "",
+            " ",
+            "127.0.0.1:50051",
+            "localhost:50051",
+            "grpc://host:1",
+            "ftp://host",
+            "https:host",
+            "https://",
+        ] {
             assert!(url(bad).is_err(), "{bad}");
         }
     }
@@ -177,13 +231,20 @@ mod tests {
         assert_eq!(reported(&status), "Something went wrong. Its request id is req_1.");
         let mut refused = Status::not_found("No task.");
         *refused.metadata_mut() = status.metadata().clone();
-        assert_eq!((reported(&refused), reported(&Status::internal("x"))), ("No task.".to_owned(), "x".to_owned()));
+        assert_eq!(
+            (reported(&refused), reported(&Status::internal("x"))),
+            ("No task.".to_owned(), "x".to_owned())
+        );
     }
 
     #[test]
     fn roots_are_for_tls_alone() {
-        let server = |url: &str| Server { server: url.to_owned(), server_ca_file: Some("/nowhere/roots.pem".into()) };
-        let reported = |url: &str| server(url).endpoint().unwrap_err().violations()[0].description.clone();
+        let server = |url: &str| Server {
+            server: url.to_owned(),
+            server_ca_file: Some("/nowhere/roots.pem".into()),
+        };
+        let reported =
+            |url: &str| server(url).endpoint().unwrap_err().violations()[0].description.clone();
         assert_eq!(reported("http://host:1"), "needs an https URL, which http://host:1 is not");
         assert!(reported("https://host:1").starts_with("/nowhere/roots.pem cannot be read: "));
         assert!(server("HTTPS://host").is_tls() && !server("http://host").is_tls());

@@ -83,7 +83,8 @@ impl Opened {
 
     /// Sets how its connections are shared out among realms.
     pub fn with_shares(mut self, shares: &Shares) -> Self {
-        self.options.shares = db::Shares { realm: shares.realm_db_connections, slow: shares.slow_db_connections };
+        self.options.shares =
+            db::Shares { realm: shares.realm_db_connections, slow: shares.slow_db_connections };
         self
     }
 
@@ -143,7 +144,10 @@ impl Opened {
 }
 
 /// Waits for a signal that would end the process, gives the embedded database back, and ends it.
-async fn give_back_at_a_signal(mut signals: Signals, embedded: Arc<Mutex<Option<EmbeddedPostgres>>>) {
+async fn give_back_at_a_signal(
+    mut signals: Signals,
+    embedded: Arc<Mutex<Option<EmbeddedPostgres>>>,
+) {
     let code = signals.ends().await;
     drop(embedded.lock().await.take());
     end(code)
@@ -158,7 +162,10 @@ fn end(code: i32) -> ! {
 /// Fails if the database cannot be used as it is. One that cannot be reached is left to who wants something of it.
 async fn check_fitness(options: &Options) -> Result<()> {
     let options = options.clone();
-    match tokio::task::spawn_blocking(move || db::check_fitness(&options)).await.map_err(Error::internal)? {
+    match tokio::task::spawn_blocking(move || db::check_fitness(&options))
+        .await
+        .map_err(Error::internal)?
+    {
         Err(unfit @ (Refused::Unfit(_) | Refused::Denied(_))) => Err(unfit.into()),
         Err(Refused::Away(_) | Refused::Crowded | Refused::Queued) | Ok(()) => Ok(()),
     }

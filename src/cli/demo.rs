@@ -70,12 +70,20 @@ impl From<Error> for Surprise {
 
 /// Compares a result with the expected one.
 fn same<T: PartialEq + Debug>(what: &str, found: &T, due: &T) -> Result<(), Surprise> {
-    if found == due { Ok(()) } else { Err(Surprise(format!("{what}: {found:?}, where {due:?} was due"))) }
+    if found == due {
+        Ok(())
+    } else {
+        Err(Surprise(format!("{what}: {found:?}, where {due:?} was due")))
+    }
 }
 
 /// Shows every operation; with `--serve`, stays up for others to try. The exit code is 0 when all results were as expected, 130 when a
 /// signal came before that, else 1.
-pub async fn run(arguments: Arguments, instance: String, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Result<ExitCode> {
+pub async fn run(
+    arguments: Arguments,
+    instance: String,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+) -> Result<ExitCode> {
     let mut signals = Signals::install().map_err(Error::internal)?;
     let (folder, temporary) = match &arguments.data_dir {
         Some(folder) => (folder.clone(), false),
@@ -109,7 +117,9 @@ enum Ending {
 fn make_temporary() -> Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("offboard-demo-{}", Uuid::now_v7().simple()));
     let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
-    made.map_err(|error| Error::unavailable(format!("{} cannot be made.", folder.display())).caused_by(error))?;
+    made.map_err(|error| {
+        Error::unavailable(format!("{} cannot be made.", folder.display())).caused_by(error)
+    })?;
     Ok(folder)
 }
 
@@ -123,11 +133,16 @@ async fn show(
 ) -> Result<Ending, Surprise> {
     let file = match &arguments.entities {
         None => ENTITIES.to_vec(),
-        Some(path) => std::fs::read(path).map_err(|error| Surprise(format!("{} cannot be read: {error}", path.display())))?,
+        Some(path) => std::fs::read(path)
+            .map_err(|error| Surprise(format!("{} cannot be read: {error}", path.display())))?,
     };
     let cast = Cast::choose(&file)?;
     let stage = Stage::new();
-    stage.line(format_args!("offboard {} starts, with a Postgres of its own in {}", env!("CARGO_PKG_VERSION"), folder.display()));
+    stage.line(format_args!(
+        "offboard {} starts, with a Postgres of its own in {}",
+        env!("CARGO_PKG_VERSION"),
+        folder.display()
+    ));
 
     let settings = settings(folder, arguments.serve);
     let opening = Opening::of(Bound::of(&settings).await?, &settings, metrics)?;
@@ -155,7 +170,11 @@ fn settings(folder: &Path, on_default_ports: bool) -> Serve {
     let database = Database { database_url: None, data_dir: folder.to_owned() };
     let mut settings = Serve::on_free_ports("grpc,gateway,worker").with_database(database);
     if on_default_ports {
-        let listeners = [(&mut settings.grpc_addr, 50051), (&mut settings.http_addr, 8080), (&mut settings.admin_addr, 9464)];
+        let listeners = [
+            (&mut settings.grpc_addr, 50051),
+            (&mut settings.http_addr, 8080),
+            (&mut settings.admin_addr, 9464),
+        ];
         for (address, port) in listeners {
             let default = SocketAddr::from(([127, 0, 0, 1], port));
             if TcpListener::bind(default).is_ok() {
@@ -193,11 +212,18 @@ async fn play(
     stage.report(format_args!("REST    {}", caller.http_url));
     stage.report(format_args!("admin   http://{}", addresses.admin));
     match serving {
-        Some(_) => stage.report(format_args!("key     {}, of the organisation {org} (test)", caller.secret)),
-        None => stage.report(format_args!("key     {}..., of the organisation {org} (test)", secret.prefix())),
+        Some(_) => stage
+            .report(format_args!("key     {}, of the organisation {org} (test)", caller.secret)),
+        None => stage.report(format_args!(
+            "key     {}..., of the organisation {org} (test)",
+            secret.prefix()
+        )),
     }
 
-    stage.act(1, &format!("Import {} packages of two public registries", stage::count(cast.all.len())));
+    stage.act(
+        1,
+        &format!("Import {} packages of two public registries", stage::count(cast.all.len())),
+    );
     acts::import(&caller, cast, file).await?;
     stage.act(2, "Make two portfolios and attach entities");
     acts::make_portfolios(&caller, cast).await?;

@@ -63,11 +63,24 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn history(database: &Opened, show: Show) -> Result<ExitCode> {
-    let rows = database.with_connection(|connection| Ok(history_queries::list(connection)?)).await?;
+    let rows =
+        database.with_connection(|connection| Ok(history_queries::list(connection)?)).await?;
     if rows.is_empty() && !show.json {
         print("No event has a position yet.")?;
     }
-    for HistoryRow { number, id, begins, ends, is_present, began_at, reason, system_identifier, timeline, database_oid } in rows {
+    for HistoryRow {
+        number,
+        id,
+        begins,
+        ends,
+        is_present,
+        began_at,
+        reason,
+        system_identifier,
+        timeline,
+        database_oid,
+    } in rows
+    {
         if show.json {
             print(json!({
                 "number": number, "id": id, "first_position": begins, "last_position": ends, "present": is_present, "began_at": began_at,
@@ -75,7 +88,8 @@ async fn history(database: &Opened, show: Show) -> Result<ExitCode> {
             }))?;
         } else {
             let unknown = || "unknown".to_owned();
-            let (system, timeline) = (system_identifier.unwrap_or_else(unknown), timeline.unwrap_or_else(unknown));
+            let (system, timeline) =
+                (system_identifier.unwrap_or_else(unknown), timeline.unwrap_or_else(unknown));
             let until = if is_present { "now" } else { "where the next begins" };
             let began_at = began_at.format("%Y-%m-%dT%H:%M:%SZ");
             print(format_args!(
@@ -95,7 +109,8 @@ async fn begin(database: &Opened, Begin { yes }: Begin) -> Result<ExitCode> {
         note("No history was begun.");
         return Ok(ExitCode::FAILURE);
     }
-    let position = database.with_connection(|connection| Ok(sequencer::begin_history(connection)?)).await?;
+    let position =
+        database.with_connection(|connection| Ok(sequencer::begin_history(connection)?)).await?;
     print(format_args!(
         "A new history begins at position {position}. Cursors up to {} stay valid; those after it are out of range.",
         position - 1

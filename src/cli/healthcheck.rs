@@ -29,14 +29,20 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut address = arguments.admin_addr;
     // A service that listens everywhere is asked here.
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     let path = if arguments.live { "livez" } else { "readyz" };
     let answer = send(Method::GET, &format!("http://{address}/{path}"), &[], Bytes::new()).await?;
     // The port of calls answers with a problem document, which has a detail.
     if let Some(detail) = answer.json()["detail"].as_str().filter(|_| !answer.status.is_success()) {
         let hint = "`--admin-addr` takes the port of probes, 9464 unless it was set otherwise";
-        return Err(Error::unavailable(format!("What answers at {address} has no probes: {hint} ({detail}).")));
+        return Err(Error::unavailable(format!(
+            "What answers at {address} has no probes: {hint} ({detail})."
+        )));
     }
     print(String::from_utf8_lossy(&answer.body).trim_end())?;
     Ok(if answer.status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

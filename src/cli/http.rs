@@ -32,20 +32,32 @@ impl Answer {
 }
 
 /// Sends a request and reads the answer.
-pub async fn send(method: Method, url: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Answer> {
-    let unreachable = |cause: String| Error::unavailable(format!("{url} cannot be reached.")).caused_by(cause);
-    let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| Error::invalid("url", "invalid", error.to_string()))?;
+pub async fn send(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<Answer> {
+    let unreachable =
+        |cause: String| Error::unavailable(format!("{url} cannot be reached.")).caused_by(cause);
+    let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| {
+        Error::invalid("url", "invalid", error.to_string())
+    })?;
     let mut request = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(body)).map_err(Error::internal)?;
-    let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let client: Client<HttpConnector, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).build_http();
     let answer = async {
-        let answer = client.request(request).await.map_err(|error| unreachable(error.to_string()))?;
+        let answer =
+            client.request(request).await.map_err(|error| unreachable(error.to_string()))?;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.map_err(|error| unreachable(error.to_string()))?.to_bytes();
         Ok(Answer { status: head.status, headers: head.headers, body })
     };
-    tokio::time::timeout(TIMEOUT, answer).await.map_err(|_| unreachable("no answer in time".to_owned()))?
+    tokio::time::timeout(TIMEOUT, answer)
+        .await
+        .map_err(|_| unreachable("no answer in time".to_owned()))?
 }

@@ -81,12 +81,16 @@ pub struct Account {
 /// not count.
 pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let offline = matches.get_flag("offline");
-    let flags: &[&str] = if offline { &["server", "server_ca_file", "key"] } else { &["database_url", "data_dir"] };
-    let given = flags.iter().find(|flag| matches.value_source(flag) == Some(ValueSource::CommandLine))?;
+    let flags: &[&str] =
+        if offline { &["server", "server_ca_file", "key"] } else { &["database_url", "data_dir"] };
+    let given =
+        flags.iter().find(|flag| matches.value_source(flag) == Some(ValueSource::CommandLine))?;
     let flag = given.replace('_', "-");
     Some(match offline {
         true => format!("--{flag} is of a running service, which --offline does without"),
-        false => format!("--{flag} is of no account without --offline: the service at --server has its own database"),
+        false => format!(
+            "--{flag} is of no account without --offline: the service at --server has its own database"
+        ),
     })
 }
 
@@ -109,7 +113,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let input: Box<dyn AsyncBufRead + Send + Unpin> = if arguments.file.as_os_str() == "-" {
         Box::new(BufReader::new(tokio::io::stdin()))
     } else {
-        let unreadable = |error| Error::invalid("FILE", "invalid", format!("{} cannot be read: {error}", arguments.file.display()));
+        let unreadable = |error| {
+            Error::invalid(
+                "FILE",
+                "invalid",
+                format!("{} cannot be read: {error}", arguments.file.display()),
+            )
+        };
         Box::new(BufReader::new(tokio::fs::File::open(&arguments.file).await.map_err(unreadable)?))
     };
     let account = match (&arguments.org, arguments.offline) {
@@ -117,7 +127,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
     report(&account, arguments.json)?;
-    Ok(if account.summary.failed == 0 && account.lines.bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if account.summary.failed == 0 && account.lines.bad == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn report(Account { summary, failures, lines, realm }: &Account, json: bool) -> Result<()> {
@@ -131,9 +145,13 @@ fn report(Account { summary, failures, lines, realm }: &Account, json: bool) -> 
         });
         print(counts)?;
     } else {
-        let prefix = realm.as_ref().map(|(org, mode)| format!("{org} ({mode}): ")).unwrap_or_default();
+        let prefix =
+            realm.as_ref().map(|(org, mode)| format!("{org} ({mode}): ")).unwrap_or_default();
         let there = there_before(summary);
-        print(format_args!("{prefix}{received} read, {} created, {there}, {failed} refused.", summary.created))?;
+        print(format_args!(
+            "{prefix}{received} read, {} created, {there}, {failed} refused.",
+            summary.created
+        ))?;
     }
     if lines.without_id > 0 {
         note(without_id(lines.without_id));
@@ -143,7 +161,11 @@ fn report(Account { summary, failures, lines, realm }: &Account, json: bool) -> 
     }
     for failure in failures {
         let why = failure.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
-        let prefix = if failure.entity_id.is_empty() { String::new() } else { format!(" ({})", failure.entity_id) };
+        let prefix = if failure.entity_id.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", failure.entity_id)
+        };
         note(format_args!("line {}{prefix}: {why}", failure.line));
     }
     let left_out = failed - (lines.first_bad.len() + failures.len()) as i64;
@@ -162,14 +184,26 @@ fn without_id(count: i64) -> String {
 
 /// How many were there before, for people. What was soft-deleted nobody sees, though its id is taken, and what is not as the file has it stays so.
 fn there_before(summary: &v1::ImportSummary) -> String {
-    let kinds = [(summary.soft_deleted, "soft-deleted"), (summary.different, "with other contents, which stay as they are")];
-    let reported: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} of them {what}")).collect();
-    let reported = if reported.is_empty() { String::new() } else { format!(" ({})", reported.join(", ")) };
+    let kinds = [
+        (summary.soft_deleted, "soft-deleted"),
+        (summary.different, "with other contents, which stay as they are"),
+    ];
+    let reported: Vec<_> = kinds
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} of them {what}"))
+        .collect();
+    let reported =
+        if reported.is_empty() { String::new() } else { format!(" ({})", reported.join(", ")) };
     format!("{} there before{reported}", summary.existing)
 }
 
 /// Imports over a service of its own, with a key that ends with it: the one way in, also without a server.
-async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead + Send + Unpin>) -> Result<Account> {
+async fn offline(
+    arguments: &Arguments,
+    org: &str,
+    input: Box<dyn AsyncBufRead + Send + Unpin>,
+) -> Result<Account> {
     let database = Opened::existing(&arguments.database).await?;
     let imported = async {
         database.migrate_embedded().await?;
@@ -192,10 +226,15 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
         };
         super::key::report_new_org(&database, org).await?;
         let (key_id, secret) = super::key::issue(&database, new).await?;
-        let address = running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC listener is open"))?;
+        let address =
+            running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC listener is open"))?;
         let sent = send(&Server::here(address), secret.reveal(), input).await;
         running.drain().await;
-        database.with_connection(move |connection| Ok(crate::access::queries::revoke_key(connection, key_id)?)).await?;
+        database
+            .with_connection(move |connection| {
+                Ok(crate::access::queries::revoke_key(connection, key_id)?)
+            })
+            .await?;
         sent
     };
     let imported = imported.await;
@@ -204,7 +243,11 @@ async fn offline(arguments: &Arguments, org: &str, input: Box<dyn AsyncBufRead +
 }
 
 /// Streams the lines to the service.
-pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send + Unpin + 'static) -> Result<Account> {
+pub async fn send(
+    server: &Server,
+    secret: &str,
+    input: impl AsyncBufRead + Send + Unpin + 'static,
+) -> Result<Account> {
     let credential = credential(secret)?;
     let channel = server.connect().await?;
     if secret.starts_with("sk_live_") {
@@ -214,12 +257,18 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
     let reading = tokio::spawn(read(input, bodies()?, sender));
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
     request.metadata_mut().insert("authorization", credential);
-    let answers = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?;
+    let answers =
+        EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?;
     let realm = realm(answers.metadata()).map(|(org, mode)| (org.to_owned(), mode.to_owned()));
-    let (mut answers, mut account) = (answers.into_inner(), Account { realm, ..Account::default() });
-    while let Some(v1::ImportEntitiesResponse { answer: Some(answer) }) = answers.message().await.map_err(refused)? {
+    let (mut answers, mut account) =
+        (answers.into_inner(), Account { realm, ..Account::default() });
+    while let Some(v1::ImportEntitiesResponse { answer: Some(answer) }) =
+        answers.message().await.map_err(refused)?
+    {
         match answer {
-            Answer::Result(failure) if account.failures.len() < LINES_SHOWN => account.failures.push(failure),
+            Answer::Result(failure) if account.failures.len() < LINES_SHOWN => {
+                account.failures.push(failure)
+            }
             Answer::Result(_) => {}
             Answer::Summary(summary) => account.summary = summary,
         }
@@ -232,7 +281,8 @@ pub async fn send(server: &Server, secret: &str, input: impl AsyncBufRead + Send
 async fn name_realm(channel: Channel, credential: MetadataValue<Ascii>) -> Result<()> {
     let mut request = tonic::Request::new(tokio_stream::empty());
     request.metadata_mut().insert("authorization", credential);
-    let answer = EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?;
+    let answer =
+        EntityServiceClient::new(channel).import_entities(request).await.map_err(refused)?;
     if let Some((org, mode)) = realm(answer.metadata()) {
         note(format_args!("Importing into {org} ({mode})."));
     }
@@ -246,19 +296,25 @@ fn refused(status: tonic::Status) -> Error {
 /// Reads a line as the REST gateway does.
 fn bodies() -> Result<Bodies> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
-    let bodies = Bodies::of(&descriptors, "offboard.v1.EntityService.ImportEntities").map_err(Error::internal)?;
+    let bodies = Bodies::of(&descriptors, "offboard.v1.EntityService.ImportEntities")
+        .map_err(Error::internal)?;
     bodies.ok_or_else(|| Error::internal("imports have no route"))
 }
 
 /// All that is wrong with a line.
 fn faults_of(error: &Error) -> String {
-    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{}: {}", fault.field, fault.description)).collect();
+    let faults: Vec<_> = error
+        .violations()
+        .iter()
+        .map(|fault| format!("{}: {}", fault.field, fault.description))
+        .collect();
     if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") }
 }
 
 /// The request of a line, with its number; or all that is wrong with it, also by what the service goes by, where anything is that no message can say.
 fn read_line(bodies: &Bodies, text: &[u8], number: i64) -> Result<v1::ImportEntitiesRequest> {
-    let (mut request, mut faults) = bodies.read::<v1::ImportEntitiesRequest>(text).map_err(|error| bodies.spelled(error))?;
+    let (mut request, mut faults) =
+        bodies.read::<v1::ImportEntitiesRequest>(text).map_err(|error| bodies.spelled(error))?;
     add_objects_lost(&request, &mut faults);
     if faults.is_empty() {
         (request.failures_only, request.line) = (true, number);
@@ -277,14 +333,26 @@ fn add_objects_lost(request: &v1::ImportEntitiesRequest, faults: &mut Violations
     };
     if let Some(entity) = &request.entity {
         entity.attributes.iter().for_each(|attributes| check("attributes".to_owned(), attributes));
-        entity.crosswalks.iter().enumerate().for_each(|(n, crosswalk)| check(format!("crosswalks[{n}]"), crosswalk));
-        let data = entity.dependents.iter().enumerate().filter_map(|(n, dependent)| Some((n, dependent.data.as_ref()?)));
+        entity
+            .crosswalks
+            .iter()
+            .enumerate()
+            .for_each(|(n, crosswalk)| check(format!("crosswalks[{n}]"), crosswalk));
+        let data = entity
+            .dependents
+            .iter()
+            .enumerate()
+            .filter_map(|(n, dependent)| Some((n, dependent.data.as_ref()?)));
         data.for_each(|(n, data)| check(format!("dependents[{n}].data"), data));
     }
 }
 
 /// Reads the file to its end, and returns what it found.
-async fn read(mut input: impl AsyncBufRead + Unpin, bodies: Bodies, sender: mpsc::Sender<v1::ImportEntitiesRequest>) -> Result<Lines> {
+async fn read(
+    mut input: impl AsyncBufRead + Unpin,
+    bodies: Bodies,
+    sender: mpsc::Sender<v1::ImportEntitiesRequest>,
+) -> Result<Lines> {
     let mut lines = Lines::default();
     let mut line = Vec::new();
     let (mut number, mut is_first) = (0, true);
@@ -292,7 +360,10 @@ async fn read(mut input: impl AsyncBufRead + Unpin, bodies: Bodies, sender: mpsc
         line.clear();
         number += 1;
         let read = input.read_until(b'\n', &mut line).await;
-        if read.map_err(|error| Error::invalid("FILE", "invalid", format!("cannot be read: {error}")))? == 0 {
+        if read.map_err(|error| {
+            Error::invalid("FILE", "invalid", format!("cannot be read: {error}"))
+        })? == 0
+        {
             return Ok(lines);
         }
         if line.trim_ascii().is_empty() {
@@ -303,7 +374,9 @@ async fn read(mut input: impl AsyncBufRead + Unpin, bodies: Bodies, sender: mpsc
         }
         match read_line(&bodies, &line, number) {
             Ok(message) => {
-                lines.without_id += i64::from(message.entity.as_ref().is_none_or(|entity| entity.entity_id.is_empty()));
+                lines.without_id += i64::from(
+                    message.entity.as_ref().is_none_or(|entity| entity.entity_id.is_empty()),
+                );
                 if sender.send(message).await.is_err() {
                     // The service has ended the stream; its answer reports why.
                     return Ok(lines);
@@ -323,7 +396,9 @@ async fn read(mut input: impl AsyncBufRead + Unpin, bodies: Bodies, sender: mpsc
 fn check_begin(line: &[u8]) -> Result<()> {
     let description = match line.trim_ascii() {
         [b'[', ..] => "must have one entity a line, not an array: `jq -c '.[]'` makes lines of one",
-        b"{" => "must have one entity a line, each whole: `jq -c .` makes lines of entities that go over several",
+        b"{" => {
+            "must have one entity a line, each whole: `jq -c .` makes lines of entities that go over several"
+        }
         _ => return Ok(()),
     };
     Err(Error::invalid("FILE", "invalid", description))

@@ -107,14 +107,20 @@ enum World {
 /// Returns all faults of the scopes of `key create`.
 pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let scopes = matches.subcommand_matches("create")?.get_many::<String>("scopes")?;
-    let unknown: Vec<_> = scopes.filter(|scope| Scope::parse(scope).is_none()).map(|scope| format!("`{scope}`")).collect();
+    let unknown: Vec<_> = scopes
+        .filter(|scope| Scope::parse(scope).is_none())
+        .map(|scope| format!("`{scope}`"))
+        .collect();
     let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
     let are = if unknown.len() == 1 { "is not a scope" } else { "are not scopes" };
-    (!unknown.is_empty()).then(|| format!("{} {are}; the scopes are {}", unknown.join(", "), known.join(", ")))
+    (!unknown.is_empty())
+        .then(|| format!("{} {are}; the scopes are {}", unknown.join(", "), known.join(", ")))
 }
 
 fn email(text: &str) -> Result<String, String> {
-    mail::is_address(text).then(|| text.to_owned()).ok_or_else(|| "must be an address, such as someone@example.com".to_owned())
+    mail::is_address(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| "must be an address, such as someone@example.com".to_owned())
 }
 
 fn key_id(text: &str) -> Result<Uuid, String> {
@@ -171,7 +177,9 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
         print(key)?;
     } else {
         let (org, scopes, secret) = (&new.org, scopes.join(", "), secret.reveal());
-        print(format_args!("Key {id} of {org} ({mode}), scopes {scopes}.\nIts secret is shown only now:\n\n  {secret}\n"))?;
+        print(format_args!(
+            "Key {id} of {org} ({mode}), scopes {scopes}.\nIts secret is shown only now:\n\n  {secret}\n"
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -180,7 +188,11 @@ async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
 pub async fn report_new_org(database: &Opened, org: &str) -> Result<()> {
     let wanted = org.to_owned();
     let others = database.with_connection(move |connection| {
-        Ok(if queries::has_org(connection, &wanted)? { None } else { Some(queries::list_orgs(connection, MAX_ORGANISATIONS as i64)?) })
+        Ok(if queries::has_org(connection, &wanted)? {
+            None
+        } else {
+            Some(queries::list_orgs(connection, MAX_ORGANISATIONS as i64)?)
+        })
     });
     if let Some(others) = others.await? {
         if others.len() == MAX_ORGANISATIONS {
@@ -193,7 +205,9 @@ pub async fn report_new_org(database: &Opened, org: &str) -> Result<()> {
 
 fn new_org(org: &str, orgs: &[String]) -> String {
     let near = nearest_of(org, orgs.iter().map(String::as_str), ORGS_SHOWN);
-    let list = |names: Vec<&str>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let list = |names: Vec<&str>| {
+        names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    };
     let others = match (near.is_empty(), orgs.len()) {
         (_, 0) => "; it is the first.".to_owned(),
         (false, _) => format!(". There is {}, with much the same name.", list(near)),
@@ -218,9 +232,21 @@ pub async fn issue(database: &Opened, new: NewKey) -> Result<(Uuid, Secret)> {
 }
 
 async fn show(database: &Opened, list: List) -> Result<ExitCode> {
-    let keys = database.with_connection(move |connection| Ok(queries::list_keys(connection, list.org.as_deref())?)).await?;
+    let keys = database
+        .with_connection(move |connection| Ok(queries::list_keys(connection, list.org.as_deref())?))
+        .await?;
     for key in keys {
-        let KeySummary { id, org, mode, name, secret_prefix, scopes, created_at, expires_at, revoked_at } = key;
+        let KeySummary {
+            id,
+            org,
+            mode,
+            name,
+            secret_prefix,
+            scopes,
+            created_at,
+            expires_at,
+            revoked_at,
+        } = key;
         let line = if list.json {
             let key = json!({
                 "id": id, "org": org, "mode": mode.as_str(), "name": name, "secret_prefix": secret_prefix, "scopes": scopes,
@@ -235,7 +261,10 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
             } else {
                 "active"
             };
-            format!("{id}  {secret_prefix}…  {state:7}  {org} ({mode})  {}  {name}", scopes.join(","))
+            format!(
+                "{id}  {secret_prefix}…  {state:7}  {org} ({mode})  {}  {name}",
+                scopes.join(",")
+            )
         };
         if !print(line)? {
             break;
@@ -245,14 +274,18 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
 }
 
 async fn revoke(database: &Opened, Revoke { id, yes }: Revoke) -> Result<ExitCode> {
-    let none = || Error::new(Code::NotFound, format!("There is no key {id}, or it is revoked already."));
-    let keys = database.with_connection(|connection| Ok(queries::list_keys(connection, None)?)).await?;
-    let key = keys.into_iter().find(|key| key.id == id && key.revoked_at.is_none()).ok_or_else(none)?;
+    let none =
+        || Error::new(Code::NotFound, format!("There is no key {id}, or it is revoked already."));
+    let keys =
+        database.with_connection(|connection| Ok(queries::list_keys(connection, None)?)).await?;
+    let key =
+        keys.into_iter().find(|key| key.id == id && key.revoked_at.is_none()).ok_or_else(none)?;
     if !yes && !ask::is_yes(&ask::ask(&question(&key))?) {
         note("Nothing was revoked.");
         return Ok(ExitCode::FAILURE);
     }
-    if !database.with_connection(move |connection| Ok(queries::revoke_key(connection, id)?)).await? {
+    if !database.with_connection(move |connection| Ok(queries::revoke_key(connection, id)?)).await?
+    {
         return Err(none());
     }
     print(format_args!("Key {id} of {} ({}) is revoked.", key.org, key.mode))?;
@@ -261,7 +294,9 @@ async fn revoke(database: &Opened, Revoke { id, yes }: Revoke) -> Result<ExitCod
 
 fn question(KeySummary { id, org, mode, name, .. }: &KeySummary) -> String {
     let named = if name.is_empty() { String::new() } else { format!(", {name},") };
-    format!("Revoke key {id}{named} of {org} ({mode})? Whoever uses it is refused at once. This cannot be undone. [y/N] ")
+    format!(
+        "Revoke key {id}{named} of {org} ({mode})? Whoever uses it is refused at once. This cannot be undone. [y/N] "
+    )
 }
 
 #[cfg(test)]
@@ -273,9 +308,18 @@ mod tests {
         let orgs = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(new_org("acme", &[]), "Making the new organisation `acme`; it is the first.");
         let reported = new_org("acmee", &orgs(&["acme", "globex"]));
-        assert_eq!(reported, "Making the new organisation `acmee`. There is `acme`, with much the same name.");
-        assert_eq!(new_org("initech", &orgs(&["acme", "globex"])), "Making the new organisation `initech`. There are `acme`, `globex`.");
-        assert!(new_org("x", &orgs(&["aaaa", "bbbb", "cccc", "dddd", "eeee", "ffff"])).ends_with("`eeee`, ...."));
+        assert_eq!(
+            reported,
+            "Making the new organisation `acmee`. There is `acme`, with much the same name."
+        );
+        assert_eq!(
+            new_org("initech", &orgs(&["acme", "globex"])),
+            "Making the new organisation `initech`. There are `acme`, `globex`."
+        );
+        assert!(
+            new_org("x", &orgs(&["aaaa", "bbbb", "cccc", "dddd", "eeee", "ffff"]))
+                .ends_with("`eeee`, ....")
+        );
     }
 
     #[test]
@@ -292,7 +336,9 @@ mod tests {
             expires_at: None,
             revoked_at: None,
         };
-        let reported = format!("Revoke key {id}, etl, of acme (live)? Whoever uses it is refused at once. This cannot be undone. [y/N] ");
+        let reported = format!(
+            "Revoke key {id}, etl, of acme (live)? Whoever uses it is refused at once. This cannot be undone. [y/N] "
+        );
         assert_eq!(question(&key), reported);
     }
 }

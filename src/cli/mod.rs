@@ -109,7 +109,8 @@ type Misuse = fn(&ArgMatches) -> Option<String>;
 
 /// Reads the command line of this process. Ends it where that is wrong.
 fn parse() -> Cli {
-    let (mut command, matches) = arguments::read(Cli::command()).unwrap_or_else(|error| error.exit());
+    let (mut command, matches) =
+        arguments::read(Cli::command()).unwrap_or_else(|error| error.exit());
     let misuse: [(&str, Misuse, ErrorKind); 3] = [
         ("import", import::misuse, ErrorKind::ArgumentConflict),
         ("key", key::misuse, ErrorKind::ValueValidation),
@@ -135,7 +136,11 @@ const LAST_GRACE: Duration = Duration::from_millis(250);
 
 /// A failure for the person at the terminal: unlike a caller of the service, they may know the cause.
 fn sentence(error: &Error) -> String {
-    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{}: {}", fault.field, fault.description)).collect();
+    let faults: Vec<_> = error
+        .violations()
+        .iter()
+        .map(|fault| format!("{}: {}", fault.field, fault.description))
+        .collect();
     let mut text = if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") };
     if let Some(cause) = error.cause_chain() {
         text.push_str(&format!(" ({cause})"));
@@ -148,18 +153,24 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     let telemetry = start_telemetry(&cli.logging, cli.command.default_log(), &instance)?;
     for (variable, meant) in unknown_variables(&command()) {
         match meant {
-            Some(meant) => tracing::warn!(variable, meant, "no setting has this variable; it is passed over"),
+            Some(meant) => {
+                tracing::warn!(variable, meant, "no setting has this variable; it is passed over")
+            }
             // A terminal may have variables of scripts, too.
-            None if matches!(cli.command, Command::Serve(_)) => tracing::warn!(variable, "no setting has this variable; it is passed over"),
+            None if matches!(cli.command, Command::Serve(_)) => {
+                tracing::warn!(variable, "no setting has this variable; it is passed over")
+            }
             None => {}
         }
     }
     let mut ends = None;
     let outcome = match cli.command {
-        Command::Serve(settings) => serve::run(*settings, instance, telemetry.prometheus()).await.map(|(code, by)| {
-            ends = by;
-            code
-        }),
+        Command::Serve(settings) => {
+            serve::run(*settings, instance, telemetry.prometheus()).await.map(|(code, by)| {
+                ends = by;
+                code
+            })
+        }
         Command::Migrate(arguments) => migrate::run(arguments).await,
         Command::WaitForDb(arguments) => wait_for_db::run(arguments).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
@@ -169,11 +180,15 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::RemovalPolicy(arguments) => removal_policy::run(arguments).await,
         Command::BulkDelete(arguments) => bulk_delete::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments, instance, telemetry.prometheus()).await,
-        Command::Version => print(format_args!("offboard {}", env!("CARGO_PKG_VERSION"))).map(|_| ExitCode::SUCCESS),
+        Command::Version => {
+            print(format_args!("offboard {}", env!("CARGO_PKG_VERSION"))).map(|_| ExitCode::SUCCESS)
+        }
     };
     let ends = ends.unwrap_or_else(|| Instant::now() + LAST_FLUSH);
     telemetry.shutdown(ends).await;
-    telemetry::flush_log(ends.saturating_duration_since(Instant::now()).clamp(LAST_LINES, LAST_FLUSH));
+    telemetry::flush_log(
+        ends.saturating_duration_since(Instant::now()).clamp(LAST_LINES, LAST_FLUSH),
+    );
     outcome
 }
 
@@ -188,14 +203,21 @@ fn start_telemetry(logging: &Logging, default_log: &str, instance: &str) -> Resu
         otlp_endpoint: logging.otlp_endpoint.clone(),
         service_instance: instance.to_owned(),
     };
-    let uses_roots = |endpoint: &String| endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+    let uses_roots = |endpoint: &String| {
+        endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+    };
     if options.otlp_endpoint.as_ref().is_some_and(uses_roots)
         && let Some((variable, fault)) = roots_fault()
     {
-        return Err(Error::invalid(variable, "invalid", format!("{fault}; the collector of --otlp-endpoint is checked by it")));
+        return Err(Error::invalid(
+            variable,
+            "invalid",
+            format!("{fault}; the collector of --otlp-endpoint is checked by it"),
+        ));
     }
     let telemetry = telemetry::init(&options).map_err(Error::internal)?;
-    diesel::connection::set_default_instrumentation(|| Some(Box::new(StatementTracer::default()))).map_err(Error::internal)?;
+    diesel::connection::set_default_instrumentation(|| Some(Box::new(StatementTracer::default())))
+        .map_err(Error::internal)?;
     Ok(telemetry)
 }
 

@@ -12,7 +12,9 @@ pub fn print(line: impl Display) -> Result<bool> {
     match writeln!(stdout().lock(), "{line}") {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::unavailable("Standard output cannot be written to.").caused_by(error)),
+        Err(error) => {
+            Err(Error::unavailable("Standard output cannot be written to.").caused_by(error))
+        }
     }
 }
 

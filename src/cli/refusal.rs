@@ -42,14 +42,22 @@ const FLAGS: &[(&str, &str)] = &[
 /// A refusal of the service.
 pub fn refused(status: Status) -> Error {
     let details = status.get_error_details();
-    let faults = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
+    let faults = details
+        .bad_request()
+        .map(|request| request.field_violations.as_slice())
+        .unwrap_or_default();
     if !faults.is_empty() {
         return Error::validation(faults.iter().map(violation).collect());
     }
-    let code = details.error_info().and_then(|info| Code::from_reason(&info.reason)).unwrap_or_else(|| Code::from_grpc(status.code()));
+    let code = details
+        .error_info()
+        .and_then(|info| Code::from_reason(&info.reason))
+        .unwrap_or_else(|| Code::from_grpc(status.code()));
     let mut message = reported(&status);
     if let (Code::NotFound, Some(realm)) = (code, realm_of(status.metadata())) {
-        message.push_str(&format!(" The key is of {realm}, and finds nothing of any other organisation or mode."));
+        message.push_str(&format!(
+            " The key is of {realm}, and finds nothing of any other organisation or mode."
+        ));
     }
     Error::new(code, message)
 }
@@ -62,8 +70,14 @@ fn violation(fault: &FieldViolation) -> Violation {
         _ => None,
     };
     let stop = if fault.description.ends_with('?') { "" } else { "." };
-    let all_the_same = allowed.map(|allowed| format!("{stop} {allowed} starts the task all the same")).unwrap_or_default();
-    Violation { field: flag(&fault.field), code: "invalid".into(), description: format!("{}{all_the_same}", fault.description) }
+    let all_the_same = allowed
+        .map(|allowed| format!("{stop} {allowed} starts the task all the same"))
+        .unwrap_or_default();
+    Violation {
+        field: flag(&fault.field),
+        code: "invalid".into(),
+        description: format!("{}{all_the_same}", fault.description),
+    }
 }
 
 /// A fault found before anything was sent, with a body that is this field of the request.
@@ -71,7 +85,11 @@ pub fn refused_here(error: Error, body: &str) -> Error {
     if error.violations().is_empty() {
         return error;
     }
-    Error::validation(error.into_violations().map(|fault| Violation { field: flag(&format!("{body}.{}", fault.field)), ..fault }))
+    Error::validation(
+        error
+            .into_violations()
+            .map(|fault| Violation { field: flag(&format!("{body}.{}", fault.field)), ..fault }),
+    )
 }
 
 /// The flag that a field was given by; a field that has none stays as it is.

@@ -138,9 +138,11 @@ struct Values {
 impl Values {
     /// The body of the change, as REST has it.
     fn body(self) -> Value {
-        let text = |value: Option<String>| value.map(|text| if text == NONE { Value::Null } else { text.into() });
-        let domains =
-            (!self.mail_domains.is_empty()).then(|| self.mail_domains.into_iter().filter(|name| name != NONE).collect::<Vec<_>>());
+        let text = |value: Option<String>| {
+            value.map(|text| if text == NONE { Value::Null } else { text.into() })
+        };
+        let domains = (!self.mail_domains.is_empty())
+            .then(|| self.mail_domains.into_iter().filter(|name| name != NONE).collect::<Vec<_>>());
         let of = |members: [(&str, Option<Value>); 4]| {
             let named = given(members);
             (!named.is_empty()).then_some(Value::Object(named))
@@ -172,7 +174,8 @@ impl Values {
 
     /// Returns whether the policy removes data after a retention.
     fn sets_a_retention(&self) -> bool {
-        let retentions = [&self.tombstone_retention, &self.request_retention, &self.filter_retention];
+        let retentions =
+            [&self.tombstone_retention, &self.request_retention, &self.filter_retention];
         retentions.into_iter().flatten().any(|retention| retention != NONE)
     }
 }
@@ -185,14 +188,18 @@ fn count(text: &str) -> Result<Value, String> {
     if text == NONE {
         return Ok(Value::Null);
     }
-    text.parse::<u32>().map(Value::from).map_err(|_| format!("must be a whole number from 0, or `{NONE}`"))
+    text.parse::<u32>()
+        .map(Value::from)
+        .map_err(|_| format!("must be a whole number from 0, or `{NONE}`"))
 }
 
 /// Returns the faults of the flags in combination.
 pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let mut domains = matches.subcommand_matches("set")?.get_many::<String>("mail_domains")?;
     let is_mixed = domains.len() > 1 && domains.any(|domain| domain == NONE);
-    is_mixed.then(|| format!("--mail-domain {NONE} removes all domains, so it cannot be combined with others"))
+    is_mixed.then(|| {
+        format!("--mail-domain {NONE} removes all domains, so it cannot be combined with others")
+    })
 }
 
 /// Shows the policy, or changes it and shows the result.
@@ -208,7 +215,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 async fn get(server: &Server, key: &str) -> Result<(v1::RemovalPolicy, String)> {
     let mut client = RemovalServiceClient::new(server.connect().await?);
-    let answer = client.get_removal_policy(request(v1::GetRemovalPolicyRequest {}, key)?).await.map_err(refused)?;
+    let answer = client
+        .get_removal_policy(request(v1::GetRemovalPolicyRequest {}, key)?)
+        .await
+        .map_err(refused)?;
     let realm = realm_or_default(answer.metadata());
     Ok((answer.into_inner(), realm))
 }
@@ -220,18 +230,24 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
     }
     let body = values.body();
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
-    let bodies = Bodies::of(&descriptors, "offboard.v1.RemovalService.UpdateRemovalPolicy").map_err(Error::internal)?;
+    let bodies = Bodies::of(&descriptors, "offboard.v1.RemovalService.UpdateRemovalPolicy")
+        .map_err(Error::internal)?;
     let bodies = bodies.ok_or_else(|| Error::internal("the removal policy has a route"))?;
-    let update: v1::UpdateRemovalPolicyRequest =
-        bodies.read_sound(body.to_string().as_bytes()).map_err(|error| refused_here(error, "policy"))?;
+    let update: v1::UpdateRemovalPolicyRequest = bodies
+        .read_sound(body.to_string().as_bytes())
+        .map_err(|error| refused_here(error, "policy"))?;
     if !yes {
         let (policy, realm) = get(&server, &key).await?;
         let loosened = loosened(&policy, &update);
         if !loosened.is_empty() && !ask::can_ask() {
-            loosened.iter().for_each(|change| note(format_args!("{realm} would be protected less: {change}")));
+            loosened
+                .iter()
+                .for_each(|change| note(format_args!("{realm} would be protected less: {change}")));
             return Ok(ask::unasked("changes the policy"));
         }
-        if (sets_a_retention || !loosened.is_empty()) && !ask::is_yes(&ask::ask(&question(&realm, sets_a_retention, &loosened))?) {
+        if (sets_a_retention || !loosened.is_empty())
+            && !ask::is_yes(&ask::ask(&question(&realm, sets_a_retention, &loosened))?)
+        {
             note("Nothing was changed.");
             return Ok(ExitCode::FAILURE);
         }
@@ -250,32 +266,45 @@ fn question(realm: &str, sets_a_retention: bool, loosened: &[String]) -> String 
     if sets_a_retention {
         text.push_str("Data past its retention is removed, including data that exists now. This cannot be undone.\n");
     }
-    let what = if sets_a_retention && loosened.is_empty() { "Set the retention" } else { "Change the removal policy" };
+    let what = if sets_a_retention && loosened.is_empty() {
+        "Set the retention"
+    } else {
+        "Change the removal policy"
+    };
     format!("{text}{what} of {realm}? [y/N] ")
 }
 
 /// The requirements that the change of the policy would loosen: each as `member: from A to B`.
 fn loosened(policy: &v1::RemovalPolicy, update: &v1::UpdateRemovalPolicyRequest) -> Vec<String> {
-    let (now, then) = (as_json(policy), as_json(update.policy.as_ref().unwrap_or(&v1::RemovalPolicy::default())));
+    let (now, then) =
+        (as_json(policy), as_json(update.policy.as_ref().unwrap_or(&v1::RemovalPolicy::default())));
     let paths = update.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
-    let value =
-        |policy: &Value, path: &str| path.split('.').fold(policy.clone(), |value, name| value.get(name).cloned().unwrap_or_default());
+    let value = |policy: &Value, path: &str| {
+        path.split('.')
+            .fold(policy.clone(), |value, name| value.get(name).cloned().unwrap_or_default())
+    };
     let changes = paths.iter().filter_map(|path| {
         let (from, to) = (value(&now, path), value(&then, path));
-        protects_less(path, &from, &to).then(|| format!("{path}: from {} to {}", in_words(&from), in_words(&to)))
+        protects_less(path, &from, &to)
+            .then(|| format!("{path}: from {} to {}", in_words(&from), in_words(&to)))
     });
     changes.collect()
 }
 
 /// Returns whether a value of the policy protects less than the one that it had.
 fn protects_less(path: &str, from: &Value, to: &Value) -> bool {
-    let duration = |value: &Value| value.as_str().and_then(|text| text.strip_suffix('s')?.parse::<f64>().ok());
+    let duration =
+        |value: &Value| value.as_str().and_then(|text| text.strip_suffix('s')?.parse::<f64>().ok());
     let number = |value: &Value| value.as_f64().or_else(|| duration(value));
     match path.rsplit('.').next().unwrap_or_default() {
-        "default_grace_period" | "min_grace_period" => duration(to).unwrap_or_default() < duration(from).unwrap_or_default(),
+        "default_grace_period" | "min_grace_period" => {
+            duration(to).unwrap_or_default() < duration(from).unwrap_or_default()
+        }
         "expected_count" => from == &json!(true) && to != &json!(true),
         // A bound that is not there is none.
-        "max_objects" | "preview_within" | "clean_report_within" => number(from).is_some_and(|from| number(to).is_none_or(|to| to > from)),
+        "max_objects" | "preview_within" | "clean_report_within" => {
+            number(from).is_some_and(|from| number(to).is_none_or(|to| to > from))
+        }
         _ => false,
     }
 }
@@ -306,7 +335,12 @@ fn show(policy: &v1::RemovalPolicy, realm: &str, json: bool) -> Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = format!("The removal policy of {realm}:");
-    for (name, value) in members.as_object().into_iter().flatten().filter(|(name, _)| !matches!(name.as_str(), "tenant" | "mode")) {
+    for (name, value) in members
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !matches!(name.as_str(), "tenant" | "mode"))
+    {
         let value = match value {
             Value::Null => "-".to_owned(),
             Value::String(text) => text.clone(),
@@ -320,7 +354,9 @@ fn show(policy: &v1::RemovalPolicy, realm: &str, json: bool) -> Result<ExitCode>
 
 /// The policy as REST shows it.
 fn as_json(policy: &v1::RemovalPolicy) -> Value {
-    let duration = |duration: &Option<prost_types::Duration>| duration.map(|duration| duration_text(duration.seconds, duration.nanos));
+    let duration = |duration: &Option<prost_types::Duration>| {
+        duration.map(|duration| duration_text(duration.seconds, duration.nanos))
+    };
     let demands = |demands: &Option<v1::BulkDeleteRequirements>| {
         demands.as_ref().map(|demands| {
             json!({
@@ -359,11 +395,26 @@ mod tests {
             ("hard_delete.clean_report_within", json!("60s"), Value::Null),
         ] {
             assert!(protects_less(path, &from, &to), "{path} {from} {to}");
-            assert!(!protects_less(path, &to, &from) && !protects_less(path, &from, &from), "{path} {from} {to}");
+            assert!(
+                !protects_less(path, &to, &from) && !protects_less(path, &from, &from),
+                "{path} {from} {to}"
+            );
         }
-        assert!(!protects_less("max_grace_period", &json!("3600s"), &json!("60s")), "it bounds what callers ask for");
-        let question = question("acme (live)", true, &["min_grace_period: from 60s to none".to_owned()]);
-        assert!(question.contains("acme (live) would be protected less: min_grace_period: from 60s to none\n"), "{question}");
-        assert!(question.ends_with("Change the removal policy of acme (live)? [y/N] "), "{question}");
+        assert!(
+            !protects_less("max_grace_period", &json!("3600s"), &json!("60s")),
+            "it bounds what callers ask for"
+        );
+        let question =
+            question("acme (live)", true, &["min_grace_period: from 60s to none".to_owned()]);
+        assert!(
+            question.contains(
+                "acme (live) would be protected less: min_grace_period: from 60s to none\n"
+            ),
+            "{question}"
+        );
+        assert!(
+            question.ends_with("Change the removal policy of acme (live)? [y/N] "),
+            "{question}"
+        );
     }
 }

@@ -21,7 +21,8 @@ pub async fn run(
     let opening = Opening::of(Bound::of(&settings).await?, &settings, metrics)?;
     let addresses = opening.addresses();
     let shown = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
-    let (grpc_addr, http_addr, version) = (shown(addresses.grpc), shown(addresses.http), env!("CARGO_PKG_VERSION"));
+    let (grpc_addr, http_addr, version) =
+        (shown(addresses.grpc), shown(addresses.http), env!("CARGO_PKG_VERSION"));
     tracing::info!(grpc_addr, http_addr, admin_addr = %addresses.admin, version, "listening");
     let (database, running) = tokio::select! {
         started = start(&settings, opening, instance) => started?,
@@ -52,7 +53,10 @@ pub async fn run(
 
 /// Opens the database, sees to its schema, and starts what serves.
 async fn start(settings: &Serve, opening: Opening, instance: String) -> Result<(Opened, Running)> {
-    let database = Opened::open(&settings.database).await?.with_pool(&settings.pool).with_shares(&settings.shares);
+    let database = Opened::open(&settings.database)
+        .await?
+        .with_pool(&settings.pool)
+        .with_shares(&settings.shares);
     let started = async {
         prepare(&database, settings, &opening).await?;
         let db = database.pool();
@@ -77,15 +81,27 @@ async fn prepare(database: &Opened, settings: &Serve, opening: &Opening) -> Resu
         }
         opening.reaches(Stage::Starting);
     }
-    let looked = tokio::time::timeout(settings.pool.db_acquire_timeout, database.with_connection(schema_state)).await;
+    let looked = tokio::time::timeout(
+        settings.pool.db_acquire_timeout,
+        database.with_connection(schema_state),
+    )
+    .await;
     match looked.unwrap_or_else(|_| Err(Error::unavailable("The database does not answer."))) {
         Ok(SchemaState::Current) => {}
-        Ok(SchemaState::Ahead(ahead)) => tracing::warn!(schema = ahead.schema, known = ahead.known, "{ahead}"),
+        Ok(SchemaState::Ahead(ahead)) => {
+            tracing::warn!(schema = ahead.schema, known = ahead.known, "{ahead}")
+        }
         Ok(SchemaState::Foreign(others)) if !settings.into_existing => return Err(others.refusal()),
         Ok(SchemaState::Absent(absent)) => return Err(absent.refusal()),
-        Ok(SchemaState::Foreign(_)) => tracing::warn!("the schema has no table of offboard; run `offboard migrate --into-existing`"),
-        Ok(SchemaState::Behind(missing)) => tracing::warn!(?missing, "the schema is behind; run `offboard migrate`"),
-        Err(error) => tracing::warn!(%error, cause = error.cause_chain(), "the database cannot be used yet"),
+        Ok(SchemaState::Foreign(_)) => tracing::warn!(
+            "the schema has no table of offboard; run `offboard migrate --into-existing`"
+        ),
+        Ok(SchemaState::Behind(missing)) => {
+            tracing::warn!(?missing, "the schema is behind; run `offboard migrate`")
+        }
+        Err(error) => {
+            tracing::warn!(%error, cause = error.cause_chain(), "the database cannot be used yet")
+        }
     }
     Ok(())
 }

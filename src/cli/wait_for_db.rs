@@ -27,12 +27,15 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     // A database or a role that does not exist yet may be made during the wait.
     let database = loop {
         match Opened::existing(&arguments.database).await {
-            Err(error) if error.code() == Code::PermissionDenied && Instant::now() < until => tokio::time::sleep(RETRY).await,
+            Err(error) if error.code() == Code::PermissionDenied && Instant::now() < until => {
+                tokio::time::sleep(RETRY).await
+            }
             opened => break opened?,
         }
     };
     loop {
-        match database.with_connection(|connection| Ok(connection.batch_execute("SELECT 1")?)).await {
+        match database.with_connection(|connection| Ok(connection.batch_execute("SELECT 1")?)).await
+        {
             Ok(()) => {
                 database.close().await?;
                 return Ok(ExitCode::SUCCESS);

@@ -9,7 +9,11 @@ use clap::{Arg, Command};
 pub fn without_blank_variables(command: Command) -> Command {
     let unset = |argument: Arg| {
         let value = argument.get_env().and_then(std::env::var_os);
-        if value.is_some_and(|value| is_blank(&value)) { argument.env(Resettable::<Name>::Reset) } else { argument }
+        if value.is_some_and(|value| is_blank(&value)) {
+            argument.env(Resettable::<Name>::Reset)
+        } else {
+            argument
+        }
     };
     command.mut_args(unset).mut_subcommands(without_blank_variables)
 }

@@ -23,19 +23,31 @@ pub use shares::Shares;
 pub use unknown::unknown_variables;
 
 use parse::{
-    MANY, certificates, file, log_filter, origin, otlp_url, public_url, seconds, seconds_from, some_seconds, stream_name, subject_prefix,
-    whole,
+    MANY, certificates, file, log_filter, origin, otlp_url, public_url, seconds, seconds_from,
+    some_seconds, stream_name, subject_prefix, whole,
 };
 
 /// The database: a URL, or the folder of the embedded one.
 #[derive(Args, Clone, Debug)]
 pub struct Database {
     /// Postgres to use, as a libpq URL. Without it the embedded Postgres of the data folder is used
-    #[arg(long, env = "OFFBOARD_DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "OFFBOARD_DATABASE_URL",
+        hide_env_values = true,
+        global = true,
+        value_name = "URL"
+    )]
     pub database_url: Option<String>,
 
     /// Folder of the embedded Postgres; `serve` and `demo` make one where there is none, and no other command does
-    #[arg(long, env = "OFFBOARD_DATA_DIR", default_value = "./.offboard", global = true, value_name = "DIR")]
+    #[arg(
+        long,
+        env = "OFFBOARD_DATA_DIR",
+        default_value = "./.offboard",
+        global = true,
+        value_name = "DIR"
+    )]
     pub data_dir: PathBuf,
 }
 
@@ -67,7 +79,11 @@ impl Pool {
     /// How long a statement may wait for a lock; 0 is not a limit.
     pub fn lock_timeout(&self) -> Duration {
         const UNLESS_SAID: Duration = Duration::from_secs(5);
-        let most = if self.db_statement_timeout.is_zero() { UNLESS_SAID } else { self.db_statement_timeout };
+        let most = if self.db_statement_timeout.is_zero() {
+            UNLESS_SAID
+        } else {
+            self.db_statement_timeout
+        };
         self.db_lock_timeout.unwrap_or(UNLESS_SAID.min(most))
     }
 }
@@ -144,7 +160,13 @@ pub struct Serve {
     pub admin_addr: SocketAddr,
 
     /// The work of this process
-    #[arg(long, env = "OFFBOARD_ROLES", value_enum, value_delimiter = ',', default_value = "grpc,gateway,worker")]
+    #[arg(
+        long,
+        env = "OFFBOARD_ROLES",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "grpc,gateway,worker"
+    )]
     pub roles: Vec<Role>,
 
     /// The public URL of the service, such as https://api.example.com/offboard: the start of the links in problem documents, in
@@ -222,7 +244,17 @@ impl Serve {
             serve: Serve,
         }
         let free = "127.0.0.1:0";
-        let flags = ["offboard", "--grpc-addr", free, "--http-addr", free, "--admin-addr", free, "--roles", roles];
+        let flags = [
+            "offboard",
+            "--grpc-addr",
+            free,
+            "--http-addr",
+            free,
+            "--admin-addr",
+            free,
+            "--roles",
+            roles,
+        ];
         let matches = without_blank_variables(Defaults::command()).get_matches_from(flags);
         Defaults::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).serve
     }
@@ -290,7 +322,13 @@ pub struct Worker {
 #[derive(Args, Clone, Debug)]
 pub struct Mail {
     /// SMTP server that mails are given to: smtp://host:25, smtp://user:password@host:587?tls=required (STARTTLS) or smtps://user:password@host:465. Without it nobody may ask for a mail
-    #[arg(long, env = "OFFBOARD_SMTP_URL", hide_env_values = true, requires = "mail_from", value_name = "URL")]
+    #[arg(
+        long,
+        env = "OFFBOARD_SMTP_URL",
+        hide_env_values = true,
+        requires = "mail_from",
+        value_name = "URL"
+    )]
     pub smtp_url: Option<String>,
 
     /// File with root certificates that the SMTP server is checked by, instead of those of the system

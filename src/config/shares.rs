@@ -50,7 +50,11 @@ impl Shares {
 
     /// The most streams of a realm and of a key at once.
     pub fn streams(&self) -> (usize, usize) {
-        parts(self.max_concurrent_streams, self.realm_concurrent_streams, self.key_concurrent_streams)
+        parts(
+            self.max_concurrent_streams,
+            self.realm_concurrent_streams,
+            self.key_concurrent_streams,
+        )
     }
 }
 

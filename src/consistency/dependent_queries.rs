@@ -15,7 +15,14 @@ const KIND_END: &str = "\u{7f}";
 /// Checks the next dependents.
 pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (entity, kind, id) = place(span.cursor);
-    let statement = LookAtDependents { realm: realm.id(), entity, kind, id, until: span.until, limit: span.limit };
+    let statement = LookAtDependents {
+        realm: realm.id(),
+        entity,
+        kind,
+        id,
+        until: span.until,
+        limit: span.limit,
+    };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
@@ -70,8 +77,11 @@ pub fn repair(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Wo
     let entities: Vec<&str> = places().map(|(entity, ..)| entity).collect();
     let kinds: Vec<&str> = places().map(|(_, kind, _)| kind).collect();
     let ids: Vec<&str> = places().map(|(.., id)| id).collect();
-    LockDependents { realm: realm.id(), entities: &entities, kinds: &kinds, ids: &ids }.execute(connection)?;
-    let deleted: Vec<(String,)> = DeleteOrphans { realm: realm.id(), entities: &entities, kinds: &kinds, ids: &ids }.load(connection)?;
+    LockDependents { realm: realm.id(), entities: &entities, kinds: &kinds, ids: &ids }
+        .execute(connection)?;
+    let deleted: Vec<(String,)> =
+        DeleteOrphans { realm: realm.id(), entities: &entities, kinds: &kinds, ids: &ids }
+            .load(connection)?;
     Ok(deleted.into_iter().map(|(key,)| key).collect())
 }
 

@@ -20,7 +20,13 @@ use crate::task::work::Span;
 /// Checks the next entities.
 pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let keep = KEEP_EVENTS.as_seconds_f64();
-    let statement = LookAtEntities { realm: realm.id(), cursor: span.cursor, until: span.until, keep, limit: span.limit };
+    let statement = LookAtEntities {
+        realm: realm.id(),
+        cursor: span.cursor,
+        until: span.until,
+        keep,
+        limit: span.limit,
+    };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
@@ -97,22 +103,44 @@ statement! {
 /// removed. Returns which of them are inconsistent, and whether that was repaired.
 ///
 /// They are locked first: making a request for one changes its row, and adding a dependent to one locks it.
-pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<(String, bool)>> {
+pub fn repair(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: Uuid,
+    keys: &[&str],
+) -> Work<Vec<(String, bool)>> {
     LockEntities { realm: realm.id(), keys }.execute(connection)?;
-    let found = LookAgain { realm: realm.id(), keys, keep: KEEP_EVENTS.as_seconds_f64() }.get_result::<LookValues>(connection)?;
+    let found = LookAgain { realm: realm.id(), keys, keep: KEEP_EVENTS.as_seconds_f64() }
+        .get_result::<LookValues>(connection)?;
     let suspects = CheckedRows::from(found).suspects;
-    let of =
-        |kind| suspects.iter().filter(|suspect| suspect.kind == kind && suspect.repairable).map(|suspect| suspect.key.as_str()).collect();
-    let (stuck, removed): (Vec<&str>, Vec<&str>) = (of(FindingKind::StuckOffboarding), of(FindingKind::RemovedEntity));
+    let of = |kind| {
+        suspects
+            .iter()
+            .filter(|suspect| suspect.kind == kind && suspect.repairable)
+            .map(|suspect| suspect.key.as_str())
+            .collect()
+    };
+    let (stuck, removed): (Vec<&str>, Vec<&str>) =
+        (of(FindingKind::StuckOffboarding), of(FindingKind::RemovedEntity));
     if !stuck.is_empty() {
         let (from, to) = (State::Offboarding, State::Offboarding.transition(Action::Restore)?);
-        RestoreEntities { realm: realm.id(), task, keys: &stuck, from: from.as_str(), to: to.as_str() }.execute(connection)?;
+        RestoreEntities {
+            realm: realm.id(),
+            task,
+            keys: &stuck,
+            from: from.as_str(),
+            to: to.as_str(),
+        }
+        .execute(connection)?;
     }
     if !removed.is_empty() {
-        let left: Vec<(Option<String>,)> = RemoveRemains { realm: realm.id(), keys: &removed }.load(connection)?;
-        let gone: Vec<Subject> = removed.iter().map(|id| Subject::Entity((*id).to_owned())).collect();
+        let left: Vec<(Option<String>,)> =
+            RemoveRemains { realm: realm.id(), keys: &removed }.load(connection)?;
+        let gone: Vec<Subject> =
+            removed.iter().map(|id| Subject::Entity((*id).to_owned())).collect();
         erasure_queries::erase(connection, realm, &gone)?;
-        let portfolios: Vec<&str> = left.iter().filter_map(|(portfolio,)| portfolio.as_deref()).collect();
+        let portfolios: Vec<&str> =
+            left.iter().filter_map(|(portfolio,)| portfolio.as_deref()).collect();
         // Most often they were not counted any more, and then nothing changes.
         if !portfolios.is_empty() {
             portfolio_queries::repair(connection, realm, task, &portfolios)?;

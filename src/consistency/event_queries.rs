@@ -48,17 +48,30 @@ macro_rules! untold {
 pub(super) use untold;
 
 /// Checks the next tombstones.
-pub fn look_at_tombstones(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
+pub fn look_at_tombstones(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    span: &Span<'_>,
+) -> Work<CheckedRows> {
     let (entity, incarnation) = tombstone_place(span.cursor)?;
     let keep = KEEP_EVENTS.as_seconds_f64();
-    let statement = LookAtTombstones { realm: realm.id(), entity, incarnation, until: span.until, keep, limit: span.limit };
+    let statement = LookAtTombstones {
+        realm: realm.id(),
+        entity,
+        incarnation,
+        until: span.until,
+        keep,
+        limit: span.limit,
+    };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
 /// The place of a key, `ENTITY/INCARNATION`. No incarnation is nil.
 fn tombstone_place(key: &str) -> Result<(&str, Uuid)> {
     match key.split_once('/') {
-        Some((entity, incarnation)) => Ok((entity, Uuid::try_parse(incarnation).map_err(Error::internal)?)),
+        Some((entity, incarnation)) => {
+            Ok((entity, Uuid::try_parse(incarnation).map_err(Error::internal)?))
+        }
         None => Ok((key, Uuid::nil())),
     }
 }
@@ -101,9 +114,14 @@ statement! {
 }
 
 /// Checks the next events of removals.
-pub fn look_at_events(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
+pub fn look_at_events(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    span: &Span<'_>,
+) -> Work<CheckedRows> {
     let (at, seq) = event_place(span.cursor)?;
-    let statement = LookAtEvents { realm: realm.id(), at, seq, limit: span.limit, removals: REMOVALS };
+    let statement =
+        LookAtEvents { realm: realm.id(), at, seq, limit: span.limit, removals: REMOVALS };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
@@ -112,8 +130,9 @@ fn event_place(key: &str) -> Result<(DateTime<Utc>, i64)> {
     if key.is_empty() {
         return Ok((DateTime::UNIX_EPOCH, 0));
     }
-    let place =
-        key.split_once('/').and_then(|(micros, seq)| Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, seq.parse().ok()?)));
+    let place = key.split_once('/').and_then(|(micros, seq)| {
+        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, seq.parse().ok()?))
+    });
     place.ok_or_else(|| Error::internal(format!("`{key}` is not a position among events")))
 }
 

@@ -65,11 +65,23 @@ impl Difference {
     fn of((_, paths, attributes, rows): &Indexed) -> Difference {
         let declared = Declared::read(Some(paths.clone()));
         let attributes = attributes.as_ref().map_or(Object::EMPTY, Struct::view);
-        let keys =
-            |declared: &Declared| declared.keys(attributes).into_iter().map(|key| (declared.attribute.clone(), key)).collect::<Vec<_>>();
+        let keys = |declared: &Declared| {
+            declared
+                .keys(attributes)
+                .into_iter()
+                .map(|key| (declared.attribute.clone(), key))
+                .collect::<Vec<_>>()
+        };
         let due: BTreeSet<Key> = declared.iter().flat_map(keys).collect();
-        let text = |pair: &Json, place: usize| pair.get(place).and_then(Json::as_str).unwrap_or_default().to_owned();
-        let there: BTreeSet<Key> = rows.as_array().into_iter().flatten().map(|pair| (text(pair, 0), text(pair, 1))).collect();
+        let text = |pair: &Json, place: usize| {
+            pair.get(place).and_then(Json::as_str).unwrap_or_default().to_owned()
+        };
+        let there: BTreeSet<Key> = rows
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|pair| (text(pair, 0), text(pair, 1)))
+            .collect();
         Difference { missing: &due - &there, surplus: &there - &due }
     }
 
@@ -83,21 +95,38 @@ fn heavy((id, _, attributes, rows): &Indexed) -> usize {
 }
 
 /// Checks the next entities; fewer if their indexed data is large. None if no index is in use.
-pub fn look_at_entities(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
+pub fn look_at_entities(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    span: &Span<'_>,
+) -> Work<CheckedRows> {
     let (in_use,): (bool,) = InUse { realm: realm.id() }.get_result(connection)?;
     if !in_use {
         return Ok(CheckedRows::default());
     }
-    let statement = LookAtIndexed { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit };
+    let statement = LookAtIndexed {
+        realm: realm.id(),
+        cursor: span.cursor,
+        until: span.until,
+        limit: span.limit,
+    };
     let rows = statement.load_iter::<Indexed, PgRowByRowLoadingMode>(connection)?;
     let page = bounded::read(rows, PAGE_BYTES, heavy)?;
     let met = page.rows.len() as i64;
-    let suspects = page.rows.iter().map(|row| (&row.0, Difference::of(row))).filter(|(_, difference)| !difference.is_none());
+    let suspects = page
+        .rows
+        .iter()
+        .map(|row| (&row.0, Difference::of(row)))
+        .filter(|(_, difference)| !difference.is_none());
     let suspect = |(id, Difference { missing, surplus }): (&String, Difference)| Suspect {
         key: id.clone(),
         kind: FindingKind::AttributeIndex,
         subject: id.clone(),
-        detail: format!("The indexes lack {} rows of the entity, and have {} that are not true.", missing.len(), surplus.len()),
+        detail: format!(
+            "The indexes lack {} rows of the entity, and have {} that are not true.",
+            missing.len(),
+            surplus.len()
+        ),
         repairable: true,
     };
     let suspects = suspects.map(suspect).collect();
@@ -128,24 +157,39 @@ statement! {
 ///
 /// The entities are locked and read anew: a transaction that writes rows of an entity has locked or just created it. An entity of which
 /// rows are added raises its version, so that a removal that waits for it reads again and includes them.
-pub fn repair_entities(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
+pub fn repair_entities(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: Uuid,
+    keys: &[&str],
+) -> Work<Vec<String>> {
     LockIndexed { realm: realm.id(), keys }.execute(connection)?;
     let mut mended = Vec::new();
     for keys in keys.chunks(AT_ONCE) {
         let found: Vec<Indexed> = ReadIndexed { realm: realm.id(), keys }.load(connection)?;
-        let wrong: Vec<(&str, Difference)> = found.iter().map(|row| (row.0.as_str(), Difference::of(row))).collect();
-        let wrong: Vec<_> = wrong.into_iter().filter(|(_, difference)| !difference.is_none()).collect();
-        let (mut missing, mut surplus, mut stepped) = (Rows::default(), Rows::default(), Vec::new());
+        let wrong: Vec<(&str, Difference)> =
+            found.iter().map(|row| (row.0.as_str(), Difference::of(row))).collect();
+        let wrong: Vec<_> =
+            wrong.into_iter().filter(|(_, difference)| !difference.is_none()).collect();
+        let (mut missing, mut surplus, mut stepped) =
+            (Rows::default(), Rows::default(), Vec::new());
         for (id, difference) in &wrong {
-            difference.missing.iter().for_each(|(attribute, key)| missing.extend(attribute, id, [key.clone()]));
-            difference.surplus.iter().for_each(|(attribute, key)| surplus.extend(attribute, id, [key.clone()]));
+            difference
+                .missing
+                .iter()
+                .for_each(|(attribute, key)| missing.extend(attribute, id, [key.clone()]));
+            difference
+                .surplus
+                .iter()
+                .for_each(|(attribute, key)| surplus.extend(attribute, id, [key.clone()]));
             if !difference.missing.is_empty() {
                 stepped.push(*id);
             }
         }
         index::queries::remove(connection, realm, surplus)?;
         let Rows { attributes, values, entities } = missing;
-        AddMissing { realm: realm.id(), task, attributes, values, entities, stepped }.execute(connection)?;
+        AddMissing { realm: realm.id(), task, attributes, values, entities, stepped }
+            .execute(connection)?;
         mended.extend(wrong.into_iter().map(|(id, _)| id.to_owned()));
     }
     Ok(mended)
@@ -201,9 +245,20 @@ statement! {
 }
 
 /// Checks the next rows of all indexes.
-pub fn look_at_rows(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
-    let (attribute, value, entity) = if span.cursor.is_empty() { Default::default() } else { row_place(span.cursor)? };
-    let statement = LookAtRows { realm: realm.id(), attribute: &attribute, value: &value, entity: &entity, limit: span.limit };
+pub fn look_at_rows(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    span: &Span<'_>,
+) -> Work<CheckedRows> {
+    let (attribute, value, entity) =
+        if span.cursor.is_empty() { Default::default() } else { row_place(span.cursor)? };
+    let statement = LookAtRows {
+        realm: realm.id(),
+        attribute: &attribute,
+        value: &value,
+        entity: &entity,
+        limit: span.limit,
+    };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
@@ -253,13 +308,23 @@ statement! {
 ///
 /// They are locked first, and writing an existing row writes it anew: so a row that has become right is seen with its entity. An attribute
 /// that is declared after that waits for this transaction before its rows are written.
-pub fn repair_rows(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
+pub fn repair_rows(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    keys: &[&str],
+) -> Work<Vec<String>> {
     let places = keys.iter().map(|key| row_place(key)).collect::<Result<Vec<_>>>()?;
     let attributes: Vec<&str> = places.iter().map(|(attribute, ..)| attribute.as_str()).collect();
     let values: Vec<&str> = places.iter().map(|(_, value, _)| value.as_str()).collect();
     let entities: Vec<&str> = places.iter().map(|(.., entity)| entity.as_str()).collect();
-    LockRows { realm: realm.id(), attributes: &attributes, values: &values, entities: &entities }.execute(connection)?;
-    let statement = DeleteRows { realm: realm.id(), attributes: &attributes, values: &values, entities: &entities };
+    LockRows { realm: realm.id(), attributes: &attributes, values: &values, entities: &entities }
+        .execute(connection)?;
+    let statement = DeleteRows {
+        realm: realm.id(),
+        attributes: &attributes,
+        values: &values,
+        entities: &entities,
+    };
     let deleted: Vec<(String,)> = statement.load(connection)?;
     Ok(deleted.into_iter().map(|(key,)| key).collect())
 }
@@ -310,10 +375,17 @@ mod tests {
     fn missing_and_surplus_rows_of_an_index_are_distinguished() {
         let entity = |rows: Json| {
             let paths = json!({"name": ["name"], "Address.City": ["Address", "City"]});
-            ("e".to_owned(), paths, Some(Struct::from_json(&json!({"name": "Ada", "Address": [{"City": "Bonn"}]}))), rows)
+            (
+                "e".to_owned(),
+                paths,
+                Some(Struct::from_json(&json!({"name": "Ada", "Address": [{"City": "Bonn"}]}))),
+                rows,
+            )
         };
         let key = |attribute: &str, key: &str| (attribute.to_owned(), key.to_owned());
-        assert!(Difference::of(&entity(json!([["name", "tada"], ["Address.City", "tbonn"]]))).is_none());
+        assert!(
+            Difference::of(&entity(json!([["name", "tada"], ["Address.City", "tbonn"]]))).is_none()
+        );
         let wrong = Difference::of(&entity(json!([["name", "tada"], ["name", "tbob"]])));
         assert_eq!(wrong.missing, BTreeSet::from([key("Address.City", "tbonn")]));
         assert_eq!(wrong.surplus, BTreeSet::from([key("name", "tbob")]));

@@ -77,7 +77,10 @@ pub struct NewCheck {
 
 impl NewCheck {
     /// Checks a request of which these `faults` are known. Every fault is reported.
-    pub fn check(request: &v1::CheckConsistencyRequest, mut faults: Violations) -> Result<NewCheck> {
+    pub fn check(
+        request: &v1::CheckConsistencyRequest,
+        mut faults: Violations,
+    ) -> Result<NewCheck> {
         let max_objects_per_second = check_pace(request.max_objects_per_second, &mut faults);
         faults.check()?;
         Ok(NewCheck { fix: request.fix.unwrap_or(true), max_objects_per_second })
@@ -85,8 +88,11 @@ impl NewCheck {
 
     /// How the check was started, as the contract shows it.
     pub fn parameters(self, tenant: &str) -> BTreeMap<&'static str, String> {
-        let mut parameters = BTreeMap::from([("tenantId", tenant.to_owned()), ("fix", self.fix.to_string())]);
-        parameters.extend(self.max_objects_per_second.map(|most| ("maxObjectsPerSecond", most.to_string())));
+        let mut parameters =
+            BTreeMap::from([("tenantId", tenant.to_owned()), ("fix", self.fix.to_string())]);
+        parameters.extend(
+            self.max_objects_per_second.map(|most| ("maxObjectsPerSecond", most.to_string())),
+        );
         parameters
     }
 }
@@ -144,13 +150,21 @@ mod tests {
 
     #[test]
     fn a_check_repairs_unless_it_is_asked_not_to() {
-        let check = |fix| NewCheck::check(&v1::CheckConsistencyRequest { fix, ..Default::default() }, Violations::new()).unwrap().fix;
+        let check = |fix| {
+            NewCheck::check(
+                &v1::CheckConsistencyRequest { fix, ..Default::default() },
+                Violations::new(),
+            )
+            .unwrap()
+            .fix
+        };
         assert_eq!([check(None), check(Some(true)), check(Some(false))], [true, true, false]);
     }
 
     #[test]
     fn every_fault_of_a_request_is_reported() {
-        let request = v1::CheckConsistencyRequest { max_objects_per_second: Some(0), ..Default::default() };
+        let request =
+            v1::CheckConsistencyRequest { max_objects_per_second: Some(0), ..Default::default() };
         let mut known = Violations::new();
         known.add("send_mail", "invalid", "must be left out");
         assert_eq!(NewCheck::check(&request, known).unwrap_err().violations().len(), 2);

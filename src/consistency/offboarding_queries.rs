@@ -18,8 +18,16 @@ const CODE: &str = "not_found";
 const MESSAGE: &str = "The entity is not there any more.";
 
 /// Checks the next requests.
-pub fn look_at_requests(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
-    let after = if span.cursor.is_empty() { Uuid::nil() } else { Uuid::try_parse(span.cursor).map_err(Error::internal)? };
+pub fn look_at_requests(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    span: &Span<'_>,
+) -> Work<CheckedRows> {
+    let after = if span.cursor.is_empty() {
+        Uuid::nil()
+    } else {
+        Uuid::try_parse(span.cursor).map_err(Error::internal)?
+    };
     let statement = LookAtRequests { realm: realm.id(), after, limit: span.limit };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
@@ -64,7 +72,12 @@ statement! {
 
 /// Ends those of these requests that are open and have no entity in `offboarding`, as canceled if no worker has begun, else as failed, and
 /// returns their ids. They are locked first. No entity moves to `offboarding` for an existing request: both are one transaction.
-pub fn repair_requests(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
+pub fn repair_requests(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: Uuid,
+    keys: &[&str],
+) -> Work<Vec<String>> {
     LockRequests { realm: realm.id(), keys }.execute(connection)?;
     let statement = EndRequests { realm: realm.id(), task, keys, code: CODE, message: MESSAGE };
     let ended: Vec<(String,)> = statement.load(connection)?;

@@ -15,7 +15,13 @@ const MEMBERS: i64 = 200_000;
 
 /// Checks the next portfolios. Their members are counted from the index of members; nothing is locked.
 pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
-    let statement = LookAtPortfolios { realm: realm.id(), cursor: span.cursor, until: span.until, limit: span.limit, members: MEMBERS };
+    let statement = LookAtPortfolios {
+        realm: realm.id(),
+        cursor: span.cursor,
+        until: span.until,
+        limit: span.limit,
+        members: MEMBERS,
+    };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
@@ -63,7 +69,12 @@ statement! {
 /// The faults of a count stays the same however many members come and go, since each of them changes count and members alike. So the
 /// members are counted in one snapshot while others continue, and the difference is added to the count as it is when its row is locked, for no
 /// longer than that takes. Only another repair changes the difference, hence the lock that repairs of a portfolio have among themselves.
-pub fn repair(connection: &mut PgConnection, realm: &Realm, task: Uuid, keys: &[&str]) -> Work<Vec<String>> {
+pub fn repair(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: Uuid,
+    keys: &[&str],
+) -> Work<Vec<String>> {
     LockRepairs { realm: realm.id(), keys }.execute(connection)?;
     let mended: Vec<(String,)> = RepairCounts { realm: realm.id(), task, keys }.load(connection)?;
     Ok(mended.into_iter().map(|(id,)| id).collect())

@@ -2,12 +2,16 @@
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::access::Caller;
-use crate::consistency::model::{CheckedRows, Finding, FindingKind, MOST_KEPT, NAME, NewCheck, Suspect};
+use crate::consistency::model::{
+    CheckedRows, Finding, FindingKind, MOST_KEPT, NAME, NewCheck, Suspect,
+};
 use crate::db::filtered::Statement;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::filter::{self, Filter, Property, Vocabulary};
@@ -15,9 +19,11 @@ use crate::task::model::TOPIC;
 use crate::task::work::ClaimedSlice;
 
 /// The columns of a [`CheckedRows`].
-pub type LookRow = (BigInt, Nullable<Text>, Bool, Array<Text>, Array<Text>, Array<Text>, Array<Text>, Array<Bool>);
+pub type LookRow =
+    (BigInt, Nullable<Text>, Bool, Array<Text>, Array<Text>, Array<Text>, Array<Text>, Array<Bool>);
 /// Their values.
-pub type LookValues = (i64, Option<String>, bool, Vec<String>, Vec<FindingKind>, Vec<String>, Vec<String>, Vec<bool>);
+pub type LookValues =
+    (i64, Option<String>, bool, Vec<String>, Vec<FindingKind>, Vec<String>, Vec<String>, Vec<bool>);
 
 /// The text of a check: CTEs of which `walked` has one row with `met`, `cursor` and `more`, and `suspects` a row with `key`, `kind`,
 /// `subject`, `detail` and `mendable` for each contradiction.
@@ -39,16 +45,28 @@ macro_rules! look {
 pub(super) use look;
 
 impl From<LookValues> for CheckedRows {
-    fn from((met, cursor, more, keys, kinds, subjects, details, repairable): LookValues) -> CheckedRows {
-        let reported = keys.into_iter().zip(kinds).zip(subjects).zip(details.into_iter().zip(repairable));
-        let suspects = reported.map(|(((key, kind), subject), (detail, repairable))| Suspect { key, kind, subject, detail, repairable });
+    fn from(
+        (met, cursor, more, keys, kinds, subjects, details, repairable): LookValues,
+    ) -> CheckedRows {
+        let reported =
+            keys.into_iter().zip(kinds).zip(subjects).zip(details.into_iter().zip(repairable));
+        let suspects = reported.map(|(((key, kind), subject), (detail, repairable))| Suspect {
+            key,
+            kind,
+            subject,
+            detail,
+            repairable,
+        });
         CheckedRows { met, cursor, more, suspects: suspects.collect() }
     }
 }
 
 /// Records a check with one slice and returns its id.
 pub fn start(connection: &mut PgConnection, caller: &Caller, check: NewCheck) -> Work<Uuid> {
-    let parameters = check.parameters(caller.realm.org()).into_iter().map(|(name, value)| (name.to_owned(), Json::String(value)));
+    let parameters = check
+        .parameters(caller.realm.org())
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Json::String(value)));
     let statement = Start {
         realm: caller.realm.id(),
         id: id::new_id(),
@@ -100,8 +118,13 @@ statement! {
 
 /// Returns whether a check of consistency that began within this time has left no finding unrepaired, and none that was at work since has
 /// left one. A check that was stopped or failed shows nothing.
-pub fn has_clean_report(connection: &mut PgConnection, realm: &Realm, within: std::time::Duration) -> Work<bool> {
-    let (is_there,): (bool,) = CleanReport { realm: realm.id(), within: within.as_secs_f64() }.get_result(connection)?;
+pub fn has_clean_report(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    within: std::time::Duration,
+) -> Work<bool> {
+    let (is_there,): (bool,) =
+        CleanReport { realm: realm.id(), within: within.as_secs_f64() }.get_result(connection)?;
     Ok(is_there)
 }
 
@@ -159,10 +182,17 @@ statement! {
 const SAMPLE: f64 = 4_000.0;
 
 /// The ids behind which the entities are cut into so many slices of about the same size.
-pub fn cuts(connection: &mut PgConnection, realm: &Realm, entities: i64, slices: usize) -> Work<Vec<String>> {
+pub fn cuts(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    entities: i64,
+    slices: usize,
+) -> Work<Vec<String>> {
     let percent = (100.0 * SAMPLE / entities as f64).min(100.0);
     let keys: Vec<(String,)> = SampleIds { realm: realm.id(), percent }.load(connection)?;
-    let mut cuts: Vec<String> = (1..slices).filter_map(|n| keys.get(keys.len() * n / slices).map(|(key,)| key.clone())).collect();
+    let mut cuts: Vec<String> = (1..slices)
+        .filter_map(|n| keys.get(keys.len() * n / slices).map(|(key,)| key.clone()))
+        .collect();
     cuts.dedup();
     Ok(cuts)
 }
@@ -177,7 +207,10 @@ statement! {
 }
 
 /// Does `work` with statements that wait for others no longer than a moment.
-pub fn hurry<T>(connection: &mut PgConnection, work: impl FnOnce(&mut PgConnection) -> Work<T>) -> Work<T> {
+pub fn hurry<T>(
+    connection: &mut PgConnection,
+    work: impl FnOnce(&mut PgConnection) -> Work<T>,
+) -> Work<T> {
     let (patience,): (String,) = ReadPatience {}.get_result(connection)?;
     SetPatience { patience: "50ms" }.execute(connection)?;
     let done = work(connection)?;
@@ -272,10 +305,12 @@ statement! {
 /// The properties for the filter of a list of findings.
 pub static FINDING: Vocabulary = Vocabulary {
     properties: &[
-        Property::new(&["kind"], filter::PropertyKind::Text, "f.kind").one_of(FindingKind::SPELLINGS),
+        Property::new(&["kind"], filter::PropertyKind::Text, "f.kind")
+            .one_of(FindingKind::SPELLINGS),
         Property::new(&["subject"], filter::PropertyKind::Text, "f.subject"),
         Property::new(&["detail"], filter::PropertyKind::Text, "f.detail"),
-        Property::new(&["mended"], filter::PropertyKind::Text, "CAST(f.mended AS text)").one_of(&["true", "false"]),
+        Property::new(&["mended"], filter::PropertyKind::Text, "CAST(f.mended AS text)")
+            .one_of(&["true", "false"]),
         Property::new(&["time"], filter::PropertyKind::Time, "f.occurred_at"),
     ],
 };
@@ -288,7 +323,8 @@ pub fn findings(
     (slice, number): (i32, i64),
     limit: i64,
 ) -> Work<Option<Vec<Finding>>> {
-    let is_there: Option<(Uuid,)> = FindTask { realm: realm.id(), task }.get_result(connection).optional()?;
+    let is_there: Option<(Uuid,)> =
+        FindTask { realm: realm.id(), task }.get_result(connection).optional()?;
     if is_there.is_none() {
         return Ok(None);
     }

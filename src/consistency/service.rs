@@ -15,13 +15,18 @@ use crate::task::{mail, mail_queries};
 paged!(v1::ListTaskFindingsRequest, "TaskFindings", PageSize { default: 100, max: 1_000 });
 
 /// `CheckConsistency`. `sends_mail` reports whether there is a mail server.
-pub async fn start(db: &Db, sends_mail: bool, request: Request<v1::CheckConsistencyRequest>) -> Result<Response<v1::Task>, Status> {
+pub async fn start(
+    db: &Db,
+    sends_mail: bool,
+    request: Request<v1::CheckConsistencyRequest>,
+) -> Result<Response<v1::Task>, Status> {
     let once = Once::of(&request)?;
     let caller = once.caller().clone();
     let request = request.into_inner();
     check_tenant(&request.tenant, &caller.realm)?;
     let mut faults = Violations::new();
-    let recipient = mail::recipient(db, sends_mail, &caller, &request.send_mail, &mut faults).await?;
+    let recipient =
+        mail::recipient(db, sends_mail, &caller, &request.send_mail, &mut faults).await?;
     let check = NewCheck::check(&request, faults)?;
     let start = move |connection: &mut diesel::PgConnection| {
         let task_id = queries::start(connection, &caller, check)?;
@@ -48,7 +53,11 @@ pub async fn list_findings(
     let page: Page<(i32, i64)> = Page::check(db.seal().await?, &realm, &mut request, &mut faults);
     let filter = only_filter(&queries::FINDING, &request.filter, faults)?;
     let (after, limit) = (page.after().copied().unwrap_or_default(), page.limit());
-    let found = db.run(move |connection| queries::findings(connection, &realm, (id, filter.as_ref()), after, limit)).await?;
+    let found = db
+        .run(move |connection| {
+            queries::findings(connection, &realm, (id, filter.as_ref()), after, limit)
+        })
+        .await?;
     let mut findings = found.ok_or_else(|| no_task(&request.task_id))?;
     let next_page_token = page.cut(&mut findings, |finding| (finding.slice, finding.number))?;
     let findings = findings.into_iter().map(finding_to_proto).collect();

@@ -6,7 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str};
 use crate::error::cut;
 
 /// What is percent-encoded in a segment of a path, and in the host of a URL: all but the unreserved characters (RFC 3986, section 2.3).
-pub const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub const RESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What is said of an address that is none. Nothing of it is repeated: what is wrong may be the password.
 const FORM: &str = "is not a valid Postgres URL: write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25";
@@ -15,8 +16,14 @@ const FORM: &str = "is not a valid Postgres URL: write it as postgresql://USER:P
 const FILES: [&str; 4] = ["sslrootcert", "sslcert", "sslkey", "sslcrl"];
 
 /// The parameters that are whole numbers; libpq reads some of them only once it is connected.
-const NUMBERS: [&str; 6] =
-    ["connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"];
+const NUMBERS: [&str; 6] = [
+    "connect_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+];
 
 /// The faults of an address, if that can be known without connecting.
 pub fn fault(text: &str) -> Option<String> {
@@ -27,13 +34,23 @@ pub fn fault(text: &str) -> Option<String> {
         Some((_, rest)) => rest.split_once('?').map_or("", |(_, query)| query),
         None => text,
     };
-    let pairs = query.split(|letter: char| letter == '&' || letter.is_whitespace()).filter_map(|pair| pair.split_once('='));
-    let is_whole = |value: &str| value.is_empty() || value.trim_matches('\'').parse::<i32>().is_ok();
-    if let Some((name, value)) = pairs.clone().find(|(name, value)| NUMBERS.contains(name) && !is_whole(value)) {
-        return Some(format!("gives `{name}` the value {}, which is not a whole number", cut(value)));
+    let pairs = query
+        .split(|letter: char| letter == '&' || letter.is_whitespace())
+        .filter_map(|pair| pair.split_once('='));
+    let is_whole =
+        |value: &str| value.is_empty() || value.trim_matches('\'').parse::<i32>().is_ok();
+    if let Some((name, value)) =
+        pairs.clone().find(|(name, value)| NUMBERS.contains(name) && !is_whole(value))
+    {
+        return Some(format!(
+            "gives `{name}` the value {}, which is not a whole number",
+            cut(value)
+        ));
     }
     // The roots of the system are asked for by a word.
-    let named = pairs.filter(|(name, value)| FILES.contains(name) && !value.is_empty() && *value != "system" && !value.contains('\''));
+    let named = pairs.filter(|(name, value)| {
+        FILES.contains(name) && !value.is_empty() && *value != "system" && !value.contains('\'')
+    });
     let unreadable = |(name, value): (&str, &str)| {
         let path = percent_decode_str(value).decode_utf8_lossy().into_owned();
         let error = std::fs::File::open(&path).err()?;
@@ -53,7 +70,9 @@ fn is_address(text: &str) -> bool {
 /// An address for people: hosts and database, and nothing that may be secret.
 pub fn shown(text: &str) -> String {
     let given = "given by `--database-url`".to_owned();
-    if let Some(rest) = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
+    if let Some(rest) =
+        text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"))
+    {
         let address = rest.split_once('?').map_or(rest, |(address, _)| address);
         let (authority, name) = address.split_once('/').unwrap_or((address, ""));
         let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
@@ -66,7 +85,9 @@ pub fn shown(text: &str) -> String {
     }
     // Of words and values, only those that are plain.
     let word = |name: &str| {
-        text.split_whitespace().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).filter(|value| !value.contains('\''))
+        text.split_whitespace()
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+            .filter(|value| !value.contains('\''))
     };
     match (word("dbname"), word("host")) {
         (Some(name), Some(host)) if !text.contains('\'') => format!("`{name}` at {host}"),
@@ -83,7 +104,9 @@ fn is_url(rest: &str) -> bool {
     !user.contains('@')
         && hosts.split(',').all(is_host)
         && !path.contains(['@', '/', ':'])
-        && query.split('&').all(|pair| pair.is_empty() || pair.split_once('=').is_some_and(|(name, _)| is_name(name)))
+        && query.split('&').all(|pair| {
+            pair.is_empty() || pair.split_once('=').is_some_and(|(name, _)| is_name(name))
+        })
         && is_encoded(rest)
 }
 
@@ -97,12 +120,15 @@ fn is_host(host: &str) -> bool {
         },
         None => host.split_once(':').unwrap_or((host, "")),
     };
-    name.chars().all(|letter| letter.is_alphanumeric() || "-._:%".contains(letter)) && port.bytes().all(|byte| byte.is_ascii_digit())
+    name.chars().all(|letter| letter.is_alphanumeric() || "-._:%".contains(letter))
+        && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Returns whether every percent sign begins a byte.
 fn is_encoded(text: &str) -> bool {
-    text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
+    text.split('%')
+        .skip(1)
+        .all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// `host=h dbname=d`; the rest is for libpq to read.
@@ -120,11 +146,21 @@ mod tests {
 
     #[test]
     fn a_number_that_is_none_is_named() {
-        for good in ["postgresql://h/d?connect_timeout=10&keepalives_idle=", "host=h connect_timeout='3' keepalives=0"] {
+        for good in [
+            "postgresql://h/d?connect_timeout=10&keepalives_idle=",
+            "host=h connect_timeout='3' keepalives=0",
+        ] {
             assert_eq!(fault(good), None, "{good}");
         }
-        for bad in ["postgresql://h/d?connect_timeout=abc", "host=h tcp_user_timeout=1s", "postgresql://h/d?x=y&keepalives_count=1.5"] {
-            assert!(fault(bad).is_some_and(|reported| reported.contains("not a whole number")), "{bad}");
+        for bad in [
+            "postgresql://h/d?connect_timeout=abc",
+            "host=h tcp_user_timeout=1s",
+            "postgresql://h/d?x=y&keepalives_count=1.5",
+        ] {
+            assert!(
+                fault(bad).is_some_and(|reported| reported.contains("not a whole number")),
+                "{bad}"
+            );
         }
     }
 
@@ -138,10 +174,15 @@ mod tests {
         ] {
             assert_eq!(fault(&good), None, "{good}");
         }
-        for bad in ["postgresql://u:hunter2@h/d?sslmode=require&sslrootcert=/no%20where", "host=h password=hunter2 sslkey=/nowhere"] {
+        for bad in [
+            "postgresql://u:hunter2@h/d?sslmode=require&sslrootcert=/no%20where",
+            "host=h password=hunter2 sslkey=/nowhere",
+        ] {
             let reported = fault(bad).unwrap_or_default();
             assert!(
-                reported.contains("where by `ssl") && reported.contains("cannot be read") && !reported.contains("hunter2"),
+                reported.contains("where by `ssl")
+                    && reported.contains("cannot be read")
+                    && !reported.contains("hunter2"),
                 "{reported}"
             );
         }
@@ -150,7 +191,10 @@ mod tests {
     #[test]
     fn an_address_is_shown_without_what_may_be_secret() {
         for (address, reported) in [
-            ("postgresql://me:pass@db.example:5432/offboard?sslmode=require&password=pass", "`offboard` at db.example:5432"),
+            (
+                "postgresql://me:pass@db.example:5432/offboard?sslmode=require&password=pass",
+                "`offboard` at db.example:5432",
+            ),
             ("postgres://db.example", "at db.example"),
             ("postgresql:///offboard?host=/run/postgresql&password=pass", "`offboard`"),
             ("host=db.example dbname=offboard password=pass", "`offboard` at db.example"),

@@ -18,7 +18,10 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_bound() {
-        let waits = |at_most: u64| [-1, 1, 2, 5, 10, 11, i32::MAX].map(|n| backoff_of(n, Duration::from_secs(at_most)).as_secs());
+        let waits = |at_most: u64| {
+            [-1, 1, 2, 5, 10, 11, i32::MAX]
+                .map(|n| backoff_of(n, Duration::from_secs(at_most)).as_secs())
+        };
         assert_eq!(waits(900), [1, 1, 2, 16, 512, 900, 900]);
         assert_eq!(waits(300), [1, 1, 2, 16, 300, 300, 300]);
     }

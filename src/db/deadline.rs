@@ -49,10 +49,17 @@ mod tests {
     #[test]
     fn a_statement_has_no_more_time_than_is_left_and_not_much_less() {
         for millis in [1_u64, 2, 9, 45, 990, 4_990, 59_990] {
-            let allowed = allowance(Some(Instant::now() + Duration::from_millis(millis) + Duration::from_micros(900)), LONGEST).unwrap();
+            let allowed = allowance(
+                Some(Instant::now() + Duration::from_millis(millis) + Duration::from_micros(900)),
+                LONGEST,
+            )
+            .unwrap();
             let millis = millis as f64;
             let allowed = allowed.as_millis() as f64;
-            assert!(allowed <= millis && allowed >= (millis - 1.0) * 0.875, "{allowed} of {millis}");
+            assert!(
+                allowed <= millis && allowed >= (millis - 1.0) * 0.875,
+                "{allowed} of {millis}"
+            );
         }
         assert_eq!(allowance(Some(Instant::now() + LONGEST * 10), LONGEST).unwrap(), LONGEST);
         assert_eq!(allowance(None, LONGEST).unwrap(), LONGEST);
@@ -60,7 +67,10 @@ mod tests {
 
     #[test]
     fn nothing_is_begun_for_a_caller_who_has_left() {
-        assert_eq!(allowance(Some(Instant::now()), LONGEST).unwrap_err().code(), Code::DeadlineExceeded);
+        assert_eq!(
+            allowance(Some(Instant::now()), LONGEST).unwrap_err().code(),
+            Code::DeadlineExceeded
+        );
     }
 
     #[tokio::test]

@@ -52,7 +52,10 @@ pub fn sqlstate(error: &Diesel) -> Option<&str> {
 /// Sorts a failure, by its number alone: messages are in the language of the server.
 pub fn fault(error: &Diesel) -> Fault {
     match error {
-        Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand, _) => Fault::Away,
+        Diesel::DatabaseError(
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+            _,
+        ) => Fault::Away,
         // Also one that the service itself has found out, and has no number for.
         Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Fault::Conflict,
         // A server numbers every error. One without was made by libpq, which has lost the connection or its thread.
@@ -81,7 +84,9 @@ fn by_number(sqlstate: &str) -> Fault {
         // Statements that are prepared or are not, and messages that do not fit what is: a pooler has given the session another backend.
         "42P05" | "26000" | "08P01" => Fault::Shared,
         // Shutdowns and timeouts of sessions.
-        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" => Fault::Away,
+        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" => {
+            Fault::Away
+        }
         _ if sqlstate.starts_with("08") => Fault::Away,
         _ if sqlstate.starts_with("53") => Fault::Exhausted,
         _ => Fault::Other,
@@ -111,7 +116,15 @@ pub fn is_refusal(error: &Diesel) -> bool {
     let is_of_files = sqlstate(error).is_some_and(|number| number.starts_with("58"));
     !is_of_files
         && matches!(error, Diesel::DatabaseError(..))
-        && matches!(fault(error), Fault::Other | Fault::Raised | Fault::Duplicate | Fault::Denied | Fault::Missing | Fault::Text)
+        && matches!(
+            fault(error),
+            Fault::Other
+                | Fault::Raised
+                | Fault::Duplicate
+                | Fault::Denied
+                | Fault::Missing
+                | Fault::Text
+        )
 }
 
 /// A failure and its number, for the log.
@@ -135,26 +148,40 @@ impl From<Diesel> for Error {
         match fault {
             Fault::Timeout => {
                 STATEMENT_TIME.reached();
-                Error::new(Code::DeadlineExceeded, "The database did not answer in time.").caused_by(cause)
+                Error::new(Code::DeadlineExceeded, "The database did not answer in time.")
+                    .caused_by(cause)
             }
             Fault::Locked => {
                 LOCK_TIME.reached();
-                Error::unavailable("Others are at work on the same thing; try again.").caused_by(cause)
+                Error::unavailable("Others are at work on the same thing; try again.")
+                    .caused_by(cause)
             }
-            Fault::Conflict => Error::unavailable("Others are at work on the same thing; try again.").caused_by(cause),
-            Fault::Away | Fault::Shared => Error::unavailable("The database cannot be reached.").caused_by(cause),
-            Fault::ReadOnly => Error::unavailable("The database takes no changes for now.").caused_by(cause),
-            Fault::Exhausted => Error::unavailable("The database has no room for this now.").caused_by(cause),
+            Fault::Conflict => {
+                Error::unavailable("Others are at work on the same thing; try again.")
+                    .caused_by(cause)
+            }
+            Fault::Away | Fault::Shared => {
+                Error::unavailable("The database cannot be reached.").caused_by(cause)
+            }
+            Fault::ReadOnly => {
+                Error::unavailable("The database takes no changes for now.").caused_by(cause)
+            }
+            Fault::Exhausted => {
+                Error::unavailable("The database has no room for this now.").caused_by(cause)
+            }
             Fault::Expression => {
                 let message = "The database cannot use a regular expression of the filter; write it shorter, with less that is repeated.";
                 // Its place in nearly every request; code that knows better overrides it.
                 Error::new(Code::InvalidFilter, message).with("field", "filter").caused_by(cause)
             }
-            Fault::Text => {
-                Error::new(Code::ValidationFailed, "The request has a character that the database cannot store.").caused_by(cause)
-            }
+            Fault::Text => Error::new(
+                Code::ValidationFailed,
+                "The request has a character that the database cannot store.",
+            )
+            .caused_by(cause),
             Fault::Denied => {
-                let message = "The role that the service has in the database lacks a right that it needs.";
+                let message =
+                    "The role that the service has in the database lacks a right that it needs.";
                 Error::unavailable(message).caused_by(cause)
             }
             Fault::Missing => {
@@ -203,7 +230,10 @@ mod tests {
     }
 
     fn error(number: &'static str) -> Error {
-        Error::from(Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(LocalizedError(number))))
+        Error::from(Diesel::DatabaseError(
+            DatabaseErrorKind::Unknown,
+            Box::new(LocalizedError(number)),
+        ))
     }
 
     #[test]
@@ -238,7 +268,10 @@ mod tests {
 
     #[test]
     fn what_has_no_number_is_a_connection_that_is_lost() {
-        let lost = Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new("la connexion est perdue".to_owned()));
+        let lost = Diesel::DatabaseError(
+            DatabaseErrorKind::Unknown,
+            Box::new("la connexion est perdue".to_owned()),
+        );
         assert_eq!(fault(&lost), Fault::Away);
     }
 }

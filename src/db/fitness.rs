@@ -20,7 +20,9 @@ const SESSIONS: usize = 4;
 /// The same as [`check`], and fails with [`Refused::Denied`] if the server lets nobody in: for the start, when that is a mistake and no outage.
 pub fn check_at_start(options: &Options) -> Result<(), Refused> {
     match check(options) {
-        Err(Refused::Away(error)) => Err(session::denied(options).map_or(Refused::Away(error), Refused::Denied)),
+        Err(Refused::Away(error)) => {
+            Err(session::denied(options).map_or(Refused::Away(error), Refused::Denied))
+        }
         checked => checked,
     }
 }
@@ -71,5 +73,6 @@ fn check_pooler(options: &Options, mut first: Session) -> Result<Session, Refuse
 
 fn backend(session: &mut Session) -> QueryResult<i32> {
     // Not a statement of ours: those are prepared, and a pooler may know them on another backend.
-    diesel::select(diesel::dsl::sql::<Integer>("pg_backend_pid()")).get_result(&mut session.connection)
+    diesel::select(diesel::dsl::sql::<Integer>("pg_backend_pid()"))
+        .get_result(&mut session.connection)
 }

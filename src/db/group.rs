@@ -114,7 +114,8 @@ impl<C: Together> Group<C> {
         if let Some(driver) = driver {
             tokio::task::spawn_blocking(move || driver.drive());
         }
-        let done = match tokio::time::timeout(self.0.db.options().acquire_timeout, &mut done).await {
+        let done = match tokio::time::timeout(self.0.db.options().acquire_timeout, &mut done).await
+        {
             Ok(done) => done,
             Err(_) if self.0.queue().remove(ticket) => {
                 QUEUE_TIME.reached();
@@ -142,7 +143,11 @@ impl<C: Together> Inner<C> {
     }
 
     /// Puts a call in the queue, with a driver if there may be one more.
-    fn enter(self: &Arc<Self>, realm: Option<i32>, entry: Entry<C>) -> Result<(u64, Option<Driver<C>>)> {
+    fn enter(
+        self: &Arc<Self>,
+        realm: Option<i32>,
+        entry: Entry<C>,
+    ) -> Result<(u64, Option<Driver<C>>)> {
         let mut queue = self.queue();
         let Some(ticket) = queue.push(realm, entry, self.db.options().queue_limit) else {
             QUEUE.reached();
@@ -198,13 +203,19 @@ impl<C: Together> Driver<C> {
             GROUP.reached();
         }
         let abandonable = Arc::new(Abandonable::default());
-        let shared =
-            Arc::new(Shared { waiting: Mutex::new(Some(Waiting::new(abandonable.clone()))), left: AtomicUsize::new(entries.len()) });
+        let shared = Arc::new(Shared {
+            waiting: Mutex::new(Some(Waiting::new(abandonable.clone()))),
+            left: AtomicUsize::new(entries.len()),
+        });
         let doing = Doing(abandonable);
         let mut calls = Vec::with_capacity(entries.len());
         let mut callers = Vec::with_capacity(entries.len());
         // One that does not know how long it waits has as long as any.
-        let deadline = entries.iter().map(|entry| entry.deadline).reduce(|one, other| Some(one?.max(other?))).flatten();
+        let deadline = entries
+            .iter()
+            .map(|entry| entry.deadline)
+            .reduce(|one, other| Some(one?.max(other?)))
+            .flatten();
         for Entry { call, answer, party, .. } in entries {
             let _ = party.set(shared.clone());
             calls.push(call);
@@ -347,7 +358,10 @@ mod tests {
     fn one_realm_has_half_of_the_queue() {
         let mut queue = Queue::default();
         let pushed = |queue: &mut Queue<_>, realm| queue.push(Some(realm), "x", 4).is_some();
-        assert_eq!([1, 1, 1, 2, 2, 3].map(|realm| pushed(&mut queue, realm)), [true, true, false, true, true, false]);
+        assert_eq!(
+            [1, 1, 1, 2, 2, 3].map(|realm| pushed(&mut queue, realm)),
+            [true, true, false, true, true, false]
+        );
         assert_eq!(drained(&mut queue).len(), 4);
         assert!(queue.realms.is_empty());
     }
@@ -355,7 +369,8 @@ mod tests {
     #[test]
     fn what_is_taken_out_is_not_done() {
         let mut queue = Queue::default();
-        let [first, second, third] = [(1, "a1"), (2, "b1"), (1, "a2")].map(|(realm, entry)| queue.push(Some(realm), entry, 100).unwrap());
+        let [first, second, third] = [(1, "a1"), (2, "b1"), (1, "a2")]
+            .map(|(realm, entry)| queue.push(Some(realm), entry, 100).unwrap());
         assert!(queue.remove(second) && queue.remove(first) && !queue.remove(first));
         assert_eq!(drained(&mut queue), ["a2"]);
         assert!(!queue.remove(third));

@@ -9,7 +9,8 @@ pub const MAX_LENGTH: usize = 128;
 
 /// Returns whether this is an id: 1 to 128 characters from `A-Z a-z 0-9 . _ ~ -`.
 pub fn is_id(text: &str) -> bool {
-    (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
+    (1..=MAX_LENGTH).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
 }
 
 /// Adds a fault unless `text` is an id.

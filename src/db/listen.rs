@@ -73,7 +73,11 @@ impl WakeUps {
 }
 
 /// Listens in a thread of its own until `stop`, over a connection at this place; reconnects when that is lost.
-pub fn spawn(reserved: ReservedConnection, topics: Topics, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
+pub fn spawn(
+    reserved: ReservedConnection,
+    topics: Topics,
+    stop: CancellationToken,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
     let options = Options { statement_timeout: TEST_TIME, ..reserved.options().clone() };
     std::thread::Builder::new().name("listen".to_owned()).spawn(move || {
         let (mut after, mut refusals) = (RECONNECT_AFTER.0, Seldom::default());
@@ -83,12 +87,19 @@ pub fn spawn(reserved: ReservedConnection, topics: Topics, stop: CancellationTok
                     Ok(()) => {}
                     Err(Ended::Lost(error)) => {
                         after = RECONNECT_AFTER.0;
-                        tracing::info!(cause = one_line(&error.to_string()), "lost the connection that listens for wake-ups");
+                        tracing::info!(
+                            cause = one_line(&error.to_string()),
+                            "lost the connection that listens for wake-ups"
+                        );
                     }
                     // A standby lets nobody listen, and may be one for long.
                     Err(Ended::Refused(error)) => {
                         if let Some(times) = refusals.report() {
-                            tracing::warn!(cause = one_line(&error.to_string()), times, "cannot listen for wake-ups");
+                            tracing::warn!(
+                                cause = one_line(&error.to_string()),
+                                times,
+                                "cannot listen for wake-ups"
+                            );
                         }
                     }
                 },
@@ -108,13 +119,21 @@ enum Ended {
     Lost(diesel::result::Error),
 }
 
-fn listen(connection: &mut PgConnection, topics: &Topics, stop: &CancellationToken) -> Result<(), Ended> {
+fn listen(
+    connection: &mut PgConnection,
+    topics: &Topics,
+    stop: &CancellationToken,
+) -> Result<(), Ended> {
     outage::succeeded(Opener::Listener);
     connection.batch_execute(&format!("LISTEN {CHANNEL}")).map_err(Ended::Refused)?;
     wait_for_wake_ups(connection, topics, stop).map_err(Ended::Lost)
 }
 
-fn wait_for_wake_ups(connection: &mut PgConnection, topics: &Topics, stop: &CancellationToken) -> diesel::QueryResult<()> {
+fn wait_for_wake_ups(
+    connection: &mut PgConnection,
+    topics: &Topics,
+    stop: &CancellationToken,
+) -> diesel::QueryResult<()> {
     topics.wake_all();
     let mut tested = Instant::now();
     while !stop.is_cancelled() {

@@ -58,7 +58,9 @@ fn apply(connection: &mut PgConnection, into_existing: bool) -> Result<Vec<Strin
     let last = LastFault::of(connection);
     let missing = match read_patiently(&last, connection)? {
         SchemaState::Current | SchemaState::Ahead(_) => return Ok(Vec::new()),
-        SchemaState::Foreign(others) if !into_existing || others.collides => return Err(others.refusal()),
+        SchemaState::Foreign(others) if !into_existing || others.collides => {
+            return Err(others.refusal());
+        }
         SchemaState::Foreign(_) => versions(&all()?).collect(),
         SchemaState::Behind(missing) => missing,
         SchemaState::Absent(absent) => return Err(absent.refusal()),
@@ -96,7 +98,11 @@ fn read_patiently(last: &LastFault, connection: &mut PgConnection) -> Result<Sch
     });
     // What is no matter of patience is told as it is.
     match failed {
-        Some(error) if read.is_err() && !matches!(last.get(), Some(Fault::Locked | Fault::Conflict)) => Err(error),
+        Some(error)
+            if read.is_err() && !matches!(last.get(), Some(Fault::Locked | Fault::Conflict)) =>
+        {
+            Err(error)
+        }
         _ => read,
     }
 }
@@ -118,7 +124,11 @@ fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Attempte
 
 /// Does it, and again while others hold what it needs.
 #[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
-fn patiently<T>(what: &str, last: &LastFault, mut attempt: impl FnMut() -> Attempted<T>) -> Result<T> {
+fn patiently<T>(
+    what: &str,
+    last: &LastFault,
+    mut attempt: impl FnMut() -> Attempted<T>,
+) -> Result<T> {
     let until = Instant::now() + PATIENCE;
     let mut pause = AGAIN_AFTER.0;
     loop {
@@ -131,7 +141,10 @@ fn patiently<T>(what: &str, last: &LastFault, mut attempt: impl FnMut() -> Attem
             return Err(refused(what, fault, error));
         }
         MIGRATION_LOCK.reached();
-        tracing::warn!(migration = what, "other sessions have locks that the migration needs; it is tried again");
+        tracing::warn!(
+            migration = what,
+            "other sessions have locks that the migration needs; it is tried again"
+        );
         std::thread::sleep(pause);
         pause = (pause * 2).min(AGAIN_AFTER.1);
     }
@@ -165,7 +178,11 @@ impl LastFault {
 }
 
 /// The message to the person who migrates.
-fn refused(what: &str, fault: Option<Fault>, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+fn refused(
+    what: &str,
+    fault: Option<Fault>,
+    error: Box<dyn std::error::Error + Send + Sync>,
+) -> Error {
     let reported = match fault {
         Some(Fault::Denied) => {
             "The role may not change the schema; migrate with the role that owns it, or grant CREATE on the database and on the schema."
@@ -226,13 +243,20 @@ pub struct Absent {
 impl Absent {
     /// The message to the person who would use it.
     pub fn refusal(&self) -> Error {
-        Error::new(Code::ValidationFailed, format!("{self}: make it by `CREATE SCHEMA`, or fix the `search_path` of the URL."))
+        Error::new(
+            Code::ValidationFailed,
+            format!("{self}: make it by `CREATE SCHEMA`, or fix the `search_path` of the URL."),
+        )
     }
 }
 
 impl fmt::Display for Absent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The database has no schema that `search_path` names ({})", cut(&self.search_path))
+        write!(
+            f,
+            "The database has no schema that `search_path` names ({})",
+            cut(&self.search_path)
+        )
     }
 }
 
@@ -262,7 +286,8 @@ impl Others {
             );
             return Error::new(Code::ValidationFailed, message);
         }
-        let shown: Vec<_> = tables.iter().take(SHOWN).map(|table| format!("`{}`", cut(table))).collect();
+        let shown: Vec<_> =
+            tables.iter().take(SHOWN).map(|table| format!("`{}`", cut(table))).collect();
         let more = if tables.len() > SHOWN { ", ..." } else { "" };
         let what = match (migrates, tables.is_empty()) {
             (true, true) => "migrations of another application".to_owned(),
@@ -280,7 +305,8 @@ impl Others {
 /// and so may anyone on a standby.
 pub fn schema_state(connection: &mut PgConnection) -> Result<SchemaState> {
     let all = all()?;
-    let (schema, search_path, is_ours) = ReadPlace {}.get_result::<(Option<String>, String, bool)>(connection)?;
+    let (schema, search_path, is_ours) =
+        ReadPlace {}.get_result::<(Option<String>, String, bool)>(connection)?;
     let Some(schema) = schema else { return Ok(SchemaState::Absent(Absent { search_path })) };
     let applied: BTreeSet<String> = match (ReadApplied {}).load::<(String,)>(connection) {
         Ok(applied) => applied.into_iter().map(|(version,)| version).collect(),
@@ -290,7 +316,11 @@ pub fn schema_state(connection: &mut PgConnection) -> Result<SchemaState> {
     let missing: Vec<_> = versions(&all).filter(|version| !applied.contains(version)).collect();
     let migrates = !applied.is_empty() && !is_ours;
     if migrates || missing.len() == all.len() {
-        let tables: Vec<_> = ReadTables {}.load::<(String,)>(connection)?.into_iter().map(|(table,)| table).collect();
+        let tables: Vec<_> = ReadTables {}
+            .load::<(String,)>(connection)?
+            .into_iter()
+            .map(|(table,)| table)
+            .collect();
         if migrates || !tables.is_empty() {
             let collides = migrates && missing.len() < all.len();
             return Ok(SchemaState::Foreign(Others { schema, tables, migrates, collides }));
@@ -301,7 +331,9 @@ pub fn schema_state(connection: &mut PgConnection) -> Result<SchemaState> {
     }
     let ours = applied.iter().rfind(|version| version.starts_with(OURS));
     Ok(match (ours, versions(&all).last()) {
-        (Some(schema), Some(known)) if *schema > known => SchemaState::Ahead(Ahead { schema: schema.clone(), known }),
+        (Some(schema), Some(known)) if *schema > known => {
+            SchemaState::Ahead(Ahead { schema: schema.clone(), known })
+        }
         _ => SchemaState::Current,
     })
 }

@@ -41,7 +41,8 @@ struct Outage {
 }
 
 impl Outage {
-    const NONE: Outage = Outage { failing: [None; 3], since: None, reported: None, is_reported: false, failures: 0 };
+    const NONE: Outage =
+        Outage { failing: [None; 3], since: None, reported: None, is_reported: false, failures: 0 };
 
     /// One fails. Returns how often that has happened in this outage, if it is to be told now.
     fn failed(&mut self, opener: Opener, now: Instant) -> Option<u64> {
@@ -53,7 +54,9 @@ impl Outage {
             self.since = Some(now);
         }
         self.since.get_or_insert(now);
-        if !is_new && self.reported.is_some_and(|reported| now.duration_since(reported) < REPORT_EVERY) {
+        if !is_new
+            && self.reported.is_some_and(|reported| now.duration_since(reported) < REPORT_EVERY)
+        {
             return None;
         }
         (self.reported, self.is_reported) = (Some(now), true);
@@ -65,12 +68,15 @@ impl Outage {
         let turns = matches!(opener, Opener::Probe) && self.failing[opener as usize].is_some();
         self.failing[opener as usize] = None;
         if matches!(opener, Opener::Probe) {
-            self.failing = self.failing.map(|failed| failed.filter(|failed| !turns && now.duration_since(*failed) < STALE));
+            self.failing = self.failing.map(|failed| {
+                failed.filter(|failed| !turns && now.duration_since(*failed) < STALE)
+            });
         }
         if self.failing.iter().any(Option::is_some) {
             return None;
         }
-        let (lasted, failures) = (now.duration_since(self.since.take()?), std::mem::take(&mut self.failures));
+        let (lasted, failures) =
+            (now.duration_since(self.since.take()?), std::mem::take(&mut self.failures));
         std::mem::take(&mut self.is_reported).then_some((lasted, failures))
     }
 }
@@ -144,8 +150,11 @@ mod tests {
         let began = Instant::now();
         let mut reported = 0;
         for second in 0..120 {
-            reported += outage.failed(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
-            reported += outage.succeeded(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
+            reported +=
+                outage.failed(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
+            reported += outage
+                .succeeded(Opener::Pool, began + Duration::from_secs(second))
+                .map_or(0, |_| 1);
         }
         assert_eq!(reported, 4, "the beginning and the end of two of them");
     }
@@ -160,7 +169,11 @@ mod tests {
         assert_eq!(outage.failed(Opener::Pool, at(5)), None, "it was told of a moment ago");
         assert_eq!(outage.failed(Opener::Probe, at(10)), Some(2));
         assert_eq!(outage.failed(Opener::Probe, at(11)), None);
-        assert_eq!(outage.succeeded(Opener::Probe, at(27)), Some((Duration::from_secs(17), 3)), "though the pool has opened none since");
+        assert_eq!(
+            outage.succeeded(Opener::Probe, at(27)),
+            Some((Duration::from_secs(17), 3)),
+            "though the pool has opened none since"
+        );
         assert!(outage.since.is_none());
     }
 

@@ -58,7 +58,11 @@ macro_rules! paged {
 
             fn take_page(&mut self) -> $crate::db::PageAsked {
                 let page_token = std::mem::take(&mut self.page_token);
-                $crate::db::PageAsked { page_size: std::mem::take(&mut self.page_size), name: "page_token", page_token }
+                $crate::db::PageAsked {
+                    page_size: std::mem::take(&mut self.page_size),
+                    name: "page_token",
+                    page_token,
+                }
             }
         }
     };
@@ -68,7 +72,12 @@ pub(crate) use paged;
 impl<C: Serialize + DeserializeOwned> Page<C> {
     /// Takes `page_size` and `page_token` out of a request (AIP-158) and reads them. A token is bound to the rest of the request, to the realm and
     /// to the list's name, so that it opens only the list that it came from. The size may change from page to page.
-    pub fn check<R: PageRequest>(seal: Seal, realm: &Realm, request: &mut R, faults: &mut Violations) -> Self {
+    pub fn check<R: PageRequest>(
+        seal: Seal,
+        realm: &Realm,
+        request: &mut R,
+        faults: &mut Violations,
+    ) -> Self {
         let PageAsked { page_size, name, page_token } = request.take_page();
         let size = match page_size {
             0 => R::SIZES.default,
@@ -77,7 +86,11 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
                 faults.add(
                     "page_size",
                     "out_of_range",
-                    format!("must be from 1 to {}, or 0 for {}", thousands(R::SIZES.max), thousands(R::SIZES.default)),
+                    format!(
+                        "must be from 1 to {}, or 0 for {}",
+                        thousands(R::SIZES.max),
+                        thousands(R::SIZES.default)
+                    ),
                 );
                 R::SIZES.default
             }
@@ -120,7 +133,12 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
     }
 
     /// The same for rows of which reading may have ended before the limit: `more` reports whether there are others behind them.
-    pub fn cut_short<T>(&self, rows: &mut Vec<T>, more: bool, place: impl FnOnce(&T) -> C) -> Result<String> {
+    pub fn cut_short<T>(
+        &self,
+        rows: &mut Vec<T>,
+        more: bool,
+        place: impl FnOnce(&T) -> C,
+    ) -> Result<String> {
         let more = more || rows.len() > self.size;
         rows.truncate(self.size);
         match rows.last().filter(|_| more) {
@@ -160,7 +178,11 @@ mod tests {
 
     fn page(realm: i32, argument: &str, size: i32, token: &str) -> Result<Page<String>> {
         let realm = Realm::from_row(realm, "acme".to_owned(), Mode::Test);
-        let mut request = ListThings { argument: argument.to_owned(), page_size: size, page_token: token.to_owned() };
+        let mut request = ListThings {
+            argument: argument.to_owned(),
+            page_size: size,
+            page_token: token.to_owned(),
+        };
         let mut faults = Violations::new();
         let page = Page::check(Seal::new([1; 32]), &realm, &mut request, &mut faults);
         faults.check().map(|()| page)
@@ -187,7 +209,10 @@ mod tests {
 
     #[test]
     fn a_token_of_another_list_realm_or_request_is_refused() {
-        let token = page(1, "x", 1, "").unwrap().cut(&mut vec!["a".to_owned(), "b".to_owned()], String::clone).unwrap();
+        let token = page(1, "x", 1, "")
+            .unwrap()
+            .cut(&mut vec!["a".to_owned(), "b".to_owned()], String::clone)
+            .unwrap();
         assert!(page(1, "x", 1, &token).is_ok());
         for (realm, argument) in [(2, "x"), (1, "y")] {
             let error = page(realm, argument, 1, &token).unwrap_err();

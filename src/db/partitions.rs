@@ -47,7 +47,11 @@ async fn keep_once(db: &Db) -> Result<()> {
         }
     }
     if dropped > 0 || deleted > 0 {
-        tracing::info!(partitions = dropped, rows = deleted, "dropped events that are older than they are kept");
+        tracing::info!(
+            partitions = dropped,
+            rows = deleted,
+            "dropped events that are older than they are kept"
+        );
     }
     Ok(())
 }

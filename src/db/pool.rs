@@ -57,13 +57,20 @@ impl Pooled {
     fn open(inner: &Inner) -> Result<Self, Refused> {
         let losses = inner.losses.load(Ordering::Acquire);
         let session = session::open(&inner.options)?;
-        Ok(Pooled { session, used: Instant::now(), losses, allowance: inner.options.statement_timeout })
+        Ok(Pooled {
+            session,
+            used: Instant::now(),
+            losses,
+            allowance: inner.options.statement_timeout,
+        })
     }
 
     /// Gives the statements to come this much time.
     fn allow(&mut self, allowance: Duration) -> Result<(), Fail> {
         if allowance != self.allowance {
-            self.session.connection.batch_execute(&format!("SET statement_timeout = {}", allowance.as_millis()))?;
+            self.session
+                .connection
+                .batch_execute(&format!("SET statement_timeout = {}", allowance.as_millis()))?;
             self.allowance = allowance;
         }
         self.session.vitals.allow(allowance);
@@ -91,7 +98,11 @@ impl Pooled {
     /// Returns whether it may be kept for the next call.
     fn is_whole(&mut self) -> bool {
         type Manager = <PgConnection as Connection>::TransactionManager;
-        let idle = matches!(Manager::transaction_manager_status_mut(&mut self.session.connection).transaction_depth(), Ok(None));
+        let idle = matches!(
+            Manager::transaction_manager_status_mut(&mut self.session.connection)
+                .transaction_depth(),
+            Ok(None)
+        );
         idle && self.session.vitals.ended().is_none() && self.session.vitals.age() < LONGEST_LIFE
     }
 }
@@ -290,7 +301,9 @@ impl Inner {
         loop {
             abandonable.check()?;
             if self.unfit.load(Ordering::Acquire) {
-                let cause = Refused::Unfit("the database cannot be used as it is; readiness says why".to_owned());
+                let cause = Refused::Unfit(
+                    "the database cannot be used as it is; readiness says why".to_owned(),
+                );
                 return Err(Error::unavailable("The database cannot be reached.").caused_by(cause));
             }
             // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
@@ -302,8 +315,11 @@ impl Inner {
                 // The others are tested as well before they are used.
                 self.lost();
             }
-            let may_try =
-                if self.reserve.goes_first() { Err(AGAIN.0) } else { self.reconnecting.try_now(self.used.load(Ordering::Relaxed) > 0) };
+            let may_try = if self.reserve.goes_first() {
+                Err(AGAIN.0)
+            } else {
+                self.reconnecting.try_now(self.used.load(Ordering::Relaxed) > 0)
+            };
             let (pause, refused) = match may_try {
                 Err(pause) => (pause, None),
                 Ok(()) => match Pooled::open(self) {
@@ -316,7 +332,9 @@ impl Inner {
                             self.suspect.store(true, Ordering::Release);
                         }
                         self.reconnecting.failed(&refused);
-                        if matches!(refused, Refused::Queued) && deadline.is_none_or(|deadline| deadline > Instant::now()) {
+                        if matches!(refused, Refused::Queued)
+                            && deadline.is_none_or(|deadline| deadline > Instant::now())
+                        {
                             // It has waited for that alone; others may have given one back meanwhile.
                             until = until.max(Instant::now() + AGAIN.1 * 2);
                         }
@@ -415,7 +433,8 @@ fn run_blocking<T>(
     loop {
         let mut pooled = inner.take(deadline, abandonable).map_err(Failed::before_it_began)?;
         let in_use = InUse::enter(&inner.used);
-        let allowance = deadline::allowance(deadline, inner.options.statement_timeout).map_err(Failed::before_it_began)?;
+        let allowance = deadline::allowance(deadline, inner.options.statement_timeout)
+            .map_err(Failed::before_it_began)?;
         let allowed = pooled.allow(allowance);
         // The earlier settings of the session leave nothing behind.
         pooled.session.vitals.begin();
@@ -435,7 +454,9 @@ fn run_blocking<T>(
         let lost_a_race = matches!(&fail, Fail::Database(error) if fault(error) == Fault::Conflict);
         if attempt >= ATTEMPTS || !(lost_a_race || another_may_do && left_nothing) {
             // A setting that the server refused is undone.
-            let is_refused = matches!(&fail, Fail::Database(diesel::result::Error::DatabaseError(..))) && !has_ended;
+            let is_refused =
+                matches!(&fail, Fail::Database(diesel::result::Error::DatabaseError(..)))
+                    && !has_ended;
             return Err(Failed { left_nothing: left_nothing || is_refused, error: fail.into() });
         }
         attempt += 1;

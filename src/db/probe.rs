@@ -86,10 +86,18 @@ impl Probe {
         let (judged, verdict) = watch::channel(None);
         let stop = CancellationToken::new();
         let (stopped, over) = (stop.clone(), stop.clone());
-        let options = Options { statement_timeout: LOOK_TIME, lock_timeout: LOOK_TIME, ..reserved.options().clone() };
-        std::thread::Builder::new().name("probe".to_owned()).spawn(move || look_on(&reserved, &options, &found, &stopped))?;
+        let options = Options {
+            statement_timeout: LOOK_TIME,
+            lock_timeout: LOOK_TIME,
+            ..reserved.options().clone()
+        };
+        std::thread::Builder::new()
+            .name("probe".to_owned())
+            .spawn(move || look_on(&reserved, &options, &found, &stopped))?;
         // Of its own: a look may hang.
-        std::thread::Builder::new().name("judge".to_owned()).spawn(move || judge(&looks, &judged, &over))?;
+        std::thread::Builder::new()
+            .name("judge".to_owned())
+            .spawn(move || judge(&looks, &judged, &over))?;
         Ok(Probe { verdict, _stop: Arc::new(stop.drop_guard()) })
     }
 
@@ -109,7 +117,11 @@ fn silent() -> Troubled {
 
 /// Judges what was found, again and again, and tells the log as that turns. A look that failed stands until the next one is over, however long that takes;
 /// one that did not says nothing of now once it is old.
-fn judge(looks: &watch::Receiver<Option<ProbeResult>>, judged: &watch::Sender<Option<Verdict>>, stop: &CancellationToken) {
+fn judge(
+    looks: &watch::Receiver<Option<ProbeResult>>,
+    judged: &watch::Sender<Option<Verdict>>,
+    stop: &CancellationToken,
+) {
     let begun = Instant::now();
     let mut counted: Option<Instant> = None;
     while !stop.is_cancelled() {
@@ -134,7 +146,12 @@ fn judge(looks: &watch::Receiver<Option<ProbeResult>>, judged: &watch::Sender<Op
     }
 }
 
-fn look_on(reserved: &ReservedConnection, options: &Options, latest: &watch::Sender<Option<ProbeResult>>, stop: &CancellationToken) {
+fn look_on(
+    reserved: &ReservedConnection,
+    options: &Options,
+    latest: &watch::Sender<Option<ProbeResult>>,
+    stop: &CancellationToken,
+) {
     let mut session = None;
     let mut fit = false;
     // Whether the last connection was ended since nothing came back on it.
@@ -156,7 +173,9 @@ fn look_on(reserved: &ReservedConnection, options: &Options, latest: &watch::Sen
                     // Who refuses does so at once.
                     Trouble::Away if begun.elapsed() > AT_ONCE => Err(silent()),
                     // A cause is nothing for probes, which need no key.
-                    _ if error.code() == Code::Internal => Err((trouble, "cannot be used".to_owned())),
+                    _ if error.code() == Code::Internal => {
+                        Err((trouble, "cannot be used".to_owned()))
+                    }
                     _ => Err((trouble, error.message().to_owned())),
                 };
                 (reported, cause)
@@ -171,7 +190,10 @@ fn look_on(reserved: &ReservedConnection, options: &Options, latest: &watch::Sen
 /// Waits for the next look; not for long where the connection has ended, since others wait until there is another one.
 fn wait(session: Option<&Session>, stop: &CancellationToken) {
     let until = Instant::now() + LOOK_EVERY;
-    while Instant::now() < until && !stop.is_cancelled() && !session.is_some_and(|session| session.vitals.has_ended()) {
+    while Instant::now() < until
+        && !stop.is_cancelled()
+        && !session.is_some_and(|session| session.vitals.has_ended())
+    {
         pause(GLANCE, stop);
     }
 }
@@ -183,7 +205,8 @@ fn look(
     fit: &mut bool,
 ) -> Result<DatabaseState, (Trouble, Error)> {
     if !*fit {
-        let checked = reserved.open(options, stop).and_then(|first| fitness::check_from(options, first));
+        let checked =
+            reserved.open(options, stop).and_then(|first| fitness::check_from(options, first));
         match checked {
             Ok(checked) => *session = Some(checked),
             Err(error) => {
@@ -199,7 +222,11 @@ fn look(
     // A connection that has ended says nothing of the database, but a new one does.
     if let Some(open) = session {
         if let Ok(standing) = state(open) {
-            return if reserved.shuts_out_the_pool(options) { Err((Trouble::Crowded, Error::unavailable(NO_ROOM))) } else { Ok(standing) };
+            return if reserved.shuts_out_the_pool(options) {
+                Err((Trouble::Crowded, Error::unavailable(NO_ROOM)))
+            } else {
+                Ok(standing)
+            };
         }
         *silenced = *silenced || open.vitals.is_given_up();
         *fit = open.vitals.ended() != Some(Fault::Shared);

@@ -15,7 +15,8 @@ pub(super) fn only_reads(query: &dyn DebugQuery) -> bool {
 
     impl Write for Text {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            let (text, more) = text.find(BEFORE_BINDS).map_or((text, true), |end| (&text[..end], false));
+            let (text, more) =
+                text.find(BEFORE_BINDS).map_or((text, true), |end| (&text[..end], false));
             self.0.push_str(text);
             // An error ends the formatting, before it comes to the values.
             if more && self.0.len() <= TEXT_BYTES { Ok(()) } else { Err(fmt::Error) }
@@ -28,9 +29,17 @@ pub(super) fn only_reads(query: &dyn DebugQuery) -> bool {
 }
 
 fn is_read(text: &str) -> bool {
-    let mut words = text.split(|character: char| !character.is_alphanumeric() && character != '_').filter(|word| !word.is_empty());
-    let writes = |word: &str| ["INSERT", "UPDATE", "DELETE", "MERGE", "INTO", "SHARE"].iter().any(|verb| word.eq_ignore_ascii_case(verb));
-    words.next().is_some_and(|first| first.eq_ignore_ascii_case("SELECT") || first.eq_ignore_ascii_case("WITH")) && !words.any(writes)
+    let mut words = text
+        .split(|character: char| !character.is_alphanumeric() && character != '_')
+        .filter(|word| !word.is_empty());
+    let writes = |word: &str| {
+        ["INSERT", "UPDATE", "DELETE", "MERGE", "INTO", "SHARE"]
+            .iter()
+            .any(|verb| word.eq_ignore_ascii_case(verb))
+    };
+    words.next().is_some_and(|first| {
+        first.eq_ignore_ascii_case("SELECT") || first.eq_ignore_ascii_case("WITH")
+    }) && !words.any(writes)
 }
 
 #[cfg(test)]
@@ -39,7 +48,12 @@ mod tests {
 
     #[test]
     fn a_statement_that_only_reads_is_recognised_by_its_words() {
-        for read in ["SELECT 1", "  select updated_at from x", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT \"deleted\" FROM a"] {
+        for read in [
+            "SELECT 1",
+            "  select updated_at from x",
+            "WITH a AS (SELECT 1) SELECT * FROM a",
+            "SELECT \"deleted\" FROM a",
+        ] {
             assert!(is_read(read), "{read}");
         }
         for write in [

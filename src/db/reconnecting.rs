@@ -52,7 +52,11 @@ impl Reconnecting {
         {
             let queued = matches!(refused, Refused::Queued);
             let mut retry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let retry = retry.get_or_insert_with(|| Retry { at: Instant::now() + AGAIN.0, pause: AGAIN.0 * 2, queued });
+            let retry = retry.get_or_insert_with(|| Retry {
+                at: Instant::now() + AGAIN.0,
+                pause: AGAIN.0 * 2,
+                queued,
+            });
             retry.queued = queued;
             if queued {
                 retry.at = Instant::now() + QUEUED_AGAIN;
@@ -80,7 +84,10 @@ mod tests {
         }
         assert!(reconnecting.try_now(true).unwrap_err() <= AGAIN.1);
         reconnecting.failed(&Refused::Queued);
-        assert!(reconnecting.try_now(true).is_err() && reconnecting.try_now(false).is_ok(), "who has none waits in the queue");
+        assert!(
+            reconnecting.try_now(true).is_err() && reconnecting.try_now(false).is_ok(),
+            "who has none waits in the queue"
+        );
         reconnecting.succeeded();
         assert!((0..100).all(|_| reconnecting.try_now(true).is_ok()));
     }

@@ -81,7 +81,10 @@ impl Reserve {
 
     fn add(&self) -> usize {
         let mut state = self.state();
-        state.connections.push(ReservedState { wanted: Some(Instant::now() + GOES_FIRST), ..ReservedState::default() });
+        state.connections.push(ReservedState {
+            wanted: Some(Instant::now() + GOES_FIRST),
+            ..ReservedState::default()
+        });
         state.connections.len() - 1
     }
 
@@ -128,7 +131,11 @@ impl ReservedConnection {
     }
 
     /// Opens the connection. Where the server has no room, the pool gives one of its own up, and this is tried again for a while.
-    pub(super) fn open(&self, options: &Options, stop: &CancellationToken) -> Result<Session, Refused> {
+    pub(super) fn open(
+        &self,
+        options: &Options,
+        stop: &CancellationToken,
+    ) -> Result<Session, Refused> {
         let want = |is_wanted| self.db.reserve().want(self.number, is_wanted);
         want(true);
         for attempt in 0..TIMES {
@@ -140,7 +147,8 @@ impl ReservedConnection {
                 }
                 Err(Refused::Away(error)) => {
                     // A server that refuses does so at once.
-                    let refusal = if asked.elapsed() > AT_ONCE { None } else { session::refusal(options) };
+                    let refusal =
+                        if asked.elapsed() > AT_ONCE { None } else { session::refusal(options) };
                     let refusal = refusal.unwrap_or(Refused::Away(error));
                     if !matches!(refusal, Refused::Crowded) {
                         want(false);

@@ -43,7 +43,11 @@ impl Seal {
     pub fn open<T: DeserializeOwned>(&self, bound_to: &[u8], text: &str) -> Option<T> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (form, sealed) = bytes.split_first()?;
-        let content = self.0.decrypt(&Nonce::default(), Payload { msg: sealed, aad: bound_to }).ok().filter(|_| *form == FORM)?;
+        let content = self
+            .0
+            .decrypt(&Nonce::default(), Payload { msg: sealed, aad: bound_to })
+            .ok()
+            .filter(|_| *form == FORM)?;
         serde_json::from_slice(&content).ok()
     }
 }
@@ -57,7 +61,8 @@ impl fmt::Debug for Seal {
 /// Reads the key.
 pub(super) fn read(connection: &mut PgConnection) -> Work<Seal> {
     let (key,) = ReadSecret { purpose: "tokens" }.get_result::<(Vec<u8>,)>(connection)?;
-    let key = key.try_into().map_err(|_| Error::internal("the secret for tokens has not 32 bytes"))?;
+    let key =
+        key.try_into().map_err(|_| Error::internal("the secret for tokens has not 32 bytes"))?;
     Ok(Seal::new(key))
 }
 

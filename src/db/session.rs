@@ -90,7 +90,11 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
     let (shown, watched) = (seen.clone(), options.clone());
     let established = pq_sys::establish(
         move |connected| {
-            let vitals = Arc::new(Vitals::new(connected.socket, connected.cancel, connect_timeout(&watched)));
+            let vitals = Arc::new(Vitals::new(
+                connected.socket,
+                connected.cancel,
+                connect_timeout(&watched),
+            ));
             watchdog::watch(&vitals, &watched);
             // Set once: the closure is called once.
             let _ = shown.set((vitals, connected.backend));
@@ -99,7 +103,9 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
     );
     let mut connection = established.map_err(unusable)?;
     let Some((vitals, reported)) = seen.get().cloned() else {
-        return Err(Refused::Away(ConnectionError::BadConnection("the connection has no socket".to_owned())));
+        return Err(Refused::Away(ConnectionError::BadConnection(
+            "the connection has no socket".to_owned(),
+        )));
     };
     let set_up = |error| match error {
         error if is_on_another_backend(&error) => Refused::Unfit(SHARED.to_owned()),
@@ -123,7 +129,12 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
             _ => set_up(error),
         })?;
     }
-    connection.batch_execute(&format!("SET statement_timeout = {}", options.statement_timeout.as_millis())).map_err(set_up)?;
+    connection
+        .batch_execute(&format!(
+            "SET statement_timeout = {}",
+            options.statement_timeout.as_millis()
+        ))
+        .map_err(set_up)?;
     vitals.allow(options.statement_timeout);
     Ok(Session { connection, vitals, reported, backend: facts.backend })
 }
@@ -141,13 +152,22 @@ const REFUSED_ADDRESS: [&str; 7] = [
 
 /// The messages of libpq about a server that does not match the address, and what they mean.
 const REFUSED_SERVERS: [(&str, &str); 5] = [
-    ("server does not support SSL, but SSL was required", "The server speaks no TLS, and the `sslmode` of `--database-url` asks for it."),
+    (
+        "server does not support SSL, but SSL was required",
+        "The server speaks no TLS, and the `sslmode` of `--database-url` asks for it.",
+    ),
     (
         "certificate verify failed",
         "The server's certificate is of no authority that is trusted: name the right one by `sslrootcert` in `--database-url`.",
     ),
-    ("does not match host name", "The server's certificate is of another host than the one that `--database-url` names."),
-    ("GSSAPI encryption required but", "The `gssencmode` of `--database-url` asks for GSSAPI, which cannot be had."),
+    (
+        "does not match host name",
+        "The server's certificate is of another host than the one that `--database-url` names.",
+    ),
+    (
+        "GSSAPI encryption required but",
+        "The `gssencmode` of `--database-url` asks for GSSAPI, which cannot be had.",
+    ),
     (
         "authentication method requirement",
         "The server asks for a role to prove itself in a way that the `require_auth` of `--database-url` does not let it.",
@@ -176,18 +196,24 @@ pub(super) fn denied(options: &Options) -> Option<&'static str> {
 
 fn sentence_of(number: &[u8; 5]) -> Option<&'static str> {
     match number {
-        b"3D000" => Some("The database that `--database-url` names does not exist: create it, or fix the URL."),
+        b"3D000" => Some(
+            "The database that `--database-url` names does not exist: create it, or fix the URL.",
+        ),
         b"28P01" => Some("The server refuses the role or the password of `--database-url`."),
         b"28000" => Some(
             "The server does not let the role of `--database-url` in: it does not exist or may not log in, or `pg_hba.conf` has no line for it.",
         ),
         b"55000" => Some("The database of `--database-url` takes no connections: it is set so."),
-        b"42501" => Some("The role of `--database-url` may not connect to the database: grant it CONNECT."),
+        b"42501" => {
+            Some("The role of `--database-url` may not connect to the database: grant it CONNECT.")
+        }
         // The settings that `options` has are all that is asked for at the start of a connection: classes of syntax and of values.
         [b'4', b'2', ..] | [b'2', b'2', ..] => Some(
             "The server does not take the `options` of `--database-url`: a setting that it does not know, or a value that none may have.",
         ),
-        [b'0', b'A', ..] | [b'2', b'8', ..] => Some("The server refuses what `--database-url` asks for; its log says why."),
+        [b'0', b'A', ..] | [b'2', b'8', ..] => {
+            Some("The server refuses what `--database-url` asks for; its log says why.")
+        }
         _ => None,
     }
 }
@@ -195,7 +221,11 @@ fn sentence_of(number: &[u8; 5]) -> Option<&'static str> {
 /// Why the server refuses another session, if it answers and does so, for a reason that is known; asked as by [`denied`].
 pub(super) fn refusal(options: &Options) -> Option<Refused> {
     let number = refused_by(options)?;
-    if &number == b"53300" { Some(Refused::Crowded) } else { sentence_of(&number).map(Refused::Denied) }
+    if &number == b"53300" {
+        Some(Refused::Crowded)
+    } else {
+        sentence_of(&number).map(Refused::Denied)
+    }
 }
 
 fn refused_by(options: &Options) -> Option<[u8; 5]> {
@@ -298,29 +328,51 @@ mod tests {
 
     #[test]
     fn an_address_gets_the_bounds_that_it_lacks() {
-        let all = "tcp_user_timeout=30000&keepalives_idle=10&keepalives_interval=5&keepalives_count=3";
+        let all =
+            "tcp_user_timeout=30000&keepalives_idle=10&keepalives_interval=5&keepalives_count=3";
         let bounded = |url: &str| bounded(&Options::new(url));
-        assert_eq!(bounded("postgresql://h/d"), format!("postgresql://h/d?connect_timeout=5&{all}"));
+        assert_eq!(
+            bounded("postgresql://h/d"),
+            format!("postgresql://h/d?connect_timeout=5&{all}")
+        );
         let given = "postgres://h/d?sslmode=require&connect_timeout=9";
         assert_eq!(bounded(given), format!("{given}&{all}"));
-        assert_eq!(bounded("host=h dbname=d"), format!("host=h dbname=d connect_timeout=5 {}", all.replace('&', " ")));
+        assert_eq!(
+            bounded("host=h dbname=d"),
+            format!("host=h dbname=d connect_timeout=5 {}", all.replace('&', " "))
+        );
     }
 
     #[test]
     fn what_can_never_work_is_reported_from_what_is_away() {
         let refused = |message: &str| unusable(ConnectionError::BadConnection(message.to_owned()));
         let server = "connection to server at \"h\" (10.0.0.1), port 5432 failed: ";
-        for never in ["definition of service \"nope\" not found", "invalid integer value \"abc\" for connection option \"port\""] {
-            assert!(matches!(refused(never), Refused::Unfit(reported) if reported.contains(never)), "{never}");
+        for never in [
+            "definition of service \"nope\" not found",
+            "invalid integer value \"abc\" for connection option \"port\"",
+        ] {
+            assert!(
+                matches!(refused(never), Refused::Unfit(reported) if reported.contains(never)),
+                "{never}"
+            );
         }
         let no_tls = format!("{server}server does not support SSL, but SSL was required");
-        assert!(matches!(refused(&no_tls), Refused::Denied(reported) if reported.contains("speaks no TLS")));
-        for away in ["Connection refused", "timeout expired", "FATAL:  the database system is starting up"] {
+        assert!(
+            matches!(refused(&no_tls), Refused::Denied(reported) if reported.contains("speaks no TLS"))
+        );
+        for away in
+            ["Connection refused", "timeout expired", "FATAL:  the database system is starting up"]
+        {
             assert!(matches!(refused(&format!("{server}{away}")), Refused::Away(_)), "{away}");
         }
-        for (number, is_reported) in
-            [(b"42704", true), (b"22023", true), (b"3D000", true), (b"57P03", false), (b"53300", false), (b"08P01", false)]
-        {
+        for (number, is_reported) in [
+            (b"42704", true),
+            (b"22023", true),
+            (b"3D000", true),
+            (b"57P03", false),
+            (b"53300", false),
+            (b"08P01", false),
+        ] {
             assert_eq!(sentence_of(number).is_some(), is_reported, "{number:?}");
         }
     }
@@ -328,6 +380,9 @@ mod tests {
     #[test]
     fn a_search_path_of_the_address_stands() {
         assert!(settings(&Options::new("postgresql://h/d")).contains("search_path"));
-        assert!(!settings(&Options::new("postgresql://h/d?options=-csearch_path%3Dmine")).contains("search_path"));
+        assert!(
+            !settings(&Options::new("postgresql://h/d?options=-csearch_path%3Dmine"))
+                .contains("search_path")
+        );
     }
 }

@@ -45,7 +45,8 @@ pub fn segments(text: &str) -> impl Iterator<Item = Segment<'_>> {
 fn parameter_end(after_brace: &str) -> Option<usize> {
     let end = after_brace.find('}')?;
     let name = &after_brace[..end];
-    (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')).then_some(end)
+    (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+        .then_some(end)
 }
 
 /// Declares a statement: a struct of its parameters, the SQL types of the columns it returns, and its text. What returns no rows has the type `()`.
@@ -162,7 +163,8 @@ mod tests {
 
     #[test]
     fn parameters_are_cut_out_and_other_braces_stay() {
-        let parts: Vec<_> = segments("SELECT {realm}, '{}'::jsonb, '{a,B}' WHERE id = {entity_id}").collect();
+        let parts: Vec<_> =
+            segments("SELECT {realm}, '{}'::jsonb, '{a,B}' WHERE id = {entity_id}").collect();
         assert_eq!(
             parts,
             [
@@ -177,6 +179,9 @@ mod tests {
     #[test]
     fn an_unclosed_brace_is_text() {
         assert_eq!(segments("{").collect::<Vec<_>>(), [Segment::Sql("{")]);
-        assert_eq!(segments("{}{a}").collect::<Vec<_>>(), [Segment::Sql("{}"), Segment::Parameter("a")]);
+        assert_eq!(
+            segments("{}{a}").collect::<Vec<_>>(),
+            [Segment::Sql("{}"), Segment::Parameter("a")]
+        );
     }
 }

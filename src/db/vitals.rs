@@ -19,7 +19,8 @@ use crate::limits::database::SILENCE;
 use crate::telemetry::{Seldom, StatementTracer};
 
 /// How much later than the database itself we end a statement, at least and at most; in between, as much later as it was given.
-const MARGIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(crate::limits::database::SILENCE_SECONDS));
+const MARGIN: (Duration, Duration) =
+    (Duration::from_secs(2), Duration::from_secs(crate::limits::database::SILENCE_SECONDS));
 /// How long a statement is under way before its backend is asked after; how long until it is asked again if it was at work, and if it was not.
 const ASK_AFTER: Duration = Duration::from_secs(2);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(crate::limits::database::SILENCE_SECONDS);
@@ -90,7 +91,15 @@ impl Vitals {
         let now = Instant::now();
         // The session is not set up yet, and a peer that accepts and then keeps silent must not block us either.
         let running = Some(Running { alive: now, asked: now, at_work: false, doubts: 0 });
-        let life = Life { allowance, statement: 0, running, ended: None, given_up: false, cancelled: false, trace: Trace::default() };
+        let life = Life {
+            allowance,
+            statement: 0,
+            running,
+            ended: None,
+            given_up: false,
+            cancelled: false,
+            trace: Trace::default(),
+        };
         Vitals {
             socket: Some(TcpStream::from(socket)),
             backend: AtomicI32::new(0),
@@ -160,7 +169,11 @@ impl Vitals {
         match socket.peek(&mut [0]) {
             Ok(0) => SocketState::Closed,
             Ok(_) => SocketState::Words,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => SocketState::Quiet,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                SocketState::Quiet
+            }
             Err(_) => SocketState::Closed,
         }
     }
@@ -173,7 +186,9 @@ impl Vitals {
         match self.socket.as_ref().map(|socket| socket.peek(&mut first)) {
             Some(Ok(0)) => true,
             Some(Ok(_)) => is_idle && first == *b"E",
-            Some(Err(error)) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+            Some(Err(error)) => {
+                !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+            }
             None => false,
         }
     }
@@ -189,9 +204,19 @@ impl Vitals {
         }
         SILENCE.reached();
         if outage::lasts() {
-            tracing::debug!(backend = self.backend(), why, "a connection to the database is given up");
-        } else if let Some(times) = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).report() {
-            tracing::warn!(backend = self.backend(), why, times, "a connection to the database is given up");
+            tracing::debug!(
+                backend = self.backend(),
+                why,
+                "a connection to the database is given up"
+            );
+        } else if let Some(times) = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).report()
+        {
+            tracing::warn!(
+                backend = self.backend(),
+                why,
+                times,
+                "a connection to the database is given up"
+            );
         }
         if let Some(socket) = &self.socket {
             // One that is closed already has nobody waiting.
@@ -212,7 +237,11 @@ impl Vitals {
         }
         let mut cancel = self.cancel.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = cancel.as_mut().is_some_and(Cancel::send);
-        tracing::debug!(backend = self.backend(), asked, "a statement is cancelled that nobody waits for");
+        tracing::debug!(
+            backend = self.backend(),
+            asked,
+            "a statement is cancelled that nobody waits for"
+        );
     }
 
     /// Returns whether a statement was cancelled since this was last asked.
@@ -224,7 +253,10 @@ impl Vitals {
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         let life = self.life();
         let margin = life.allowance.clamp(MARGIN.0, MARGIN.1);
-        !life.allowance.is_zero() && life.running.is_some_and(|running| now.duration_since(running.alive) > life.allowance + margin)
+        !life.allowance.is_zero()
+            && life
+                .running
+                .is_some_and(|running| now.duration_since(running.alive) > life.allowance + margin)
     }
 
     /// The statement under way, if it has been for so long that its backend should be asked whether it is at work.
@@ -253,7 +285,8 @@ impl Vitals {
         let same = life.statement == statement;
         let Some(running) = life.running.as_mut().filter(|_| same) else { return false };
         if at_work || answered {
-            *running = Running { alive: Instant::now(), asked: Instant::now(), at_work: true, doubts: 0 };
+            *running =
+                Running { alive: Instant::now(), asked: Instant::now(), at_work: true, doubts: 0 };
         } else {
             running.doubts += 1;
         }
@@ -306,13 +339,19 @@ impl Instrumentation for Monitor {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match &event {
             InstrumentationEvent::StartQuery { .. } => self.vitals.start(),
-            InstrumentationEvent::FinishQuery { query, error, .. } => self.vitals.done(*query, *error),
-            InstrumentationEvent::BeginTransaction { depth, .. } if depth.get() == 1 => self.vitals.life().trace.open = true,
+            InstrumentationEvent::FinishQuery { query, error, .. } => {
+                self.vitals.done(*query, *error)
+            }
+            InstrumentationEvent::BeginTransaction { depth, .. } if depth.get() == 1 => {
+                self.vitals.life().trace.open = true
+            }
             InstrumentationEvent::CommitTransaction { depth, .. } if depth.get() == 1 => {
                 let mut life = self.vitals.life();
                 (life.trace.closing, life.trace.lasting) = (true, true);
             }
-            InstrumentationEvent::RollbackTransaction { depth, .. } if depth.get() == 1 => self.vitals.life().trace.closing = true,
+            InstrumentationEvent::RollbackTransaction { depth, .. } if depth.get() == 1 => {
+                self.vitals.life().trace.closing = true
+            }
             _ => {}
         }
         self.tracer.on_connection_event(event);
@@ -337,7 +376,11 @@ mod tests {
         let (vitals, mut peer) = pair();
         assert_eq!(vitals.look(), SocketState::Quiet);
         peer.write_all(b"E").unwrap();
-        assert_eq!((vitals.look(), vitals.look()), (SocketState::Words, SocketState::Words), "what is looked at stays");
+        assert_eq!(
+            (vitals.look(), vitals.look()),
+            (SocketState::Words, SocketState::Words),
+            "what is looked at stays"
+        );
         assert!(!vitals.has_ended(), "it is being set up, and may be found so");
         vitals.established(7);
         assert!(vitals.has_ended());
@@ -360,9 +403,15 @@ mod tests {
         vitals.established(7);
         vitals.start();
         let now = Instant::now();
-        assert!(!vitals.is_overdue(now + Duration::from_secs(64)) && vitals.is_overdue(now + Duration::from_secs(66)));
+        assert!(
+            !vitals.is_overdue(now + Duration::from_secs(64))
+                && vitals.is_overdue(now + Duration::from_secs(66))
+        );
         vitals.allow(Duration::ZERO);
-        assert!(!vitals.is_overdue(now + Duration::from_secs(6_000)), "one without a timeout never is");
+        assert!(
+            !vitals.is_overdue(now + Duration::from_secs(6_000)),
+            "one without a timeout never is"
+        );
         vitals.allow(Duration::from_secs(60));
         vitals.finish();
         assert!(!vitals.is_overdue(now + Duration::from_secs(66)));
@@ -376,9 +425,22 @@ mod tests {
         let now = Instant::now() + Duration::from_secs(3);
         let statement = vitals.silent_statement(now).unwrap();
         assert_eq!(vitals.silent_statement(now), None, "it is not asked twice at once");
-        let reported = [(statement, false), (statement, true), (statement, false), (statement + 1, false), (statement, false)];
-        let given_up: Vec<bool> = reported.into_iter().map(|(statement, at_work)| vitals.reported(statement, at_work)).collect();
-        assert_eq!(given_up, [false, false, false, false, true], "the fourth is of another statement");
+        let reported = [
+            (statement, false),
+            (statement, true),
+            (statement, false),
+            (statement + 1, false),
+            (statement, false),
+        ];
+        let given_up: Vec<bool> = reported
+            .into_iter()
+            .map(|(statement, at_work)| vitals.reported(statement, at_work))
+            .collect();
+        assert_eq!(
+            given_up,
+            [false, false, false, false, true],
+            "the fourth is of another statement"
+        );
     }
 
     #[test]
@@ -387,6 +449,8 @@ mod tests {
         vitals.established(7);
         vitals.start();
         peer.write_all(b"D").unwrap();
-        assert!(!vitals.reported(1, false) && !vitals.reported(1, false) && !vitals.reported(1, false));
+        assert!(
+            !vitals.reported(1, false) && !vitals.reported(1, false) && !vitals.reported(1, false)
+        );
     }
 }

@@ -67,7 +67,10 @@ fn watch_all() {
         let alive: Vec<(Arc<Vitals>, Arc<Options>)> = {
             let mut watched = watched();
             watched.retain(|watched| watched.vitals.strong_count() > 0);
-            watched.iter().filter_map(|watched| Some((watched.vitals.upgrade()?, watched.options.clone()))).collect()
+            watched
+                .iter()
+                .filter_map(|watched| Some((watched.vitals.upgrade()?, watched.options.clone())))
+                .collect()
         };
         for (vitals, _) in alive.iter().filter(|(vitals, _)| vitals.is_overdue(now)) {
             vitals.give_up("the database keeps silent");
@@ -104,10 +107,15 @@ fn ask_after(alive: &[(Arc<Vitals>, Arc<Options>)], now: Instant) {
 }
 
 fn ask(options: &Options, suspects: &[Suspect]) {
-    let options = Options { statement_timeout: ANSWER_WITHIN, lock_timeout: ANSWER_WITHIN, ..options.clone() };
-    let asked = session::open(&options)
-        .map_err(|error| error.to_string())
-        .and_then(|mut session| judge(&mut session.connection, suspects).map_err(|error| error.to_string()));
+    let options = Options {
+        statement_timeout: ANSWER_WITHIN,
+        lock_timeout: ANSWER_WITHIN,
+        ..options.clone()
+    };
+    let asked =
+        session::open(&options).map_err(|error| error.to_string()).and_then(|mut session| {
+            judge(&mut session.connection, suspects).map_err(|error| error.to_string())
+        });
     if let Err(error) = asked {
         tracing::debug!(cause = one_line(&error), "nobody can be asked what became of a statement");
     }
@@ -115,13 +123,27 @@ fn ask(options: &Options, suspects: &[Suspect]) {
 
 fn judge(connection: &mut PgConnection, suspects: &[Suspect]) -> QueryResult<()> {
     let backends: Vec<i32> = suspects.iter().map(|suspect| suspect.backend).collect();
-    let at_work: HashSet<i32> = AtWork { backends: &backends }.load::<(i32,)>(connection)?.into_iter().map(|(backend,)| backend).collect();
-    let given_up: Vec<&Suspect> =
-        suspects.iter().filter(|suspect| suspect.vitals.reported(suspect.statement, at_work.contains(&suspect.backend))).collect();
+    let at_work: HashSet<i32> = AtWork { backends: &backends }
+        .load::<(i32,)>(connection)?
+        .into_iter()
+        .map(|(backend,)| backend)
+        .collect();
+    let given_up: Vec<&Suspect> = suspects
+        .iter()
+        .filter(|suspect| {
+            suspect.vitals.reported(suspect.statement, at_work.contains(&suspect.backend))
+        })
+        .collect();
     // Whatever they have locked is let go: they may wait for their next word for a minute.
     let backends: Vec<i32> = given_up.iter().map(|suspect| suspect.backend).collect();
-    let ended = if backends.is_empty() { Ok(Vec::new()) } else { EndBackends { backends: &backends }.load::<(Option<bool>,)>(connection) };
-    given_up.iter().for_each(|suspect| suspect.vitals.give_up("its backend is not at work on what it was sent"));
+    let ended = if backends.is_empty() {
+        Ok(Vec::new())
+    } else {
+        EndBackends { backends: &backends }.load::<(Option<bool>,)>(connection)
+    };
+    given_up.iter().for_each(|suspect| {
+        suspect.vitals.give_up("its backend is not at work on what it was sent")
+    });
     ended.map(drop)
 }
 

@@ -27,8 +27,12 @@ impl EntityService {
             if let Some(refusal) = refusal(&batch, &outcome) {
                 return Err(refusal.into());
             }
-            let created_at = outcome.created_at.ok_or_else(|| Error::internal("a batch without a member"))?;
-            let entities = batch.iter().map(|new| to_proto(new.to_entity(created_at), &caller.realm)).collect();
+            let created_at =
+                outcome.created_at.ok_or_else(|| Error::internal("a batch without a member"))?;
+            let entities = batch
+                .iter()
+                .map(|new| to_proto(new.to_entity(created_at), &caller.realm))
+                .collect();
             Ok(Response::new(v1::BatchCreateEntitiesResponse { entities }))
         };
         once.transaction(&self.db, create).await
@@ -72,17 +76,27 @@ fn refusal(batch: &[NewEntity], outcome: &Inserted) -> Option<Error> {
     for (n, new) in batch.iter().enumerate() {
         let at = format!("requests[{n}].entity");
         if outcome.existing.contains(&n) {
-            let description = format!("the id `{}` is taken by another entity, or by one that was soft-deleted", new.id);
+            let description = format!(
+                "the id `{}` is taken by another entity, or by one that was soft-deleted",
+                new.id
+            );
             places.add(format!("{at}.entity_id"), "already_exists", description);
         }
-        if let Some(portfolio_id) = new.portfolio_id.as_ref().filter(|_| outcome.no_portfolio.contains(&n)) {
-            let description = format!("no portfolio with id `{portfolio_id}` is visible to this token");
+        if let Some(portfolio_id) =
+            new.portfolio_id.as_ref().filter(|_| outcome.no_portfolio.contains(&n))
+        {
+            let description =
+                format!("no portfolio with id `{portfolio_id}` is visible to this token");
             places.add(format!("{at}.portfolio_id"), "not_found", description);
         }
     }
     let (taken, missing) = (outcome.existing.len(), outcome.no_portfolio.len());
-    let of_taken = format!("{taken} {} an id that is taken", if taken == 1 { "has" } else { "have" });
-    let of_missing = format!("{missing} {} a portfolio that is not visible to this token", if missing == 1 { "names" } else { "name" });
+    let of_taken =
+        format!("{taken} {} an id that is taken", if taken == 1 { "has" } else { "have" });
+    let of_missing = format!(
+        "{missing} {} a portfolio that is not visible to this token",
+        if missing == 1 { "names" } else { "name" }
+    );
     let (code, what) = match (taken, missing) {
         (0, 0) => return None,
         (0, _) => (Code::NotFound, of_missing),
@@ -100,17 +114,32 @@ mod tests {
     use super::*;
 
     fn request(id: &str) -> v1::CreateEntityRequest {
-        v1::CreateEntityRequest { entity: Some(v1::NewEntity { entity_id: id.to_owned(), r#type: "T".to_owned(), ..Default::default() }) }
+        v1::CreateEntityRequest {
+            entity: Some(v1::NewEntity {
+                entity_id: id.to_owned(),
+                r#type: "T".to_owned(),
+                ..Default::default()
+            }),
+        }
     }
 
     #[test]
     fn the_faults_of_all_members_are_reported_by_their_paths() {
-        let faulty = v1::CreateEntityRequest { entity: Some(v1::NewEntity { entity_id: "a".to_owned(), ..Default::default() }) };
-        let error = check(vec![request("a"), v1::CreateEntityRequest::default(), request("b/c"), faulty]).unwrap_err();
+        let faulty = v1::CreateEntityRequest {
+            entity: Some(v1::NewEntity { entity_id: "a".to_owned(), ..Default::default() }),
+        };
+        let error =
+            check(vec![request("a"), v1::CreateEntityRequest::default(), request("b/c"), faulty])
+                .unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(
             fields,
-            ["requests[1].entity", "requests[2].entity.entity_id", "requests[3].entity.entity_id", "requests[3].entity.type"]
+            [
+                "requests[1].entity",
+                "requests[2].entity.entity_id",
+                "requests[3].entity.entity_id",
+                "requests[3].entity.type"
+            ]
         );
         assert_eq!(check(vec![request(""), request("")]).unwrap().len(), 2);
         assert_eq!(check(Vec::new()).unwrap_err().violations()[0].code, "required");
@@ -121,7 +150,8 @@ mod tests {
     fn whatever_stands_in_the_way_is_named() {
         let mut batch = check(vec![request("a"), request("b"), request("c")]).unwrap();
         batch[2].portfolio_id = Some("p".to_owned());
-        let outcome = Inserted { existing: [0, 1].into(), no_portfolio: [2].into(), ..Inserted::default() };
+        let outcome =
+            Inserted { existing: [0, 1].into(), no_portfolio: [2].into(), ..Inserted::default() };
         let error = refusal(&batch, &outcome).unwrap();
         assert_eq!(error.code(), Code::AlreadyExists);
         assert_eq!(

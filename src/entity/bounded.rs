@@ -15,7 +15,11 @@ pub struct Read<T> {
 }
 
 /// Reads rows one by one until they have this many bytes.
-pub fn read<T>(rows: impl Iterator<Item = QueryResult<T>>, bytes: usize, weigh: impl Fn(&T) -> usize) -> QueryResult<Read<T>> {
+pub fn read<T>(
+    rows: impl Iterator<Item = QueryResult<T>>,
+    bytes: usize,
+    weigh: impl Fn(&T) -> usize,
+) -> QueryResult<Read<T>> {
     let mut read = Read { rows: Vec::new(), more: false };
     let mut weight = 0;
     for row in rows {
@@ -36,7 +40,9 @@ mod tests {
 
     #[test]
     fn reading_ends_behind_the_row_that_is_one_too_heavy() {
-        let read = |weights: &[usize]| read(weights.iter().copied().map(Ok), 10, |weight| *weight).unwrap();
+        let read = |weights: &[usize]| {
+            read(weights.iter().copied().map(Ok), 10, |weight| *weight).unwrap()
+        };
         assert_eq!(read(&[4, 5, 6, 1]), Read { rows: vec![4, 5, 6], more: true });
         assert_eq!(read(&[4, 6]), Read { rows: vec![4, 6], more: false });
         assert_eq!(read(&[99, 1]), Read { rows: vec![99], more: true });

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -30,7 +32,12 @@ pub struct Locked {
 /// Locks the entity with this id, unless it is missing or deleted, and reads its latest version.
 pub fn lock(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Locked>> {
     let found = entity::table
-        .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq(id)).and(entity::deleted_at.is_null()))
+        .filter(
+            entity::realm_id
+                .eq(realm.id())
+                .and(entity::id.eq(id))
+                .and(entity::deleted_at.is_null()),
+        )
         .select((Entity::as_select(), entity::crosswalks, entity::hold_by_admin))
         .for_no_key_update()
         .first(connection)
@@ -41,7 +48,12 @@ pub fn lock(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Opti
 /// Locks the entity with this id, unless it is missing or deleted, and reads no more than its state.
 pub fn lock_state(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<State>> {
     let found = entity::table
-        .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq(id)).and(entity::deleted_at.is_null()))
+        .filter(
+            entity::realm_id
+                .eq(realm.id())
+                .and(entity::id.eq(id))
+                .and(entity::deleted_at.is_null()),
+        )
         .select(entity::state)
         .for_no_key_update()
         .first(connection)
@@ -65,7 +77,12 @@ impl Step {
 }
 
 /// Writes what changes in a locked entity, and the rows of its indexed attributes.
-pub fn update(connection: &mut PgConnection, caller: &Caller, entity: &Entity, changes: &Changes) -> Work<Step> {
+pub fn update(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    entity: &Entity,
+    changes: &Changes,
+) -> Work<Step> {
     let id = entity.id.as_str();
     let statement = Update {
         realm: caller.realm.id(),
@@ -77,9 +94,16 @@ pub fn update(connection: &mut PgConnection, caller: &Caller, entity: &Entity, c
         crosswalks: changes.crosswalks.as_ref(),
         names: changes.names(),
     };
-    let (version, at, declared): (i64, DateTime<Utc>, Option<Json>) = statement.get_result(connection)?;
+    let (version, at, declared): (i64, DateTime<Utc>, Option<Json>) =
+        statement.get_result(connection)?;
     if let Some(attributes) = changes.attributes.as_ref().filter(|_| declared.is_some()) {
-        index_change(connection, &caller.realm, &Declared::read(declared), id, (entity.attributes.view(), attributes.view()))?;
+        index_change(
+            connection,
+            &caller.realm,
+            &Declared::read(declared),
+            id,
+            (entity.attributes.view(), attributes.view()),
+        )?;
     }
     Ok(Step { version, at })
 }
@@ -113,8 +137,18 @@ statement! {
 }
 
 /// Moves a locked entity from `onboarding` on.
-pub fn complete_onboarding(connection: &mut PgConnection, caller: &Caller, id: &str, to: State) -> Work<Step> {
-    let statement = CompleteOnboarding { realm: caller.realm.id(), principal: caller.principal_id, id, to: to.as_str() };
+pub fn complete_onboarding(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: &str,
+    to: State,
+) -> Work<Step> {
+    let statement = CompleteOnboarding {
+        realm: caller.realm.id(),
+        principal: caller.principal_id,
+        id,
+        to: to.as_str(),
+    };
     Ok(statement.get_result(connection)?)
 }
 
@@ -141,7 +175,12 @@ statement! {
 }
 
 /// Puts a locked entity on hold.
-pub fn place_hold(connection: &mut PgConnection, caller: &Caller, id: &str, reason: &str) -> Work<Step> {
+pub fn place_hold(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: &str,
+    reason: &str,
+) -> Work<Step> {
     let (realm, principal, by_admin) = (caller.realm.id(), caller.principal_id, caller.is_admin());
     Ok(PlaceHold { realm, principal, by_admin, id, reason }.get_result(connection)?)
 }
@@ -171,7 +210,8 @@ statement! {
 
 /// Removes the hold of a locked entity.
 pub fn release_hold(connection: &mut PgConnection, caller: &Caller, id: &str) -> Work<Step> {
-    Ok(ReleaseHold { realm: caller.realm.id(), principal: caller.principal_id, id }.get_result(connection)?)
+    Ok(ReleaseHold { realm: caller.realm.id(), principal: caller.principal_id, id }
+        .get_result(connection)?)
 }
 
 statement! {

@@ -16,7 +16,12 @@ const MAX_REASON_CHARACTERS: usize = 1_024;
 
 impl EntityService {
     /// Has an entity changed while it is locked. `change` returns the entity as it is then.
-    async fn change<C>(&self, once: Once, entity_id: String, mut change: C) -> Result<Response<v1::Entity>, Status>
+    async fn change<C>(
+        &self,
+        once: Once,
+        entity_id: String,
+        mut change: C,
+    ) -> Result<Response<v1::Entity>, Status>
     where
         C: FnMut(&mut PgConnection, &Caller, Locked) -> Work<Entity> + Send + 'static,
     {
@@ -30,10 +35,15 @@ impl EntityService {
         once.transaction(&self.db, work).await
     }
 
-    pub(super) async fn update_entity(&self, request: Request<v1::UpdateEntityRequest>) -> Result<Response<v1::Entity>, Status> {
+    pub(super) async fn update_entity(
+        &self,
+        request: Request<v1::UpdateEntityRequest>,
+    ) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let (entity_id, update) = EntityUpdate::check(request.into_inner())?;
-        let change = move |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, crosswalks, .. }: Locked| {
+        let change = move |connection: &mut PgConnection,
+                           caller: &Caller,
+                           Locked { mut entity, crosswalks, .. }: Locked| {
             entity.transition(Action::Update)?;
             let changes = update.changes(&entity, &crosswalks)?;
             if !changes.names().is_empty() {
@@ -51,24 +61,32 @@ impl EntityService {
     ) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let entity_id = check_id(request.into_inner().entity_id)?;
-        let change = |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, .. }: Locked| {
-            entity.state = entity.transition(Action::CompleteOnboarding)?;
-            queries::complete_onboarding(connection, caller, &entity.id, entity.state)?.apply(&mut entity);
-            Ok(entity)
-        };
+        let change =
+            |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, .. }: Locked| {
+                entity.state = entity.transition(Action::CompleteOnboarding)?;
+                queries::complete_onboarding(connection, caller, &entity.id, entity.state)?
+                    .apply(&mut entity);
+                Ok(entity)
+            };
         self.change(once, entity_id, change).await
     }
 
-    pub(super) async fn place_hold(&self, request: Request<v1::PlaceHoldRequest>) -> Result<Response<v1::Entity>, Status> {
+    pub(super) async fn place_hold(
+        &self,
+        request: Request<v1::PlaceHoldRequest>,
+    ) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let v1::PlaceHoldRequest { entity_id, reason } = request.into_inner();
         let mut faults = Violations::new();
         id::check_id(&entity_id, "entity_id", &mut faults);
         check_reason(&reason, &mut faults);
         faults.check()?;
-        let change = move |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, .. }: Locked| {
+        let change = move |connection: &mut PgConnection,
+                           caller: &Caller,
+                           Locked { mut entity, .. }: Locked| {
             entity.transition(Action::PlaceHold)?;
-            let placed_at = queries::place_hold(connection, caller, &entity.id, &reason)?.apply(&mut entity);
+            let placed_at =
+                queries::place_hold(connection, caller, &entity.id, &reason)?.apply(&mut entity);
             entity.hold_reason = Some(reason.clone());
             entity.hold_placed_by = Some(caller.principal_id);
             entity.hold_placed_at = Some(placed_at);
@@ -77,10 +95,15 @@ impl EntityService {
         self.change(once, entity_id, change).await
     }
 
-    pub(super) async fn release_hold(&self, request: Request<v1::ReleaseHoldRequest>) -> Result<Response<v1::Entity>, Status> {
+    pub(super) async fn release_hold(
+        &self,
+        request: Request<v1::ReleaseHoldRequest>,
+    ) -> Result<Response<v1::Entity>, Status> {
         let once = Once::of(&request)?;
         let entity_id = check_id(request.into_inner().entity_id)?;
-        let change = |connection: &mut PgConnection, caller: &Caller, Locked { mut entity, hold_by_admin, .. }: Locked| {
+        let change = |connection: &mut PgConnection,
+                      caller: &Caller,
+                      Locked { mut entity, hold_by_admin, .. }: Locked| {
             entity.transition(Action::ReleaseHold)?;
             if entity.hold_reason.is_some() && hold_by_admin {
                 caller.require(Scope::Admin)?;

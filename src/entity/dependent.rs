@@ -29,7 +29,9 @@ impl DependentKey {
 
     /// The response if there is no such dependent, or no such entity: it does not say which.
     pub fn not_found(&self) -> Error {
-        Error::not_found("dependent", &self.id).with("entity_id", &self.entity_id).with("kind", &self.kind)
+        Error::not_found("dependent", &self.id)
+            .with("entity_id", &self.entity_id)
+            .with("kind", &self.kind)
     }
 }
 
@@ -72,7 +74,10 @@ impl DependentChange {
 
 /// The refusal to hang more on an entity than may hang on it.
 pub fn too_many(entity_id: &str) -> Error {
-    Error::new(Code::LimitReached, format!("The entity `{entity_id}` has {MAX_DEPENDENTS} dependents, and can have no more."))
-        .with("limit", MAX_DEPENDENTS)
-        .with("entity_id", entity_id)
+    Error::new(
+        Code::LimitReached,
+        format!("The entity `{entity_id}` has {MAX_DEPENDENTS} dependents, and can have no more."),
+    )
+    .with("limit", MAX_DEPENDENTS)
+    .with("entity_id", entity_id)
 }

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::{PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use crate::access::Caller;
@@ -22,8 +24,13 @@ const FIXED_BYTES: usize = 512;
 type DependentRow = (Text, Text, Jsonb, Timestamptz, Timestamptz);
 
 /// The dependent with this key, unless it or its entity is missing or deleted.
-pub fn get(connection: &mut PgConnection, realm: &Realm, key: &DependentKey) -> Work<Option<Dependent>> {
-    let statement = GetDependent { realm: realm.id(), entity: &key.entity_id, kind: &key.kind, id: &key.id };
+pub fn get(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    key: &DependentKey,
+) -> Work<Option<Dependent>> {
+    let statement =
+        GetDependent { realm: realm.id(), entity: &key.entity_id, kind: &key.kind, id: &key.id };
     Ok(statement.get_result(connection).optional()?)
 }
 
@@ -63,10 +70,13 @@ pub fn list(
 ) -> Work<Option<Read<Dependent>>> {
     let (after_kind, after_id) = after.unwrap_or((kind, ""));
     let until = if kind.is_empty() { BEHIND_ALL } else { kind };
-    let statement = ListDependents { realm: realm.id(), entity, after_kind, after_id, until, limit };
+    let statement =
+        ListDependents { realm: realm.id(), entity, after_kind, after_id, until, limit };
     let statement = statement.filtered(filter.map(Filter::predicate));
     let rows = statement.load_iter::<Dependent, PgRowByRowLoadingMode>(connection)?;
-    let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| FIXED_BYTES + dependent.data.weight())?;
+    let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| {
+        FIXED_BYTES + dependent.data.weight()
+    })?;
     // The entity last: of one that goes meanwhile nothing is reported.
     let (is_there,) = IsVisible { realm: realm.id(), entity }.get_result(connection)?;
     Ok(Some(page).filter(|_| is_there))
@@ -116,7 +126,13 @@ pub struct Spot {
 
 /// Reads the row where a dependent of a locked entity is to be put.
 pub fn spot(connection: &mut PgConnection, realm: &Realm, key: &DependentKey) -> Work<Spot> {
-    let statement = ReadSpot { realm: realm.id(), entity: &key.entity_id, kind: &key.kind, id: &key.id, others: MAX_DEPENDENTS as i64 - 1 };
+    let statement = ReadSpot {
+        realm: realm.id(),
+        entity: &key.entity_id,
+        kind: &key.kind,
+        id: &key.id,
+        others: MAX_DEPENDENTS as i64 - 1,
+    };
     Ok(statement.get_result(connection)?)
 }
 
@@ -138,7 +154,13 @@ statement! {
 }
 
 /// Creates a dependent of a locked entity, or replaces its data.
-pub fn put(connection: &mut PgConnection, caller: &Caller, key: &DependentKey, data: &Struct, change: DependentChange) -> Work<Dependent> {
+pub fn put(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    key: &DependentKey,
+    data: &Struct,
+    change: DependentChange,
+) -> Work<Dependent> {
     let statement = Put {
         realm: caller.realm.id(),
         principal: caller.principal_id,

@@ -19,7 +19,10 @@ use crate::proto::{answer, convert, v1};
 paged!(v1::ListDependentsRequest, "Dependents", PAGES);
 
 impl EntityService {
-    pub(super) async fn put_dependent(&self, request: Request<v1::PutDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
+    pub(super) async fn put_dependent(
+        &self,
+        request: Request<v1::PutDependentRequest>,
+    ) -> Result<Response<v1::Dependent>, Status> {
         let once = Once::of(&request)?;
         let v1::PutDependentRequest { entity_id, kind, dependent_id, data } = request.into_inner();
         let key = DependentKey { entity_id, kind, id: dependent_id };
@@ -29,10 +32,17 @@ impl EntityService {
         faults.check()?;
         let caller = once.caller().clone();
         let put = move |connection: &mut PgConnection| {
-            lock(connection, &caller.realm, &key.entity_id, || Error::not_found("entity", &key.entity_id))?;
+            lock(connection, &caller.realm, &key.entity_id, || {
+                Error::not_found("entity", &key.entity_id)
+            })?;
             let change = match queries::spot(connection, &caller.realm, &key)? {
                 Spot { is_full: true, .. } => return Err(too_many(&key.entity_id).into()),
-                Spot { data: Some(there), created_at: Some(created_at), updated_at: Some(updated_at), .. } if there == data => {
+                Spot {
+                    data: Some(there),
+                    created_at: Some(created_at),
+                    updated_at: Some(updated_at),
+                    ..
+                } if there == data => {
                     let (kind, id) = (key.kind.clone(), key.id.clone());
                     let unchanged = Dependent { kind, id, data: there, created_at, updated_at };
                     return Ok(Response::new(to_proto(unchanged, &key.entity_id)));
@@ -46,18 +56,23 @@ impl EntityService {
                     DependentChange::Created
                 }
             };
-            let put = to_proto(queries::put(connection, &caller, &key, &data, change)?, &key.entity_id);
+            let put =
+                to_proto(queries::put(connection, &caller, &key, &data, change)?, &key.entity_id);
             Ok(match change {
-                DependentChange::Created => {
-                    answer::created(put, &format!("/v1/entities/{}/dependents/{}/{}", key.entity_id, key.kind, key.id))
-                }
+                DependentChange::Created => answer::created(
+                    put,
+                    &format!("/v1/entities/{}/dependents/{}/{}", key.entity_id, key.kind, key.id),
+                ),
                 _ => Response::new(put),
             })
         };
         once.transaction(&self.db, put).await
     }
 
-    pub(super) async fn get_dependent(&self, request: Request<v1::GetDependentRequest>) -> Result<Response<v1::Dependent>, Status> {
+    pub(super) async fn get_dependent(
+        &self,
+        request: Request<v1::GetDependentRequest>,
+    ) -> Result<Response<v1::Dependent>, Status> {
         let realm = Caller::of(&request)?.realm;
         let v1::GetDependentRequest { entity_id, kind, dependent_id } = request.into_inner();
         let key = DependentKey { entity_id, kind, id: dependent_id };
@@ -65,7 +80,8 @@ impl EntityService {
         key.check(&mut faults);
         faults.check()?;
         let wanted = key.clone();
-        let found = self.db.run(move |connection| queries::get(connection, &realm, &wanted)).await?;
+        let found =
+            self.db.run(move |connection| queries::get(connection, &realm, &wanted)).await?;
         Ok(Response::new(to_proto(found.ok_or_else(|| key.not_found())?, &key.entity_id)))
     }
 
@@ -80,7 +96,8 @@ impl EntityService {
         if !request.kind.is_empty() {
             check_kind(&request.kind, "kind", &mut faults);
         }
-        let page: Page<(String, String)> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let page: Page<(String, String)> =
+            Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let filter = only_filter(&queries::DEPENDENT, &request.filter, faults)?;
         let v1::ListDependentsRequest { entity_id, kind, .. } = request;
         let (after, limit, wanted) = (page.after().cloned(), page.limit(), entity_id.clone());
@@ -90,12 +107,17 @@ impl EntityService {
         };
         let found = self.db.run(read).await?;
         let mut found = found.ok_or_else(|| Error::not_found("entity", &entity_id))?;
-        let next_page_token = page.cut_short(&mut found.rows, found.more, |last| (last.kind.clone(), last.id.clone()))?;
-        let dependents = found.rows.into_iter().map(|dependent| to_proto(dependent, &entity_id)).collect();
+        let next_page_token = page
+            .cut_short(&mut found.rows, found.more, |last| (last.kind.clone(), last.id.clone()))?;
+        let dependents =
+            found.rows.into_iter().map(|dependent| to_proto(dependent, &entity_id)).collect();
         Ok(Response::new(v1::ListDependentsResponse { dependents, next_page_token }))
     }
 
-    pub(super) async fn delete_dependent(&self, request: Request<v1::DeleteDependentRequest>) -> Result<Response<()>, Status> {
+    pub(super) async fn delete_dependent(
+        &self,
+        request: Request<v1::DeleteDependentRequest>,
+    ) -> Result<Response<()>, Status> {
         let once = Once::of(&request)?;
         let v1::DeleteDependentRequest { entity_id, kind, dependent_id } = request.into_inner();
         let key = DependentKey { entity_id, kind, id: dependent_id };
@@ -109,7 +131,11 @@ impl EntityService {
                 return Err(key.not_found().into());
             }
             let DependentKey { entity_id, kind, id } = key.clone();
-            erasure_queries::erase(connection, &caller.realm, &[Subject::Dependent(entity_id, kind, id)])?;
+            erasure_queries::erase(
+                connection,
+                &caller.realm,
+                &[Subject::Dependent(entity_id, kind, id)],
+            )?;
             Ok(answer::with_status((), StatusCode::NO_CONTENT))
         };
         once.transaction(&self.db, delete).await
@@ -117,7 +143,12 @@ impl EntityService {
 }
 
 /// Locks an entity whose dependents are to be changed, and fails if it is missing, or in a state in which they cannot be changed.
-fn lock(connection: &mut PgConnection, realm: &Realm, entity_id: &str, not_found: impl FnOnce() -> Error) -> Work<()> {
+fn lock(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    entity_id: &str,
+    not_found: impl FnOnce() -> Error,
+) -> Work<()> {
     let state = lock_state(connection, realm, entity_id)?.ok_or_else(not_found)?;
     state.transition(Action::Update)?;
     Ok(())

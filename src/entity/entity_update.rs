@@ -3,7 +3,9 @@
 use uuid::Uuid;
 
 use crate::db::id;
-use crate::entity::fields::{MAX_OBJECT_BYTES, check_components, check_crosswalks, check_type, object};
+use crate::entity::fields::{
+    MAX_OBJECT_BYTES, check_components, check_crosswalks, check_type, object,
+};
 use crate::entity::model::Entity;
 use crate::error::{Code, Error, Result, Violations};
 use crate::proto::mask::Mask;
@@ -50,8 +52,18 @@ pub struct Changes {
 impl Changes {
     /// The names of the changed members; empty if there are none.
     pub fn names(&self) -> Vec<&'static str> {
-        let changed = [self.type_.is_some(), self.attributes.is_some(), self.components.is_some(), self.crosswalks.is_some()];
-        UPDATABLE.into_iter().zip(changed).filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+        let changed = [
+            self.type_.is_some(),
+            self.attributes.is_some(),
+            self.components.is_some(),
+            self.crosswalks.is_some(),
+        ];
+        UPDATABLE
+            .into_iter()
+            .zip(changed)
+            .filter(|(_, changed)| *changed)
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// Makes them.
@@ -80,7 +92,11 @@ impl EntityUpdate {
             faults.add("entity.expected_version", "out_of_range", "must be at least 1");
         }
         if message.replace_attributes && !given("attributes") {
-            faults.add("entity.replace_attributes", "invalid", "needs `attributes` to replace them with");
+            faults.add(
+                "entity.replace_attributes",
+                "invalid",
+                "needs `attributes` to replace them with",
+            );
         }
         if given("type") {
             check_type(&message.r#type, "entity.type", &mut faults);
@@ -94,20 +110,30 @@ impl EntityUpdate {
                 Attributes::Merge(attributes)
             }
         });
-        let components = given("components").then(|| check_components(&message.components, "entity", &mut faults));
-        let crosswalks = given("crosswalks").then(|| check_crosswalks(message.crosswalks, "entity", &mut faults));
+        let components = given("components")
+            .then(|| check_components(&message.components, "entity", &mut faults));
+        let crosswalks = given("crosswalks")
+            .then(|| check_crosswalks(message.crosswalks, "entity", &mut faults));
         faults.check()?;
         let type_ = given("type").then_some(message.r#type);
         let expected_version = message.expected_version;
-        Ok((request.entity_id, EntityUpdate { type_, attributes, components, crosswalks, expected_version }))
+        Ok((
+            request.entity_id,
+            EntityUpdate { type_, attributes, components, crosswalks, expected_version },
+        ))
     }
 
     /// The changes of an entity that has these crosswalks, or `state_conflict` if it is at another version than was expected.
     pub fn changes(&self, entity: &Entity, crosswalks: &Objects) -> Result<Changes> {
-        if let Some(expected) = self.expected_version.filter(|expected| *expected != entity.version) {
+        if let Some(expected) = self.expected_version.filter(|expected| *expected != entity.version)
+        {
             return Err(another_version(entity, expected));
         }
-        let attributes = self.attributes.as_ref().map(|change| change.apply_to(&entity.attributes)).filter(|new| *new != entity.attributes);
+        let attributes = self
+            .attributes
+            .as_ref()
+            .map(|change| change.apply_to(&entity.attributes))
+            .filter(|new| *new != entity.attributes);
         // The merged is not a deeper than the deeper of the two, but it may be larger.
         if attributes.as_ref().is_some_and(|attributes| attributes.json_size() > MAX_OBJECT_BYTES) {
             return Err(Error::invalid(
@@ -135,24 +161,46 @@ impl Attributes {
 }
 
 /// The members to change: those of the mask or, without one, those that are set. By REST `null` is named and not set.
-fn mask(mask: Option<prost_types::FieldMask>, message: &v1::EntityUpdate, faults: &mut Violations) -> Mask {
+fn mask(
+    mask: Option<prost_types::FieldMask>,
+    message: &v1::EntityUpdate,
+    faults: &mut Violations,
+) -> Mask {
     const REPORTED: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, and a mask names no part of one. Attributes are merged, so one \
                         of them is changed by a body that has it alone";
-    let there = [!message.r#type.is_empty(), message.attributes.is_some(), !message.components.is_empty(), !message.crosswalks.is_empty()];
-    let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
+    let there = [
+        !message.r#type.is_empty(),
+        message.attributes.is_some(),
+        !message.components.is_empty(),
+        !message.crosswalks.is_empty(),
+    ];
+    let given = UPDATABLE
+        .into_iter()
+        .zip(there)
+        .filter(|(_, there)| *there)
+        .map(|(name, _)| name.to_owned());
     let is_known = |path: &str| UPDATABLE.contains(&path) || STEERING.contains(&path);
     let mask = Mask::check(mask, given, is_known, REPORTED, faults);
-    if faults.as_slice().iter().all(|fault| fault.field != "update_mask") && !mask.is_of_any(&UPDATABLE) {
-        faults.add("entity", "required", "must have at least one of `type`, `attributes`, `components` and `crosswalks`");
+    if faults.as_slice().iter().all(|fault| fault.field != "update_mask")
+        && !mask.is_of_any(&UPDATABLE)
+    {
+        faults.add(
+            "entity",
+            "required",
+            "must have at least one of `type`, `attributes`, `components` and `crosswalks`",
+        );
     }
     mask
 }
 
 fn another_version(entity: &Entity, expected: i64) -> Error {
-    Error::new(Code::StateConflict, format!("The entity `{}` is at version {}, not {expected}.", entity.id, entity.version))
-        .with("entity_id", &entity.id)
-        .with("expected_version", expected)
-        .with("current_version", entity.version)
+    Error::new(
+        Code::StateConflict,
+        format!("The entity `{}` is at version {}, not {expected}.", entity.id, entity.version),
+    )
+    .with("entity_id", &entity.id)
+    .with("expected_version", expected)
+    .with("current_version", entity.version)
 }
 
 #[cfg(test)]
@@ -172,7 +220,11 @@ mod tests {
 
     fn request(message: v1::EntityUpdate, paths: &[&str]) -> v1::UpdateEntityRequest {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-        v1::UpdateEntityRequest { entity_id: "e".to_owned(), entity: Some(message), update_mask: Some(prost_types::FieldMask { paths }) }
+        v1::UpdateEntityRequest {
+            entity_id: "e".to_owned(),
+            entity: Some(message),
+            update_mask: Some(prost_types::FieldMask { paths }),
+        }
     }
 
     fn attributes(value: Json) -> v1::EntityUpdate {
@@ -187,23 +239,43 @@ mod tests {
     #[test]
     fn attributes_are_merged_replaced_or_cleared() {
         let patch = || attributes(json!({"a": {"c": null, "x": 2}}));
-        assert_eq!(changes(patch(), &[]).attributes, Some(Struct::from_json(&json!({"a": {"b": 1, "x": 2}, "d": null}))));
+        assert_eq!(
+            changes(patch(), &[]).attributes,
+            Some(Struct::from_json(&json!({"a": {"b": 1, "x": 2}, "d": null})))
+        );
         let whole = v1::EntityUpdate { replace_attributes: true, ..patch() };
-        assert_eq!(changes(whole, &["attributes"]).attributes, Some(Struct::from_json(&json!({"a": {"c": null, "x": 2}}))));
-        assert_eq!(changes(v1::EntityUpdate::default(), &["attributes"]).attributes, Some(Struct::default()));
+        assert_eq!(
+            changes(whole, &["attributes"]).attributes,
+            Some(Struct::from_json(&json!({"a": {"c": null, "x": 2}})))
+        );
+        assert_eq!(
+            changes(v1::EntityUpdate::default(), &["attributes"]).attributes,
+            Some(Struct::default())
+        );
         let all = v1::EntityUpdate { r#type: "T".to_owned(), ..patch() };
-        assert_eq!(changes(all, &["*"]).attributes, Some(Struct::from_json(&json!({"a": {"c": null, "x": 2}}))), "`*` replaces");
+        assert_eq!(
+            changes(all, &["*"]).attributes,
+            Some(Struct::from_json(&json!({"a": {"c": null, "x": 2}}))),
+            "`*` replaces"
+        );
     }
 
     #[test]
     fn what_stays_as_it_is_is_no_change() {
-        let same = v1::EntityUpdate { r#type: "T".to_owned(), ..attributes(json!({"a": {"b": 1}, "gone": null})) };
-        assert_eq!(changes(same, &["type", "attributes", "components", "crosswalks"]), Changes::default());
+        let same = v1::EntityUpdate {
+            r#type: "T".to_owned(),
+            ..attributes(json!({"a": {"b": 1}, "gone": null}))
+        };
+        assert_eq!(
+            changes(same, &["type", "attributes", "components", "crosswalks"]),
+            Changes::default()
+        );
     }
 
     #[test]
     fn the_mask_says_what_counts() {
-        let message = v1::EntityUpdate { r#type: "New".to_owned(), ..attributes(json!({"new": 1})) };
+        let message =
+            v1::EntityUpdate { r#type: "New".to_owned(), ..attributes(json!({"new": 1})) };
         assert_eq!(changes(message.clone(), &["type"]).names(), ["type"]);
         assert_eq!(changes(message, &["attributes", "expected_version"]).names(), ["attributes"]);
     }
@@ -232,22 +304,37 @@ mod tests {
             "entity.components[0]",
         ];
         assert_eq!(fields, expected);
-        for nothing in [request(v1::EntityUpdate::default(), &[]), request(v1::EntityUpdate::default(), &["expected_version"])] {
+        for nothing in [
+            request(v1::EntityUpdate::default(), &[]),
+            request(v1::EntityUpdate::default(), &["expected_version"]),
+        ] {
             assert_eq!(EntityUpdate::check(nothing).unwrap_err().violations()[0].field, "entity");
         }
     }
 
     #[test]
     fn another_version_and_attributes_that_grow_too_large_are_refused() {
-        let expecting = v1::EntityUpdate { expected_version: Some(2), r#type: "New".to_owned(), ..Default::default() };
+        let expecting = v1::EntityUpdate {
+            expected_version: Some(2),
+            r#type: "New".to_owned(),
+            ..Default::default()
+        };
         let (_, update) = EntityUpdate::check(request(expecting, &[])).unwrap();
-        assert_eq!(update.changes(&entity(), &Objects::default()).unwrap_err().code(), Code::StateConflict);
+        assert_eq!(
+            update.changes(&entity(), &Objects::default()).unwrap_err().code(),
+            Code::StateConflict
+        );
 
         let half = || "x".repeat(600_000);
-        let (_, update) = EntityUpdate::check(request(attributes(json!({"second": half()})), &[])).unwrap();
+        let (_, update) =
+            EntityUpdate::check(request(attributes(json!({"second": half()})), &[])).unwrap();
         let large = Entity { attributes: Struct::from_json(&json!({"first": half()})), ..entity() };
-        assert_eq!(update.changes(&large, &Objects::default()).unwrap_err().violations()[0].field, "entity.attributes");
-        let replaced = Entity { attributes: Struct::from_json(&json!({"second": half()})), ..entity() };
+        assert_eq!(
+            update.changes(&large, &Objects::default()).unwrap_err().violations()[0].field,
+            "entity.attributes"
+        );
+        let replaced =
+            Entity { attributes: Struct::from_json(&json!({"second": half()})), ..entity() };
         assert_eq!(update.changes(&replaced, &Objects::default()).unwrap(), Changes::default());
     }
 }

@@ -54,7 +54,11 @@ pub fn check_crosswalks(crosswalks: Vec<Struct>, at: &str, faults: &mut Violatio
         faults.add(format!("{at}.crosswalks"), "too_many", "must be at most 1,000");
     }
     let crosswalks = crosswalks.into_iter().take(MAX_CROSSWALKS).enumerate();
-    Objects(crosswalks.map(|(n, value)| object(Some(value), &format!("{at}.crosswalks[{n}]"), faults)).collect())
+    Objects(
+        crosswalks
+            .map(|(n, value)| object(Some(value), &format!("{at}.crosswalks[{n}]"), faults))
+            .collect(),
+    )
 }
 
 /// Adds a fault unless `text` is a kind of dependents.
@@ -67,8 +71,11 @@ pub fn check_kind(text: &str, field: &str, faults: &mut Violations) {
 }
 
 fn is_kind(text: &str) -> bool {
-    let characters = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    text.len() <= MAX_KIND_LENGTH && characters && text.starts_with(|first: char| first.is_ascii_lowercase())
+    let characters =
+        text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    text.len() <= MAX_KIND_LENGTH
+        && characters
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
 }
 
 /// About how many bytes a JSON value has in memory.
@@ -78,7 +85,9 @@ pub fn weight(value: &Json) -> usize {
         Json::Number(_) => 12,
         Json::String(text) => text.len() + 6,
         Json::Array(items) => 6 + items.iter().map(weight).sum::<usize>(),
-        Json::Object(members) => 6 + members.iter().map(|(name, value)| name.len() + 8 + weight(value)).sum::<usize>(),
+        Json::Object(members) => {
+            6 + members.iter().map(|(name, value)| name.len() + 8 + weight(value)).sum::<usize>()
+        }
     }
 }
 
@@ -92,7 +101,10 @@ mod tests {
         let values = [
             json!({"a": [1, 2.5, null, true, "x", {"b": []}]}),
             json!({"text": "x".repeat(100_000), "ü": "ö".repeat(1_000)}),
-            (0..2_000).map(|n| (format!("k{n}"), json!([[n], {"n": n}]))).collect::<serde_json::Map<_, _>>().into(),
+            (0..2_000)
+                .map(|n| (format!("k{n}"), json!([[n], {"n": n}])))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
         ];
         for value in values {
             let (weight, bytes) = (weight(&value), Struct::from_json(&value).weight());

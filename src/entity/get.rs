@@ -18,9 +18,14 @@ impl Together for Get {
     // An entity may have a megabyte.
     const IS_SMALL: bool = false;
 
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Option<Entity>>>> {
+    fn together(
+        connection: &mut PgConnection,
+        calls: &[Self],
+    ) -> Work<Vec<Option<Option<Entity>>>> {
         let mut answers: Vec<_> = calls.iter().map(|_| Some(None)).collect();
-        for (place, entity) in queries::get_each(connection, calls.iter().map(|call| (&call.realm, call.id.as_str())))? {
+        for (place, entity) in
+            queries::get_each(connection, calls.iter().map(|call| (&call.realm, call.id.as_str())))?
+        {
             answers[place as usize - 1] = Some(Some(entity));
         }
         Ok(answers)

@@ -52,7 +52,9 @@ impl Together for Create {
         };
         let mut answers = vec![None; calls.len()];
         match statement.load::<(i64, DateTime<Utc>)>(connection) {
-            Ok(rows) => rows.into_iter().for_each(|(place, created_at)| answers[place as usize - 1] = Some(created_at)),
+            Ok(rows) => rows
+                .into_iter()
+                .for_each(|(place, created_at)| answers[place as usize - 1] = Some(created_at)),
             // Whoever has to wait does so by itself.
             Err(error) if is_locked(&error) => {}
             Err(error) => return Err(error.into()),

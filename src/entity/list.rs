@@ -29,8 +29,12 @@ pub struct Order {
 }
 
 /// Every order, as callers write it (AIP-132).
-const ORDERS: [(&str, Key, bool); 4] =
-    [("id", Key::Id, false), ("id desc", Key::Id, true), ("created_at", Key::CreatedAt, false), ("created_at desc", Key::CreatedAt, true)];
+const ORDERS: [(&str, Key, bool); 4] = [
+    ("id", Key::Id, false),
+    ("id desc", Key::Id, true),
+    ("created_at", Key::CreatedAt, false),
+    ("created_at desc", Key::CreatedAt, true),
+];
 
 impl Order {
     /// Reads `order_by`. Spaces more or less do not count.
@@ -70,13 +74,19 @@ mod tests {
     fn an_order_is_one_of_four_and_others_are_refused_with_what_is_possible() {
         let mut faults = Violations::new();
         assert_eq!(Order::check("", &mut faults), Order { key: Key::Id, descending: false });
-        assert_eq!(Order::check("  created_at   desc ", &mut faults), Order { key: Key::CreatedAt, descending: true });
+        assert_eq!(
+            Order::check("  created_at   desc ", &mut faults),
+            Order { key: Key::CreatedAt, descending: true }
+        );
         assert!(faults.as_slice().is_empty());
         for bad in ["ID", "id asc", "id,created_at", "desc", "version", "id desc desc"] {
             let mut faults = Violations::new();
             Order::check(bad, &mut faults);
             let description = &faults.as_slice()[0].description;
-            assert!(ORDERS.iter().all(|(name, ..)| description.contains(&format!("`{name}`"))), "{bad}: {description}");
+            assert!(
+                ORDERS.iter().all(|(name, ..)| description.contains(&format!("`{name}`"))),
+                "{bad}: {description}"
+            );
         }
     }
 }

@@ -4,7 +4,9 @@ use diesel::connection::SimpleConnection;
 use diesel::pg::{Pg, PgConnection, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment};
-use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 
 use crate::db::schema::entity;
 use crate::db::statement::{built, no_parameter, push_text};
@@ -36,7 +38,12 @@ const FEW: i64 = 10_000;
 
 impl Listing {
     /// The entities behind `after` that match the filter.
-    pub fn new(order: Order, filter: Option<Filter>, after: Option<EntityPosition>, limit: i64) -> Self {
+    pub fn new(
+        order: Order,
+        filter: Option<Filter>,
+        after: Option<EntityPosition>,
+        limit: i64,
+    ) -> Self {
         Listing { order, predicate: filter.as_ref().map(Filter::predicate), filter, after, limit }
     }
 }
@@ -46,7 +53,8 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
     let candidates = lookup_queries::choose(connection, realm, listing.filter.as_ref(), FEW)?;
     if candidates.is_some() {
         // By key, whatever the planner believes of the number of candidates.
-        connection.batch_execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")?;
+        connection
+            .batch_execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")?;
     }
     let text = match candidates {
         Some(_) => text_among(listing.order, listing.after.is_some()),
@@ -65,13 +73,28 @@ pub fn warnings(
     page: &Read<Entity>,
 ) -> Work<Vec<v1::Warning>> {
     let filter = (listing.filter.as_ref(), sees_portfolios);
-    warning_queries::warnings(connection, realm, filter, (listing.after.is_none(), page.rows.is_empty()))
+    warning_queries::warnings(
+        connection,
+        realm,
+        filter,
+        (listing.after.is_none(), page.rows.is_empty()),
+    )
 }
 
 /// Reads the entities that have one of these ids, until they have this many bytes.
-pub fn get_many(connection: &mut PgConnection, realm: &Realm, ids: &[String], at_most: usize) -> Work<Read<Entity>> {
+pub fn get_many(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    ids: &[String],
+    at_most: usize,
+) -> Work<Read<Entity>> {
     let rows = entity::table
-        .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq_any(ids)).and(entity::deleted_at.is_null()))
+        .filter(
+            entity::realm_id
+                .eq(realm.id())
+                .and(entity::id.eq_any(ids))
+                .and(entity::deleted_at.is_null()),
+        )
         .select(Entity::as_select())
         .load_iter::<Entity, PgRowByRowLoadingMode>(connection)?;
     Ok(bounded::read(rows, at_most, bytes)?)
@@ -90,7 +113,11 @@ pub fn text(order: Order, filtered: bool, behind: bool) -> String {
 /// The statement of a page of a filter for which there are candidates. Each of them is judged on its own row.
 pub fn text_among(order: Order, behind: bool) -> String {
     let (direction, beyond) = if order.descending { (" DESC", "<") } else { ("", ">") };
-    let after = if behind && order.key == Key::Id { format!(" WHERE x.entity_id {beyond} {{id}}") } else { String::new() };
+    let after = if behind && order.key == Key::Id {
+        format!(" WHERE x.entity_id {beyond} {{id}}")
+    } else {
+        String::new()
+    };
     let among = format!(
         "(SELECT DISTINCT x.entity_id FROM ({{candidates}}) x{after} ORDER BY x.entity_id{direction}) c
      JOIN entity e ON e.realm_id = {{realm}} AND e.id = c.entity_id"
@@ -133,14 +160,18 @@ impl QueryFragment<Pg> for ListEntities<'_> {
             // Filters are unlimited in number, and a connection would keep a prepared statement of each.
             out.unsafe_to_cache_prepared();
         }
-        push_text(&self.text, &mut out, |name, out| match (name, predicate, after, self.candidates) {
-            ("realm", ..) => out.push_bind_param::<Integer, _>(self.realm.id_ref()),
-            ("limit", ..) => out.push_bind_param::<BigInt, _>(limit),
-            ("predicate", Some(predicate), ..) => predicate.walk_ast(out.reborrow()),
-            ("candidates", .., Some(candidates)) => candidates.walk_ast(out.reborrow()),
-            ("id", _, Some(place), _) => out.push_bind_param::<Text, _>(&place.id),
-            ("created_at", _, Some(place), _) => out.push_bind_param::<Timestamptz, _>(&place.created_at),
-            (name, ..) => no_parameter(name),
+        push_text(&self.text, &mut out, |name, out| {
+            match (name, predicate, after, self.candidates) {
+                ("realm", ..) => out.push_bind_param::<Integer, _>(self.realm.id_ref()),
+                ("limit", ..) => out.push_bind_param::<BigInt, _>(limit),
+                ("predicate", Some(predicate), ..) => predicate.walk_ast(out.reborrow()),
+                ("candidates", .., Some(candidates)) => candidates.walk_ast(out.reborrow()),
+                ("id", _, Some(place), _) => out.push_bind_param::<Text, _>(&place.id),
+                ("created_at", _, Some(place), _) => {
+                    out.push_bind_param::<Timestamptz, _>(&place.created_at)
+                }
+                (name, ..) => no_parameter(name),
+            }
         })
     }
 }
@@ -177,14 +208,28 @@ mod forms {
         let mut all = Vec::new();
         for key in [Key::Id, Key::CreatedAt] {
             for descending in [false, true] {
-                for after in [None, Some(EntityPosition { created_at: Utc::now(), id: "a".to_owned() })] {
+                for after in
+                    [None, Some(EntityPosition { created_at: Utc::now(), id: "a".to_owned() })]
+                {
                     let (order, behind) = (Order { key, descending }, after.is_some());
-                    let filters = [(None, None), (Some(&filter), None), (Some(&filter), Some(&candidates))];
+                    let filters =
+                        [(None, None), (Some(&filter), None), (Some(&filter), Some(&candidates))];
                     for (filter, candidates) in filters {
                         let listing = Listing::new(order, filter.cloned(), after.clone(), 1);
-                        let text = if candidates.is_some() { text_among(order, behind) } else { text(order, filter.is_some(), behind) };
-                        let said = format!("{order:?} behind {behind} filter {} candidates {}", filter.is_some(), candidates.is_some());
-                        all.push(Form::of(said, &ListEntities { realm: &realm, listing: &listing, candidates, text }));
+                        let text = if candidates.is_some() {
+                            text_among(order, behind)
+                        } else {
+                            text(order, filter.is_some(), behind)
+                        };
+                        let said = format!(
+                            "{order:?} behind {behind} filter {} candidates {}",
+                            filter.is_some(),
+                            candidates.is_some()
+                        );
+                        all.push(Form::of(
+                            said,
+                            &ListEntities { realm: &realm, listing: &listing, candidates, text },
+                        ));
                     }
                 }
             }

@@ -60,7 +60,8 @@ impl OfAttribute {
     /// Whether no more need to be looked at.
     pub fn is_answered(&self) -> bool {
         let is_common = self.count >= COMMON && self.count * RARE > self.reach.counted;
-        self.reach.ended || self.is_known() && (!self.denied || is_common || self.reach.read >= ENOUGH)
+        self.reach.ended
+            || self.is_known() && (!self.denied || is_common || self.reach.read >= ENOUGH)
     }
 
     /// Whether so few have it that those may be slips.
@@ -143,8 +144,11 @@ impl OfPath {
     /// Whether no more need to be looked at.
     pub fn is_answered(&self) -> bool {
         let (is_enough, valued) = (self.reach.read >= ENOUGH, self.held.valued);
-        let is_suspect = self.comparisons.iter().any(|comparison| !comparison.mismatches(&self.held).is_empty());
-        self.reach.ended || is_enough && (!self.is_far || valued >= RARE || valued > 0 && !is_suspect) || !is_suspect && valued >= VALUES
+        let is_suspect =
+            self.comparisons.iter().any(|comparison| !comparison.mismatches(&self.held).is_empty());
+        self.reach.ended
+            || is_enough && (!self.is_far || valued >= RARE || valued > 0 && !is_suspect)
+            || !is_suspect && valued >= VALUES
     }
 
     /// Whether nothing is known of its values.
@@ -158,13 +162,25 @@ impl OfPath {
     }
 
     /// What is suspect, with a value that most have there; `is_reported` tells of which comparisons, beside what their form tells.
-    pub fn suspects(&self, example: Option<&str>, of_type: Option<&str>, is_reported: &dyn Fn(&Comparison) -> bool) -> Vec<Suspect> {
-        let evidence = if self.reach.ended { Evidence::Entities } else { Evidence::Some(self.reach.read) };
+    pub fn suspects(
+        &self,
+        example: Option<&str>,
+        of_type: Option<&str>,
+        is_reported: &dyn Fn(&Comparison) -> bool,
+    ) -> Vec<Suspect> {
+        let evidence =
+            if self.reach.ended { Evidence::Entities } else { Evidence::Some(self.reach.read) };
         let mut suspects = Vec::new();
         for comparison in &self.comparisons {
             for mismatch in comparison.mismatches(&self.held) {
                 if matches!(mismatch, Mismatch::Form(_)) || is_reported(comparison) {
-                    suspects.push(Suspect::of(comparison, &mismatch, &self.held, (evidence, of_type), example));
+                    suspects.push(Suspect::of(
+                        comparison,
+                        &mismatch,
+                        &self.held,
+                        (evidence, of_type),
+                        example,
+                    ));
                 }
             }
         }
@@ -199,7 +215,10 @@ pub struct Unchecked {
 impl Unchecked {
     /// What is wrong, as a sentence without its stop.
     pub fn sentence(&self) -> String {
-        format!("not all entities were looked at to find out whether `{}` fits what they have at `{}`", self.what, self.path)
+        format!(
+            "not all entities were looked at to find out whether `{}` fits what they have at `{}`",
+            self.what, self.path
+        )
     }
 
     /// The same as a warning.
@@ -231,12 +250,24 @@ mod tests {
     #[test]
     fn an_attribute_that_next_to_nobody_has_is_looked_for_until_that_is_known() {
         let path = AttributePath::parse("Naem").unwrap();
-        let mut of = OfAttribute { path, denied: true, count: 0, is_indexed: false, reach: Reach::default() };
+        let mut of = OfAttribute {
+            path,
+            denied: true,
+            count: 0,
+            is_indexed: false,
+            reach: Reach::default(),
+        };
         of.take(1, reach(200, false));
         assert!(!of.is_answered() && of.is_rare());
         of.take(0, reach(ENOUGH, false));
-        assert!(of.is_answered() && of.is_rare() && of.is_far_rarer_than(ENOUGH) && !of.is_far_rarer_than(9));
-        let asked_for = OfAttribute { denied: false, count: 1, reach: reach(200, false), ..of.clone() };
+        assert!(
+            of.is_answered()
+                && of.is_rare()
+                && of.is_far_rarer_than(ENOUGH)
+                && !of.is_far_rarer_than(9)
+        );
+        let asked_for =
+            OfAttribute { denied: false, count: 1, reach: reach(200, false), ..of.clone() };
         assert!(asked_for.is_answered() && !asked_for.is_rare());
         let common = OfAttribute { count: 3, reach: reach(200, false), ..of };
         assert!(common.is_answered() && !common.is_rare());
@@ -244,7 +275,11 @@ mod tests {
 
     #[test]
     fn a_value_that_must_be_known_is_looked_for_to_the_end() {
-        let [named] = Filter::parse("not equals(attributes.A, x)").unwrap().named_values().try_into().unwrap();
+        let [named] = Filter::parse("not equals(attributes.A, x)")
+            .unwrap()
+            .named_values()
+            .try_into()
+            .unwrap();
         let mut of = OfValue { named, is_far: true, is_met: false, reach: Reach::default() };
         of.take(0, reach(ENOUGH, false));
         assert!(!of.is_answered() && OfValue { is_far: false, ..of.clone() }.is_answered());
@@ -254,7 +289,8 @@ mod tests {
 
     #[test]
     fn what_fits_the_first_values_is_answered_and_what_does_not_is_looked_at_on() {
-        let of = |filter: &str| OfPath::of(Filter::parse(filter).unwrap().comparisons(), true).remove(0);
+        let of =
+            |filter: &str| OfPath::of(Filter::parse(filter).unwrap().comparisons(), true).remove(0);
         let mut fits = of("lt(attributes.A, 5)");
         fits.take(&[200, 0, 0, 0, 0, 0, 200, 200], reach(200, false));
         assert!(fits.is_answered() && !fits.is_unchecked());

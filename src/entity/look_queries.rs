@@ -59,7 +59,8 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, asking: Asking<'_>) ->
     pass.walk(connection, realm, &asking, since)?;
     pass.walk_for_more(connection, realm, &asking, since)?;
     let attributes = pass.attributes_seen(connection, realm, &asking)?;
-    let mut looked = Looked { attributes, unchecked: std::mem::take(&mut pass.too_many), ..Looked::default() };
+    let mut looked =
+        Looked { attributes, unchecked: std::mem::take(&mut pass.too_many), ..Looked::default() };
     pass.values_seen(connection, realm, &asking, &mut looked)?;
     pass.suspects_seen(connection, realm, &asking, &mut looked)?;
     Ok(looked)
@@ -90,16 +91,35 @@ impl Pass {
             .map(Filter::attributes)
             .unwrap_or_default()
             .into_iter()
-            .map(|path| OfAttribute { denied: denied.contains(&path), path, count: 0, is_indexed: false, reach: Reach::default() });
-        let (unknown, open) = look_up(connection, realm, asking.named.clone(), asking.sees_portfolios)?;
+            .map(|path| OfAttribute {
+                denied: denied.contains(&path),
+                path,
+                count: 0,
+                is_indexed: false,
+                reach: Reach::default(),
+            });
+        let (unknown, open) =
+            look_up(connection, realm, asking.named.clone(), asking.sees_portfolios)?;
         let is_needed = |named: &NamedValue| asking.is_far && named.denied;
-        let mut values: Vec<OfValue> =
-            open.into_iter().map(|named| OfValue { is_far: is_needed(&named), named, is_met: false, reach: Reach::default() }).collect();
+        let mut values: Vec<OfValue> = open
+            .into_iter()
+            .map(|named| OfValue {
+                is_far: is_needed(&named),
+                named,
+                is_met: false,
+                reach: Reach::default(),
+            })
+            .collect();
         // What a hard delete must know comes first.
         values.sort_by_key(|value| !value.is_far);
-        let mut paths = OfPath::of(asking.filter.map(Filter::comparisons).unwrap_or_default(), asking.is_far);
+        let mut paths =
+            OfPath::of(asking.filter.map(Filter::comparisons).unwrap_or_default(), asking.is_far);
         let more = values.split_off(values.len().min(MOST));
-        let too_many = paths.split_off(paths.len().min(MOST)).iter().flat_map(|path| unchecked_path(path, asking)).collect();
+        let too_many = paths
+            .split_off(paths.len().min(MOST))
+            .iter()
+            .flat_map(|path| unchecked_path(path, asking))
+            .collect();
         Ok(Pass {
             condition: asking.filter.and_then(Filter::type_condition),
             attributes: attributes.collect(),
@@ -114,7 +134,13 @@ impl Pass {
     }
 
     /// Goes along the keys in strides until all is answered, or there was too little time.
-    fn walk(&mut self, connection: &mut PgConnection, realm: &Realm, asking: &Asking<'_>, since: Instant) -> Work<()> {
+    fn walk(
+        &mut self,
+        connection: &mut PgConnection,
+        realm: &Realm,
+        asking: &Asking<'_>,
+        since: Instant,
+    ) -> Work<()> {
         let (mut after, mut limit) = (String::new(), FIRST);
         while !self.is_answered() {
             let begun = Instant::now();
@@ -132,17 +158,26 @@ impl Pass {
                 break;
             }
             // No stride takes much longer than there is time.
-            let in_time = read as f64 * left.as_secs_f64() / begun.elapsed().as_secs_f64().max(1e-6);
+            let in_time =
+                read as f64 * left.as_secs_f64() / begun.elapsed().as_secs_f64().max(1e-6);
             limit = (limit * GROWTH).min(ATTRIBUTE_WALK).min((in_time as i64).max(FIRST));
         }
-        if self.values.iter().any(|value| !value.is_met && !value.reach.ended) || self.paths.iter().any(OfPath::is_unchecked) {
+        if self.values.iter().any(|value| !value.is_met && !value.reach.ended)
+            || self.paths.iter().any(OfPath::is_unchecked)
+        {
             VALUE_LOOK.reached();
         }
         Ok(())
     }
 
     /// Goes along the keys again for the values that were too many for one pass, some at a time, as long as there is time.
-    fn walk_for_more(&mut self, connection: &mut PgConnection, realm: &Realm, asking: &Asking<'_>, since: Instant) -> Work<()> {
+    fn walk_for_more(
+        &mut self,
+        connection: &mut PgConnection,
+        realm: &Realm,
+        asking: &Asking<'_>,
+        since: Instant,
+    ) -> Work<()> {
         let mut more = std::mem::take(&mut self.more);
         while !more.is_empty() {
             let rest = more.split_off(more.len().min(MOST));
@@ -169,57 +204,112 @@ impl Pass {
         asking: &Asking<'_>,
         (after, limit): (&str, i64),
     ) -> Work<(i64, Option<String>)> {
-        let mut attributes: Vec<&mut OfAttribute> = self.attributes.iter_mut().filter(|of| !of.is_answered()).collect();
-        let mut values: Vec<&mut OfValue> = self.values.iter_mut().filter(|of| !of.is_answered()).collect();
-        let mut paths: Vec<&mut OfPath> = self.paths.iter_mut().filter(|of| !of.is_answered()).collect();
-        let of_attributes = attributes.iter().map(|of| Question { holds: of.path.presence(), counting: true, live: false });
-        let of_values = values.iter().map(|of| Question { holds: of.named.holds.clone(), counting: false, live: asking.live_values });
+        let mut attributes: Vec<&mut OfAttribute> =
+            self.attributes.iter_mut().filter(|of| !of.is_answered()).collect();
+        let mut values: Vec<&mut OfValue> =
+            self.values.iter_mut().filter(|of| !of.is_answered()).collect();
+        let mut paths: Vec<&mut OfPath> =
+            self.paths.iter_mut().filter(|of| !of.is_answered()).collect();
+        let of_attributes = attributes.iter().map(|of| Question {
+            holds: of.path.presence(),
+            counting: true,
+            live: false,
+        });
+        let of_values = values.iter().map(|of| Question {
+            holds: of.named.holds.clone(),
+            counting: false,
+            live: asking.live_values,
+        });
         let questions: Vec<Question> = of_attributes.chain(of_values).collect();
         let shapes: Vec<Predicate> = paths.iter().map(|of| of.attribute.shapes()).collect();
-        let entities = Entities { realm, among: asking.among, condition: self.condition.as_ref(), after, limit, shapes: shapes.as_slice() };
-        let Went { read, last, counted, counts } = stride(connection, entities, &questions, asking.live_values)?;
+        let entities = Entities {
+            realm,
+            among: asking.among,
+            condition: self.condition.as_ref(),
+            after,
+            limit,
+            shapes: shapes.as_slice(),
+        };
+        let Went { read, last, counted, counts } =
+            stride(connection, entities, &questions, asking.live_values)?;
         if counted > 0 && self.first_met.is_none() {
             self.first_met = Some(after.to_owned());
         }
-        let reach = Reach { read: self.reach.read + read, counted: self.reach.counted + counted, ended: read < limit };
+        let reach = Reach {
+            read: self.reach.read + read,
+            counted: self.reach.counted + counted,
+            ended: read < limit,
+        };
         self.reach = reach;
         let (of_questions, of_shapes) = counts.split_at(questions.len().min(counts.len()));
         let mut of_questions = of_questions.iter().copied();
-        attributes.iter_mut().for_each(|of| of.take(of_questions.next().unwrap_or_default(), reach));
+        attributes
+            .iter_mut()
+            .for_each(|of| of.take(of_questions.next().unwrap_or_default(), reach));
         values.iter_mut().for_each(|of| of.take(of_questions.next().unwrap_or_default(), reach));
-        paths.iter_mut().zip(of_shapes.chunks(Held::COUNTS)).for_each(|(of, counts)| of.take(counts, reach));
+        paths
+            .iter_mut()
+            .zip(of_shapes.chunks(Held::COUNTS))
+            .for_each(|(of, counts)| of.take(counts, reach));
         Ok((read, last))
     }
 
     /// An index tells at once of an attribute that few have.
     fn ask_the_indexes(&mut self, connection: &mut PgConnection, realm: &Realm) -> Work<()> {
-        let open: Vec<AttributePath> = self.attributes.iter().filter(|of| !of.is_known()).map(|of| of.path.clone()).collect();
+        let open: Vec<AttributePath> =
+            self.attributes.iter().filter(|of| !of.is_known()).map(|of| of.path.clone()).collect();
         if !open.is_empty() {
             let indexed = lookup_queries::with_values(connection, realm, &open)?;
-            self.attributes.iter_mut().for_each(|of| of.is_indexed |= indexed.contains(&of.path.canonical));
+            self.attributes
+                .iter_mut()
+                .for_each(|of| of.is_indexed |= indexed.contains(&of.path.canonical));
         }
         Ok(())
     }
 
     /// The attributes that no entity has, or next to none where far more have one that is spelt much like it.
-    fn attributes_seen(&self, connection: &mut PgConnection, realm: &Realm, asking: &Asking<'_>) -> Work<AttributeCheck> {
+    fn attributes_seen(
+        &self,
+        connection: &mut PgConnection,
+        realm: &Realm,
+        asking: &Asking<'_>,
+    ) -> Work<AttributeCheck> {
         let Some(first_met) = &self.first_met else {
-            let unchecked = self.attributes.iter().filter(|of| !of.is_answered()).map(|of| of.path.canonical.clone());
-            return Ok(AttributeCheck { unchecked: unchecked.collect(), ..AttributeCheck::default() });
+            let unchecked = self
+                .attributes
+                .iter()
+                .filter(|of| !of.is_answered())
+                .map(|of| of.path.canonical.clone());
+            return Ok(AttributeCheck {
+                unchecked: unchecked.collect(),
+                ..AttributeCheck::default()
+            });
         };
         let mut seen = AttributeCheck::default();
         let mut known: Option<Names> = None;
         for of in self.attributes.iter().filter(|of| of.is_rare() || !of.is_known()) {
             let named = match known.take() {
                 Some(known) => known,
-                None => names(connection, realm, (asking.among, self.condition.as_ref()), first_met)?,
+                None => {
+                    names(connection, realm, (asking.among, self.condition.as_ref()), first_met)?
+                }
             };
-            let unknown =
-                |nearest, rare| Unknown { attribute: of.path.canonical.clone(), nearest, of_type: asking.of_type.map(str::to_owned), rare };
+            let unknown = |nearest, rare| Unknown {
+                attribute: of.path.canonical.clone(),
+                nearest,
+                of_type: asking.of_type.map(str::to_owned),
+                rare,
+            };
             if !of.is_known() && of.reach.ended {
                 seen.unknown.push(unknown(named.nearest(&of.path), None));
-            } else if let Some((near, count)) = self.far_more_common(connection, realm, asking, (of, &named))? {
-                let rare = Rare { count: of.count, nearest: count, of: (of.reach.counted, of.reach.ended) };
+            } else if let Some((near, count)) =
+                self.far_more_common(connection, realm, asking, (of, &named))?
+            {
+                let rare = Rare {
+                    count: of.count,
+                    nearest: count,
+                    of: (of.reach.counted, of.reach.ended),
+                };
                 seen.unknown.push(unknown(vec![near], Some(rare)));
             } else if !of.is_known() {
                 seen.unchecked.push(of.path.canonical.clone());
@@ -241,20 +331,43 @@ impl Pass {
         if !of.is_rare() || alike.is_empty() {
             return Ok(None);
         }
-        let questions: Vec<Question> = alike.iter().map(|path| Question { holds: path.presence(), counting: true, live: false }).collect();
+        let questions: Vec<Question> = alike
+            .iter()
+            .map(|path| Question { holds: path.presence(), counting: true, live: false })
+            .collect();
         let limit = of.reach.read;
-        let entities = Entities { realm, among: asking.among, condition: self.condition.as_ref(), after: "", limit, shapes: &[] };
+        let entities = Entities {
+            realm,
+            among: asking.among,
+            condition: self.condition.as_ref(),
+            after: "",
+            limit,
+            shapes: &[],
+        };
         let Went { counts, .. } = stride(connection, entities, &questions, false)?;
         let common = alike.into_iter().zip(counts).find(|(_, count)| of.is_far_rarer_than(*count));
         Ok(common.map(|(path, count)| (path.canonical, count)))
     }
 
-    fn values_seen(&mut self, connection: &mut PgConnection, realm: &Realm, asking: &Asking<'_>, looked: &mut Looked) -> Work<()> {
+    fn values_seen(
+        &mut self,
+        connection: &mut PgConnection,
+        realm: &Realm,
+        asking: &Asking<'_>,
+        looked: &mut Looked,
+    ) -> Work<()> {
         let open: Vec<&OfValue> = self.values.iter().filter(|of| !of.is_met).collect();
         let known = if open.iter().any(|of| of.named.path == "type") {
             // What was soft-deleted counts, and is not named.
             let among = Among { live: true, ..Among::default() };
-            let entities = Entities { realm, among, condition: None, after: "", limit: self.reach.read, shapes: &[] };
+            let entities = Entities {
+                realm,
+                among,
+                condition: None,
+                after: "",
+                limit: self.reach.read,
+                shapes: &[],
+            };
             Types { entities }.load::<(String,)>(connection)?
         } else {
             Vec::new()
@@ -263,7 +376,11 @@ impl Pass {
         for of in open {
             let value = reported(of.named.clone(), (!of.reach.ended).then_some(of.reach.read));
             let is_type = of.named.path == "type";
-            let value = if is_type { value.with_nearest(known.iter().map(|(name,)| name.as_str())) } else { value };
+            let value = if is_type {
+                value.with_nearest(known.iter().map(|(name,)| name.as_str()))
+            } else {
+                value
+            };
             // What was not met on a part of the way may be behind it. Another spelling that was met makes it likely that this one is wrong.
             if of.reach.ended || !value.nearest.is_empty() {
                 looked.values.push(value);
@@ -285,18 +402,35 @@ impl Pass {
         Ok(())
     }
 
-    fn suspects_seen(&self, connection: &mut PgConnection, realm: &Realm, asking: &Asking<'_>, looked: &mut Looked) -> Work<()> {
+    fn suspects_seen(
+        &self,
+        connection: &mut PgConnection,
+        realm: &Realm,
+        asking: &Asking<'_>,
+        looked: &mut Looked,
+    ) -> Work<()> {
         let Some(filter) = asking.filter else { return Ok(()) };
         looked.suspects.extend(Suspect::variables(filter));
         for path in &self.paths {
-            let example = if path.asks_for_an_example() { self.example(connection, realm, asking, path)? } else { None };
+            let example = if path.asks_for_an_example() {
+                self.example(connection, realm, asking, path)?
+            } else {
+                None
+            };
             for suspect in path.suspects(example.as_deref(), asking.of_type, asking.compared) {
-                let is_variable = looked.suspects.iter().any(|other| (&other.what, &other.path) == (&suspect.what, &suspect.path));
+                let is_variable = looked
+                    .suspects
+                    .iter()
+                    .any(|other| (&other.what, &other.path) == (&suspect.what, &suspect.path));
                 if !is_variable {
                     looked.suspects.push(suspect);
                 }
             }
-            let is_unknown = looked.attributes.unknown.iter().any(|unknown| unknown.attribute == path.attribute.canonical);
+            let is_unknown = looked
+                .attributes
+                .unknown
+                .iter()
+                .any(|unknown| unknown.attribute == path.attribute.canonical);
             if path.is_unchecked() && !is_unknown {
                 looked.unchecked.extend(unchecked_path(path, asking));
             }
@@ -305,12 +439,26 @@ impl Pass {
     }
 
     /// A value of the kind that most have at a path.
-    fn example(&self, connection: &mut PgConnection, realm: &Realm, asking: &Asking<'_>, path: &OfPath) -> Work<Option<String>> {
+    fn example(
+        &self,
+        connection: &mut PgConnection,
+        realm: &Realm,
+        asking: &Asking<'_>,
+        path: &OfPath,
+    ) -> Work<Option<String>> {
         let Some(mask) = path.held.most().map(Held::mask) else { return Ok(None) };
         let shapes = [path.attribute.shapes()];
         let limit = path.reach.read;
-        let entities = Entities { realm, among: asking.among, condition: self.condition.as_ref(), after: "", limit, shapes: &shapes };
-        let found: Option<(Struct,)> = (Example { entities, mask }).get_result(connection).optional()?;
+        let entities = Entities {
+            realm,
+            among: asking.among,
+            condition: self.condition.as_ref(),
+            after: "",
+            limit,
+            shapes: &shapes,
+        };
+        let found: Option<(Struct,)> =
+            (Example { entities, mask }).get_result(connection).optional()?;
         Ok(found.and_then(|(attributes,)| path.attribute.some_value(attributes.view())))
     }
 }
@@ -320,9 +468,16 @@ fn unchecked_value(named: &NamedValue, asking: &Asking<'_>) -> Unchecked {
     Unchecked { what, path: named.path.clone(), is_needed: asking.is_far && named.denied }
 }
 
-fn unchecked_path<'a>(path: &'a OfPath, asking: &'a Asking<'_>) -> impl Iterator<Item = Unchecked> + 'a {
+fn unchecked_path<'a>(
+    path: &'a OfPath,
+    asking: &'a Asking<'_>,
+) -> impl Iterator<Item = Unchecked> + 'a {
     let reported = path.comparisons.iter().filter(|comparison| (asking.compared)(comparison));
-    reported.map(|comparison| Unchecked { what: comparison.condition.clone(), path: comparison.path.clone(), is_needed: asking.is_far })
+    reported.map(|comparison| Unchecked {
+        what: comparison.condition.clone(),
+        path: comparison.path.clone(),
+        is_needed: asking.is_far,
+    })
 }
 
 /// The attributes of the first entity that has a value of this kind.
@@ -371,6 +526,9 @@ mod forms {
     forms!(Types, || each(|said, entities| vec![Form::of(said, &Types { entities })]));
     forms!(Example, || each(|said, entities| {
         let shapes = [AttributePath::parse("A.B").expect("a path").shapes()];
-        vec![Form::of(said, &Example { entities: Entities { shapes: &shapes, ..entities }, mask: 1 })]
+        vec![Form::of(
+            said,
+            &Example { entities: Entities { shapes: &shapes, ..entities }, mask: 1 },
+        )]
     }));
 }

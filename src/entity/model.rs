@@ -55,7 +55,11 @@ impl State {
     /// The state that an action leads to with an entity that is on hold, or `invalid_state_transition`.
     pub fn transition_on_hold(self, action: Action) -> Result<State> {
         if self.after(action).is_some() && action.is_prevented_by_hold() {
-            let allowed: Vec<_> = self.allowed().into_iter().filter(|action| !action.is_prevented_by_hold()).collect();
+            let allowed: Vec<_> = self
+                .allowed()
+                .into_iter()
+                .filter(|action| !action.is_prevented_by_hold())
+                .collect();
             return Err(refuse("on_hold", action, &allowed));
         }
         self.transition(action)
@@ -70,7 +74,10 @@ impl State {
     pub fn after(self, action: Action) -> Option<State> {
         match (self, action) {
             (State::Onboarding, Action::CompleteOnboarding) => Some(State::Active),
-            (State::Onboarding | State::Active, Action::Update | Action::Attach | Action::PlaceHold | Action::ReleaseHold) => Some(self),
+            (
+                State::Onboarding | State::Active,
+                Action::Update | Action::Attach | Action::PlaceHold | Action::ReleaseHold,
+            ) => Some(self),
             (State::Active, Action::RequestOffboarding) => Some(State::Offboarding),
             (State::Offboarding, Action::Restore) => Some(State::Active),
             _ => None,
@@ -80,10 +87,13 @@ impl State {
 
 /// The refusal of an action. `current` is the state, or `on_hold`, which prevents removal in any state.
 pub fn refuse(current: &str, action: Action, allowed: &[Action]) -> Error {
-    Error::new(Code::InvalidStateTransition, format!("The entity is `{current}`, so `{action}` is not possible."))
-        .with("current_state", current)
-        .with("attempted_transition", action)
-        .with_choices("allowed_transitions", allowed)
+    Error::new(
+        Code::InvalidStateTransition,
+        format!("The entity is `{current}`, so `{action}` is not possible."),
+    )
+    .with("current_state", current)
+    .with("attempted_transition", action)
+    .with_choices("allowed_transitions", allowed)
 }
 
 /// An entity as it is stored.
@@ -119,7 +129,11 @@ pub struct Entity {
 impl Entity {
     /// The state that an action leads to, or `invalid_state_transition`.
     pub fn transition(&self, action: Action) -> Result<State> {
-        if self.hold_reason.is_some() { self.state.transition_on_hold(action) } else { self.state.transition(action) }
+        if self.hold_reason.is_some() {
+            self.state.transition_on_hold(action)
+        } else {
+            self.state.transition(action)
+        }
     }
 }
 
@@ -132,7 +146,11 @@ mod tests {
     fn transitions_and_what_is_allowed_are_one_table() {
         for state in State::ALL {
             for action in Action::ALL {
-                assert_eq!(state.transition(*action).is_ok(), state.allowed().contains(action), "{state} {action}");
+                assert_eq!(
+                    state.transition(*action).is_ok(),
+                    state.allowed().contains(action),
+                    "{state} {action}"
+                );
             }
         }
         let refused = State::Onboarding.transition(Action::RequestOffboarding).unwrap_err();
@@ -143,7 +161,12 @@ mod tests {
     fn a_hold_prevents_removal_and_another_hold_and_nothing_else() {
         let refused = State::Active.transition_on_hold(Action::RequestOffboarding).unwrap_err();
         assert!(refused.message().contains("`on_hold`"), "{refused}");
-        let possible = |state: State| Action::ALL.iter().copied().filter(move |action| state.transition_on_hold(*action).is_ok());
+        let possible = |state: State| {
+            Action::ALL
+                .iter()
+                .copied()
+                .filter(move |action| state.transition_on_hold(*action).is_ok())
+        };
         let active = [Action::Update, Action::Attach, Action::ReleaseHold];
         assert_eq!(possible(State::Active).collect::<Vec<_>>(), active);
         assert_eq!(possible(State::Onboarding).next(), Some(Action::CompleteOnboarding));

@@ -80,7 +80,16 @@ impl NewEntity {
     /// Checks a message and fills in what the caller left to us. Every fault is reported; `at` is the path of the message in its request.
     pub fn check(message: v1::NewEntity, at: &str) -> Result<NewEntity> {
         let mut faults = Violations::new();
-        let v1::NewEntity { entity_id, r#type, state, attributes, components, crosswalks, dependents, portfolio_id } = message;
+        let v1::NewEntity {
+            entity_id,
+            r#type,
+            state,
+            attributes,
+            components,
+            crosswalks,
+            dependents,
+            portfolio_id,
+        } = message;
         let incarnation = id::new_id();
         let entity_id = if entity_id.is_empty() { incarnation.to_string() } else { entity_id };
         id::check_new_id(&entity_id, &format!("{at}.entity_id"), &mut faults);
@@ -102,11 +111,25 @@ impl NewEntity {
             id::check_id(portfolio_id, &format!("{at}.portfolio_id"), &mut faults);
         }
         faults.check()?;
-        Ok(NewEntity { id: entity_id, incarnation, type_: r#type, state, attributes, crosswalks, components, dependents, portfolio_id })
+        Ok(NewEntity {
+            id: entity_id,
+            incarnation,
+            type_: r#type,
+            state,
+            attributes,
+            crosswalks,
+            components,
+            dependents,
+            portfolio_id,
+        })
     }
 }
 
-fn check_dependents(dependents: Vec<v1::NewDependent>, at: &str, faults: &mut Violations) -> Vec<NewDependent> {
+fn check_dependents(
+    dependents: Vec<v1::NewDependent>,
+    at: &str,
+    faults: &mut Violations,
+) -> Vec<NewDependent> {
     if dependents.len() > MAX_DEPENDENTS {
         faults.add(format!("{at}.dependents"), "too_many", "must be at most 10,000");
         return Vec::new();
@@ -120,7 +143,11 @@ fn check_dependents(dependents: Vec<v1::NewDependent>, at: &str, faults: &mut Vi
         id::check_new_id(&id, &format!("{at}.id"), faults);
         let data = object(data, &format!("{at}.data"), faults);
         if !seen.insert((kind.clone(), id.clone())) {
-            faults.add(format!("{at}.id"), "duplicate", "must be unique among the dependents of its kind");
+            faults.add(
+                format!("{at}.id"),
+                "duplicate",
+                "must be unique among the dependents of its kind",
+            );
         }
         checked.push(NewDependent { kind, id, data });
     }
@@ -139,8 +166,16 @@ mod tests {
             components: vec!["x".to_owned()],
             dependents: vec![
                 v1::NewDependent { kind: "Task".to_owned(), ..Default::default() },
-                v1::NewDependent { kind: "task".to_owned(), id: "t".to_owned(), ..Default::default() },
-                v1::NewDependent { kind: "task".to_owned(), id: "t".to_owned(), ..Default::default() },
+                v1::NewDependent {
+                    kind: "task".to_owned(),
+                    id: "t".to_owned(),
+                    ..Default::default()
+                },
+                v1::NewDependent {
+                    kind: "task".to_owned(),
+                    id: "t".to_owned(),
+                    ..Default::default()
+                },
             ],
             portfolio_id: "p/q".to_owned(),
             ..Default::default()
@@ -161,7 +196,11 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_filled_in() {
-        let entity = NewEntity::check(v1::NewEntity { r#type: "t".to_owned(), ..Default::default() }, "entity").unwrap();
+        let entity = NewEntity::check(
+            v1::NewEntity { r#type: "t".to_owned(), ..Default::default() },
+            "entity",
+        )
+        .unwrap();
         assert_eq!(entity.id, entity.incarnation.to_string());
         assert_eq!(entity.state, State::Active);
         assert_eq!(entity.attributes, Struct::default());

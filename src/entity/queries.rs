@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::result::DatabaseErrorKind;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -21,7 +23,10 @@ use crate::error::one_line;
 use crate::proto::object::{Objects, Struct};
 
 /// The entities of these realms and ids, by their places; without those that are missing or deleted.
-pub fn get_each<'a>(connection: &mut PgConnection, wanted: impl Iterator<Item = (&'a Realm, &'a str)>) -> Work<Vec<(i64, Entity)>> {
+pub fn get_each<'a>(
+    connection: &mut PgConnection,
+    wanted: impl Iterator<Item = (&'a Realm, &'a str)>,
+) -> Work<Vec<(i64, Entity)>> {
     let (realms, ids) = wanted.map(|(realm, id)| (realm.id(), id)).unzip();
     Ok(GetEach { realms, ids }.load(connection)?)
 }
@@ -41,7 +46,12 @@ statement! {
 /// The entity with this id, unless it is missing or deleted.
 pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Option<Entity>> {
     let found = entity::table
-        .filter(entity::realm_id.eq(realm.id()).and(entity::id.eq(id)).and(entity::deleted_at.is_null()))
+        .filter(
+            entity::realm_id
+                .eq(realm.id())
+                .and(entity::id.eq(id))
+                .and(entity::deleted_at.is_null()),
+        )
         .select(Entity::as_select())
         .first(connection)
         .optional()?;
@@ -79,11 +89,17 @@ impl Inserted {
 
 /// Creates entities like [`insert`], but what the database refuses to store costs itself and not the others: a batch that fails so is halved until
 /// that is found. Call it in a transaction.
-pub fn insert_each(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, batch: &[NewEntity]) -> Work<Inserted> {
-    let error = match connection.transaction(|connection| insert(connection, realm, principal_id, batch)) {
-        Err(Fail::Database(error)) if is_refusal(&error) => error,
-        outcome => return outcome,
-    };
+pub fn insert_each(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    principal_id: Uuid,
+    batch: &[NewEntity],
+) -> Work<Inserted> {
+    let error =
+        match connection.transaction(|connection| insert(connection, realm, principal_id, batch)) {
+            Err(Fail::Database(error)) if is_refusal(&error) => error,
+            outcome => return outcome,
+        };
     let mut outcome = Inserted::default();
     if let [alone] = batch {
         tracing::warn!(
@@ -106,7 +122,12 @@ pub fn insert_each(connection: &mut PgConnection, realm: &Realm, principal_id: U
 /// cannot be created changes nothing and the others are created. Of two with one id the first counts.
 ///
 /// Portfolios are read without a lock, and locked once the entities are there. If one was removed in between, all is done again.
-pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, batch: &[NewEntity]) -> Work<Inserted> {
+pub fn insert(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    principal_id: Uuid,
+    batch: &[NewEntity],
+) -> Work<Inserted> {
     let mut outcome = Inserted::default();
     let portfolios = portfolios_of(connection, realm, batch)?;
     let mut seen = HashSet::new();
@@ -127,10 +148,16 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     }
     let mut created = HashSet::new();
     let mut declared = None;
-    for (id, created_at, joined, indexed) in rows.statement(realm, principal_id).load::<InsertedRow>(connection)? {
+    for (id, created_at, joined, indexed) in
+        rows.statement(realm, principal_id).load::<InsertedRow>(connection)?
+    {
         if !joined {
             let gone = "a portfolio was removed before its members were in".to_owned();
-            return Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::SerializationFailure, Box::new(gone)).into());
+            return Err(diesel::result::Error::DatabaseError(
+                DatabaseErrorKind::SerializationFailure,
+                Box::new(gone),
+            )
+            .into());
         }
         outcome.created_at = Some(created_at);
         created.insert(id);
@@ -138,7 +165,10 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
     }
     if declared.is_some() {
         let declared = Declared::read(declared);
-        let fresh = tried.into_iter().filter(|new| created.contains(&new.id)).map(|new| (new.id.as_str(), new.attributes.view()));
+        let fresh = tried
+            .into_iter()
+            .filter(|new| created.contains(&new.id))
+            .map(|new| (new.id.as_str(), new.attributes.view()));
         index_new(connection, realm, &declared, fresh)?;
     }
     for (place, new) in batch.iter().enumerate() {
@@ -147,7 +177,9 @@ pub fn insert(connection: &mut PgConnection, realm: &Realm, principal_id: Uuid, 
         }
     }
     if !outcome.existing.is_empty() {
-        for (place, soft_deleted, different) in Taken::of(realm, batch, &outcome.existing).load::<(i64, bool, bool)>(connection)? {
+        for (place, soft_deleted, different) in
+            Taken::of(realm, batch, &outcome.existing).load::<(i64, bool, bool)>(connection)?
+        {
             let place = usize::try_from(place).unwrap_or_default();
             outcome.soft_deleted.extend(soft_deleted.then_some(place));
             outcome.different.extend(different.then_some(place));
@@ -189,12 +221,17 @@ statement! {
 }
 
 /// Those of the batch's portfolios that exist.
-fn portfolios_of(connection: &mut PgConnection, realm: &Realm, batch: &[NewEntity]) -> Work<HashSet<String>> {
+fn portfolios_of(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    batch: &[NewEntity],
+) -> Work<HashSet<String>> {
     let ids: HashSet<&str> = batch.iter().filter_map(|new| new.portfolio_id.as_deref()).collect();
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let found: Vec<(String,)> = FindPortfolios { realm: realm.id(), ids: ids.into_iter().collect() }.load(connection)?;
+    let found: Vec<(String,)> =
+        FindPortfolios { realm: realm.id(), ids: ids.into_iter().collect() }.load(connection)?;
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
@@ -232,7 +269,9 @@ impl<'a> Rows<'a> {
         self.states.push(new.state.as_str());
         self.attributes.push(&new.attributes);
         self.crosswalks.push(&new.crosswalks);
-        self.components.push(new.components.iter().map(|component| Json::String(component.to_string())).collect());
+        self.components.push(
+            new.components.iter().map(|component| Json::String(component.to_string())).collect(),
+        );
         self.portfolio_ids.push(new.portfolio_id.as_deref());
         for dependent in &new.dependents {
             self.dependent_entity_ids.push(&new.id);

@@ -34,7 +34,8 @@ impl EntityService {
         let (realm, sees_portfolios) = (caller.realm.clone(), caller.may(Scope::PortfoliosRead));
         let mut request = request.into_inner();
         let mut faults = Violations::new();
-        let page: Page<EntityPosition> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let page: Page<EntityPosition> =
+            Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let order = Order::check(&request.order_by, &mut faults);
         let filter = only_filter(&ENTITY, &request.filter, faults)?;
         let filtered = filter.is_some();
@@ -42,10 +43,12 @@ impl EntityService {
         let wanted = realm.clone();
         let read = move |connection: &mut PgConnection| {
             let found = list_queries::list(connection, &wanted, &listing)?;
-            let warnings = list_queries::warnings(connection, &wanted, (&listing, sees_portfolios), &found)?;
+            let warnings =
+                list_queries::warnings(connection, &wanted, (&listing, sees_portfolios), &found)?;
             Ok((found, warnings))
         };
-        let (mut found, warnings) = if filtered { self.db.transaction(read).await? } else { self.db.run(read).await? };
+        let (mut found, warnings) =
+            if filtered { self.db.transaction(read).await? } else { self.db.run(read).await? };
         let next_page_token = page.cut_short(&mut found.rows, found.more, EntityPosition::of)?;
         let entities = found.rows.into_iter().map(|entity| to_proto(entity, &realm)).collect();
         Ok(Response::new(v1::ListEntitiesResponse { entities, next_page_token, warnings }))
@@ -61,7 +64,9 @@ impl EntityService {
         check_ids(&ids)?;
         let read = async |bytes: usize| {
             let (scope, wanted) = (realm.clone(), ids.clone());
-            self.db.run(move |connection| list_queries::get_many(connection, &scope, &wanted, bytes)).await
+            self.db
+                .run(move |connection| list_queries::get_many(connection, &scope, &wanted, bytes))
+                .await
         };
         let mut found = read(PAGE_BYTES).await?;
         if found.more {
@@ -73,21 +78,33 @@ impl EntityService {
             found = read(MAX_BATCH_BYTES).await?;
         }
         if found.more {
-            let message = format!("The entities have more than {MAX_BATCH_BYTES} bytes together; ask for fewer at once.");
-            return Err(Error::new(Code::PayloadTooLarge, message).with("limit_bytes", MAX_BATCH_BYTES).into());
+            let message = format!(
+                "The entities have more than {MAX_BATCH_BYTES} bytes together; ask for fewer at once."
+            );
+            return Err(Error::new(Code::PayloadTooLarge, message)
+                .with("limit_bytes", MAX_BATCH_BYTES)
+                .into());
         }
-        let mut found: HashMap<String, Entity> = found.rows.into_iter().map(|entity| (entity.id.clone(), entity)).collect();
+        let mut found: HashMap<String, Entity> =
+            found.rows.into_iter().map(|entity| (entity.id.clone(), entity)).collect();
         let mut missing = Violations::new();
         let mut entities = Vec::with_capacity(ids.len());
         for (n, id) in ids.iter().enumerate() {
             match found.remove(id) {
                 Some(entity) => entities.push(to_proto(entity, &realm)),
-                None => missing.add(format!("entity_ids[{n}]"), "not_found", format!("no entity with id `{id}` is visible to this token")),
+                None => missing.add(
+                    format!("entity_ids[{n}]"),
+                    "not_found",
+                    format!("no entity with id `{id}` is visible to this token"),
+                ),
             }
         }
         if !missing.as_slice().is_empty() {
             let count = missing.count();
-            let message = format!("{count} of these entities {} not visible to this token.", if count == 1 { "is" } else { "are" });
+            let message = format!(
+                "{count} of these entities {} not visible to this token.",
+                if count == 1 { "is" } else { "are" }
+            );
             return Err(Error::new(Code::NotFound, message)
                 .with("resource_type", "entity")
                 .with("missing_count", count)
@@ -107,15 +124,23 @@ impl EntityService {
         if !request.entity_id.is_empty() {
             id::check_id(&request.entity_id, "entity_id", &mut faults);
         }
-        let page: Page<(String, Uuid)> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let page: Page<(String, Uuid)> =
+            Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let filter = only_filter(&tombstone_queries::TOMBSTONE, &request.filter, faults)?;
         let (after, limit) = (page.after().cloned(), page.limit());
         let read = move |connection: &mut PgConnection| {
             let after = after.as_ref().map(|(entity, incarnation)| (entity.as_str(), *incarnation));
-            tombstone_queries::list(connection, &realm, (&request.entity_id, filter.as_ref()), after, limit)
+            tombstone_queries::list(
+                connection,
+                &realm,
+                (&request.entity_id, filter.as_ref()),
+                after,
+                limit,
+            )
         };
         let mut found = self.db.run(read).await?;
-        let next_page_token = page.cut(&mut found, |last| (last.entity_id.clone(), last.incarnation))?;
+        let next_page_token =
+            page.cut(&mut found, |last| (last.entity_id.clone(), last.incarnation))?;
         let tombstones = found.into_iter().map(tombstone_to_proto).collect();
         Ok(Response::new(v1::ListTombstonesResponse { tombstones, next_page_token }))
     }

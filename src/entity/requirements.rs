@@ -29,20 +29,46 @@ pub struct Requirements {
 
 impl Requirements {
     /// Reads what a policy says; nothing said is nothing demanded.
-    pub fn check(message: Option<v1::BulkDeleteRequirements>, at: &str, faults: &mut Violations) -> Requirements {
+    pub fn check(
+        message: Option<v1::BulkDeleteRequirements>,
+        at: &str,
+        faults: &mut Violations,
+    ) -> Requirements {
         let Some(message) = message else { return Requirements::default() };
-        let v1::BulkDeleteRequirements { expected_count, max_objects, preview_within, clean_report_within } = message;
+        let v1::BulkDeleteRequirements {
+            expected_count,
+            max_objects,
+            preview_within,
+            clean_report_within,
+        } = message;
         if max_objects.is_some_and(|most| most < 0) {
             faults.add(format!("{at}.max_objects"), "out_of_range", "must be at least 0");
         }
-        let mut age = |given: Option<prost_types::Duration>, most: Duration, wanted: &str, name: &str| {
-            convert::check_duration(given?, Duration::from_nanos(1)..=most, wanted, &format!("{at}.{name}"), faults)
-        };
+        let mut age =
+            |given: Option<prost_types::Duration>, most: Duration, wanted: &str, name: &str| {
+                convert::check_duration(
+                    given?,
+                    Duration::from_nanos(1)..=most,
+                    wanted,
+                    &format!("{at}.{name}"),
+                    faults,
+                )
+            };
         Requirements {
             expected_count,
             max_objects,
-            preview_within: age(preview_within, MAX_PREVIEW_AGE, "must be above 0s and at most 86400s (a day)", "preview_within"),
-            clean_report_within: age(clean_report_within, MAX_REPORT_AGE, REPORT_AGE, "clean_report_within"),
+            preview_within: age(
+                preview_within,
+                MAX_PREVIEW_AGE,
+                "must be above 0s and at most 86400s (a day)",
+                "preview_within",
+            ),
+            clean_report_within: age(
+                clean_report_within,
+                MAX_REPORT_AGE,
+                REPORT_AGE,
+                "clean_report_within",
+            ),
         }
     }
 
@@ -53,8 +79,12 @@ impl Requirements {
             members.insert("expected_count".to_owned(), true.into());
         }
         members.extend(self.max_objects.map(|most| ("max_objects".to_owned(), most.into())));
-        for (name, age) in [("preview_within", self.preview_within), ("clean_report_within", self.clean_report_within)] {
-            members.extend(age.map(|age| (name.to_owned(), convert::std_duration_text(age).into())));
+        for (name, age) in [
+            ("preview_within", self.preview_within),
+            ("clean_report_within", self.clean_report_within),
+        ] {
+            members
+                .extend(age.map(|age| (name.to_owned(), convert::std_duration_text(age).into())));
         }
         (!members.is_empty()).then(|| members.into())
     }
@@ -70,7 +100,9 @@ impl Requirements {
 
     /// From the stored form.
     pub fn from_json(stored: &Json) -> Requirements {
-        let age = |name: &str| stored[name].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let age = |name: &str| {
+            stored[name].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        };
         Requirements {
             expected_count: stored["expected_count"].as_bool().unwrap_or_default(),
             max_objects: stored["max_objects"].as_i64(),
@@ -90,7 +122,8 @@ pub struct RequirementsChange {
 
 impl RequirementsChange {
     /// The requirements that can be named.
-    pub const MEMBERS: [&'static str; 4] = ["expected_count", "max_objects", "preview_within", "clean_report_within"];
+    pub const MEMBERS: [&'static str; 4] =
+        ["expected_count", "max_objects", "preview_within", "clean_report_within"];
 
     /// The names of what a message has.
     pub fn given(message: &v1::BulkDeleteRequirements) -> Vec<&'static str> {
@@ -100,18 +133,32 @@ impl RequirementsChange {
             message.preview_within.is_some(),
             message.clean_report_within.is_some(),
         ];
-        RequirementsChange::MEMBERS.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name).collect()
+        RequirementsChange::MEMBERS
+            .into_iter()
+            .zip(there)
+            .filter(|(_, there)| *there)
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// Reads a change from a message, which is `at` this path. `members` are the names of the changed ones, and without them all are
     /// replaced: by those of the message, or by nothing if it is not set. An empty such message is a fault, since its sender may not mean
     /// to reset everything. Every name must be one of [`RequirementsChange::MEMBERS`].
-    pub fn check(message: Option<v1::BulkDeleteRequirements>, members: &[Option<&str>], at: &str, faults: &mut Violations) -> Self {
+    pub fn check(
+        message: Option<v1::BulkDeleteRequirements>,
+        members: &[Option<&str>],
+        at: &str,
+        faults: &mut Violations,
+    ) -> Self {
         let whole = members.contains(&None);
         let is_named = |name: &&'static str| members.contains(&Some(*name));
-        let named: Vec<&'static str> = RequirementsChange::MEMBERS.into_iter().filter(is_named).collect();
+        let named: Vec<&'static str> =
+            RequirementsChange::MEMBERS.into_iter().filter(is_named).collect();
         // Where the form has faults, it may be empty for those.
-        if whole && message == Some(v1::BulkDeleteRequirements::default()) && Form::check_current().is_ok() {
+        if whole
+            && message == Some(v1::BulkDeleteRequirements::default())
+            && Form::check_current().is_ok()
+        {
             faults.add(
                 at,
                 "required",
@@ -123,7 +170,9 @@ impl RequirementsChange {
             expected_count: given.expected_count && counts("expected_count"),
             max_objects: given.max_objects.filter(|_| counts("max_objects")),
             preview_within: given.preview_within.filter(|_| counts("preview_within")),
-            clean_report_within: given.clean_report_within.filter(|_| counts("clean_report_within")),
+            clean_report_within: given
+                .clean_report_within
+                .filter(|_| counts("clean_report_within")),
         });
         RequirementsChange { values: Requirements::check(message, at, faults), whole, named }
     }
@@ -179,19 +228,34 @@ mod tests {
 
     #[test]
     fn what_is_not_named_stays_and_nothing_goes_by_an_empty_message() {
-        let was = Requirements { expected_count: true, max_objects: Some(5), ..Requirements::default() };
+        let was =
+            Requirements { expected_count: true, max_objects: Some(5), ..Requirements::default() };
         let change = |message, members: &[Option<&str>]| {
             let mut faults = Violations::new();
             let change = RequirementsChange::check(message, members, "hard_delete", &mut faults);
             (change.apply(was.clone()), faults.as_slice().len())
         };
-        let most = |most| Some(v1::BulkDeleteRequirements { max_objects: most, ..Default::default() });
-        assert_eq!(change(most(Some(7)), &[Some("max_objects")]), (Requirements { max_objects: Some(7), ..was.clone() }, 0));
-        assert_eq!(change(most(None), &[Some("max_objects")]), (Requirements { max_objects: None, ..was.clone() }, 0));
-        assert_eq!(change(most(Some(7)), &[None]), (Requirements { max_objects: Some(7), ..Requirements::default() }, 0));
+        let most =
+            |most| Some(v1::BulkDeleteRequirements { max_objects: most, ..Default::default() });
+        assert_eq!(
+            change(most(Some(7)), &[Some("max_objects")]),
+            (Requirements { max_objects: Some(7), ..was.clone() }, 0)
+        );
+        assert_eq!(
+            change(most(None), &[Some("max_objects")]),
+            (Requirements { max_objects: None, ..was.clone() }, 0)
+        );
+        assert_eq!(
+            change(most(Some(7)), &[None]),
+            (Requirements { max_objects: Some(7), ..Requirements::default() }, 0)
+        );
         assert_eq!(change(None, &[None]), (Requirements::default(), 0));
         assert_eq!(change(most(None), &[None]).1, 1);
-        assert_eq!(change(most(Some(-1)), &[Some("expected_count")]).1, 0, "what is not named does not count");
+        assert_eq!(
+            change(most(Some(-1)), &[Some("expected_count")]).1,
+            0,
+            "what is not named does not count"
+        );
         assert_eq!(was.reported(), Some(json!({"expected_count": true, "max_objects": 5})));
         assert_eq!(Requirements::default().reported(), None);
     }
@@ -210,7 +274,11 @@ mod tests {
         let fields: Vec<_> = faults.as_slice().iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(
             fields,
-            ["policy.hard_delete.max_objects", "policy.hard_delete.preview_within", "policy.hard_delete.clean_report_within"]
+            [
+                "policy.hard_delete.max_objects",
+                "policy.hard_delete.preview_within",
+                "policy.hard_delete.clean_report_within"
+            ]
         );
     }
 }

@@ -40,23 +40,48 @@ impl Suspect {
     }
 
     /// One that a filter compares as a text though it looks like something else, with what the attribute holds and an example of it.
-    fn by_form(SuspectValue { path, value, meant, .. }: SuspectValue, held: &Held, example: Option<&str>) -> Suspect {
-        let other = example.filter(|_| held.most().is_some_and(|most| !matches!(most, Shape::Date | Shape::Number)));
+    fn by_form(
+        SuspectValue { path, value, meant, .. }: SuspectValue,
+        held: &Held,
+        example: Option<&str>,
+    ) -> Suspect {
+        let other = example.filter(|_| {
+            held.most().is_some_and(|most| !matches!(most, Shape::Date | Shape::Number))
+        });
         let as_text = format!("`{value}` is compared with `{path}` as a text");
         let (sentence, meant) = match meant {
-            Meant::Number(number) => (format!("{as_text}; a number is written as `{number}`"), Some(number)),
+            Meant::Number(number) => {
+                (format!("{as_text}; a number is written as `{number}`"), Some(number))
+            }
             Meant::Date(_) if other.is_some() => (as_text, None),
-            Meant::Date(Some(date)) => (format!("{as_text}; a date is written as `{date}`"), Some(date)),
+            Meant::Date(Some(date)) => {
+                (format!("{as_text}; a date is written as `{date}`"), Some(date))
+            }
             Meant::Date(None) => (format!("{as_text}; a date is written as `YYYY-MM-DD`"), None),
             Meant::NoNumber => (format!("{as_text}; no number is written so"), None),
             Meant::OtherEnd => (format!("{as_text}; the two ends are of two kinds"), None),
-            Meant::Version => {
-                (format!("{as_text}, character by character, so `10.0.0` lies before `2.0.0`: versions have no order here"), None)
-            }
-            Meant::Variable => (format!("`{value}` looks like a variable that was not replaced by its value"), None),
+            Meant::Version => (
+                format!(
+                    "{as_text}, character by character, so `10.0.0` lies before `2.0.0`: versions have no order here"
+                ),
+                None,
+            ),
+            Meant::Variable => (
+                format!("`{value}` looks like a variable that was not replaced by its value"),
+                None,
+            ),
         };
-        let hint = other.map(|example| format!("; entities have texts such as `{example}` there")).unwrap_or_default();
-        Suspect { what: value, path, meant, sentence: format!("{sentence}{hint}"), without_example: None, evidence: Evidence::Form }
+        let hint = other
+            .map(|example| format!("; entities have texts such as `{example}` there"))
+            .unwrap_or_default();
+        Suspect {
+            what: value,
+            path,
+            meant,
+            sentence: format!("{sentence}{hint}"),
+            without_example: None,
+            evidence: Evidence::Form,
+        }
     }
 
     /// What is wrong with a comparison by what the entities that count have at its path, of which most have an `example`. They are those `of_type`.
@@ -67,8 +92,12 @@ impl Suspect {
         evidence: (Evidence, Option<&str>),
         example: Option<&str>,
     ) -> Suspect {
-        let without_example = example.map(|_| Box::new(Suspect::reported(comparison, mismatch, held, evidence, None)));
-        Suspect { without_example, ..Suspect::reported(comparison, mismatch, held, evidence, example) }
+        let without_example = example
+            .map(|_| Box::new(Suspect::reported(comparison, mismatch, held, evidence, None)));
+        Suspect {
+            without_example,
+            ..Suspect::reported(comparison, mismatch, held, evidence, example)
+        }
     }
 
     /// The same without a value that entities have.
@@ -95,15 +124,24 @@ impl Suspect {
             _ => None,
         };
         let advice = meant.as_ref().map(|date| format!("; a date is written as `{date}`"));
-        let texts = example.filter(|_| !matches!(most, None | Some(Shape::Number | Shape::Date | Shape::Boolean)));
-        let hint = advice.or_else(|| texts.map(|text| format!("; they have texts such as `{text}` there"))).unwrap_or_default();
-        let entities = of_type.map_or_else(|| "entities".to_owned(), |name| format!("entities of the type `{name}`"));
+        let texts = example
+            .filter(|_| !matches!(most, None | Some(Shape::Number | Shape::Date | Shape::Boolean)));
+        let hint = advice
+            .or_else(|| texts.map(|text| format!("; they have texts such as `{text}` there")))
+            .unwrap_or_default();
+        let entities = of_type
+            .map_or_else(|| "entities".to_owned(), |name| format!("entities of the type `{name}`"));
         let (what, sentence) = match mismatch {
             Mismatch::Form(value) => return Suspect::by_form(value.clone(), held, example),
             Mismatch::None => {
                 let (nobody, never) = match (evidence, of_type) {
-                    (Evidence::Some(count), _) => (format!("none of the first {} {entities}", thousands(count)), "may be true for none"),
-                    (_, Some(name)) => (format!("no entity of the type `{name}`"), "is true for none"),
+                    (Evidence::Some(count), _) => (
+                        format!("none of the first {} {entities}", thousands(count)),
+                        "may be true for none",
+                    ),
+                    (_, Some(name)) => {
+                        (format!("no entity of the type `{name}`"), "is true for none")
+                    }
                     (_, None) => ("no entity".to_owned(), "is true for none"),
                 };
                 let so = match (denied, evidence) {
@@ -111,29 +149,49 @@ impl Suspect {
                     (true, Evidence::Some(_)) => ", and may exclude nothing",
                     (true, _) => ", and excludes nothing",
                 };
-                (condition, format!("{nobody} has a {kind} at `{path}`, so `{condition}` {never}{so}{hint}"))
+                (
+                    condition,
+                    format!(
+                        "{nobody} has a {kind} at `{path}`, so `{condition}` {never}{so}{hint}"
+                    ),
+                )
             }
             Mismatch::Few(count) => {
-                let first =
-                    if let Evidence::Some(read) = evidence { format!(", among the first {}", thousands(read)) } else { String::new() };
+                let first = if let Evidence::Some(read) = evidence {
+                    format!(", among the first {}", thousands(read))
+                } else {
+                    String::new()
+                };
                 let so = if *denied { ", and excludes none of the others" } else { "" };
                 let (count, all) = (thousands(*count), thousands(held.valued));
-                let sentence =
-                    format!("{count} of {all} have a {kind} at `{path}`{first}, so `{condition}` is true for none of the others{so}{hint}");
+                let sentence = format!(
+                    "{count} of {all} have a {kind} at `{path}`{first}, so `{condition}` is true for none of the others{so}{hint}"
+                );
                 (condition, sentence)
             }
             Mismatch::OtherKind(value) => {
                 let others = match (most, example) {
-                    (Some(Shape::Month | Shape::Version | Shape::Text), Some(example)) => format!("only texts such as `{example}`"),
+                    (Some(Shape::Month | Shape::Version | Shape::Text), Some(example)) => {
+                        format!("only texts such as `{example}`")
+                    }
                     (most, _) => format!("only {}", most.map_or("other values", Shape::plural)),
                 };
                 (
                     value,
-                    format!("`{value}` is compared with `{path}` as a text, character by character, and {entities} have {others} there"),
+                    format!(
+                        "`{value}` is compared with `{path}` as a text, character by character, and {entities} have {others} there"
+                    ),
                 )
             }
         };
-        Suspect { what: what.clone(), path: path.clone(), meant, sentence, without_example: None, evidence }
+        Suspect {
+            what: what.clone(),
+            path: path.clone(),
+            meant,
+            sentence,
+            without_example: None,
+            evidence,
+        }
     }
 
     /// The same as a warning.
@@ -145,7 +203,9 @@ impl Suspect {
 /// The refusal of a task whose filter, at `field` of the request, has such values.
 pub fn refusal(suspects: &[&Suspect], field: &str) -> Error {
     let mut places = Violations::new();
-    suspects.iter().for_each(|suspect| places.add(field, Code::SuspectValue.name(), suspect.sentence.clone()));
+    suspects
+        .iter()
+        .for_each(|suspect| places.add(field, Code::SuspectValue.name(), suspect.sentence.clone()));
     let sentences: Vec<&str> = suspects.iter().map(|suspect| suspect.sentence.as_str()).collect();
     Error::new(Code::SuspectValue, format!("Nothing was started: {}", sentences.join("; ")))
         .with_list("values", suspects.iter().map(|suspect| &suspect.what))
@@ -159,12 +219,23 @@ mod tests {
     use super::*;
 
     /// What is told where so many entities have numbers, dates, months, versions, booleans and texts.
-    fn reported(filter: &str, shapes: [i64; 6], evidence: Evidence, example: Option<&str>) -> Vec<(String, Option<String>)> {
+    fn reported(
+        filter: &str,
+        shapes: [i64; 6],
+        evidence: Evidence,
+        example: Option<&str>,
+    ) -> Vec<(String, Option<String>)> {
         let [comparison] = Filter::parse(filter).unwrap().comparisons().try_into().unwrap();
         let valued = shapes.iter().sum();
         let held = Held { shapes, valued, present: valued.max(1) };
-        let suspect = |mismatch| Suspect::of(&comparison, mismatch, &held, (evidence, None), example);
-        comparison.mismatches(&held).iter().map(suspect).map(|suspect| (suspect.sentence, suspect.meant)).collect()
+        let suspect =
+            |mismatch| Suspect::of(&comparison, mismatch, &held, (evidence, None), example);
+        comparison
+            .mismatches(&held)
+            .iter()
+            .map(suspect)
+            .map(|suspect| (suspect.sentence, suspect.meant))
+            .collect()
     }
 
     #[test]
@@ -224,10 +295,22 @@ mod tests {
             assert_eq!(said, sentence, "{filter}");
         }
         assert_eq!(
-            reported("lt(attributes.A, '2023/07')", [0, 4, 0, 0, 0, 0], Evidence::Entities, None)[0].1.as_deref(),
+            reported("lt(attributes.A, '2023/07')", [0, 4, 0, 0, 0, 0], Evidence::Entities, None)
+                [0]
+            .1
+            .as_deref(),
             Some("2023-07-01")
         );
-        assert_eq!(reported("lt(attributes.A, 2015)", [0, 0, 4, 0, 0, 0], Evidence::Entities, Some("2015-01"))[0].1, None);
+        assert_eq!(
+            reported(
+                "lt(attributes.A, 2015)",
+                [0, 0, 4, 0, 0, 0],
+                Evidence::Entities,
+                Some("2015-01")
+            )[0]
+            .1,
+            None
+        );
     }
 
     #[test]
@@ -236,7 +319,15 @@ mod tests {
         let suspects: Vec<Suspect> = Suspect::variables(&filter).collect();
         let error = refusal(&suspects.iter().collect::<Vec<_>>(), "spec.objects.filter");
         assert_eq!((error.code(), error.violations().len()), (Code::SuspectValue, 2));
-        assert_eq!((error.member("meant"), error.member("values")), (None, Some(r#"["$A","<b>"]"#)));
-        assert!(error.message().contains("`$A` looks like a variable that was not replaced by its value"), "{error}");
+        assert_eq!(
+            (error.member("meant"), error.member("values")),
+            (None, Some(r#"["$A","<b>"]"#))
+        );
+        assert!(
+            error
+                .message()
+                .contains("`$A` looks like a variable that was not replaced by its value"),
+            "{error}"
+        );
     }
 }

@@ -56,8 +56,13 @@ pub static TOMBSTONE: Vocabulary = Vocabulary {
         Property::new(&["createdTime", "created_at"], PropertyKind::Time, "t.created_at"),
         Property::new(&["updatedTime", "updated_at"], PropertyKind::Time, "t.updated_at"),
         Property::new(&["removedTime", "removed_at"], PropertyKind::Time, "t.removed_at"),
-        Property::new(&["removedBy", "removed_by"], PropertyKind::Text, "CAST(t.removed_by AS text)"),
-        Property::new(&["jobKind", "job_kind"], PropertyKind::Text, "t.job_kind").one_of(JobKind::SPELLINGS),
+        Property::new(
+            &["removedBy", "removed_by"],
+            PropertyKind::Text,
+            "CAST(t.removed_by AS text)",
+        ),
+        Property::new(&["jobKind", "job_kind"], PropertyKind::Text, "t.job_kind")
+            .one_of(JobKind::SPELLINGS),
         Property::new(&["jobId", "job_id"], PropertyKind::Text, "CAST(t.job_id AS text)"),
     ],
 };
@@ -74,7 +79,8 @@ pub fn list(
     // No incarnation is nil.
     let (after_entity, after_incarnation) = after.unwrap_or((entity, Uuid::nil()));
     let until = if entity.is_empty() { BEHIND_ALL } else { entity };
-    let statement = ListTombstones { realm: realm.id(), after_entity, after_incarnation, until, limit };
+    let statement =
+        ListTombstones { realm: realm.id(), after_entity, after_incarnation, until, limit };
     Ok(statement.filtered(filter.map(Filter::predicate)).load(connection)?)
 }
 

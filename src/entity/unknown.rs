@@ -101,24 +101,46 @@ impl Names {
         let names = &unknown.names;
         let spelt: Vec<String> = self.0.iter().map(|names| names.join(".")).collect();
         let as_a_whole = nearest_of(&names.join("."), spelt.iter().map(String::as_str), REPORTED);
-        let as_a_whole = as_a_whole.into_iter().filter_map(|near| self.0.iter().find(|names| names.join(".") == near)).cloned();
-        let there = (0..names.len()).rev().filter(|known| *known == 0 || self.0.contains(&names[..*known]));
+        let as_a_whole = as_a_whole
+            .into_iter()
+            .filter_map(|near| self.0.iter().find(|names| names.join(".") == near))
+            .cloned();
+        let there =
+            (0..names.len()).rev().filter(|known| *known == 0 || self.0.contains(&names[..*known]));
         // What is there as far as this step may be a slip as well.
-        let by_step = there.map(|known| self.alike_by_step(names, known)).find(|alike| !alike.is_empty()).unwrap_or_default();
-        as_a_whole.chain(by_step).filter(|path| path != names).filter_map(AttributePath::of_names).collect()
+        let by_step = there
+            .map(|known| self.alike_by_step(names, known))
+            .find(|alike| !alike.is_empty())
+            .unwrap_or_default();
+        as_a_whole
+            .chain(by_step)
+            .filter(|path| path != names)
+            .filter_map(AttributePath::of_names)
+            .collect()
     }
 
     /// The same by one of the names, before which so many are there.
     fn alike_by_step(&self, names: &[String], known: usize) -> Vec<Vec<String>> {
         // What cannot be seen, such as a blank, is as good as not there.
         let plain = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
-        let siblings =
-            self.0.iter().filter(|path| path.len() == known + 1 && path[..known] == names[..known] && path[known] != names[known]);
-        let siblings: Vec<(String, &str)> = siblings.map(|path| (plain(&path[known]), path[known].as_str())).collect();
-        let near = nearest_of(&plain(&names[known]), siblings.iter().map(|(plain, _)| plain.as_str()), REPORTED);
-        let steps = near.into_iter().flat_map(|near| siblings.iter().filter(move |(plain, _)| plain == near));
+        let siblings = self.0.iter().filter(|path| {
+            path.len() == known + 1
+                && path[..known] == names[..known]
+                && path[known] != names[known]
+        });
+        let siblings: Vec<(String, &str)> =
+            siblings.map(|path| (plain(&path[known]), path[known].as_str())).collect();
+        let near = nearest_of(
+            &plain(&names[known]),
+            siblings.iter().map(|(plain, _)| plain.as_str()),
+            REPORTED,
+        );
+        let steps = near
+            .into_iter()
+            .flat_map(|near| siblings.iter().filter(move |(plain, _)| plain == near));
         let path = |(_, name): &(String, &str)| {
-            let step: Vec<String> = names[..known].iter().cloned().chain([(*name).to_owned()]).collect();
+            let step: Vec<String> =
+                names[..known].iter().cloned().chain([(*name).to_owned()]).collect();
             let whole: Vec<String> = step.iter().chain(&names[known + 1..]).cloned().collect();
             // Behind the step the names may be misspelt as well.
             if self.0.contains(&whole) { whole } else { step }
@@ -137,15 +159,23 @@ impl Unknown {
     pub fn sentence(&self) -> String {
         let Unknown { attribute, nearest, of_type, rare } = self;
         let meant: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();
-        let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
-        let of_type = of_type.as_ref().map(|name| format!(" of the type `{name}`")).unwrap_or_default();
+        let hint = if meant.is_empty() {
+            String::new()
+        } else {
+            format!("; did you mean {}?", meant.join(" or "))
+        };
+        let of_type =
+            of_type.as_ref().map(|name| format!(" of the type `{name}`")).unwrap_or_default();
         let Some(Rare { count, nearest, of: (of, is_all) }) = rare else {
             return format!("no entity{of_type} has the attribute `{attribute}`{hint}");
         };
         let (count, of, others) = (thousands(*count), thousands(*of), thousands(*nearest));
         let first = if *is_all { "" } else { "the first " };
-        let others = meant.first().map(|name| format!(", and {others} have {name}")).unwrap_or_default();
-        format!("only {count} of {first}{of} entities{of_type} have the attribute `{attribute}`{others}{hint}")
+        let others =
+            meant.first().map(|name| format!(", and {others} have {name}")).unwrap_or_default();
+        format!(
+            "only {count} of {first}{of} entities{of_type} have the attribute `{attribute}`{others}{hint}"
+        )
     }
 }
 
@@ -165,17 +195,27 @@ pub fn refusal(unknown: &[Unknown], field: &str) -> Error {
     Error::new(Code::UnknownAttribute, message)
         .with_list("attributes", unknown.iter().map(|attribute| &attribute.attribute))
         .with_list("nearest", unknown.iter().flat_map(|attribute| &attribute.nearest))
-        .with_list("types", unknown.iter().filter_map(|attribute| attribute.of_type.as_ref()).collect::<BTreeSet<_>>())
+        .with_list(
+            "types",
+            unknown
+                .iter()
+                .filter_map(|attribute| attribute.of_type.as_ref())
+                .collect::<BTreeSet<_>>(),
+        )
         .at(places)
 }
 
 /// The same, as warnings of a dry run or a list.
 pub fn warnings(seen: AttributeCheck) -> Vec<v1::Warning> {
-    let unknown =
-        seen.unknown.iter().map(|attribute| v1::Warning { code: Code::UnknownAttribute.name().to_owned(), message: attribute.sentence() });
+    let unknown = seen.unknown.iter().map(|attribute| v1::Warning {
+        code: Code::UnknownAttribute.name().to_owned(),
+        message: attribute.sentence(),
+    });
     let unchecked = seen.unchecked.iter().map(|attribute| v1::Warning {
         code: "unchecked_attribute".to_owned(),
-        message: format!("there was no time to find out whether any entity has the attribute `{attribute}`"),
+        message: format!(
+            "there was no time to find out whether any entity has the attribute `{attribute}`"
+        ),
     });
     unknown.chain(unchecked).collect()
 }
@@ -198,7 +238,10 @@ mod tests {
     #[test]
     fn what_was_meant_is_spelt_alike_or_is_elsewhere() {
         let mut names = Names::default();
-        add(&mut names, json!({"Name": "x", "Registry": "pypi", "Address": [{"City": "Bonn"}, [{"Zip": 1}]]}));
+        add(
+            &mut names,
+            json!({"Name": "x", "Registry": "pypi", "Address": [{"City": "Bonn"}, [{"Zip": 1}]]}),
+        );
         add(&mut names, json!({"Nome": null, "First name": 1}));
         assert_eq!(names.nearest(&unknown(&["Naem"])), ["Name", "Nome"]);
         assert_eq!(names.nearest(&unknown(&["registy"])), ["Registry"]);
@@ -206,7 +249,9 @@ mod tests {
         assert_eq!(names.nearest(&unknown(&["zip"])), ["Address.Zip"]);
         assert_eq!(names.nearest(&unknown(&["first name"])), ["'First name'"]);
         assert!(names.nearest(&unknown(&["Frobnication"])).is_empty());
-        for path in [&["Naem", "City"][..], &["Name "], &[" Name"], &["Na me"], &["Name."], &["\u{a0}Name"]] {
+        for path in
+            [&["Naem", "City"][..], &["Name "], &[" Name"], &["Na me"], &["Name."], &["\u{a0}Name"]]
+        {
             assert_eq!(names.nearest(&unknown(path))[0], "Name", "{path:?}");
         }
         assert_eq!(names.nearest(&unknown(&["Adress", "City"]))[0], "Address.City");
@@ -222,14 +267,27 @@ mod tests {
             of_type: None,
             rare: None,
         };
-        let error = refusal(&[reported("Naem", &["Name"]), reported("Xyz", &[])], "spec.objects.filter");
+        let error =
+            refusal(&[reported("Naem", &["Name"]), reported("Xyz", &[])], "spec.objects.filter");
         assert_eq!((error.violations().len(), error.member("nearest")), (2, Some(r#"["Name"]"#)));
-        assert!(error.message().contains("no entity has the attribute `Naem`; did you mean `Name`?"), "{error}");
+        assert!(
+            error.message().contains("no entity has the attribute `Naem`; did you mean `Name`?"),
+            "{error}"
+        );
         let of_type = Unknown { of_type: Some("company".to_owned()), ..reported("Naem", &[]) };
         assert_eq!(of_type.sentence(), "no entity of the type `company` has the attribute `Naem`");
-        let rare = Unknown { rare: Some(Rare { count: 1, nearest: 2_000, of: (2_000, true) }), ..reported("Naem", &["Name"]) };
-        assert_eq!(rare.sentence(), "only 1 of 2,000 entities have the attribute `Naem`, and 2,000 have `Name`; did you mean `Name`?");
-        let seen = AttributeCheck { unknown: vec![reported("Naem", &["Name"])], unchecked: vec!["Rare".to_owned()] };
+        let rare = Unknown {
+            rare: Some(Rare { count: 1, nearest: 2_000, of: (2_000, true) }),
+            ..reported("Naem", &["Name"])
+        };
+        assert_eq!(
+            rare.sentence(),
+            "only 1 of 2,000 entities have the attribute `Naem`, and 2,000 have `Name`; did you mean `Name`?"
+        );
+        let seen = AttributeCheck {
+            unknown: vec![reported("Naem", &["Name"])],
+            unchecked: vec!["Rare".to_owned()],
+        };
         assert_eq!(
             warnings(seen).iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(),
             ["unknown_attribute", "unchecked_attribute"]
@@ -239,7 +297,8 @@ mod tests {
     #[test]
     fn names_are_bounded() {
         let mut names = Names::default();
-        let wide: serde_json::Map<_, _> = (0..SUGGESTED_NAMES + 10).map(|n| (format!("a{n}"), json!(1))).collect();
+        let wide: serde_json::Map<_, _> =
+            (0..SUGGESTED_NAMES + 10).map(|n| (format!("a{n}"), json!(1))).collect();
         add(&mut names, wide.into());
         assert_eq!(names.0.len(), SUGGESTED_NAMES);
     }

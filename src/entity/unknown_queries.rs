@@ -21,17 +21,29 @@ const LARGEST_NAMING: i32 = 16 << 10;
 
 /// Tells which attributes of the filter none of these entities has. Goes along the keys to the end, or until each attribute was met. Where there is no such
 /// entity, nothing is unknown.
-pub fn look(connection: &mut PgConnection, realm: &Realm, (filter, among): (&Filter, Among<'_>)) -> Work<Vec<String>> {
+pub fn look(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    (filter, among): (&Filter, Among<'_>),
+) -> Work<Vec<String>> {
     let mut known: Vec<String> = Vec::new();
     let (mut after, mut limit, mut is_met) = (String::new(), FIRST, false);
     loop {
-        let (met, counts, last) = look_on(connection, realm, (filter, among), &known, (&after, limit))?;
+        let (met, counts, last) =
+            look_on(connection, realm, (filter, among), &known, (&after, limit))?;
         known.extend(met);
         is_met |= counts;
-        let open = filter.attributes().into_iter().filter(|attribute| !known.contains(&attribute.canonical));
+        let open = filter
+            .attributes()
+            .into_iter()
+            .filter(|attribute| !known.contains(&attribute.canonical));
         let open: Vec<AttributePath> = open.collect();
         let Some(last) = last.filter(|_| !open.is_empty()) else {
-            return Ok(if is_met { open.into_iter().map(|attribute| attribute.canonical).collect() } else { Vec::new() });
+            return Ok(if is_met {
+                open.into_iter().map(|attribute| attribute.canonical).collect()
+            } else {
+                Vec::new()
+            });
         };
         if limit == FIRST {
             // An index tells at once of an attribute that few have.
@@ -50,16 +62,27 @@ pub fn look_on(
     known: &[String],
     (after, limit): (&str, i64),
 ) -> Work<(Vec<String>, bool, Option<String>)> {
-    let open: Vec<AttributePath> = filter.attributes().into_iter().filter(|attribute| !known.contains(&attribute.canonical)).collect();
+    let open: Vec<AttributePath> = filter
+        .attributes()
+        .into_iter()
+        .filter(|attribute| !known.contains(&attribute.canonical))
+        .collect();
     if open.is_empty() {
         return Ok((Vec::new(), true, None));
     }
-    let questions: Vec<Question> =
-        open.iter().map(|attribute| Question { holds: attribute.presence(), counting: true, live: false }).collect();
+    let questions: Vec<Question> = open
+        .iter()
+        .map(|attribute| Question { holds: attribute.presence(), counting: true, live: false })
+        .collect();
     let condition = filter.type_condition();
-    let entities = Entities { realm, among, condition: condition.as_ref(), after, limit, shapes: &[] };
+    let entities =
+        Entities { realm, among, condition: condition.as_ref(), after, limit, shapes: &[] };
     let Went { read, last, counted, counts } = stride(connection, entities, &questions, false)?;
-    let seen = open.into_iter().zip(counts).filter(|(_, count)| *count > 0).map(|(attribute, _)| attribute.canonical);
+    let seen = open
+        .into_iter()
+        .zip(counts)
+        .filter(|(_, count)| *count > 0)
+        .map(|(attribute, _)| attribute.canonical);
     Ok((seen.collect(), counted > 0, last.filter(|_| read == limit)))
 }
 

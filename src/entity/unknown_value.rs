@@ -40,7 +40,9 @@ impl UnknownValue {
         let wanted = self.value.rsplit_once('/').map_or(self.value.as_str(), |(_, last)| last);
         let mut nearest: Vec<&str> = nearest_of(&self.value, whole, REPORTED);
         for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), REPORTED) {
-            nearest.extend(last_parts.iter().filter(|(last, _)| *last == near).map(|(_, whole)| *whole));
+            nearest.extend(
+                last_parts.iter().filter(|(last, _)| *last == near).map(|(_, whole)| *whole),
+            );
         }
         let mut reported: Vec<String> = Vec::new();
         for near in nearest {
@@ -59,11 +61,15 @@ impl UnknownValue {
     /// What is wrong, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         let UnknownValue { path, value, .. } = self;
-        let nobody =
-            self.looked_at.map_or_else(|| "no entity".to_owned(), |count| format!("none of the first {} entities", thousands(count)));
+        let nobody = self.looked_at.map_or_else(
+            || "no entity".to_owned(),
+            |count| format!("none of the first {} entities", thousands(count)),
+        );
         let what = match (path.as_str(), &self.condition) {
             (_, Some(condition)) => format!("{nobody} meets `{condition}`"),
-            ("portfolio", _) if self.of_members => format!("{nobody} is in the portfolio `{value}`"),
+            ("portfolio", _) if self.of_members => {
+                format!("{nobody} is in the portfolio `{value}`")
+            }
             ("portfolio", _) => format!("there is no portfolio `{value}`"),
             ("type", _) => format!("{nobody} has the type `{value}`"),
             ("uri", _) => format!("there is no entity `{value}`"),
@@ -75,7 +81,11 @@ impl UnknownValue {
             (true, Some(_)) => EXCLUDES_NOTHING[1],
         };
         let meant: Vec<_> = self.nearest.iter().map(|value| format!("`{value}`")).collect();
-        let hint = if meant.is_empty() { String::new() } else { format!("; did you mean {}?", meant.join(" or ")) };
+        let hint = if meant.is_empty() {
+            String::new()
+        } else {
+            format!("; did you mean {}?", meant.join(" or "))
+        };
         format!("{what}{so}{hint}")
     }
 
@@ -91,7 +101,10 @@ pub fn refusal(unknown: &[&UnknownValue], field: &str) -> Error {
     unknown.iter().for_each(|value| places.add(field, Code::UnknownValue.name(), value.sentence()));
     let sentences: Vec<String> = unknown.iter().map(|value| value.sentence()).collect();
     Error::new(Code::UnknownValue, format!("Nothing was started: {}", sentences.join("; ")))
-        .with_list("values", unknown.iter().map(|value| value.condition.as_ref().unwrap_or(&value.value)))
+        .with_list(
+            "values",
+            unknown.iter().map(|value| value.condition.as_ref().unwrap_or(&value.value)),
+        )
         .with_list("paths", unknown.iter().map(|value| &value.path))
         .with_list("nearest", unknown.iter().flat_map(|value| &value.nearest))
         .at(places)
@@ -103,7 +116,15 @@ mod tests {
 
     fn unknown(path: &str, value: &str, denied: bool) -> UnknownValue {
         let (path, value) = (path.to_owned(), value.to_owned());
-        UnknownValue { path, value, condition: None, denied, nearest: Vec::new(), looked_at: None, of_members: false }
+        UnknownValue {
+            path,
+            value,
+            condition: None,
+            denied,
+            nearest: Vec::new(),
+            looked_at: None,
+            of_members: false,
+        }
     }
 
     #[test]
@@ -118,11 +139,20 @@ mod tests {
             reported(unknown("type", "HCP", false)),
             "no entity has the type `HCP`; did you mean `configuration/entityTypes/HCP` or `configuration/entityTypes/HCO`?"
         );
-        assert_eq!(unknown("portfolio", "p", true).sentence(), "there is no portfolio `p`, so it excludes nothing");
+        assert_eq!(
+            unknown("portfolio", "p", true).sentence(),
+            "there is no portfolio `p`, so it excludes nothing"
+        );
         let of_members = UnknownValue { of_members: true, ..unknown("portfolio", "p", false) };
         assert_eq!(of_members.sentence(), "no entity is in the portfolio `p`");
         let some = UnknownValue { looked_at: Some(14_600), ..unknown("type", "compny", true) };
-        assert_eq!(some.sentence(), "none of the first 14,600 entities has the type `compny`, so it may exclude nothing");
-        assert_eq!(unknown("attributes.A", "x", true).sentence(), "no entity has `x` at `attributes.A`, so it excludes nothing");
+        assert_eq!(
+            some.sentence(),
+            "none of the first 14,600 entities has the type `compny`, so it may exclude nothing"
+        );
+        assert_eq!(
+            unknown("attributes.A", "x", true).sentence(),
+            "no entity has `x` at `attributes.A`, so it excludes nothing"
+        );
     }
 }

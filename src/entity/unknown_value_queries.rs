@@ -25,7 +25,8 @@ pub(super) fn look_up(
 ) -> Work<(Vec<UnknownValue>, Vec<NamedValue>)> {
     let (portfolios, others): (Vec<_>, Vec<_>) =
         named.into_iter().partition(|value| value.path == "portfolio" && value.condition.is_none());
-    let (uris, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|value| value.path == "uri" && value.condition.is_none());
+    let (uris, others): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|value| value.path == "uri" && value.condition.is_none());
     let mut unknown = unknown_portfolios(connection, realm, portfolios, sees_portfolios)?;
     let (unknown_uris, spelt_otherwise) = unknown_uris(connection, realm, uris)?;
     unknown.extend(unknown_uris);
@@ -38,13 +39,22 @@ pub(super) fn look_up(
 /// The same, as nothing that was looked at has it.
 pub(super) fn reported(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
     let NamedValue { path, value, condition, denied, .. } = value;
-    UnknownValue { path, value, condition, denied, nearest: Vec::new(), looked_at, of_members: false }
+    UnknownValue {
+        path,
+        value,
+        condition,
+        denied,
+        nearest: Vec::new(),
+        looked_at,
+        of_members: false,
+    }
 }
 
 /// A value as it may be spelt as a key: as it is, and in lower and upper case where the function does not mind.
 fn spellings(named: &[NamedValue]) -> Vec<String> {
     let of = |value: &NamedValue| {
-        let others = (!value.is_exact).then(|| [value.value.to_lowercase(), value.value.to_uppercase()]);
+        let others =
+            (!value.is_exact).then(|| [value.value.to_lowercase(), value.value.to_uppercase()]);
         std::iter::once(value.value.clone()).chain(others.into_iter().flatten()).collect::<Vec<_>>()
     };
     named.iter().flat_map(of).collect()
@@ -54,24 +64,41 @@ fn spellings(named: &[NamedValue]) -> Vec<String> {
 fn without(named: Vec<NamedValue>, known: &[(String,)]) -> Vec<NamedValue> {
     let folded: HashSet<String> = known.iter().map(|(known,)| fold(known)).collect();
     let exact: HashSet<&str> = known.iter().map(|(known,)| known.as_str()).collect();
-    let is_known =
-        |value: &NamedValue| if value.is_exact { exact.contains(value.value.as_str()) } else { folded.contains(&fold(&value.value)) };
+    let is_known = |value: &NamedValue| {
+        if value.is_exact {
+            exact.contains(value.value.as_str())
+        } else {
+            folded.contains(&fold(&value.value))
+        }
+    };
     named.into_iter().filter(|value| !is_known(value)).collect()
 }
 
-fn unknown_portfolios(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>, empty: bool) -> Work<Vec<UnknownValue>> {
+fn unknown_portfolios(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    named: Vec<NamedValue>,
+    empty: bool,
+) -> Work<Vec<UnknownValue>> {
     if named.is_empty() {
         return Ok(Vec::new());
     }
-    let mut open = without(named.clone(), &KnownPortfolios { realm: realm.id(), ids: spellings(&named), empty }.load(connection)?);
+    let mut open = without(
+        named.clone(),
+        &KnownPortfolios { realm: realm.id(), ids: spellings(&named), empty }.load(connection)?,
+    );
     if open.iter().any(|value| !value.is_exact) {
         let ids = open.iter().map(|value| value.value.to_lowercase()).collect();
-        open = without(open, &KnownPortfoliosIgnoringCase { realm: realm.id(), ids, empty }.load(connection)?);
+        open = without(
+            open,
+            &KnownPortfoliosIgnoringCase { realm: realm.id(), ids, empty }.load(connection)?,
+        );
     }
     if open.is_empty() {
         return Ok(Vec::new());
     }
-    let first: Vec<(String,)> = FirstPortfolios { realm: realm.id(), empty, limit: PORTFOLIOS }.load(connection)?;
+    let first: Vec<(String,)> =
+        FirstPortfolios { realm: realm.id(), empty, limit: PORTFOLIOS }.load(connection)?;
     let near = |value: NamedValue| {
         let value = UnknownValue { of_members: !empty, ..reported(value, None) };
         value.with_nearest(first.iter().map(|(id,)| id.as_str()))
@@ -114,12 +141,18 @@ statement! {
 }
 
 /// Those of the ids that are of no entity, and those that may be spelt in another case.
-fn unknown_uris(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<(Vec<UnknownValue>, Vec<NamedValue>)> {
+fn unknown_uris(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    named: Vec<NamedValue>,
+) -> Work<(Vec<UnknownValue>, Vec<NamedValue>)> {
     if named.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let known: Vec<(String,)> = KnownEntities { realm: realm.id(), ids: spellings(&named) }.load(connection)?;
-    let (exact, open): (Vec<_>, Vec<_>) = without(named, &known).into_iter().partition(|value| value.is_exact);
+    let known: Vec<(String,)> =
+        KnownEntities { realm: realm.id(), ids: spellings(&named) }.load(connection)?;
+    let (exact, open): (Vec<_>, Vec<_>) =
+        without(named, &known).into_iter().partition(|value| value.is_exact);
     Ok((exact.into_iter().map(|value| reported(value, None)).collect(), open))
 }
 
@@ -133,7 +166,11 @@ statement! {
 }
 
 /// Those of the values that an index knows nothing of, and those that no index can tell about.
-fn by_index(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>) -> Work<(Vec<NamedValue>, Vec<NamedValue>)> {
+fn by_index(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    named: Vec<NamedValue>,
+) -> Work<(Vec<NamedValue>, Vec<NamedValue>)> {
     if named.iter().all(|value| value.lookups.is_empty()) {
         return Ok((Vec::new(), named));
     }
@@ -150,7 +187,9 @@ fn by_index(connection: &mut PgConnection, realm: &Realm, named: Vec<NamedValue>
 
 /// Whether there is an entity that counts.
 pub(super) fn is_any(connection: &mut PgConnection, realm: &Realm, live: bool) -> Work<bool> {
-    let (is_any,): (bool,) = AnyEntity { realm: realm.id(), live, limit: VALUE_LOOK_ENTITIES as i64 }.get_result(connection)?;
+    let (is_any,): (bool,) =
+        AnyEntity { realm: realm.id(), live, limit: VALUE_LOOK_ENTITIES as i64 }
+            .get_result(connection)?;
     Ok(is_any)
 }
 

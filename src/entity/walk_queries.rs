@@ -61,8 +61,14 @@ pub(super) struct Went {
 
 /// Goes along some keys, and tells for each question of how many of the entities there it is true, and which shapes they have. `live_shapes` tells
 /// whether those of what was soft-deleted do not count.
-pub(super) fn stride(connection: &mut PgConnection, entities: Entities<'_>, questions: &[Question], live_shapes: bool) -> Work<Went> {
-    let (read, last, counted, counts) = WalkBatch { entities, questions, live_shapes }.get_result(connection)?;
+pub(super) fn stride(
+    connection: &mut PgConnection,
+    entities: Entities<'_>,
+    questions: &[Question],
+    live_shapes: bool,
+) -> Work<Went> {
+    let (read, last, counted, counts) =
+        WalkBatch { entities, questions, live_shapes }.get_result(connection)?;
     Ok(Went { read, last, counted, counts })
 }
 
@@ -120,7 +126,9 @@ impl QueryFragment<Pg> for WalkBatch<'_> {
         let live = if self.live_shapes { "e.lives AND " } else { "" };
         for n in 0..self.entities.shapes.len() {
             for mask in MASKS {
-                out.push_sql(&format!("{separator}count(*) FILTER (WHERE e.counts AND {live}(e.k{n} & {mask}) <> 0)"));
+                out.push_sql(&format!(
+                    "{separator}count(*) FILTER (WHERE e.counts AND {live}(e.k{n} & {mask}) <> 0)"
+                ));
                 separator = ", ";
             }
         }
@@ -146,8 +154,22 @@ pub(super) mod forms {
             for condition in [None, condition.as_ref()] {
                 for live in [false, true] {
                     let among = Among { types, live };
-                    let said = format!("types {} condition {} live {live}", types.is_some(), condition.is_some());
-                    all.extend(form(&said, Entities { realm: &realm, among, condition, after: "", limit: 1, shapes: &[] }));
+                    let said = format!(
+                        "types {} condition {} live {live}",
+                        types.is_some(),
+                        condition.is_some()
+                    );
+                    all.extend(form(
+                        &said,
+                        Entities {
+                            realm: &realm,
+                            among,
+                            condition,
+                            after: "",
+                            limit: 1,
+                            shapes: &[],
+                        },
+                    ));
                 }
             }
         }
@@ -157,13 +179,30 @@ pub(super) mod forms {
     forms!(WalkBatch, || each(|said, entities| {
         let filter = Filter::parse("equals(attributes.a, x) and exists(attributes.b.c) and equals(type, T) and lt(attributes.d, 5)")
             .expect("a filter");
-        let presences: Vec<Predicate> = filter.attributes().iter().map(AttributePath::presence).collect();
-        let values: Vec<Predicate> = filter.named_values().into_iter().map(|value| value.holds).collect();
-        let shapes: Vec<Predicate> = filter.attributes().iter().map(AttributePath::shapes).collect();
+        let presences: Vec<Predicate> =
+            filter.attributes().iter().map(AttributePath::presence).collect();
+        let values: Vec<Predicate> =
+            filter.named_values().into_iter().map(|value| value.holds).collect();
+        let shapes: Vec<Predicate> =
+            filter.attributes().iter().map(AttributePath::shapes).collect();
         let form = |holds: Vec<Predicate>, counting, shapes| {
-            let questions: Vec<Question> = holds.into_iter().map(|holds| Question { holds, counting, live: !counting }).collect();
-            Form::of(said, &WalkBatch { entities: Entities { shapes, ..entities }, questions: &questions, live_shapes: counting })
+            let questions: Vec<Question> = holds
+                .into_iter()
+                .map(|holds| Question { holds, counting, live: !counting })
+                .collect();
+            Form::of(
+                said,
+                &WalkBatch {
+                    entities: Entities { shapes, ..entities },
+                    questions: &questions,
+                    live_shapes: counting,
+                },
+            )
         };
-        vec![form(presences, true, [].as_slice()), form(values, false, shapes.as_slice()), form(Vec::new(), true, shapes.as_slice())]
+        vec![
+            form(presences, true, [].as_slice()),
+            form(values, false, shapes.as_slice()),
+            form(Vec::new(), true, shapes.as_slice()),
+        ]
     }));
 }

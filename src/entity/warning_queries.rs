@@ -37,7 +37,8 @@ pub fn warnings(
         patience: LIST_PATIENCE,
     };
     let mut looked = look_queries::look(connection, realm, asking)?;
-    let denied: Vec<String> = filter.denied_attributes().into_iter().map(|attribute| attribute.canonical).collect();
+    let denied: Vec<String> =
+        filter.denied_attributes().into_iter().map(|attribute| attribute.canonical).collect();
     looked.attributes.unchecked.retain(|attribute| is_empty || denied.contains(attribute));
     let mut warnings = unknown::warnings(looked.attributes);
     warnings.extend(looked.values.iter().map(UnknownValue::warning));

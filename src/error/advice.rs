@@ -11,11 +11,15 @@ impl Code {
     /// The advice to callers, in Markdown.
     pub const fn advice(self) -> &'static str {
         match self {
-            Code::AuthenticationRequired => "Send a key, as `Authorization: Bearer KEY` or as `apikey: KEY`.",
+            Code::AuthenticationRequired => {
+                "Send a key, as `Authorization: Bearer KEY` or as `apikey: KEY`."
+            }
             Code::InvalidCredentials => {
                 "Check that the key is complete, still valid and of the intended mode. Sending the same key again does not help."
             }
-            Code::AddressNotAllowed => "Call from an address that is on the key's allow list, or have the list changed.",
+            Code::AddressNotAllowed => {
+                "Call from an address that is on the key's allow list, or have the list changed."
+            }
             Code::PermissionDenied => "Use a key that has the scope `required_scope`.",
             Code::NotFound => {
                 "Check the path and every id in it, and that the key is of the organisation and of the mode (`test`, `live`) that they belong to."
@@ -28,7 +32,9 @@ impl Code {
                 "Fix every fault in `errors`, then send the request again. The idempotency key is still free; of an import that had begun, what was \
                  written is not written again."
             }
-            Code::InvalidFilter => "Fix the filter at `position`, counted in characters from 0; `expected` lists what is allowed there.",
+            Code::InvalidFilter => {
+                "Fix the filter at `position`, counted in characters from 0; `expected` lists what is allowed there."
+            }
             Code::UnknownAttribute => {
                 "Fix the names in the filter: `nearest` lists similar ones. Where the filter is right as it is, start with \
                  `allow_unknown_attributes`. The idempotency key is still free."
@@ -47,16 +53,30 @@ impl Code {
             Code::RequirementsUnmet => {
                 "Meet everything in `unmet`, each of which `errors` explains. A key with the scope `admin` changes the removal policy."
             }
-            Code::NotCancelable => "Nothing: the request has started or ended. `current_state` says which.",
+            Code::NotCancelable => {
+                "Nothing: the request has started or ended. `current_state` says which."
+            }
             Code::InvalidStateTransition => {
                 "Bring the resource into a state that allows the operation; `allowed_transitions` lists what its present state allows."
             }
-            Code::StateConflict => "Read the thing again, decide anew, and send the request with what it is like now.",
-            Code::AlreadyExists => "Use the thing that is there, or another id. The ids of what was soft-deleted stay taken.",
-            Code::PortfolioNotEmpty => "Detach the members first, or move them to another portfolio.",
-            Code::CountMismatch => "Check what the selection matches now, then start again with another selection or other guards.",
-            Code::ReportRequired => "Run `CheckConsistency`, fix by hand what it could not repair, and start again when it has ended.",
-            Code::LimitReached => "Remove what is not needed any more, or use another resource. `limit` is how many it may have.",
+            Code::StateConflict => {
+                "Read the thing again, decide anew, and send the request with what it is like now."
+            }
+            Code::AlreadyExists => {
+                "Use the thing that is there, or another id. The ids of what was soft-deleted stay taken."
+            }
+            Code::PortfolioNotEmpty => {
+                "Detach the members first, or move them to another portfolio."
+            }
+            Code::CountMismatch => {
+                "Check what the selection matches now, then start again with another selection or other guards."
+            }
+            Code::ReportRequired => {
+                "Run `CheckConsistency`, fix by hand what it could not repair, and start again when it has ended."
+            }
+            Code::LimitReached => {
+                "Remove what is not needed any more, or use another resource. `limit` is how many it may have."
+            }
             Code::IdempotencyKeyReused => {
                 "Use a new key for a new request. To learn what the first one did, send exactly the first one again."
             }
@@ -64,9 +84,15 @@ impl Code {
                 "Do not send it again before whoever runs the service has seen to it; its log says why, under the request id."
             }
             Code::AnswerGone => "Do not send it again: it was done. Read what is there now.",
-            Code::PayloadTooLarge => "Send, or ask for, less at once: at most `limit_bytes` where that is given.",
-            Code::UriTooLong => "Send a shorter path and query: at most `limit_bytes`. Where the same can be said in a body, say it there.",
-            Code::HeadersTooLarge => "Send fewer and shorter headers: at most `limit_bytes` in all.",
+            Code::PayloadTooLarge => {
+                "Send, or ask for, less at once: at most `limit_bytes` where that is given."
+            }
+            Code::UriTooLong => {
+                "Send a shorter path and query: at most `limit_bytes`. Where the same can be said in a body, say it there."
+            }
+            Code::HeadersTooLarge => {
+                "Send fewer and shorter headers: at most `limit_bytes` in all."
+            }
             Code::OutOfRange => {
                 "Treat what you received after `cursor` as undone, and continue from there. Without `cursor` start from the beginning, and compare with what \
                  you have."
@@ -74,12 +100,18 @@ impl Code {
             Code::UnsupportedMediaType => {
                 "Send JSON as `application/json`, and compress it by gzip, zstd or not at all. The answer's headers list what is taken."
             }
-            Code::Canceled => "Nothing was done of a call of one message. Of a stream, what was answered has taken effect.",
-            Code::RateLimitExceeded => "Wait for `retry_after` seconds, then send the request again. It was not done.",
+            Code::Canceled => {
+                "Nothing was done of a call of one message. Of a stream, what was answered has taken effect."
+            }
+            Code::RateLimitExceeded => {
+                "Wait for `retry_after` seconds, then send the request again. It was not done."
+            }
             Code::DeadlineExceeded => {
                 "Send the request again with the same idempotency key, and give it more time or less to do. It may or may not have taken effect."
             }
-            Code::Unavailable => "Wait for `retry_after` seconds, then send the request again with the same idempotency key.",
+            Code::Unavailable => {
+                "Wait for `retry_after` seconds, then send the request again with the same idempotency key."
+            }
             Code::Internal => {
                 "Send the request again with the same idempotency key. If it fails again, tell the operator the request id: the log has the cause."
             }

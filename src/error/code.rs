@@ -148,7 +148,10 @@ catalogue! {
 /// The further members of `ErrorInfo.metadata` besides those of the code: values that the message names, which AIP-193 wants there as well.
 pub const METADATA: &[(&str, &str)] = &[
     ("entity_id", "the entity that the thing belongs to"),
-    ("fault_count", "how many faults the request has, where there is more than one; `BadRequest` names those that fit"),
+    (
+        "fault_count",
+        "how many faults the request has, where there is more than one; `BadRequest` names those that fit",
+    ),
     ("field", "the field of the request in which the filter is"),
     ("kind", "the kind of the dependent"),
     ("limit", "how many there may be"),
@@ -158,7 +161,10 @@ pub const METADATA: &[(&str, &str)] = &[
     ("line", "the line of the body, from 1"),
     ("min_grace_period", "the least grace period, in seconds: `3600s`"),
     ("missing_count", "how many of the things that were asked for are missing"),
-    ("missing_portfolio_count", "how many entities of the batch name a portfolio that does not exist"),
+    (
+        "missing_portfolio_count",
+        "how many entities of the batch name a portfolio that does not exist",
+    ),
     ("portfolio_id", "the portfolio that the call is about"),
     ("resource_name", "the id of what is missing, taken or in the way"),
     ("resource_type", "what that is: `entity`, `portfolio`, ..."),

@@ -19,7 +19,8 @@ pub fn cut(text: &str) -> Cow<'_, str> {
 pub(super) fn cut_message(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES {
         FAILURE_MESSAGE.reached();
-        let end = (0..=MESSAGE_BYTES).rfind(|end| message.is_char_boundary(*end)).unwrap_or_default();
+        let end =
+            (0..=MESSAGE_BYTES).rfind(|end| message.is_char_boundary(*end)).unwrap_or_default();
         message.truncate(end);
         message.push('…');
     }

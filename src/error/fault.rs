@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::{Code, Error, Result, cut_at};
-use crate::limits::faults::{FAULTS, MAX_DESCRIPTION_CHARACTERS, MAX_FAULT_BYTES, MAX_FAULTS, MAX_FIELD_CHARACTERS};
+use crate::limits::faults::{
+    FAULTS, MAX_DESCRIPTION_CHARACTERS, MAX_FAULT_BYTES, MAX_FAULTS, MAX_FIELD_CHARACTERS,
+};
 
 /// One fault of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +36,12 @@ impl Violations {
     }
 
     /// Adds a fault.
-    pub fn add(&mut self, field: impl Into<String>, code: impl Into<Cow<'static, str>>, description: impl Into<String>) {
+    pub fn add(
+        &mut self,
+        field: impl Into<String>,
+        code: impl Into<Cow<'static, str>>,
+        description: impl Into<String>,
+    ) {
         // After one fault was left out, all further ones are.
         if self.left > 0 || self.reported.len() >= MAX_FAULTS {
             return self.leave(1);
@@ -56,7 +63,8 @@ impl Violations {
     pub fn append(&mut self, error: &Error) {
         self.extend(&error.0.violations);
         if error.code() == Code::InvalidFilter
-            && let Some((field, description)) = filter_fault(error.message(), |name| error.member(name))
+            && let Some((field, description)) =
+                filter_fault(error.message(), |name| error.member(name))
         {
             self.add(field, error.code().name(), description);
         }
@@ -65,7 +73,11 @@ impl Violations {
     /// Adds all of these.
     pub fn extend(&mut self, others: &Violations) {
         for violation in &others.reported {
-            self.add(violation.field.as_str(), violation.code.clone(), violation.description.as_str());
+            self.add(
+                violation.field.as_str(),
+                violation.code.clone(),
+                violation.description.as_str(),
+            );
         }
         self.leave(others.left);
     }
@@ -121,7 +133,11 @@ impl Violations {
     pub fn check_with<T>(mut self, part: Result<T>) -> Result<T> {
         match part {
             Ok(part) => self.check().map(|()| part),
-            Err(error) if self.is_empty() || error.code().grpc() != tonic::Code::InvalidArgument => Err(error),
+            Err(error)
+                if self.is_empty() || error.code().grpc() != tonic::Code::InvalidArgument =>
+            {
+                Err(error)
+            }
             Err(error) => {
                 self.append(&error);
                 Err(Error::validation(self))
@@ -141,10 +157,14 @@ impl Violations {
 }
 
 /// A filter that cannot be read as one fault among others: its position and its fault, from the message and the members of its failure.
-pub fn filter_fault<'m>(message: &str, member: impl Fn(&str) -> Option<&'m str>) -> Option<(String, String)> {
+pub fn filter_fault<'m>(
+    message: &str,
+    member: impl Fn(&str) -> Option<&'m str>,
+) -> Option<(String, String)> {
     let what = message.lines().next().unwrap_or_default();
     // A fault that the database finds has none.
-    let place = member("position").map(|position| format!(" (at position {position})")).unwrap_or_default();
+    let place =
+        member("position").map(|position| format!(" (at position {position})")).unwrap_or_default();
     Some((member("field")?.to_owned(), format!("{what}{place}")))
 }
 
@@ -187,12 +207,15 @@ pub const FAULT_COUNT: &str = "fault_count";
 impl Violation {
     /// How many bytes it takes in a problem document, which has the path and the description twice, each once alone and once in a sentence.
     fn reported_bytes(&self) -> usize {
-        2 * (json_bytes(&self.field) + json_bytes(&self.description)) + self.code.len() + FAULT_FRAME.len()
+        2 * (json_bytes(&self.field) + json_bytes(&self.description))
+            + self.code.len()
+            + FAULT_FRAME.len()
     }
 
     /// The entry that stands for faults that are not reported.
     pub fn left_out(count: usize) -> Violation {
-        let description = format!("there are {count} more faults, which do not fit into the answer");
+        let description =
+            format!("there are {count} more faults, which do not fit into the answer");
         Violation { field: String::new(), code: "too_many".into(), description }
     }
 }

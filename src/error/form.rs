@@ -55,7 +55,8 @@ impl Form {
 
     /// The faults that were noted, which are then no longer its own.
     pub fn take(&self) -> Violations {
-        let noted = std::mem::take(&mut *self.0.noted.lock().unwrap_or_else(PoisonError::into_inner));
+        let noted =
+            std::mem::take(&mut *self.0.noted.lock().unwrap_or_else(PoisonError::into_inner));
         if !noted.is_empty() {
             self.0.is_spoilt.store(false, Relaxed);
         }
@@ -92,7 +93,11 @@ impl Form {
 
     /// Fails if the present work is for a request whose form has faults.
     pub fn check_current() -> Result<()> {
-        if CURRENT.try_with(Form::is_spoilt).unwrap_or_default() { Err(Form::refusal()) } else { Ok(()) }
+        if CURRENT.try_with(Form::is_spoilt).unwrap_or_default() {
+            Err(Form::refusal())
+        } else {
+            Ok(())
+        }
     }
 
     /// The failure of a service that has nothing to do because of faults; those who found the faults report them.

@@ -6,13 +6,19 @@ pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
 }
 
 /// Those of the names that were probably meant, the nearest first, and at most so many.
-pub fn nearest_of<'a>(name: &str, names: impl IntoIterator<Item = &'a str>, at_most: usize) -> Vec<&'a str> {
+pub fn nearest_of<'a>(
+    name: &str,
+    names: impl IntoIterator<Item = &'a str>,
+    at_most: usize,
+) -> Vec<&'a str> {
     let wanted = name.to_lowercase();
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase());
+    let distance =
+        |candidate: &str| strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase());
     // The names are short; a word much longer than any of them is not a misspelling of one, and not worth the comparison.
     let candidates = names.into_iter().filter(|candidate| name.len() <= 2 * candidate.len() + 2);
     let near = candidates.map(|candidate| (distance(candidate), candidate));
-    let mut near: Vec<_> = near.filter(|(far, candidate)| *far <= candidate.len().div_ceil(3)).collect();
+    let mut near: Vec<_> =
+        near.filter(|(far, candidate)| *far <= candidate.len().div_ceil(3)).collect();
     near.sort();
     near.dedup();
     near.truncate(at_most);

@@ -7,18 +7,27 @@ use super::{Code, Error, Violations, filter_fault};
 
 /// Returns the failure of a request with these faults and those in the response of its service. Returns none if there are no faults, or if
 /// the response takes precedence: it is about the caller, a size or a time. `spell` turns a path into the spelling of the caller.
-pub fn together(faults: &Violations, answered: Option<&Status>, spell: impl Fn(&str) -> String) -> Option<Error> {
+pub fn together(
+    faults: &Violations,
+    answered: Option<&Status>,
+    spell: impl Fn(&str) -> String,
+) -> Option<Error> {
     if faults.is_empty() || answered.is_some_and(comes_first) {
         return None;
     }
     let mut all = Violations::new();
     all.extend(faults);
-    let places: Vec<(String, bool)> = faults.as_slice().iter().map(|fault| (spell(&fault.field), fault.code == "unknown_field")).collect();
+    let places: Vec<(String, bool)> = faults
+        .as_slice()
+        .iter()
+        .map(|fault| (spell(&fault.field), fault.code == "unknown_field"))
+        .collect();
     for fault in answered.map(found_by_service).unwrap_or_default() {
         let place = spell(&fault.field);
         // A part that could not be read is missing to the service, and so is its parent.
         let is_same = |(faulty, is_unknown): &(String, bool)| {
-            is_within(&place, faulty) || !is_unknown && fault.reason == "REQUIRED" && is_within(faulty, &place)
+            is_within(&place, faulty)
+                || !is_unknown && fault.reason == "REQUIRED" && is_within(faulty, &place)
         };
         if !places.iter().any(is_same) {
             all.add(fault.field, fault.reason.to_ascii_lowercase(), fault.description);
@@ -60,12 +69,19 @@ fn found_by_service(status: &Status) -> Vec<FieldViolation> {
     let details = status.get_error_details();
     let Some(info) = details.error_info() else { return Vec::new() };
     match Code::from_reason(&info.reason) {
-        Some(Code::ValidationFailed) => details.bad_request().map(|request| request.field_violations.clone()).unwrap_or_default(),
+        Some(Code::ValidationFailed) => details
+            .bad_request()
+            .map(|request| request.field_violations.clone())
+            .unwrap_or_default(),
         Some(code @ Code::InvalidFilter) => {
             let member = |name: &str| info.metadata.get(name).map(String::as_str);
             let fault = filter_fault(status.message(), member);
-            let violation =
-                |(field, description): (String, String)| FieldViolation { field, description, reason: code.reason(), ..Default::default() };
+            let violation = |(field, description): (String, String)| FieldViolation {
+                field,
+                description,
+                reason: code.reason(),
+                ..Default::default()
+            };
             fault.map(violation).into_iter().collect()
         }
         _ => Vec::new(),
@@ -95,7 +111,10 @@ mod tests {
 
     #[test]
     fn faults_of_the_form_and_of_the_service_are_reported_together() {
-        let all = reported(&[("nome", "unknown_field")], &[("portfolio_id", "invalid"), ("name", "required")]);
+        let all = reported(
+            &[("nome", "unknown_field")],
+            &[("portfolio_id", "invalid"), ("name", "required")],
+        );
         assert_eq!(all, ["nome unknown_field", "portfolio_id invalid", "name required"]);
     }
 
@@ -110,9 +129,11 @@ mod tests {
             ("requests[21]", "required"),
             ("entity.types", "invalid"),
         ];
-        let expected = ["requests[3].entity.type required", "requests[21] required", "entity.types invalid"];
+        let expected =
+            ["requests[3].entity.type required", "requests[21] required", "entity.types invalid"];
         assert_eq!(reported(form, service)[2..], expected);
-        let unknown = reported(&[("spec.objects.fliter", "unknown_field")], &[("spec.objects", "required")]);
+        let unknown =
+            reported(&[("spec.objects.fliter", "unknown_field")], &[("spec.objects", "required")]);
         assert_eq!(unknown, ["spec.objects.fliter unknown_field", "spec.objects required"]);
     }
 
@@ -121,22 +142,47 @@ mod tests {
         let found = faults(&[("nome", "unknown_field")]);
         let missing = Status::from(Error::not_found("entity", "e"));
         for answered in [None, Some(&missing)] {
-            assert_eq!(together(&found, answered, str::to_owned).expect("faults").violations().len(), 1);
+            assert_eq!(
+                together(&found, answered, str::to_owned).expect("faults").violations().len(),
+                1
+            );
         }
         assert!(together(&Violations::new(), None, str::to_owned).is_none());
-        let filter = Error::new(Code::InvalidFilter, "wanted `(`\nequals\n      ^").with("field", "filter").with("position", 6);
+        let filter = Error::new(Code::InvalidFilter, "wanted `(`\nequals\n      ^")
+            .with("field", "filter")
+            .with("position", 6);
         let both = together(&found, Some(&Status::from(filter)), str::to_owned).expect("faults");
         assert_eq!(both.violations()[1].description, "wanted `(` (at position 6)");
-        assert_eq!((both.code(), both.violations()[1].code.as_ref()), (Code::ValidationFailed, "invalid_filter"));
+        assert_eq!(
+            (both.code(), both.violations()[1].code.as_ref()),
+            (Code::ValidationFailed, "invalid_filter")
+        );
     }
 
     #[test]
     fn who_calls_and_how_much_comes_first() {
         let found = faults(&[("Api-Version", "unknown_version")]);
-        for code in [Code::InvalidCredentials, Code::PermissionDenied, Code::PayloadTooLarge, Code::RateLimitExceeded, Code::Unavailable] {
-            assert!(together(&found, Some(&Status::from(Error::new(code, "x"))), str::to_owned).is_none(), "{code}");
+        for code in [
+            Code::InvalidCredentials,
+            Code::PermissionDenied,
+            Code::PayloadTooLarge,
+            Code::RateLimitExceeded,
+            Code::Unavailable,
+        ] {
+            assert!(
+                together(&found, Some(&Status::from(Error::new(code, "x"))), str::to_owned)
+                    .is_none(),
+                "{code}"
+            );
         }
         assert!(together(&found, Some(&Status::unimplemented("x")), str::to_owned).is_none());
-        assert!(together(&found, Some(&Status::internal("failed to decode Protobuf message")), str::to_owned).is_some());
+        assert!(
+            together(
+                &found,
+                Some(&Status::internal("failed to decode Protobuf message")),
+                str::to_owned
+            )
+            .is_some()
+        );
     }
 }

@@ -24,7 +24,12 @@ pub struct Watching {
 impl Watching {
     /// The admission of a caller that has just called.
     pub fn admission(&self, caller: Caller) -> Admission {
-        Admission { authenticator: self.authenticator.clone(), closing: self.closing.clone(), caller, checked: Instant::now() }
+        Admission {
+            authenticator: self.authenticator.clone(),
+            closing: self.closing.clone(),
+            caller,
+            checked: Instant::now(),
+        }
     }
 }
 

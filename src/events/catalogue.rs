@@ -47,17 +47,41 @@ pub const MEMBERS: &[Member] = &[
         "the dependent that was put or deleted: `kind`, `id`, and `act`, which is `created`, `replaced` or `deleted`",
     ),
     member("entity_ids", "array of texts", "the entities that joined or left the portfolio"),
-    member("offboarding_request_id", "UUID", "the offboarding request, which is also the removal job"),
+    member(
+        "offboarding_request_id",
+        "UUID",
+        "the offboarding request, which is also the removal job",
+    ),
     member("execute_after", "time", "when the grace period ends"),
-    member("incarnation", "UUID", "distinguishes the entity from others that had its id, as its tombstone does"),
+    member(
+        "incarnation",
+        "UUID",
+        "distinguishes the entity from others that had its id, as its tombstone does",
+    ),
     member("code", "text", "why it failed, as `error.code` of the request has it"),
     member("bulk_delete_id", "UUID", "the bulk delete, or the check of consistency, that did it"),
     member("mode", "text", "how the bulk delete deletes: `soft` or `hard`"),
-    member("status", "text", "the status of the task after it, in lower case, such as `completed_with_errors`"),
+    member(
+        "status",
+        "text",
+        "the status of the task after it, in lower case, such as `completed_with_errors`",
+    ),
     member("parameters", "object of texts", "`parameters` of the task, without the filter"),
-    member("max_objects_per_second", "number or null", "how many objects the task may take up a second; null if there is no limit"),
-    member("error_code", "text", "why the index could not be built, as the index's `error_code` has it"),
-    member("default_grace_period", "duration", "that of the removal policy after the change, as the policy has it, such as `3600s`"),
+    member(
+        "max_objects_per_second",
+        "number or null",
+        "how many objects the task may take up a second; null if there is no limit",
+    ),
+    member(
+        "error_code",
+        "text",
+        "why the index could not be built, as the index's `error_code` has it",
+    ),
+    member(
+        "default_grace_period",
+        "duration",
+        "that of the removal policy after the change, as the policy has it, such as `3600s`",
+    ),
     member("max_grace_period", "duration", "the same"),
     member("tombstone_retention", "duration", "the same; not there where it is for ever"),
     member("request_retention", "duration", "the same; not there where it is for ever"),
@@ -97,21 +121,29 @@ impl EventType {
                 "its type, attributes and so on, or what hangs on it, changed",
                 &["version", "fields", "dependent", "bulk_delete_id"],
             ),
-            EventType::EntityOnboarded => entity("its onboarding is complete; it is active", &["version"]),
+            EventType::EntityOnboarded => {
+                entity("its onboarding is complete; it is active", &["version"])
+            }
             EventType::EntityHeld => entity("it was put on hold", &["version"]),
             EventType::EntityReleased => entity("its hold ended", &["version"]),
-            EventType::EntityOffboardingRequested => {
-                entity("it is to be offboarded", &["version", "offboarding_request_id", "execute_after"])
-            }
-            EventType::EntityOffboardingCanceled => {
-                entity("its offboarding was called off; it is active again", &["version", "offboarding_request_id", "bulk_delete_id"])
-            }
+            EventType::EntityOffboardingRequested => entity(
+                "it is to be offboarded",
+                &["version", "offboarding_request_id", "execute_after"],
+            ),
+            EventType::EntityOffboardingCanceled => entity(
+                "its offboarding was called off; it is active again",
+                &["version", "offboarding_request_id", "bulk_delete_id"],
+            ),
             EventType::EntityOffboardingFailed => entity(
                 "its offboarding could not be done; it is active again",
                 &["version", "offboarding_request_id", "code", "bulk_delete_id"],
             ),
-            EventType::EntityOffboarded => entity("it was removed", &["version", "offboarding_request_id", "incarnation"]),
-            EventType::EntityDeleted => entity("a bulk delete removed it", &["bulk_delete_id", "mode"]),
+            EventType::EntityOffboarded => {
+                entity("it was removed", &["version", "offboarding_request_id", "incarnation"])
+            }
+            EventType::EntityDeleted => {
+                entity("a bulk delete removed it", &["bulk_delete_id", "mode"])
+            }
             EventType::RemovalPolicyUpdated => About {
                 subject: "organisation",
                 reports: "its removal policy changed",
@@ -129,25 +161,43 @@ impl EventType {
             },
             EventType::AttributeIndexCreated => index("it was declared as indexed", &[]),
             EventType::AttributeIndexReady => index("its index is in use", &[]),
-            EventType::AttributeIndexFailed => index("its index could not be built", &["error_code"]),
-            EventType::AttributeIndexDeleted => index("its index is used no more, and is being removed", &[]),
-            EventType::PortfolioCreated => portfolio("it was created", &["version"]),
-            EventType::PortfolioUpdated => portfolio("its name or other properties changed", &["version", "fields", "bulk_delete_id"]),
-            EventType::PortfolioDeleted => portfolio("it was removed", &["version"]),
-            EventType::PortfolioEntityAttached => portfolio("it gained members", &["version", "entity_ids"]),
-            EventType::PortfolioEntityDetached => {
-                portfolio("it lost members, because they were detached or removed", &["version", "entity_ids", "bulk_delete_id", "mode"])
+            EventType::AttributeIndexFailed => {
+                index("its index could not be built", &["error_code"])
             }
+            EventType::AttributeIndexDeleted => {
+                index("its index is used no more, and is being removed", &[])
+            }
+            EventType::PortfolioCreated => portfolio("it was created", &["version"]),
+            EventType::PortfolioUpdated => portfolio(
+                "its name or other properties changed",
+                &["version", "fields", "bulk_delete_id"],
+            ),
+            EventType::PortfolioDeleted => portfolio("it was removed", &["version"]),
+            EventType::PortfolioEntityAttached => {
+                portfolio("it gained members", &["version", "entity_ids"])
+            }
+            EventType::PortfolioEntityDetached => portfolio(
+                "it lost members, because they were detached or removed",
+                &["version", "entity_ids", "bulk_delete_id", "mode"],
+            ),
             EventType::BulkDeleteScheduled => task("it was asked for", &["parameters"]),
             EventType::BulkDeleteStarted => task("a worker has taken it up", &["status"]),
             EventType::BulkDeleteContinued => task("a worker has taken it up again", &["status"]),
-            EventType::BulkDeletePausing => task("it pauses at the end of the chunks in hand", &["status"]),
+            EventType::BulkDeletePausing => {
+                task("it pauses at the end of the chunks in hand", &["status"])
+            }
             EventType::BulkDeletePaused => task("it has paused", &["status"]),
             EventType::BulkDeleteResumed => task("it is resumed", &["status"]),
-            EventType::BulkDeleteCanceling => task("it stops at the end of the chunks in hand", &["status"]),
-            EventType::BulkDeleteWaiting => task("its last worker has turned to another one that waited", &["status"]),
+            EventType::BulkDeleteCanceling => {
+                task("it stops at the end of the chunks in hand", &["status"])
+            }
+            EventType::BulkDeleteWaiting => {
+                task("its last worker has turned to another one that waited", &["status"])
+            }
             EventType::BulkDeleteLost => task("its last worker was lost or has left", &["status"]),
-            EventType::BulkDeleteUpdated => task("its pace was changed", &["max_objects_per_second"]),
+            EventType::BulkDeleteUpdated => {
+                task("its pace was changed", &["max_objects_per_second"])
+            }
             EventType::BulkDeleteEnded => task("it is over", &["status"]),
         }
     }
@@ -159,7 +209,12 @@ mod tests {
 
     #[test]
     fn every_member_of_an_event_is_explained_and_every_explanation_is_of_one() {
-        let named: Vec<&str> = EventType::ALL.iter().flat_map(|event| event.about().members).copied().chain(["principal_id"]).collect();
+        let named: Vec<&str> = EventType::ALL
+            .iter()
+            .flat_map(|event| event.about().members)
+            .copied()
+            .chain(["principal_id"])
+            .collect();
         for name in &named {
             assert_eq!(MEMBERS.iter().filter(|member| member.name == *name).count(), 1, "{name}");
         }

@@ -111,7 +111,12 @@ pub enum Lost {
 impl Line {
     /// The cursor behind the row at a position. `id` is that of the row, if it is known.
     pub fn behind(&self, position: i64, id: Option<Uuid>) -> Cursor {
-        let history = self.histories.iter().rev().find(|history| history.begins <= position).or(self.histories.first());
+        let history = self
+            .histories
+            .iter()
+            .rev()
+            .find(|history| history.begins <= position)
+            .or(self.histories.first());
         match history {
             // No event has a position yet, or the positions were dropped.
             None => Cursor::beginning(),
@@ -124,7 +129,8 @@ impl Line {
         if cursor.is_beginning() {
             return Ok(());
         }
-        let Some(place) = self.histories.iter().position(|history| history.id == cursor.history) else {
+        let Some(place) = self.histories.iter().position(|history| history.id == cursor.history)
+        else {
             return Err(Lost::OutOfRange { parted_at: None });
         };
         let ends = self.histories.get(place + 1).map_or(self.last, |next| next.begins - 1);
@@ -147,9 +153,11 @@ fn print(id: Option<Uuid>) -> Option<u32> {
 impl From<Lost> for Error {
     fn from(lost: Lost) -> Error {
         match lost {
-            Lost::Expired => {
-                Error::invalid("cursor", "expired", "is older than the events that are kept; start from the beginning of what is")
-            }
+            Lost::Expired => Error::invalid(
+                "cursor",
+                "expired",
+                "is older than the events that are kept; start from the beginning of what is",
+            ),
             Lost::OutOfRange { parted_at } => {
                 let message = "The database was restored or has failed over, and lacks events before this cursor.";
                 let error = Error::new(Code::OutOfRange, message);
@@ -176,16 +184,23 @@ mod tests {
     }
 
     fn line(histories: &[(Uuid, i64)], last: i64) -> Line {
-        let histories = histories.iter().map(|(id, begins)| History { id: *id, begins: *begins }).collect();
+        let histories =
+            histories.iter().map(|(id, begins)| History { id: *id, begins: *begins }).collect();
         Line { histories, last, dropped: 0 }
     }
 
     #[test]
     fn the_end_of_a_row_is_the_start_of_the_next() {
         let behind = line(&[(A, 1)], 9).behind(7, row(7));
-        assert_eq!((behind.next(), behind.delivered(7), behind.left(7, 5), behind.left(8, 5)), (8, 0, 0, 5));
+        assert_eq!(
+            (behind.next(), behind.delivered(7), behind.left(7, 5), behind.left(8, 5)),
+            (8, 0, 0, 5)
+        );
         let inside = behind.within(4, 5);
-        assert_eq!((inside.next(), inside.delivered(7), inside.left(7, 5), inside.left(6, 5)), (7, 4, 1, 0));
+        assert_eq!(
+            (inside.next(), inside.delivered(7), inside.left(7, 5), inside.left(6, 5)),
+            (7, 4, 1, 0)
+        );
         assert_eq!(inside.delivered(8), 0);
         assert_eq!(behind.within(5, 5), behind);
         assert!(Cursor::beginning().is_beginning() && !behind.is_beginning());
@@ -194,7 +209,10 @@ mod tests {
     #[test]
     fn a_position_is_of_the_history_in_which_it_was_given() {
         let line = line(&[(A, 1), (B, 5), (C, 5)], 9);
-        assert_eq!([1, 4, 5, 9].map(|position| line.behind(position, None).history()), [A, A, C, C]);
+        assert_eq!(
+            [1, 4, 5, 9].map(|position| line.behind(position, None).history()),
+            [A, A, C, C]
+        );
         let empty = Line { histories: Vec::new(), last: 0, dropped: 0 };
         assert!(empty.behind(0, None).is_beginning());
     }
@@ -205,12 +223,16 @@ mod tests {
         let after = line(&[(A, 1), (B, 5)], 30);
         for position in 0..=9 {
             let cursor = before.behind(position, row(position));
-            let expected = if position <= 4 { Ok(()) } else { Err(Lost::OutOfRange { parted_at: Some(4) }) };
+            let expected =
+                if position <= 4 { Ok(()) } else { Err(Lost::OutOfRange { parted_at: Some(4) }) };
             assert_eq!(after.check(&cursor, row(position)), expected, "{position}");
         }
         // Before the new history is known, the end of the present one decides.
         let unaware = line(&[(A, 1)], 4);
-        assert_eq!(unaware.check(&before.behind(5, row(5)), None), Err(Lost::OutOfRange { parted_at: Some(4) }));
+        assert_eq!(
+            unaware.check(&before.behind(5, row(5)), None),
+            Err(Lost::OutOfRange { parted_at: Some(4) })
+        );
         // The histories that a lost database had begun are unknown.
         let lost = line(&[(A, 1), (C, 3)], 9).behind(4, row(4));
         assert_eq!(after.check(&lost, row(4)), Err(Lost::OutOfRange { parted_at: None }));

@@ -61,7 +61,14 @@ pub struct Unsent {
 
 impl Default for Unsent {
     fn default() -> Self {
-        Unsent { rows: VecDeque::new(), subjects: 0, caught_up: false, abreast: false, greeted: false, last_word: Instant::now() }
+        Unsent {
+            rows: VecDeque::new(),
+            subjects: 0,
+            caught_up: false,
+            abreast: false,
+            greeted: false,
+            last_word: Instant::now(),
+        }
     }
 }
 
@@ -90,7 +97,8 @@ impl Watch {
                     return Ok(News::Nothing(self.cursor.clone()));
                 }
             } else if self.reported.caught_up {
-                let woken = self.admission.wait(self.wake_up.wait(), silent_since + SIGN_OF_LIFE).await?;
+                let woken =
+                    self.admission.wait(self.wake_up.wait(), silent_since + SIGN_OF_LIFE).await?;
                 self.reported.caught_up = !woken;
             } else {
                 self.read().await?;
@@ -103,7 +111,8 @@ impl Watch {
         loop {
             let row = self.reported.rows.front()?;
             let start = self.reported.subjects.max(row.delivered);
-            let place = (start..row.subjects.len()).find(|place| self.scope.has(&row.subjects[*place]));
+            let place =
+                (start..row.subjects.len()).find(|place| self.scope.has(&row.subjects[*place]));
             if let Some(event) = place.and_then(|place| row.event(place)) {
                 self.reported.subjects = place.unwrap_or_default() + 1;
                 return Some(event);
@@ -115,7 +124,8 @@ impl Watch {
 
     /// Reads on: from the rows that were read for all watches of the realm, and otherwise from the database.
     async fn read(&mut self) -> Result<()> {
-        if let Some((rows, cursor)) = self.hub.shared(&self.admission.caller().realm, &self.cursor) {
+        if let Some((rows, cursor)) = self.hub.shared(&self.admission.caller().realm, &self.cursor)
+        {
             self.reported.rows.extend(rows.into_iter().filter(|row| self.scope.wants(row)));
             (self.reported.caught_up, self.reported.abreast) = (true, true);
             self.cursor = cursor;
@@ -126,7 +136,10 @@ impl Watch {
             self.reported.abreast = false;
         }
         let (scope, cursor) = (self.scope.clone(), self.cursor.clone());
-        let batch = self.db.run(move |connection| queries::read(connection, &scope, &cursor, BATCH)).await?;
+        let batch = self
+            .db
+            .run(move |connection| queries::read(connection, &scope, &cursor, BATCH))
+            .await?;
         self.reported.rows.extend(batch.rows.into_iter().map(Arc::new));
         self.reported.caught_up = batch.caught_up;
         self.cursor = batch.cursor;

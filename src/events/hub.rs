@@ -73,7 +73,8 @@ impl Hub {
     /// A hub on this database. It wakes nobody unless [`Hub::run`] runs.
     pub fn new(db: Db) -> Self {
         let (state, wanted) = Default::default();
-        let turns = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+        let turns =
+            Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
         Hub(Arc::new(Inner { sequencer: Sequencer::new(db.clone()), db, turns, state, wanted }))
     }
 
@@ -91,7 +92,8 @@ impl Hub {
 
     /// Registers for wake-ups of a realm. To be done before the last read.
     pub fn subscribe(&self, realm: &Realm) -> WakeUp {
-        let receiver = self.state().realms.entry(realm.id()).or_insert_with(Watched::new).news.subscribe();
+        let receiver =
+            self.state().realms.entry(realm.id()).or_insert_with(Watched::new).news.subscribe();
         self.0.wanted.notify_one();
         WakeUp(receiver)
     }
@@ -103,8 +105,9 @@ impl Hub {
         let seen = state.seen.as_ref()?;
         let watched = state.realms.get(&realm.id())?;
         let from = watched.from.as_ref()?;
-        let is_here =
-            cursor.history() == seen.history() && !cursor.is_partial() && (from.position()..=seen.position()).contains(&cursor.position());
+        let is_here = cursor.history() == seen.history()
+            && !cursor.is_partial()
+            && (from.position()..=seen.position()).contains(&cursor.position());
         if !is_here {
             return None;
         }
@@ -145,7 +148,11 @@ impl Hub {
                 self.state().start(now);
                 return Ok(());
             };
-            let batch = self.0.db.run(move |connection| queries::read(connection, &scope, &seen, READ)).await?;
+            let batch = self
+                .0
+                .db
+                .run(move |connection| queries::read(connection, &scope, &seen, READ))
+                .await?;
             let caught_up = batch.caught_up;
             if let Some(last) = batch.rows.last() {
                 self.0.sequencer.reported(last);
@@ -247,7 +254,11 @@ mod tests {
     const HISTORY: Uuid = Uuid::from_u128(1);
 
     fn cursor(history: Uuid, position: i64) -> Cursor {
-        let line = Line { histories: vec![History { id: history, begins: 1 }], last: i64::MAX, dropped: 0 };
+        let line = Line {
+            histories: vec![History { id: history, begins: 1 }],
+            last: i64::MAX,
+            dropped: 0,
+        };
         line.behind(position, None)
     }
 
@@ -292,8 +303,18 @@ mod tests {
         take(&hub, vec![row(12, 1), row(15, 1)], 20);
         take(&hub, vec![], 25);
         take(&hub, vec![row(28, 1)], 30);
-        for (from, expected) in [(10, vec![12, 15, 28]), (12, vec![15, 28]), (14, vec![15, 28]), (23, vec![28]), (30, vec![])] {
-            assert_eq!(shared(&hub, &realm, &cursor(HISTORY, from)), Some((expected, 30)), "from {from}");
+        for (from, expected) in [
+            (10, vec![12, 15, 28]),
+            (12, vec![15, 28]),
+            (14, vec![15, 28]),
+            (23, vec![28]),
+            (30, vec![]),
+        ] {
+            assert_eq!(
+                shared(&hub, &realm, &cursor(HISTORY, from)),
+                Some((expected, 30)),
+                "from {from}"
+            );
         }
     }
 
@@ -301,9 +322,13 @@ mod tests {
     async fn who_stands_elsewhere_asks_the_database() {
         let (hub, realm, _wake_up) = hub();
         take(&hub, vec![row(12, 3)], 20);
-        for from in
-            [cursor(HISTORY, 9), cursor(HISTORY, 21), cursor(Uuid::from_u128(2), 15), cursor(HISTORY, 12).within(1, 3), Cursor::beginning()]
-        {
+        for from in [
+            cursor(HISTORY, 9),
+            cursor(HISTORY, 21),
+            cursor(Uuid::from_u128(2), 15),
+            cursor(HISTORY, 12).within(1, 3),
+            Cursor::beginning(),
+        ] {
             assert_eq!(shared(&hub, &realm, &from), None, "{from:?}");
         }
         let other = Realm::from_row(2, "acme".to_owned(), Mode::Live);
@@ -320,7 +345,8 @@ mod tests {
         let most = SHARED_PER_REALM as i64;
         take(&hub, (11..11 + 2 * most).map(|position| row(position, 1)).collect(), 10 + 2 * most);
         assert_eq!(shared(&hub, &realm, &cursor(HISTORY, 10 + most - 1)), None);
-        let kept = shared(&hub, &realm, &cursor(HISTORY, 10 + most)).map(|(rows, _)| rows.len() as i64);
+        let kept =
+            shared(&hub, &realm, &cursor(HISTORY, 10 + most)).map(|(rows, _)| rows.len() as i64);
         assert_eq!(kept, Some(most));
     }
 }

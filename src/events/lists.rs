@@ -93,7 +93,13 @@ enum Over {
 impl Picking {
     /// None so far of a page of this size.
     pub fn new(wanted: Wanted, turns: Turns, size: usize) -> Self {
-        Picking { wanted: Arc::new(wanted), turns, left: Duration::from_millis(FILTER_MILLIS), events: Vec::new(), size }
+        Picking {
+            wanted: Arc::new(wanted),
+            turns,
+            left: Duration::from_millis(FILTER_MILLIS),
+            events: Vec::new(),
+            size,
+        }
     }
 
     /// Returns whether there is a filter, so that few of the events that are read may be wanted.
@@ -109,7 +115,14 @@ impl Picking {
     /// Takes the matching events of rows. Returns where to continue if that is before the end of the rows: the page is full, or its time is
     /// over.
     pub async fn take(&mut self, rows: Vec<Row>) -> Result<Option<Cursor>> {
-        let mut work = Work { rows: Arc::new(rows), row: 0, subject: 0, found: Vec::new(), reached: None, over: None };
+        let mut work = Work {
+            rows: Arc::new(rows),
+            row: 0,
+            subject: 0,
+            found: Vec::new(),
+            reached: None,
+            over: None,
+        };
         loop {
             let turn = if self.filters() { Some(self.turn().await?) } else { None };
             let (wanted, room) = (self.wanted.clone(), self.missing());
@@ -163,7 +176,9 @@ impl Work {
             if !wanted.scope.has(subject) {
                 continue;
             }
-            let Some(event) = row.event(place).map(|event| wanted.visibility.see(event)) else { continue };
+            let Some(event) = row.event(place).map(|event| wanted.visibility.see(event)) else {
+                continue;
+            };
             if wanted.wants(&event) {
                 if self.found.len() == room {
                     self.over = Some(Over::Full);

@@ -164,7 +164,8 @@ const TIMES: [&str; 1] = ["execute_after"];
 
 /// A time as the API has all of them: with a `Z`, and as many digits as it needs.
 fn in_utc(text: &str) -> String {
-    let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    let time = DateTime::parse_from_rfc3339(text)
+        .map(|time| time.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true));
     time.unwrap_or_else(|_| text.to_owned())
 }
 

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture, PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{
+    ContextBuilder, PublishAckFuture, PublishError, PublishErrorKind,
+};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{Context, stream};
 use async_nats::{ConnectOptions, Event as Happening, ServerAddr};
@@ -65,10 +67,15 @@ impl NatsSettings {
     pub fn check(&self) -> Result<()> {
         let mut faults = Violations::new();
         if let Some(file) = &self.credentials_file {
-            let read = std::fs::read_to_string(file).and_then(|text| ConnectOptions::with_credentials(&text).map(drop));
+            let read = std::fs::read_to_string(file)
+                .and_then(|text| ConnectOptions::with_credentials(&text).map(drop));
             if read.is_err() {
                 // The faults of it may be the seed.
-                faults.add("--nats-credentials-file", "invalid", format!("{} has no JWT and seed of a NATS user", file.display()));
+                faults.add(
+                    "--nats-credentials-file",
+                    "invalid",
+                    format!("{} has no JWT and seed of a NATS user", file.display()),
+                );
             }
         }
         faults.check_with(servers(&self.url).map(drop))
@@ -81,28 +88,43 @@ impl NatsPublisher {
     pub async fn new(settings: NatsSettings) -> Result<Self> {
         let (servers, user) = servers(&settings.url)?;
         let (is_connected, connected) = watch::channel(false);
-        let mut options = ConnectOptions::new().name("offboard").retry_on_initial_connect().event_callback(move |happening| {
-            match happening {
-                Happening::Connected => is_connected.send_replace(true),
-                Happening::Disconnected | Happening::Closed => is_connected.send_replace(false),
-                _ => false,
-            };
-            std::future::ready(())
-        });
+        let mut options = ConnectOptions::new()
+            .name("offboard")
+            .retry_on_initial_connect()
+            .event_callback(move |happening| {
+                match happening {
+                    Happening::Connected => is_connected.send_replace(true),
+                    Happening::Disconnected | Happening::Closed => is_connected.send_replace(false),
+                    _ => false,
+                };
+                std::future::ready(())
+            });
         if let Some((user, password)) = user {
             options = options.user_and_password(user, password);
         }
         if let Some(file) = &settings.credentials_file {
-            let unreadable = |error| Error::unavailable("--nats-credentials-file cannot be read.").caused_by(error);
+            let unreadable = |error| {
+                Error::unavailable("--nats-credentials-file cannot be read.").caused_by(error)
+            };
             options = options.credentials_file(file).await.map_err(unreadable)?;
         }
         if let Some(file) = settings.ca_file {
             options = options.add_root_certificates(file);
         }
-        let client = options.connect(servers).await.map_err(|error| Error::unavailable("--nats-url cannot be used.").caused_by(error))?;
+        let client = options
+            .connect(servers)
+            .await
+            .map_err(|error| Error::unavailable("--nats-url cannot be used.").caused_by(error))?;
         let context = ContextBuilder::new().timeout(ANSWER_WITHIN).build(client);
         let NatsSettings { subject_prefix, stream, create_stream, .. } = settings;
-        Ok(NatsPublisher { context, subject_prefix, stream, create_stream, connected, stream_is_there: AtomicBool::new(false) })
+        Ok(NatsPublisher {
+            context,
+            subject_prefix,
+            stream,
+            create_stream,
+            connected,
+            stream_is_there: AtomicBool::new(false),
+        })
     }
 
     /// Makes the stream unless it exists, or is not ours to make. An existing stream stays as it is.
@@ -120,30 +142,48 @@ impl NatsPublisher {
             duplicate_window: DUPLICATE_WINDOW,
             ..stream::Config::default()
         };
-        let made = tokio::time::timeout(ANSWER_WITHIN, self.context.get_or_create_stream(config)).await;
+        let made =
+            tokio::time::timeout(ANSWER_WITHIN, self.context.get_or_create_stream(config)).await;
         match made {
             Ok(Ok(_)) => self.stream_is_there.store(true, Ordering::Relaxed),
             Ok(Err(error)) => return Err(Failure { code: "no_stream", cause: error.to_string() }),
-            Err(_) => return Err(Failure { code: "timeout", cause: "the server does not answer about the stream".to_owned() }),
+            Err(_) => {
+                return Err(Failure {
+                    code: "timeout",
+                    cause: "the server does not answer about the stream".to_owned(),
+                });
+            }
         }
         Ok(())
     }
 
     async fn send(&self, message: &Message) -> Result<PublishAckFuture, PublishError> {
         let subject = subject(&self.subject_prefix, message);
-        let envelope =
-            || PublishMessage::build().header("content-type", CONTENT_TYPE).message_id(&message.id).expected_stream(&self.stream);
+        let envelope = || {
+            PublishMessage::build()
+                .header("content-type", CONTENT_TYPE)
+                .message_id(&message.id)
+                .expected_stream(&self.stream)
+        };
         match self.context.send_publish(subject.clone(), envelope().payload(message.body())).await {
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                tracing::warn!(event = message.id, "an event is larger than the server's max_payload; it is published without its data");
-                self.context.send_publish(subject, envelope().payload(message.body_without_data())).await
+                tracing::warn!(
+                    event = message.id,
+                    "an event is larger than the server's max_payload; it is published without its data"
+                );
+                self.context
+                    .send_publish(subject, envelope().payload(message.body_without_data()))
+                    .await
             }
             sent => sent,
         }
     }
 
     /// Waits for the oldest acknowledgement, or until the connection is lost.
-    async fn acknowledged(&self, acks: &mut FuturesOrdered<impl Future<Output = Result<(), Failure>>>) -> Result<(), Failure> {
+    async fn acknowledged(
+        &self,
+        acks: &mut FuturesOrdered<impl Future<Output = Result<(), Failure>>>,
+    ) -> Result<(), Failure> {
         let mut connected = self.connected.clone();
         tokio::select! {
             biased;
@@ -152,9 +192,14 @@ impl NatsPublisher {
         }
     }
 
-    async fn publish_all(&self, messages: &[Message], acknowledged: &mut usize) -> Result<(), Failure> {
+    async fn publish_all(
+        &self,
+        messages: &[Message],
+        acknowledged: &mut usize,
+    ) -> Result<(), Failure> {
         let mut connected = self.connected.clone();
-        let connected = tokio::time::timeout(CONNECTED_WITHIN, connected.wait_for(|connected| *connected));
+        let connected =
+            tokio::time::timeout(CONNECTED_WITHIN, connected.wait_for(|connected| *connected));
         if !matches!(connected.await, Ok(Ok(_))) {
             return Err(disconnected());
         }
@@ -213,7 +258,12 @@ fn failure(error: PublishError) -> Failure {
 
 /// `PREFIX.ORG.MODE.TYPE`, where the type has a point of its own: `offboard.acme.live.entity.created`.
 fn subject(prefix: &str, message: &Message) -> String {
-    format!("{prefix}.{}.{}.{}", utf8_percent_encode(&message.org, TOKEN), message.mode, message.event_type)
+    format!(
+        "{prefix}.{}.{}.{}",
+        utf8_percent_encode(&message.org, TOKEN),
+        message.mode,
+        message.event_type
+    )
 }
 
 type UserAndPassword = (String, String);
@@ -222,7 +272,8 @@ type UserAndPassword = (String, String);
 /// logs URLs.
 fn servers(urls: &str) -> Result<(Vec<ServerAddr>, Option<UserAndPassword>)> {
     // Neither the URL nor its fault: both may contain the password.
-    const FORM: &str = "must be one or more URLs such as nats://user:password@host:4222 or tls://host:4222";
+    const FORM: &str =
+        "must be one or more URLs such as nats://user:password@host:4222 or tls://host:4222";
     let bad = || Error::invalid("--nats-url", "invalid", FORM);
     let mut servers = Vec::new();
     let mut user = None;
@@ -249,7 +300,14 @@ mod tests {
 
     #[test]
     fn an_organisation_is_one_token_whatever_it_is_called() {
-        for (org, token) in [("acme", "acme"), ("a.b", "a%2Eb"), ("*", "%2A"), (">", "%3E"), ("x y%", "x%20y%25"), ("a_-~Z9", "a_-~Z9")] {
+        for (org, token) in [
+            ("acme", "acme"),
+            ("a.b", "a%2Eb"),
+            ("*", "%2A"),
+            (">", "%3E"),
+            ("x y%", "x%20y%25"),
+            ("a_-~Z9", "a_-~Z9"),
+        ] {
             assert_eq!(utf8_percent_encode(org, TOKEN).to_string(), token);
         }
     }
@@ -258,15 +316,28 @@ mod tests {
     fn user_and_password_are_taken_out_of_the_urls() {
         let (found, user) = servers("nats://a:4222, tls://us%40er:pass%2Fword@b").expect("URLs");
         assert_eq!(user, Some(("us@er".to_owned(), "pass/word".to_owned())));
-        let found: Vec<_> = found.iter().map(|server| (server.host(), server.port(), server.tls_required())).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|server| (server.host(), server.port(), server.tls_required()))
+            .collect();
         assert_eq!(found, [("a", 4222, false), ("b", 4222, true)]);
     }
 
     #[test]
     fn a_bad_url_is_refused_without_being_reported() {
-        for bad in ["", "hunter2", "http://user:hunter2@host", "nats://user:hunter2@", "nats://a,,nats://b"] {
+        for bad in [
+            "",
+            "hunter2",
+            "http://user:hunter2@host",
+            "nats://user:hunter2@",
+            "nats://a,,nats://b",
+        ] {
             let error = servers(bad).expect_err("no URL of NATS");
-            assert!(error.message().starts_with("--nats-url: must be") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+            assert!(
+                error.message().starts_with("--nats-url: must be")
+                    && !format!("{error:?}").contains("hunter2"),
+                "{error:?}"
+            );
         }
     }
 }

@@ -61,7 +61,9 @@ pub async fn run(db: Db, publisher: impl Publisher, options: Options, stop: Canc
     let name = publisher.name();
     let lag = Arc::new(Mutex::new(Behind::default()));
     let measured = lag.clone();
-    telemetry::observe_publisher(name, move || measured.lock().unwrap_or_else(PoisonError::into_inner).now());
+    telemetry::observe_publisher(name, move || {
+        measured.lock().unwrap_or_else(PoisonError::into_inner).now()
+    });
     let publisher = Arc::new(publisher);
     let sequencer = Sequencer::new(db.clone());
     let mut failures = 0;
@@ -69,22 +71,37 @@ pub async fn run(db: Db, publisher: impl Publisher, options: Options, stop: Canc
         let mut pause = options.poll;
         let asked = Instant::now();
         let (owner, lease) = (options.owner.clone(), options.lease);
-        match db.run(move |connection| publisher_queries::claim(connection, name, &owner, lease)).await {
+        match db
+            .run(move |connection| publisher_queries::claim(connection, name, &owner, lease))
+            .await
+        {
             Ok(Some(claimed)) => {
                 tracing::info!(publisher = name, "this replica publishes");
-                let mut tenure = Tenure::new((db.clone(), sequencer.clone()), (publisher.clone(), lag.clone()), &options, claimed, asked);
+                let mut tenure = Tenure::new(
+                    (db.clone(), sequencer.clone()),
+                    (publisher.clone(), lag.clone()),
+                    &options,
+                    claimed,
+                    asked,
+                );
                 tenure.failures = failures;
                 match tenure.work(&stop).await {
                     Ok(delay) => pause = pause.max(delay),
-                    Err(error) => warn_of!(error, publisher = name, "this replica publishes no more"),
+                    Err(error) => {
+                        warn_of!(error, publisher = name, "this replica publishes no more")
+                    }
                 }
                 failures = tenure.failures;
                 tenure.release().await;
             }
-            Ok(None) => match db.run(move |connection| publisher_queries::backlog(connection, name)).await {
-                Ok(backlog) => set(&lag, backlog.map_or_else(Behind::default, Behind::from)),
-                Err(error) => warn_of!(error, publisher = name, "cannot see how far the publisher is"),
-            },
+            Ok(None) => {
+                match db.run(move |connection| publisher_queries::backlog(connection, name)).await {
+                    Ok(backlog) => set(&lag, backlog.map_or_else(Behind::default, Behind::from)),
+                    Err(error) => {
+                        warn_of!(error, publisher = name, "cannot see how far the publisher is")
+                    }
+                }
+            }
             Err(error) => warn_of!(error, publisher = name, "cannot see whether to publish"),
         }
         tokio::select! {
@@ -145,7 +162,20 @@ impl<P: Publisher> Tenure<P> {
     ) -> Self {
         let ClaimedPublisher { token, cursor, owes } = claimed;
         let (ends, renew) = (asked + options.lease, asked + options.lease / 3);
-        Tenure { db, sequencer, publisher, lag, lease: options.lease, ends, renew, token, cursor, owes, failures: 0, counted: None }
+        Tenure {
+            db,
+            sequencer,
+            publisher,
+            lag,
+            lease: options.lease,
+            ends,
+            renew,
+            token,
+            cursor,
+            owes,
+            failures: 0,
+            counted: None,
+        }
     }
 
     /// Publishes until `stop`, until the lease is lost, or until others may try; reports how long to wait then.
@@ -174,7 +204,8 @@ impl<P: Publisher> Tenure<P> {
 
     /// The next batch, if there is one.
     async fn next(&mut self) -> Result<Option<Batch>> {
-        let (db, sequencer, cursor) = (self.db.clone(), self.sequencer.clone(), self.cursor.clone());
+        let (db, sequencer, cursor) =
+            (self.db.clone(), self.sequencer.clone(), self.cursor.clone());
         let read = async move {
             sequencer.catch_up().await?;
             db.run(move |connection| queries::read(connection, &Scope::all(), &cursor, READ)).await
@@ -197,7 +228,9 @@ impl<P: Publisher> Tenure<P> {
         self.counted = None;
         if self.owes {
             let (name, token) = (self.publisher.name(), self.token);
-            self.db.run(move |connection| publisher_queries::settle(connection, name, token)).await?;
+            self.db
+                .run(move |connection| publisher_queries::settle(connection, name, token))
+                .await?;
             self.owes = false;
         }
         Ok(())
@@ -209,7 +242,11 @@ impl<P: Publisher> Tenure<P> {
         let mut events = self.lag.lock().unwrap_or_else(PoisonError::into_inner).events.max(1);
         if self.counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY) {
             let cursor = first.start();
-            match self.db.run(move |connection| publisher_queries::behind(connection, &cursor)).await {
+            match self
+                .db
+                .run(move |connection| publisher_queries::behind(connection, &cursor))
+                .await
+            {
                 Ok((behind, _)) => events = behind.unsigned_abs(),
                 Err(error) => warn_of!(error, "cannot count the events behind a publisher"),
             }
@@ -226,21 +263,30 @@ impl<P: Publisher> Tenure<P> {
     }
 
     /// Publishes a batch up to its end or to the first failure, and reports how long to wait then.
-    async fn deliver(&mut self, batch: Batch, stop: &CancellationToken) -> Result<Option<Duration>> {
+    async fn deliver(
+        &mut self,
+        batch: Batch,
+        stop: &CancellationToken,
+    ) -> Result<Option<Duration>> {
         if let Some(first) = batch.rows.first() {
             self.cursor = first.start();
         }
-        let mut events = batch.rows.iter().flat_map(|row| row.events().map(move |event| (row, event)));
+        let mut events =
+            batch.rows.iter().flat_map(|row| row.events().map(move |event| (row, event)));
         loop {
             let slice: Vec<(&Row, Event)> = events.by_ref().take(SLICE).collect();
             let Some((_, last)) = slice.last() else { break };
             let full = last.cursor.clone();
-            let cursors: Vec<Cursor> = slice.iter().map(|(_, event)| event.cursor.clone()).collect();
-            let messages: Vec<Message> = slice.into_iter().map(|(row, event)| Message::new(row, event)).collect();
+            let cursors: Vec<Cursor> =
+                slice.iter().map(|(_, event)| event.cursor.clone()).collect();
+            let messages: Vec<Message> =
+                slice.into_iter().map(|(row, event)| Message::new(row, event)).collect();
             let (sent, failure) = self.send(&messages).await?;
             self.count(sent);
             if let Some(failure) = failure {
-                if let Some(reached) = sent.checked_sub(1).and_then(|last| cursors.into_iter().nth(last)) {
+                if let Some(reached) =
+                    sent.checked_sub(1).and_then(|last| cursors.into_iter().nth(last))
+                {
                     self.save(reached, &batch.rows).await?;
                 }
                 return self.failed(failure, &batch.rows).await.map(Some);
@@ -279,11 +325,22 @@ impl<P: Publisher> Tenure<P> {
         telemetry::publish_failed(name, code);
         let delay = wait(self.failures, rand::random());
         self.failures = self.failures.saturating_add(1);
-        tracing::warn!(publisher = name, code, cause = failure.cause, failures = self.failures, ?delay, "cannot publish");
+        tracing::warn!(
+            publisher = name,
+            code,
+            cause = failure.cause,
+            failures = self.failures,
+            ?delay,
+            "cannot publish"
+        );
         let owed: Vec<Owed> = rows.iter().filter_map(|row| owed(row, &self.cursor)).collect();
         if !owed.is_empty() {
             self.owes = true;
-            self.db.run(move |connection| publisher_queries::record(connection, name, token, code, &owed)).await?;
+            self.db
+                .run(move |connection| {
+                    publisher_queries::record(connection, name, token, code, &owed)
+                })
+                .await?;
         }
         Ok(delay)
     }
@@ -295,7 +352,9 @@ impl<P: Publisher> Tenure<P> {
             for row in rows {
                 match left(row, &cursor) {
                     0 => delivered.push(row.id),
-                    left if left < row.subjects.len() => part = Some((row.id, i32::try_from(left).unwrap_or(i32::MAX))),
+                    left if left < row.subjects.len() => {
+                        part = Some((row.id, i32::try_from(left).unwrap_or(i32::MAX)))
+                    }
                     _ => {}
                 }
             }
@@ -305,8 +364,15 @@ impl<P: Publisher> Tenure<P> {
     }
 
     async fn write(&mut self, progress: Progress) -> Result<()> {
-        let (name, token, lease, asked) = (self.publisher.name(), self.token, self.lease, Instant::now());
-        if !self.db.run(move |connection| publisher_queries::save(connection, name, token, lease, &progress)).await? {
+        let (name, token, lease, asked) =
+            (self.publisher.name(), self.token, self.lease, Instant::now());
+        if !self
+            .db
+            .run(move |connection| {
+                publisher_queries::save(connection, name, token, lease, &progress)
+            })
+            .await?
+        {
             return Err(lease_lost(name));
         }
         (self.ends, self.renew) = (asked + lease, asked + lease / 3);
@@ -321,11 +387,14 @@ impl<P: Publisher> Tenure<P> {
                 done = &mut work => return Ok(done),
                 () = sleep_until(self.renew.min(self.ends)) => {}
             }
-            let progress = Progress { cursor: self.cursor.clone(), delivered: Vec::new(), part: None };
+            let progress =
+                Progress { cursor: self.cursor.clone(), delivered: Vec::new(), part: None };
             match tokio::time::timeout_at(self.ends, self.write(progress)).await {
                 Ok(Ok(())) => {}
                 // A database that is unreachable for a moment is no reason to stop before the lease ends.
-                Ok(Err(error)) if !is_lease_lost(&error) && Instant::now() < self.ends => self.renew = Instant::now() + self.lease / 10,
+                Ok(Err(error)) if !is_lease_lost(&error) && Instant::now() < self.ends => {
+                    self.renew = Instant::now() + self.lease / 10
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(_) => return Err(lease_lost(self.publisher.name())),
             }
@@ -335,7 +404,9 @@ impl<P: Publisher> Tenure<P> {
     /// Gives the lease back, so that another replica need not wait for its end.
     async fn release(self) {
         let (name, token) = (self.publisher.name(), self.token);
-        if let Err(error) = self.db.run(move |connection| publisher_queries::release(connection, name, token)).await {
+        if let Err(error) =
+            self.db.run(move |connection| publisher_queries::release(connection, name, token)).await
+        {
             warn_of!(error, publisher = name, "cannot give the lease back");
         }
     }

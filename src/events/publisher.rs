@@ -91,7 +91,12 @@ impl Message {
         members.insert("datacontenttype".to_owned(), "application/json".into());
         let members = Value::Object(members).to_string();
         // The data are JSON text of their own, to the last digit.
-        format!("{},\"data\":{}}}", members.strip_suffix('}').unwrap_or_default(), self.data.to_text()).into()
+        format!(
+            "{},\"data\":{}}}",
+            members.strip_suffix('}').unwrap_or_default(),
+            self.data.to_text()
+        )
+        .into()
     }
 
     /// The same without `data`, where a broker takes no message as large as the whole. The extension attribute `dataomitted` says so.
@@ -131,7 +136,8 @@ pub(super) mod tests {
     use crate::proto::object::Struct;
 
     fn message(realm: i32, subject: &str, data: Value) -> Message {
-        let event: Map<String, Value> = serde_json::from_value(json!({"id": "1"})).expect("an object");
+        let event: Map<String, Value> =
+            serde_json::from_value(json!({"id": "1"})).expect("an object");
         Message {
             id: "1".to_owned(),
             org: "acme".to_owned(),
@@ -146,7 +152,8 @@ pub(super) mod tests {
     #[test]
     fn a_subject_comes_once_in_a_run_and_nothing_is_lost_between_runs() {
         let order = [(1, "a"), (1, "b"), (2, "a"), (1, "b"), (1, "b"), (1, "c")];
-        let messages: Vec<_> = order.iter().map(|(realm, subject)| message(*realm, subject, json!({}))).collect();
+        let messages: Vec<_> =
+            order.iter().map(|(realm, subject)| message(*realm, subject, json!({}))).collect();
         let lengths: Vec<_> = runs(&messages).iter().map(|run| run.len()).collect();
         assert_eq!(lengths, [3, 1, 2]);
         assert_eq!(runs(&messages).concat(), messages);
@@ -159,6 +166,9 @@ pub(super) mod tests {
         let body: Value = serde_json::from_slice(&large.body_without_data()).expect("JSON");
         assert_eq!(body, json!({"id": "1", "dataomitted": true}));
         let body: Value = serde_json::from_slice(&large.body()).expect("JSON");
-        assert_eq!(body, json!({"id": "1", "datacontenttype": "application/json", "data": {"text": "x".repeat(100)}}));
+        assert_eq!(
+            body,
+            json!({"id": "1", "datacontenttype": "application/json", "data": {"text": "x".repeat(100)}})
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -30,7 +32,8 @@ pub struct ClaimedPublisher {
 
 /// Makes the publisher's place, behind everything that has a position now, unless it has one.
 pub fn register(connection: &mut PgConnection, name: &str) -> Work<()> {
-    let (place, (seen,)) = (to_json(&queries::now(connection)?)?, ReadSnapshot {}.get_result::<(Json,)>(connection)?);
+    let (place, (seen,)) =
+        (to_json(&queries::now(connection)?)?, ReadSnapshot {}.get_result::<(Json,)>(connection)?);
     Register { name, place, seen }.execute(connection)?;
     Ok(())
 }
@@ -52,7 +55,12 @@ statement! {
 }
 
 /// Claims the publisher if nobody has its lease, also from a replica that was lost.
-pub fn claim(connection: &mut PgConnection, name: &str, owner: &str, lease: Duration) -> Work<Option<ClaimedPublisher>> {
+pub fn claim(
+    connection: &mut PgConnection,
+    name: &str,
+    owner: &str,
+    lease: Duration,
+) -> Work<Option<ClaimedPublisher>> {
     let claim = Claim { name, owner, lease: lease.as_secs_f64() };
     let claimed: Option<(i64, Option<Json>, bool)> = claim.get_result(connection).optional()?;
     let Some((token, place, owes)) = claimed else {
@@ -121,8 +129,14 @@ statement! {
 }
 
 /// How far a publisher is behind, whichever replica publishes: how many events, and since when the oldest waits.
-pub fn backlog(connection: &mut PgConnection, name: &str) -> Work<Option<(i64, Option<DateTime<Utc>>)>> {
-    let Some((place,)) = ReadPlace { name }.get_result::<(Option<Json>,)>(connection).optional()? else { return Ok(None) };
+pub fn backlog(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Work<Option<(i64, Option<DateTime<Utc>>)>> {
+    let Some((place,)) = ReadPlace { name }.get_result::<(Option<Json>,)>(connection).optional()?
+    else {
+        return Ok(None);
+    };
     let cursor = place_of(connection, name, place)?;
     Ok(Some(behind(connection, &cursor)?))
 }
@@ -145,10 +159,23 @@ pub struct Progress {
 }
 
 /// Writes progress down and renews the lease. False if the lease is lost: then nothing is written.
-pub fn save(connection: &mut PgConnection, name: &str, token: i64, lease: Duration, progress: &Progress) -> Work<bool> {
+pub fn save(
+    connection: &mut PgConnection,
+    name: &str,
+    token: i64,
+    lease: Duration,
+    progress: &Progress,
+) -> Work<bool> {
     let (part, left) = progress.part.unzip();
-    let save =
-        Save { name, token, lease: lease.as_secs_f64(), place: to_json(&progress.cursor)?, delivered: &progress.delivered, part, left };
+    let save = Save {
+        name,
+        token,
+        lease: lease.as_secs_f64(),
+        place: to_json(&progress.cursor)?,
+        delivered: &progress.delivered,
+        part,
+        left,
+    };
     let saved: Option<(bool,)> = save.get_result(connection).optional()?;
     Ok(saved.is_some())
 }
@@ -198,7 +225,13 @@ pub struct Owed {
 }
 
 /// Records what could not be delivered.
-pub fn record(connection: &mut PgConnection, name: &str, token: i64, code: &str, owed: &[Owed]) -> Work<()> {
+pub fn record(
+    connection: &mut PgConnection,
+    name: &str,
+    token: i64,
+    code: &str,
+    owed: &[Owed],
+) -> Work<()> {
     let record = Record {
         name,
         token,
@@ -278,7 +311,10 @@ statement! {
 }
 
 /// How many events come behind a cursor, and when the first of them happened. At most [`LAG_ROWS`] rows are counted.
-pub fn behind(connection: &mut PgConnection, cursor: &Cursor) -> Work<(i64, Option<DateTime<Utc>>)> {
+pub fn behind(
+    connection: &mut PgConnection,
+    cursor: &Cursor,
+) -> Work<(i64, Option<DateTime<Utc>>)> {
     let behind = Behind { from: cursor.next(), rows: LAG_ROWS };
     let (events, since): (i64, Option<DateTime<Utc>>) = behind.get_result(connection)?;
     let delivered = i64::try_from(cursor.delivered(cursor.position())).unwrap_or(i64::MAX);

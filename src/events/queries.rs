@@ -6,7 +6,9 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use crate::db::{Fail, Mode, Realm, Work, statement};
@@ -73,7 +75,11 @@ impl Scope {
 
     /// Returns whether events of this row are meant; that it is of one of the realms is known.
     pub fn wants(&self, row: &Row) -> bool {
-        self.has_type(&row.event_type) && self.subject.as_deref().is_none_or(|wanted| row.subjects.iter().any(|subject| subject == wanted))
+        self.has_type(&row.event_type)
+            && self
+                .subject
+                .as_deref()
+                .is_none_or(|wanted| row.subjects.iter().any(|subject| subject == wanted))
     }
 
     fn filters(&self) -> bool {
@@ -112,19 +118,22 @@ struct Present {
 }
 
 type PresentRow = (i64, i64, Vec<Uuid>, Vec<i64>, Option<Uuid>, Option<Uuid>);
-type PresentSql = (BigInt, BigInt, Array<SqlUuid>, Array<BigInt>, Nullable<SqlUuid>, Nullable<SqlUuid>);
+type PresentSql =
+    (BigInt, BigInt, Array<SqlUuid>, Array<BigInt>, Nullable<SqlUuid>, Nullable<SqlUuid>);
 
 fn present(connection: &mut PgConnection, position: i64) -> Work<Present> {
     Ok(to_present(ReadPresent { position }.get_result(connection)?))
 }
 
 fn to_present((last_position, dropped, ids, begins, there, last): PresentRow) -> Present {
-    let histories = ids.into_iter().zip(begins).map(|(id, begins)| History { id, begins }).collect();
+    let histories =
+        ids.into_iter().zip(begins).map(|(id, begins)| History { id, begins }).collect();
     Present { line: Line { histories, last: last_position, dropped }, there, last }
 }
 
 type Found = (i64, Uuid, i32, String, Mode, DateTime<Utc>, String, Vec<String>, Struct, Uuid);
-type FoundSql = (BigInt, SqlUuid, Integer, Text, Text, Timestamptz, Text, Array<Text>, Jsonb, SqlUuid);
+type FoundSql =
+    (BigInt, SqlUuid, Integer, Text, Text, Timestamptz, Text, Array<Text>, Jsonb, SqlUuid);
 type Edge = (Option<i64>, Option<Uuid>, i64, i64);
 type EdgeSql = (Nullable<BigInt>, Nullable<SqlUuid>, BigInt, BigInt);
 
@@ -132,7 +141,12 @@ type EdgeSql = (Nullable<BigInt>, Nullable<SqlUuid>, BigInt, BigInt);
 ///
 /// To be called on the primary. Fails with `out_of_range` if the cursor is of another history of the database, and with `validation_failed`
 /// if events after it are not kept any more.
-pub fn read(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, limit: i64) -> Work<Batch> {
+pub fn read(
+    connection: &mut PgConnection,
+    scope: &Scope,
+    cursor: &Cursor,
+    limit: i64,
+) -> Work<Batch> {
     let scan = if scope.filters() { limit.max(SCANNED_AT_MOST) } else { limit };
     let (realm, realms) = match &scope.realms {
         Realms::One(realm) => (*realm, &[][..]),
@@ -181,9 +195,22 @@ pub fn read(connection: &mut PgConnection, scope: &Scope, cursor: &Cursor, limit
 }
 
 fn to_row(found: Found, before: &Cursor, line: &Line) -> Row {
-    let (position, id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id) = found;
+    let (position, id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id) =
+        found;
     let (delivered, place) = (before.delivered(position), line.behind(position, Some(id)));
-    Row { id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id, delivered, place }
+    Row {
+        id,
+        realm_id,
+        org,
+        mode,
+        occurred_at,
+        event_type,
+        subjects,
+        data,
+        principal_id,
+        delivered,
+        place,
+    }
 }
 
 /// The text of a CTE `here`: the history of the database, the row at the cursor, and the last one.

@@ -105,7 +105,11 @@ impl Sequencer {
         let reported = &mut self.seen().reported;
         // A list of old events says nothing of new ones.
         if reported.is_none_or(|last| last.position < row.position()) {
-            *reported = Some(SentRow { position: row.position(), history: row.cursor().history(), id: row.id });
+            *reported = Some(SentRow {
+                position: row.position(),
+                history: row.cursor().history(),
+                id: row.id,
+            });
         }
     }
 
@@ -129,7 +133,10 @@ impl Sequencer {
                         tracing::info!(reason = reason.as_str(), "a history of events begins");
                     }
                     // Another replica may have begun it.
-                    Some(HistoryCheck::Same(present)) => seen.reported = seen.reported.filter(|reported| present == Some(reported.history)),
+                    Some(HistoryCheck::Same(present)) => {
+                        seen.reported =
+                            seen.reported.filter(|reported| present == Some(reported.history))
+                    }
                     Some(HistoryCheck::Noted) | None => {}
                 }
                 Ok(pass)
@@ -149,7 +156,12 @@ impl Sequencer {
 
 type Passed = (Pass, Rights, Option<HistoryCheck>);
 
-fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, reported: Option<SentRow>, look: bool) -> Work<Passed> {
+fn pass(
+    connection: &mut diesel::PgConnection,
+    rights: Option<Rights>,
+    reported: Option<SentRow>,
+    look: bool,
+) -> Work<Passed> {
     let rights = match rights {
         Some(rights) if !look => rights,
         _ => queries::rights(connection)?,
@@ -158,16 +170,23 @@ fn pass(connection: &mut diesel::PgConnection, rights: Option<Rights>, reported:
         return Ok((Pass::Done, rights, None));
     }
     let marks = queries::marks(connection, rights)?;
-    connection.transaction(|connection| give(connection, &marks, reported).map(|(pass, line)| (pass, rights, line)))
+    connection.transaction(|connection| {
+        give(connection, &marks, reported).map(|(pass, line)| (pass, rights, line))
+    })
 }
 
-fn give(connection: &mut diesel::PgConnection, marks: &Marks, reported: Option<SentRow>) -> Work<(Pass, Option<HistoryCheck>)> {
+fn give(
+    connection: &mut diesel::PgConnection,
+    marks: &Marks,
+    reported: Option<SentRow>,
+) -> Work<(Pass, Option<HistoryCheck>)> {
     if !queries::try_lock(connection)? {
         return Ok((Pass::Busy, None));
     }
     // Positions are given by a transaction that has written nothing before.
     let line = queries::see_to_history(connection, marks, reported)?;
-    let is_done = matches!(line, HistoryCheck::Same(_)) && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
+    let is_done = matches!(line, HistoryCheck::Same(_))
+        && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
     Ok((if is_done { Pass::Done } else { Pass::More }, Some(line)))
 }
 

@@ -41,7 +41,9 @@ pub struct Marks {
 impl Marks {
     /// Returns whether these are of another history. Marks that are missing on either side say nothing.
     pub fn differ(&self, others: &Marks) -> bool {
-        let other = |one: &Option<String>, another: &Option<String>| one.is_some() && another.is_some() && one != another;
+        let other = |one: &Option<String>, another: &Option<String>| {
+            one.is_some() && another.is_some() && one != another
+        };
         self.database_oid != others.database_oid
             || other(&self.system_identifier, &others.system_identifier)
             || other(&self.timeline, &others.timeline)
@@ -53,7 +55,8 @@ impl Marks {
     }
 
     fn lack(&self, others: &Marks) -> bool {
-        (self.system_identifier.is_none() && others.system_identifier.is_some()) || (self.timeline.is_none() && others.timeline.is_some())
+        (self.system_identifier.is_none() && others.system_identifier.is_some())
+            || (self.timeline.is_none() && others.timeline.is_some())
     }
 }
 
@@ -75,12 +78,25 @@ statement! {
 /// The line that the database is on now.
 pub fn marks(connection: &mut PgConnection, rights: Rights) -> Work<Marks> {
     if rights.system && rights.timeline {
-        let (system, timeline, database_oid) = ReadMarks {}.get_result::<(String, String, u32)>(connection)?;
-        return Ok(Marks { system_identifier: Some(system), timeline: Some(timeline), database_oid });
+        let (system, timeline, database_oid) =
+            ReadMarks {}.get_result::<(String, String, u32)>(connection)?;
+        return Ok(Marks {
+            system_identifier: Some(system),
+            timeline: Some(timeline),
+            database_oid,
+        });
     }
     let (database_oid,) = ReadDatabase {}.get_result::<(u32,)>(connection)?;
-    let system_identifier = if rights.system { Some(ReadSystem {}.get_result::<(String,)>(connection)?.0) } else { None };
-    let timeline = if rights.timeline { Some(ReadTimeline {}.get_result::<(String,)>(connection)?.0) } else { None };
+    let system_identifier = if rights.system {
+        Some(ReadSystem {}.get_result::<(String,)>(connection)?.0)
+    } else {
+        None
+    };
+    let timeline = if rights.timeline {
+        Some(ReadTimeline {}.get_result::<(String,)>(connection)?.0)
+    } else {
+        None
+    };
     Ok(Marks { system_identifier, timeline, database_oid })
 }
 
@@ -190,8 +206,22 @@ pub struct SentRow {
 
 /// Begins a history at the next position if the present one is not of this history, or lacks what this process knows to have been reported:
 /// the last position and the row there. Under the lock.
-pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, reported: Option<SentRow>) -> Work<HistoryCheck> {
-    type Present = (i64, i64, Option<i32>, Option<Uuid>, Option<String>, Option<String>, Option<u32>, bool, Option<Uuid>);
+pub fn see_to_history(
+    connection: &mut PgConnection,
+    marks: &Marks,
+    reported: Option<SentRow>,
+) -> Work<HistoryCheck> {
+    type Present = (
+        i64,
+        i64,
+        Option<i32>,
+        Option<Uuid>,
+        Option<String>,
+        Option<String>,
+        Option<u32>,
+        bool,
+        Option<Uuid>,
+    );
     let read = ReadPresent {
         at: reported.map_or(-1, |reported| reported.position),
         of: reported.map_or_else(Uuid::nil, |reported| reported.history),
@@ -211,7 +241,8 @@ pub fn see_to_history(connection: &mut PgConnection, marks: &Marks, reported: Op
         Some(known) if known.lack(marks) => {
             let Marks { system_identifier, timeline, .. } = marks;
             let number = number.unwrap_or_default();
-            Learn { number, system: system_identifier.as_deref(), timeline: timeline.as_deref() }.execute(connection)?;
+            Learn { number, system: system_identifier.as_deref(), timeline: timeline.as_deref() }
+                .execute(connection)?;
             return Ok(HistoryCheck::Noted);
         }
         Some(_) => return Ok(HistoryCheck::Same(present)),

@@ -43,7 +43,10 @@ type Responses = Pin<Box<dyn Stream<Item = Result<v1::WatchEventsResponse, Statu
 
 #[tonic::async_trait]
 impl Service for EventService {
-    async fn list_events(&self, request: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
         let caller = Caller::of(&request)?;
         let (visibility, realm) = (Visibility::of(&caller), caller.realm);
         let mut request = request.into_inner();
@@ -60,7 +63,13 @@ impl Service for EventService {
         let scope = scope(&realm, request.types, request.subject, &mut faults);
         let filter = lists::parse(request.filter, &mut faults).await;
         let filter = faults.check_with(filter)?;
-        let wanted = Wanted { scope: scope.clone(), filter, visibility, seal: seal.clone(), realm: realm.clone() };
+        let wanted = Wanted {
+            scope: scope.clone(),
+            filter,
+            visibility,
+            seal: seal.clone(),
+            realm: realm.clone(),
+        };
         let mut picking = Picking::new(wanted, self.turns.clone(), page.size());
         let mut cursor = given.or_else(|| page.after().cloned()).unwrap_or_else(Cursor::beginning);
         let mut caught_up = false;
@@ -68,11 +77,21 @@ impl Service for EventService {
         for _ in 0..READS_PER_PAGE {
             let (scope, from) = (scope.clone(), cursor.clone());
             // Of what a filter is tried on, few may be wanted.
-            let limit = if picking.filters() { i64::from(tokens::SIZES.max) } else { picking.missing() as i64 };
-            let batch = db.run(move |connection| queries::read(connection, &scope, &from, limit)).await;
+            let limit = if picking.filters() {
+                i64::from(tokens::SIZES.max)
+            } else {
+                picking.missing() as i64
+            };
+            let batch =
+                db.run(move |connection| queries::read(connection, &scope, &from, limit)).await;
             let batch = match batch {
                 Ok(batch) => batch,
-                Err(error) => return Err(self.lost(error, "page_token", |cursor| tokens.token(cursor)).await.into()),
+                Err(error) => {
+                    return Err(self
+                        .lost(error, "page_token", |cursor| tokens.token(cursor))
+                        .await
+                        .into());
+                }
             };
             if let Some(last) = batch.rows.last() {
                 self.watching.hub.sequencer().reported(last);
@@ -86,14 +105,24 @@ impl Service for EventService {
                 break;
             }
         }
-        Ok(Response::new(v1::ListEventsResponse { events: picking.events, next_page_token: tokens.token(&cursor)?, caught_up }))
+        Ok(Response::new(v1::ListEventsResponse {
+            events: picking.events,
+            next_page_token: tokens.token(&cursor)?,
+            caught_up,
+        }))
     }
 
     type WatchEventsStream = Responses;
 
-    async fn watch_events(&self, request: Request<v1::WatchEventsRequest>) -> Result<Response<Responses>, Status> {
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Responses>, Status> {
         let caller = Caller::of(&request)?;
-        let last_event_id = request.metadata().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("unreadable").to_owned());
+        let last_event_id = request
+            .metadata()
+            .get(LAST_EVENT_ID)
+            .map(|id| id.to_str().unwrap_or("unreadable").to_owned());
         let v1::WatchEventsRequest { cursor, from, types, subject } = request.into_inner();
         let (visibility, realm) = (Visibility::of(&caller), caller.realm.clone());
         let seal = self.watching.db.seal().await?;
@@ -104,7 +133,8 @@ impl Service for EventService {
             Some(id) => (LAST_EVENT_ID, id),
             None => ("cursor", cursor),
         };
-        let resumed = (!given.is_empty()).then(|| open(&seal, &realm, name, &given, &mut faults)).flatten();
+        let resumed =
+            (!given.is_empty()).then(|| open(&seal, &realm, name, &given, &mut faults)).flatten();
         if v1::EventsFrom::try_from(from).is_err() {
             faults.add("from", "invalid", "must be `now` or `beginning`");
         }
@@ -115,8 +145,13 @@ impl Service for EventService {
         let cursor = match resumed {
             Some(cursor) => {
                 let given = cursor.clone();
-                if let Err(error) = db.run(move |connection| queries::check(connection, &given)).await {
-                    return Err(self.lost(error, name, |cursor| close(&seal, &realm, cursor)).await.into());
+                if let Err(error) =
+                    db.run(move |connection| queries::check(connection, &given)).await
+                {
+                    return Err(self
+                        .lost(error, name, |cursor| close(&seal, &realm, cursor))
+                        .await
+                        .into());
                 }
                 cursor
             }
@@ -142,19 +177,36 @@ impl Service for EventService {
 impl EventService {
     /// An error of reading, in the words of the request: a fault under the name of its field, and where to continue as the caller may say
     /// it.
-    async fn lost(&self, error: Error, field: &str, text: impl Fn(&Cursor) -> Result<String>) -> Error {
+    async fn lost(
+        &self,
+        error: Error,
+        field: &str,
+        text: impl Fn(&Cursor) -> Result<String>,
+    ) -> Error {
         lost(&self.watching.db, error, field, text).await
     }
 }
 
-async fn lost(db: &Db, error: Error, field: &str, text: impl Fn(&Cursor) -> Result<String>) -> Error {
+async fn lost(
+    db: &Db,
+    error: Error,
+    field: &str,
+    text: impl Fn(&Cursor) -> Result<String>,
+) -> Error {
     match error.code() {
         Code::ValidationFailed => {
-            let faults = error.violations().iter().map(|fault| Violation { field: field.to_owned(), ..fault.clone() });
+            let faults = error
+                .violations()
+                .iter()
+                .map(|fault| Violation { field: field.to_owned(), ..fault.clone() });
             Error::validation(faults.collect())
         }
         Code::OutOfRange => {
-            let Some(position) = error.member("parted_at").and_then(|position| position.parse().ok()) else { return error };
+            let Some(position) =
+                error.member("parted_at").and_then(|position| position.parse().ok())
+            else {
+                return error;
+            };
             let behind = db.run(move |connection| queries::behind(connection, position)).await;
             match behind.and_then(|cursor| text(&cursor)) {
                 Ok(cursor) => error.with_whole("cursor", cursor),
@@ -170,12 +222,17 @@ fn responses(watch: Watch, visibility: Visibility, seal: Seal, realm: Realm) -> 
     stream::unfold(Some((watch, seal, realm)), move |state| async move {
         let (mut watch, seal, realm) = state?;
         let response = match watch.next().await {
-            Ok(News::Event(event)) => to_proto(visibility.see(*event), &seal, &realm).map(|event| {
-                let cursor = event.cursor.clone();
-                v1::WatchEventsResponse { event: Some(event), cursor }
-            }),
-            Ok(News::Nothing(cursor)) => close(&seal, &realm, &cursor).map(|cursor| v1::WatchEventsResponse { event: None, cursor }),
-            Err(error) => Err(lost(&watch.db, error, "cursor", |cursor| close(&seal, &realm, cursor)).await),
+            Ok(News::Event(event)) => {
+                to_proto(visibility.see(*event), &seal, &realm).map(|event| {
+                    let cursor = event.cursor.clone();
+                    v1::WatchEventsResponse { event: Some(event), cursor }
+                })
+            }
+            Ok(News::Nothing(cursor)) => close(&seal, &realm, &cursor)
+                .map(|cursor| v1::WatchEventsResponse { event: None, cursor }),
+            Err(error) => {
+                Err(lost(&watch.db, error, "cursor", |cursor| close(&seal, &realm, cursor)).await)
+            }
         };
         match response {
             Ok(response) => Some((Ok(response), Some((watch, seal, realm)))),
@@ -189,16 +246,30 @@ fn responses(watch: Watch, visibility: Visibility, seal: Seal, realm: Realm) -> 
 fn scope(realm: &Realm, types: Vec<String>, subject: String, faults: &mut Violations) -> Scope {
     for (place, name) in types.iter().enumerate() {
         if EventType::parse(name).is_none() {
-            faults.add(format!("types[{place}]"), "invalid", "must be a type of event, such as `entity.offboarded`");
+            faults.add(
+                format!("types[{place}]"),
+                "invalid",
+                "must be a type of event, such as `entity.offboarded`",
+            );
         }
     }
     if subject.chars().count() > MAX_SUBJECT || subject.contains('\0') {
-        faults.add("subject", "invalid", format!("must be at most {MAX_SUBJECT} characters, none of them U+0000"));
+        faults.add(
+            "subject",
+            "invalid",
+            format!("must be at most {MAX_SUBJECT} characters, none of them U+0000"),
+        );
     }
     Scope::of(realm).with_types(types).with_subject((!subject.is_empty()).then_some(subject))
 }
 
-fn open(seal: &Seal, realm: &Realm, name: &str, text: &str, faults: &mut Violations) -> Option<Cursor> {
+fn open(
+    seal: &Seal,
+    realm: &Realm,
+    name: &str,
+    text: &str,
+    faults: &mut Violations,
+) -> Option<Cursor> {
     let cursor = tokens::open_cursor(seal, realm, text);
     if cursor.is_none() {
         let description = "must be the `cursor` of an event or of a message of `WatchEvents`, or the `next_page_token` of `ListEvents`";

@@ -66,7 +66,10 @@ fn bound_to(realm: &Realm) -> Vec<u8> {
 
 /// The first bytes of the digest of a list. A token is sealed, so that nobody can look for another list that has the same.
 fn digest(realm: &Realm, request: &v1::ListEventsRequest) -> u64 {
-    binding(realm, v1::ListEventsRequest::LIST, request).iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
+    binding(realm, v1::ListEventsRequest::LIST, request)
+        .iter()
+        .take(8)
+        .fold(0, |digest, byte| digest << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -84,14 +87,26 @@ mod tests {
     }
 
     fn opened(seal: &Seal, realm: &Realm, subject: &str, token: &str) -> Option<Cursor> {
-        open(seal, realm, &v1::ListEventsRequest { page_token: token.to_owned(), ..request(subject) })
+        open(
+            seal,
+            realm,
+            &v1::ListEventsRequest { page_token: token.to_owned(), ..request(subject) },
+        )
     }
 
     #[test]
     fn a_token_of_a_list_is_a_cursor_and_goes_on_with_no_other_list() {
         let seal = Seal::new([1; 32]);
-        let line = Line { histories: vec![History { id: uuid::Uuid::from_u128(1), begins: 1 }], last: 9, dropped: 0 };
-        for cursor in [line.behind(7, Some(uuid::Uuid::from_u128(7 << 96))), line.behind(7, None).within(2, 5), Cursor::beginning()] {
+        let line = Line {
+            histories: vec![History { id: uuid::Uuid::from_u128(1), begins: 1 }],
+            last: 9,
+            dropped: 0,
+        };
+        for cursor in [
+            line.behind(7, Some(uuid::Uuid::from_u128(7 << 96))),
+            line.behind(7, None).within(2, 5),
+            Cursor::beginning(),
+        ] {
             let token = Tokens::of(&seal, &realm(1), &request("e")).token(&cursor).unwrap();
             assert_eq!(opened(&seal, &realm(1), "e", &token), Some(cursor.clone()));
             assert_eq!(open_cursor(&seal, &realm(1), &token), Some(cursor.clone()));
@@ -99,7 +114,11 @@ mod tests {
             assert_eq!(open_cursor(&seal, &realm(2), &token), None);
             let alone = close(&seal, &realm(1), &cursor).unwrap();
             assert_eq!(open_cursor(&seal, &realm(1), &alone), Some(cursor));
-            assert_eq!(opened(&seal, &realm(1), "e", &alone), None, "a cursor does not know what was listed");
+            assert_eq!(
+                opened(&seal, &realm(1), "e", &alone),
+                None,
+                "a cursor does not know what was listed"
+            );
         }
     }
 }

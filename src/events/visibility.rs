@@ -28,12 +28,19 @@ pub struct Visibility {
 impl Visibility {
     /// That of a caller.
     pub fn of(caller: &Caller) -> Visibility {
-        Visibility { entities: caller.may(Scope::EntitiesRead), portfolios: caller.may(Scope::PortfoliosRead) }
+        Visibility {
+            entities: caller.may(Scope::EntitiesRead),
+            portfolios: caller.may(Scope::PortfoliosRead),
+        }
     }
 
     /// The event as the caller may see it. Filters are tried on this, so that nobody finds out by trying.
     pub fn see(self, mut event: Event) -> Event {
-        let whole = if event.event_type.starts_with("portfolio.") { self.portfolios } else { self.entities };
+        let whole = if event.event_type.starts_with("portfolio.") {
+            self.portfolios
+        } else {
+            self.entities
+        };
         if !whole {
             event.data = event.data.retain(|name| PLAIN.contains(&name));
         }

@@ -54,20 +54,36 @@ pub(super) fn call_of(
 fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), ParseError> {
     let (test, property) = (function.test, path.property);
     let is_number = path.counted || property.kind == PropertyKind::Number;
-    let presence = !is_number && property.kind != PropertyKind::Time || property.nullable && !path.counted;
+    let presence =
+        !is_number && property.kind != PropertyKind::Time || property.nullable && !path.counted;
     let possible = |test: Test| {
         let compares = test.is_equality() || test.is_order();
         test != Test::SameValue
-            && (compares || if test.is_presence() { presence } else { !is_number && property.kind != PropertyKind::Time })
+            && (compares
+                || if test.is_presence() {
+                    presence
+                } else {
+                    !is_number && property.kind != PropertyKind::Time
+                })
     };
     if possible(test) {
         return Ok(());
     }
-    let expected = FUNCTIONS.iter().filter(|function| possible(function.test)).map(|function| format!("`{}`", function.name));
+    let expected = FUNCTIONS
+        .iter()
+        .filter(|function| possible(function.test))
+        .map(|function| format!("`{}`", function.name));
     let message = match (test.is_presence(), path.counted) {
-        (true, true) => format!("a count is always there; `gt({}, 0)` asks whether it counts something", shorten(&path.to_string())),
+        (true, true) => format!(
+            "a count is always there; `gt({}, 0)` asks whether it counts something",
+            shorten(&path.to_string())
+        ),
         (true, false) => format!("`{path}` is always there"),
-        _ => format!("{} takes texts, and `{path}` is a {}", function.name, if is_number { "number" } else { "time" }),
+        _ => format!(
+            "{} takes texts, and `{path}` is a {}",
+            function.name,
+            if is_number { "number" } else { "time" }
+        ),
     };
     Err(ParseError::new(position, message).expecting(expected))
 }
@@ -76,14 +92,19 @@ fn check_kind(function: &Function, position: usize, path: &Path) -> Result<(), P
 fn check_scale(test: Test, path: &Path, position: usize, value: &Value) -> Result<(), ParseError> {
     let is_number = path.counted || path.property.kind == PropertyKind::Number;
     if (is_number || test.is_order()) && number::is_beyond(&value.text) {
-        let message = format!("a number may have an exponent from -{MAX_EXPONENT} to {MAX_EXPONENT}");
+        let message =
+            format!("a number may have an exponent from -{MAX_EXPONENT} to {MAX_EXPONENT}");
         return Err(ParseError::new(position, message).expecting(["a number"]));
     }
     match path.property.kind {
-        _ if is_number && value.number.is_none() => Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"])),
+        _ if is_number && value.number.is_none() => {
+            Err(ParseError::new(position, format!("`{path}` is a number")).expecting(["a number"]))
+        }
         PropertyKind::Time if value.time().is_none() => {
             let message = match value.meant_time() {
-                Some(meant) => format!("`{path}` is a time, and a number is milliseconds since 1970; {meant}"),
+                Some(meant) => {
+                    format!("`{path}` is a time, and a number is milliseconds since 1970; {meant}")
+                }
                 None => format!("`{path}` is a time"),
             };
             let expected = ["milliseconds since 1970", "`YYYY-MM-DD`", "`YYYY-MM-DDTHH:MM:SSZ`"];
@@ -104,27 +125,35 @@ fn check_value(path: &Path, position: usize, value: &Value) -> Result<(), ParseE
     if values.is_empty() || values.contains(&value.folded.as_str()) {
         return Ok(());
     }
-    let hint = nearest(&value.text, values.iter().copied()).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+    let hint = nearest(&value.text, values.iter().copied())
+        .map(|meant| format!("; did you mean `{meant}`?"))
+        .unwrap_or_default();
     let message = format!("`{path}` is never `{}`{hint}", shorten(&value.text));
-    Err(ParseError::new(position, message).expecting(values.iter().map(|value| format!("`{value}`"))))
+    Err(ParseError::new(position, message)
+        .expecting(values.iter().map(|value| format!("`{value}`"))))
 }
 
 /// Refuses a text of which the function could not make anything.
 fn check_text(function: &Function, position: usize, text: &str) -> Result<(), ParseError> {
     let fault = |message: String| Err(ParseError::new(position, message));
     match function.values {
-        Values::NotEmpty if text.is_empty() => {
-            fault(format!("{} needs at least one character; `exists(path)` asks for any value", function.name))
-        }
+        Values::NotEmpty if text.is_empty() => fault(format!(
+            "{} needs at least one character; `exists(path)` asks for any value",
+            function.name
+        )),
         Values::Words if words(text).next().is_none() => {
             fault(format!("{} needs at least one word; this has only separators", function.name))
         }
         Values::Wildcards => match Wildcards::parse(text) {
-            None => Err(ParseError::new(position, "a backslash in a text with wildcards must be followed by `*`, `?` or another one")
-                .expecting(["`\\\\*`", "`\\\\?`", "`\\\\\\\\`"])),
-            Some(wildcards) if wildcards.is_everywhere() => {
-                fault(format!("{} needs at least one character besides `*`; `exists(path)` asks for any value", function.name))
-            }
+            None => Err(ParseError::new(
+                position,
+                "a backslash in a text with wildcards must be followed by `*`, `?` or another one",
+            )
+            .expecting(["`\\\\*`", "`\\\\?`", "`\\\\\\\\`"])),
+            Some(wildcards) if wildcards.is_everywhere() => fault(format!(
+                "{} needs at least one character besides `*`; `exists(path)` asks for any value",
+                function.name
+            )),
             Some(_) => Ok(()),
         },
         _ => Ok(()),
@@ -133,13 +162,20 @@ fn check_text(function: &Function, position: usize, text: &str) -> Result<(), Pa
 
 fn check_expression(position: usize, text: &str) -> Result<Pattern, ParseError> {
     Pattern::parse(text).map_err(|refusal| {
-        let message = format!("the expression cannot be used: {}, at its character {}", refusal.message, refusal.position);
-        ParseError::new(position, message).expecting(["an expression of characters, sets, groups, alternatives and bounded repetitions"])
+        let message = format!(
+            "the expression cannot be used: {}, at its character {}",
+            refusal.message, refusal.position
+        );
+        ParseError::new(position, message).expecting([
+            "an expression of characters, sets, groups, alternatives and bounded repetitions",
+        ])
     })
 }
 
 fn refuse_file(position: usize, text: &str) -> Result<(), ParseError> {
-    let has_scheme = text.split_once("://").is_some_and(|(scheme, _)| scheme.starts_with(|c: char| c.is_ascii_alphabetic()));
+    let has_scheme = text
+        .split_once("://")
+        .is_some_and(|(scheme, _)| scheme.starts_with(|c: char| c.is_ascii_alphabetic()));
     // An address of a file may do with one slash (RFC 8089).
     let is_file = text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:"));
     if has_scheme || is_file {
@@ -159,8 +195,12 @@ fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
     let bounds = Bounds::of(Test::Range, &call.values);
     let (Some((low, _)), Some((high, _))) = (bounds.low, bounds.high) else { return Ok(()) };
     let is_empty = match (call.path.property.kind, bounds.scale()) {
-        (PropertyKind::Time, _) => matches!(bounds.moments(Value::time), (Some(low), Some(high)) if low >= high),
-        (_, Scale::Moment) => matches!(bounds.moments(|value| value.moment), (Some(low), Some(high)) if low >= high),
+        (PropertyKind::Time, _) => {
+            matches!(bounds.moments(Value::time), (Some(low), Some(high)) if low >= high)
+        }
+        (_, Scale::Moment) => {
+            matches!(bounds.moments(|value| value.moment), (Some(low), Some(high)) if low >= high)
+        }
         (_, Scale::Number) => match (&low.number, &high.number) {
             (Some(low), Some(high)) => number::compare(low, high) == Ordering::Greater,
             _ => false,
@@ -168,17 +208,28 @@ fn refuse_empty_range(call: &Call, position: usize) -> Result<(), ParseError> {
         (_, Scale::Text) => low.folded > high.folded,
     };
     if is_empty {
-        return Err(ParseError::new(position, "this range is empty: its second end comes before its first"));
+        return Err(ParseError::new(
+            position,
+            "this range is empty: its second end comes before its first",
+        ));
     }
     Ok(())
 }
 
 /// Ids of the shapes that ids usually have.
-const USUAL_IDS: [&str; 6] = ["01a20223-122a-737b-bdc4-d069f65a2b80", "pypi.azure-core", "ACME_0042~b", "70419", "zZ", "i-9"];
+const USUAL_IDS: [&str; 6] = [
+    "01a20223-122a-737b-bdc4-d069f65a2b80",
+    "pypi.azure-core",
+    "ACME_0042~b",
+    "70419",
+    "zZ",
+    "i-9",
+];
 
 /// Refuses, where entities are destroyed, conditions on the beginning or the whole of a URI that are true whatever the id is.
 fn refuse_every_uri(start: usize, call: Call) -> Result<Call, ParseError> {
-    let is_of_uris = call.path.property.kind == PropertyKind::Uri && !call.function.test.is_presence();
+    let is_of_uris =
+        call.path.property.kind == PropertyKind::Uri && !call.function.test.is_presence();
     if is_of_uris && USUAL_IDS.iter().all(|id| uri_passes(&call, id)) {
         let message = "this matches the URIs of all usual ids, since every URI begins with `entities/`; \
                        write `entities/` before the beginning of an id";
@@ -193,12 +244,19 @@ pub(super) fn split_list(mut given: Vec<Given>) -> Result<Vec<Given>, ParseError
         return Ok(given);
     }
     let (position, list) = given.remove(0);
-    let elements: Vec<_> = list.split(',').take(MAX_LIST + 1).map(|element| (position, element.trim().to_owned())).collect();
+    let elements: Vec<_> = list
+        .split(',')
+        .take(MAX_LIST + 1)
+        .map(|element| (position, element.trim().to_owned()))
+        .collect();
     if elements.len() > MAX_LIST {
         return Err(too_long_a_list(position));
     }
     if elements.iter().any(|(_, element)| element.is_empty()) {
-        return Err(ParseError::new(position, "the list has an empty element; the empty text is asked for as `equals(path, '')`"));
+        return Err(ParseError::new(
+            position,
+            "the list has an empty element; the empty text is asked for as `equals(path, '')`",
+        ));
     }
     Ok(elements)
 }
@@ -210,7 +268,12 @@ pub(super) fn too_long_a_list(position: usize) -> ParseError {
 pub(super) fn check_length(position: usize, what: &str, text: &str) -> Result<(), ParseError> {
     let length = text.chars().count();
     if length > MAX_VALUE_CHARACTERS {
-        return Err(ParseError::new(position, format!("{what} may have at most {MAX_VALUE_CHARACTERS} characters, this one has {length}")));
+        return Err(ParseError::new(
+            position,
+            format!(
+                "{what} may have at most {MAX_VALUE_CHARACTERS} characters, this one has {length}"
+            ),
+        ));
     }
     Ok(())
 }
@@ -218,7 +281,10 @@ pub(super) fn check_length(position: usize, what: &str, text: &str) -> Result<()
 /// Makes a condition apply within one object: the one that the longest names lead to which all of its paths begin with, and continue
 /// behind.
 pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> {
-    let fault = |message: &str| ParseError::new(start, message).expecting(["`inSameAttributeValue(equals(attributes.A.B, …) and …)`"]);
+    let fault = |message: &str| {
+        ParseError::new(start, message)
+            .expecting(["`inSameAttributeValue(equals(attributes.A.B, …) and …)`"])
+    };
     let mut common: Option<(&'static Property, Vec<String>)> = None;
     let mut nested = false;
     visit(&inner, &mut |path| {
@@ -228,8 +294,11 @@ pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> 
         };
         let parents = path.names.split_last().map(|(_, parents)| parents).unwrap_or_default();
         let shared = |(property, names): (&'static Property, Vec<String>)| {
-            let length =
-                if property == path.property { names.iter().zip(parents).take_while(|(one, other)| one == other).count() } else { 0 };
+            let length = if property == path.property {
+                names.iter().zip(parents).take_while(|(one, other)| one == other).count()
+            } else {
+                0
+            };
             (property, names[..length].to_vec())
         };
         common = Some(common.take().map_or_else(|| (path.property, parents.to_vec()), shared));
@@ -241,14 +310,18 @@ pub(super) fn same_value(start: usize, inner: Node) -> Result<Node, ParseError> 
         Some((property, names)) if property.kind == PropertyKind::Json && !names.is_empty() => {
             Ok(Node::SameValue { property, names, inner: Box::new(inner) })
         }
-        _ => Err(fault("the conditions have no nested attribute in common, so there is no one value for them to match")),
+        _ => Err(fault(
+            "the conditions have no nested attribute in common, so there is no one value for them to match",
+        )),
     }
 }
 
 /// Visits the path of each call, and of each `inSameAttributeValue` none.
 fn visit(node: &Node, visitor: &mut impl FnMut(Option<&Path>)) {
     match node {
-        Node::And(members) | Node::Or(members) => members.iter().for_each(|member| visit(member, visitor)),
+        Node::And(members) | Node::Or(members) => {
+            members.iter().for_each(|member| visit(member, visitor))
+        }
         Node::Not(inner) => visit(inner, visitor),
         Node::Call(call) => visitor(Some(&call.path)),
         Node::SameValue { .. } => visitor(None),

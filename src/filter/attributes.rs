@@ -30,8 +30,10 @@ impl Filter {
     pub fn denied_attributes(&self) -> Vec<AttributePath> {
         let mut denied = Vec::new();
         visit_with_denials(&self.root, false, &mut |call, is_denied| {
-            let is_json = call.path.property.kind == PropertyKind::Json && !call.path.names.is_empty();
-            if is_json && (is_denied != (call.function.test == Test::Missing) || call.path.counted) {
+            let is_json =
+                call.path.property.kind == PropertyKind::Json && !call.path.names.is_empty();
+            if is_json && (is_denied != (call.function.test == Test::Missing) || call.path.counted)
+            {
                 denied.push(AttributePath::of(&Path { counted: false, ..call.path.clone() }));
             }
         });
@@ -44,8 +46,7 @@ impl Filter {
             Node::And(members) => members.as_slice(),
             only => std::slice::from_ref(only),
         };
-        let of_type =
-            |node: &&Node| matches!(node, Node::Call(call) if call.path.property.name() == "type" && call.function.test != Test::Missing);
+        let of_type = |node: &&Node| matches!(node, Node::Call(call) if call.path.property.name() == "type" && call.function.test != Test::Missing);
         let mut conditions: Vec<Node> = members.iter().filter(of_type).cloned().collect();
         match conditions.len() {
             0 => None,
@@ -78,7 +79,9 @@ fn attributes() -> Option<&'static Property> {
 /// Visits every call.
 fn visit(node: &Node, visitor: &mut impl FnMut(&Call)) {
     match node {
-        Node::And(members) | Node::Or(members) => members.iter().for_each(|member| visit(member, visitor)),
+        Node::And(members) | Node::Or(members) => {
+            members.iter().for_each(|member| visit(member, visitor))
+        }
         Node::Not(inner) | Node::SameValue { inner, .. } => visit(inner, visitor),
         Node::Call(call) => visitor(call),
     }
@@ -89,7 +92,12 @@ mod tests {
     use super::*;
 
     fn named(text: &str) -> Vec<String> {
-        Filter::parse(text).unwrap().attributes().into_iter().map(|attribute| attribute.canonical).collect()
+        Filter::parse(text)
+            .unwrap()
+            .attributes()
+            .into_iter()
+            .map(|attribute| attribute.canonical)
+            .collect()
     }
 
     #[test]
@@ -97,33 +105,64 @@ mod tests {
         let text = "not (missing(attributes.Naem) or equals(attributes.A.B, x)) and gt(attributes.A.count, 1) and exists(attributes.'First name') \
                     and inSameAttributeValue(exists(attributes.C.D) and exists(attributes.C.E)) and exists(attributes.Naem)";
         assert_eq!(named(text), ["Naem", "A.B", "A", "'First name'", "C.D", "C.E"]);
-        assert_eq!(named("fullText(attributes, x) and equals(type, HCP) and exists(portfolio)"), [""; 0]);
+        assert_eq!(
+            named("fullText(attributes, x) and equals(type, HCP) and exists(portfolio)"),
+            [""; 0]
+        );
     }
 
     #[test]
     fn what_an_entity_without_an_attribute_meets_is_denied() {
         let denied = |text: &str| -> Vec<String> {
-            Filter::parse(text).unwrap().denied_attributes().into_iter().map(|attribute| attribute.canonical).collect()
+            Filter::parse(text)
+                .unwrap()
+                .denied_attributes()
+                .into_iter()
+                .map(|attribute| attribute.canonical)
+                .collect()
         };
-        assert_eq!(denied("missing(attributes.A) or not equals(attributes.B, x) or lt(attributes.C.count, 1)"), ["A", "B", "C"]);
-        assert_eq!(denied("exists(attributes.A) and not missing(attributes.B) and equals(attributes.C, x)"), [""; 0]);
+        assert_eq!(
+            denied(
+                "missing(attributes.A) or not equals(attributes.B, x) or lt(attributes.C.count, 1)"
+            ),
+            ["A", "B", "C"]
+        );
+        assert_eq!(
+            denied(
+                "exists(attributes.A) and not missing(attributes.B) and equals(attributes.C, x)"
+            ),
+            [""; 0]
+        );
     }
 
     #[test]
     fn a_type_counts_where_every_match_is_of_it() {
         let condition = |text: &str| Filter::parse(text).unwrap().type_condition().is_some();
-        assert!(condition("equals(type, HCP)") && condition("missing(attributes.A) and equals(type, HCP) and in(type, 'HCP,HCO')"));
         assert!(
-            !condition("equals(type, HCP) or missing(attributes.A)") && !condition("not equals(type, HCP)") && !condition("exists(uri)")
+            condition("equals(type, HCP)")
+                && condition("missing(attributes.A) and equals(type, HCP) and in(type, 'HCP,HCO')")
+        );
+        assert!(
+            !condition("equals(type, HCP) or missing(attributes.A)")
+                && !condition("not equals(type, HCP)")
+                && !condition("exists(uri)")
         );
     }
 
     #[test]
     fn a_path_is_of_its_names() {
-        let path = |names: &[&str]| AttributePath::of_names(names.iter().map(|name| (*name).to_owned()).collect());
-        assert_eq!(path(&["A", "First name"]).map(|path| path.canonical).as_deref(), Some("A.'First name'"));
+        let path = |names: &[&str]| {
+            AttributePath::of_names(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        assert_eq!(
+            path(&["A", "First name"]).map(|path| path.canonical).as_deref(),
+            Some("A.'First name'")
+        );
         assert_eq!(path(&[]), None);
         let sql = path(&["A", "B"]).unwrap().presence().sql();
-        assert_eq!(sql, "((e.attributes -> ? -> ?) IS NOT NULL OR COALESCE(jsonb_path_exists((e.attributes -> ?), ?), FALSE))");
+        assert_eq!(
+            sql,
+            "((e.attributes -> ? -> ?) IS NOT NULL OR COALESCE(jsonb_path_exists((e.attributes -> ?), ?), FALSE))"
+        );
     }
 }

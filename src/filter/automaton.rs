@@ -59,8 +59,13 @@ impl Size {
     /// ones are those that may be left out.
     pub fn repeated(self, least: u32, most: Option<u32>) -> Size {
         let times = u64::from(most.unwrap_or(least)).max(1);
-        let starts = if self.empty || least == 0 { times } else { times.saturating_sub(u64::from(least)) + 1 };
-        let follows = if self.empty { times * (times - 1) / 2 } else { times - 1 } + u64::from(most.is_none());
+        let starts = if self.empty || least == 0 {
+            times
+        } else {
+            times.saturating_sub(u64::from(least)) + 1
+        };
+        let follows = if self.empty { times * (times - 1) / 2 } else { times - 1 }
+            + u64::from(most.is_none());
         let across = self.last.saturating_mul(self.first);
         Size {
             steps: self.steps.saturating_mul(times).saturating_add(across.saturating_mul(follows)),
@@ -89,9 +94,13 @@ impl Colours {
     /// The colours that these sets distinguish.
     pub fn of(sets: &[ClassUnicode]) -> Colours {
         let ranges = sets.iter().flat_map(|set| set.ranges());
-        let borders: BTreeSet<char> = ranges.flat_map(|range| std::iter::once(range.start()).chain(behind(range.end()))).collect();
+        let borders: BTreeSet<char> = ranges
+            .flat_map(|range| std::iter::once(range.start()).chain(behind(range.end())))
+            .collect();
         let mut known = HashSet::new();
-        let reports_apart = |c: &char| known.insert(sets.iter().map(|set| contains(set, *c)).collect::<Vec<bool>>());
+        let reports_apart = |c: &char| {
+            known.insert(sets.iter().map(|set| contains(set, *c)).collect::<Vec<bool>>())
+        };
         Colours { samples: borders.into_iter().filter(reports_apart).collect() }
     }
 
@@ -122,7 +131,12 @@ mod tests {
 
     #[test]
     fn a_colour_is_what_no_set_reports_apart() {
-        let sets = [set(&[('a', 'z')]), set(&[('c', 'e')]), set(&[('x', 'x')]), set(&[('d', 'f'), ('\u{e000}', '\u{ffff}')])];
+        let sets = [
+            set(&[('a', 'z')]),
+            set(&[('c', 'e')]),
+            set(&[('x', 'x')]),
+            set(&[('d', 'f'), ('\u{e000}', '\u{ffff}')]),
+        ];
         let colours = Colours::of(&sets);
         // `a-b g-w y z`, `c`, `d e`, `f`, `x`; and for the last also everything beyond.
         assert_eq!(sets.each_ref().map(|set| colours.count(set)), [5, 2, 1, 3]);

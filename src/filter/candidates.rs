@@ -156,7 +156,8 @@ fn behind_all_starting_with(start: &str) -> Option<String> {
     let mut characters: Vec<char> = start.chars().collect();
     while let Some(last) = characters.pop() {
         // No character is a surrogate.
-        let next = if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(u32::from(last) + 1) };
+        let next =
+            if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(u32::from(last) + 1) };
         if let Some(next) = next {
             characters.push(next);
             return Some(characters.into_iter().collect());
@@ -176,7 +177,9 @@ impl Filter {
 fn necessary(node: &Node, is_indexed: &dyn Fn(&str) -> bool) -> Vec<Vec<Lookup>> {
     match node {
         Node::Call(call) => lookups(call, is_indexed).into_iter().collect(),
-        Node::And(members) => members.iter().flat_map(|member| necessary(member, is_indexed)).collect(),
+        Node::And(members) => {
+            members.iter().flat_map(|member| necessary(member, is_indexed)).collect()
+        }
         // A condition that one value meets is met by some value.
         Node::SameValue { inner, .. } => necessary(inner, is_indexed),
         Node::Or(members) => {
@@ -211,8 +214,13 @@ fn lookups(call: &Call, is_indexed: &dyn Fn(&str) -> bool) -> Option<Vec<Lookup>
 }
 
 fn equal_keys(values: &[Value]) -> Vec<String> {
-    let number = |value: &Value| value.number.as_deref().and_then(|plain| plain.parse().ok()).map(number_key);
-    let keys: BTreeSet<String> = values.iter().flat_map(|value| std::iter::once(text_key(&value.text)).chain(number(value))).collect();
+    let number = |value: &Value| {
+        value.number.as_deref().and_then(|plain| plain.parse().ok()).map(number_key)
+    };
+    let keys: BTreeSet<String> = values
+        .iter()
+        .flat_map(|value| std::iter::once(text_key(&value.text)).chain(number(value)))
+        .collect();
     keys.into_iter().collect()
 }
 
@@ -228,7 +236,8 @@ fn starting_keys(value: &Value) -> Vec<Keys> {
 /// The keys of what may lie between two ends.
 fn keys_within(bounds: Bounds<'_>) -> Vec<Keys> {
     let end = |end: Option<(&Value, bool)>, open: f64| {
-        let number = end.and_then(|(value, _)| value.number.as_deref()).and_then(|plain| plain.parse().ok());
+        let number =
+            end.and_then(|(value, _)| value.number.as_deref()).and_then(|plain| plain.parse().ok());
         number.unwrap_or(open)
     };
     let text = |end: Option<(&'_ Value, bool)>| end.map(|(value, _)| value.text.clone());
@@ -243,16 +252,24 @@ fn keys_within(bounds: Bounds<'_>) -> Vec<Keys> {
             vec![dates_between(low, high)]
         }
         // A number is compared as its digits are written, in which it is not in order.
-        Scale::Text => vec![texts_between(text(bounds.low).as_deref(), text(bounds.high).as_deref()), all_numbers()],
+        Scale::Text => vec![
+            texts_between(text(bounds.low).as_deref(), text(bounds.high).as_deref()),
+            all_numbers(),
+        ],
     }
 }
 
 /// Texts that are dates begin with their local day: within a day of that in UTC.
 fn dates_between(low: Option<DateTime<Utc>>, high: Option<DateTime<Utc>>) -> Keys {
-    let day =
-        |moment: DateTime<Utc>, days: i64| moment.checked_add_signed(TimeDelta::days(days)).map(|day| day.format("%Y-%m-%d").to_string());
+    let day = |moment: DateTime<Utc>, days: i64| {
+        moment
+            .checked_add_signed(TimeDelta::days(days))
+            .map(|day| day.format("%Y-%m-%d").to_string())
+    };
     // Years of other than four digits are not dates, and would be out of order.
-    let day = |moment: Option<DateTime<Utc>>, days: i64| moment.and_then(|moment| day(moment, days)).filter(|day| day.len() == 10);
+    let day = |moment: Option<DateTime<Utc>>, days: i64| {
+        moment.and_then(|moment| day(moment, days)).filter(|day| day.len() == 10)
+    };
     let from = day(low, -1).unwrap_or_else(|| "0".to_owned());
     let below = day(high, 2).unwrap_or_else(|| ":".to_owned());
     Keys::Between { from: format!("{TEXT}{from}"), below: format!("{TEXT}{below}") }

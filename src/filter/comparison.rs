@@ -57,7 +57,9 @@ impl Filter {
         let mut comparisons: Vec<Comparison> = Vec::new();
         visit(self.root(), false, &mut |call, denied| {
             if let Some(comparison) = Comparison::of(call, denied)
-                && !comparisons.iter().any(|other| other.condition == comparison.condition && other.denied == denied)
+                && !comparisons
+                    .iter()
+                    .any(|other| other.condition == comparison.condition && other.denied == denied)
             {
                 comparisons.push(comparison);
             }
@@ -84,7 +86,11 @@ impl Comparison {
             by_form: if with == With::Texts { by_form(call) } else { Vec::new() },
             with,
             denied,
-            values: call.values.iter().map(|value| (value.text.clone(), Shape::of(value))).collect(),
+            values: call
+                .values
+                .iter()
+                .map(|value| (value.text.clone(), Shape::of(value)))
+                .collect(),
         })
     }
 
@@ -104,7 +110,13 @@ impl Comparison {
     fn mismatches_of_texts(&self, held: &Held) -> Vec<Mismatch> {
         // A month is compared with months as it is meant.
         let is_right = |suspect: &&SuspectValue| suspect.is_month && held.holds(Shape::Month);
-        let by_form: Vec<Mismatch> = self.by_form.iter().filter(|suspect| !is_right(suspect)).cloned().map(Mismatch::Form).collect();
+        let by_form: Vec<Mismatch> = self
+            .by_form
+            .iter()
+            .filter(|suspect| !is_right(suspect))
+            .cloned()
+            .map(Mismatch::Form)
+            .collect();
         if !by_form.is_empty() {
             return by_form;
         }
@@ -122,8 +134,9 @@ impl Comparison {
 
 /// A number that may be a year, as a date.
 fn year(text: &str) -> Option<String> {
-    let is_year =
-        text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit()) && matches!(text.as_bytes(), [b'1', b'9', ..] | [b'2', b'0', ..]);
+    let is_year = text.len() == 4
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && matches!(text.as_bytes(), [b'1', b'9', ..] | [b'2', b'0', ..]);
     is_year.then(|| format!("{text}-01-01"))
 }
 
@@ -146,8 +159,14 @@ mod tests {
 
     #[test]
     fn functions_of_order_over_attributes_are_reported_with_what_they_compare() {
-        assert_eq!(reported("lt(attributes.Closed, 2015)"), ["lt(attributes.Closed, '2015') attributes.Closed numbers or 2015-01-01"]);
-        assert_eq!(reported("not gte(attributes.Rank, 5)"), ["not gte(attributes.Rank, '5') attributes.Rank numbers"]);
+        assert_eq!(
+            reported("lt(attributes.Closed, 2015)"),
+            ["lt(attributes.Closed, '2015') attributes.Closed numbers or 2015-01-01"]
+        );
+        assert_eq!(
+            reported("not gte(attributes.Rank, 5)"),
+            ["not gte(attributes.Rank, '5') attributes.Rank numbers"]
+        );
         let ranges = "range(attributes.A.B, '2015-01-01', '2016-01-01') and inSameAttributeValue(range(attributes.C.D, 1, 2))";
         assert_eq!(
             reported(ranges),
@@ -157,8 +176,16 @@ mod tests {
             ]
         );
         assert_eq!(reported("gt(attributes.A, 1) or gt(attributes.A, 1)").len(), 1);
-        assert_eq!(reported("not lt(attributes.A, b)"), ["not lt(attributes.A, 'b') attributes.A texts"]);
-        assert_eq!(reported("gt(attributes.A.count, 1) or gt(createdTime, 0) or gt(attributes, 1) or equals(attributes.A, 1)"), [""; 0]);
+        assert_eq!(
+            reported("not lt(attributes.A, b)"),
+            ["not lt(attributes.A, 'b') attributes.A texts"]
+        );
+        assert_eq!(
+            reported(
+                "gt(attributes.A.count, 1) or gt(createdTime, 0) or gt(attributes, 1) or equals(attributes.A, 1)"
+            ),
+            [""; 0]
+        );
     }
 
     /// What is told where so many entities have numbers, dates, months, versions, booleans and texts.
@@ -171,10 +198,19 @@ mod tests {
     #[test]
     fn a_text_is_suspect_where_the_attribute_holds_only_numbers() {
         let numbers = [1_500, 0, 0, 0, 0, 3];
-        for value in ["ten", "1OO", "l00", "zzz", "-", "1/2", "0x10", "(5000)", "5000-6000", "...", "true"] {
-            assert_eq!(mismatches(&format!("lt(attributes.Rank, '{value}')"), numbers), [Mismatch::OtherKind(value.to_owned())], "{value}");
+        for value in
+            ["ten", "1OO", "l00", "zzz", "-", "1/2", "0x10", "(5000)", "5000-6000", "...", "true"]
+        {
+            assert_eq!(
+                mismatches(&format!("lt(attributes.Rank, '{value}')"), numbers),
+                [Mismatch::OtherKind(value.to_owned())],
+                "{value}"
+            );
         }
-        assert_eq!(mismatches("range(attributes.Rank, 1, max)", numbers), [Mismatch::OtherKind("max".to_owned())]);
+        assert_eq!(
+            mismatches("range(attributes.Rank, 1, max)", numbers),
+            [Mismatch::OtherKind("max".to_owned())]
+        );
         assert!(mismatches("lt(attributes.Rank, ten)", [1_500, 0, 0, 0, 0, 20]).is_empty());
         assert!(mismatches("lt(attributes.Rank, 10)", numbers).is_empty());
     }
@@ -183,7 +219,11 @@ mod tests {
     fn what_is_no_month_is_suspect_where_the_attribute_holds_only_months() {
         let months = [0, 0, 1_499, 0, 0, 0];
         for value in ["2019-13", "2019-Q1"] {
-            assert_eq!(mismatches(&format!("lt(attributes.A, '{value}')"), months), [Mismatch::OtherKind(value.to_owned())], "{value}");
+            assert_eq!(
+                mismatches(&format!("lt(attributes.A, '{value}')"), months),
+                [Mismatch::OtherKind(value.to_owned())],
+                "{value}"
+            );
         }
         assert!(mismatches("lt(attributes.A, '2019-01')", months).is_empty());
         assert!(mismatches("range(attributes.A, '2019-01', '2020-01')", months).is_empty());
@@ -194,7 +234,10 @@ mod tests {
 
     #[test]
     fn a_number_is_suspect_where_most_values_are_none() {
-        assert_eq!(mismatches("not gt(attributes.Version, 2)", [18, 0, 0, 1_982, 0, 0]), [Mismatch::Few(18)]);
+        assert_eq!(
+            mismatches("not gt(attributes.Version, 2)", [18, 0, 0, 1_982, 0, 0]),
+            [Mismatch::Few(18)]
+        );
         assert!(mismatches("gt(attributes.A, 2)", [50, 0, 0, 0, 0, 50]).is_empty());
         assert_eq!(mismatches("gt(attributes.A, 2)", [0, 0, 0, 0, 0, 5]), [Mismatch::None]);
         assert!(mismatches("gt(attributes.A, 2)", [0; 6]).is_empty());

@@ -6,8 +6,13 @@ use diesel::query_builder::QueryFragment;
 use super::{FUNCTIONS, Filter, Function, Property, PropertyKind, Test, Vocabulary};
 
 /// The conditions of a vocabulary, each with the filter that it was made of.
-pub(crate) fn conditions(vocabulary: &'static Vocabulary) -> Vec<(String, Box<dyn QueryFragment<Pg>>)> {
-    filters(vocabulary).into_iter().map(|(text, filter)| (text, Box::new(filter.predicate()) as Box<dyn QueryFragment<Pg>>)).collect()
+pub(crate) fn conditions(
+    vocabulary: &'static Vocabulary,
+) -> Vec<(String, Box<dyn QueryFragment<Pg>>)> {
+    filters(vocabulary)
+        .into_iter()
+        .map(|(text, filter)| (text, Box::new(filter.predicate()) as Box<dyn QueryFragment<Pg>>))
+        .collect()
 }
 
 /// The filters of a vocabulary: what a property does not take is left out.
@@ -15,13 +20,16 @@ pub(crate) fn filters(vocabulary: &'static Vocabulary) -> Vec<(String, Filter)> 
     let mut all = Vec::new();
     for property in vocabulary.properties {
         let texts = FUNCTIONS.iter().flat_map(|function| calls(property, function));
-        let read: Vec<_> = texts.filter_map(|text| Some((text.clone(), Filter::parse_for(vocabulary, &text).ok()?))).collect();
+        let read: Vec<_> = texts
+            .filter_map(|text| Some((text.clone(), Filter::parse_for(vocabulary, &text).ok()?)))
+            .collect();
         assert!(!read.is_empty(), "no function takes `{}`", property.name());
         all.extend(read);
     }
     let texts: Vec<String> = all.iter().map(|(text, _)| text.clone()).take(4).collect();
     let mixed = format!("not ({}) and ({})", texts.join(" or "), texts.join(" and "));
-    let filter = Filter::parse_for(vocabulary, &mixed).expect("what can be asked for alone can be combined");
+    let filter =
+        Filter::parse_for(vocabulary, &mixed).expect("what can be asked for alone can be combined");
     all.push((mixed, filter));
     all
 }
@@ -42,7 +50,8 @@ fn calls(property: &Property, function: &Function) -> Vec<String> {
         (PropertyKind::Json, _) => &["x", "1.50", "2024-01-01"],
         (PropertyKind::Text, _) => &["x", "y z"],
     };
-    let quoted = |values: &[&str]| values.iter().map(|value| format!(", '{value}'")).collect::<String>();
+    let quoted =
+        |values: &[&str]| values.iter().map(|value| format!(", '{value}'")).collect::<String>();
     let numbers = function.arity.clone().take(values.len() + 1);
     numbers
         .flat_map(|count| values.windows(count.max(1)).map(move |window| &window[..count]))

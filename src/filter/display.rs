@@ -16,7 +16,9 @@ impl Node {
             Node::Call(_) => 0,
             Node::SameValue { inner, .. } => 1 + inner.nesting(),
             Node::Not(inner) => 1 + inner.nesting_as_operand(),
-            Node::And(members) | Node::Or(members) => members.iter().map(Node::nesting_as_operand).max().unwrap_or(0),
+            Node::And(members) | Node::Or(members) => {
+                members.iter().map(Node::nesting_as_operand).max().unwrap_or(0)
+            }
         }
     }
 
@@ -69,8 +71,12 @@ impl fmt::Display for Path {
         write!(f, "{}", self.property)?;
         for (index, name) in self.names.iter().enumerate() {
             f.write_str(".")?;
-            let would_count = index > 0 && index + 1 == self.names.len() && !self.counted && name == COUNT;
-            if !would_count && !name.is_empty() && name.chars().all(|c| c != '.' && is_word_character(c)) {
+            let would_count =
+                index > 0 && index + 1 == self.names.len() && !self.counted && name == COUNT;
+            if !would_count
+                && !name.is_empty()
+                && name.chars().all(|c| c != '.' && is_word_character(c))
+            {
                 f.write_str(name)?;
             } else {
                 fmt_quoted(f, name)?;

@@ -34,11 +34,15 @@ fn holds(node: &Node, record: &dyn Record, within: Option<Within<'_>>) -> bool {
         Node::And(members) => members.iter().all(|member| holds(member, record, within)),
         Node::Or(members) => members.iter().any(|member| holds(member, record, within)),
         Node::Not(inner) => !holds(inner, record, within),
-        Node::Call(call) => call_holds(call, record, within) != (call.function.test == Test::Missing),
+        Node::Call(call) => {
+            call_holds(call, record, within) != (call.function.test == Test::Missing)
+        }
         Node::SameValue { property, names, inner } => {
             let Datum::Json(root) = record.datum(property.name()) else { return false };
             any_value(root, names, &mut |value| {
-                value.as_object().is_some_and(|object| holds(inner, record, Some(Within { object, names: names.len() })))
+                value.as_object().is_some_and(|object| {
+                    holds(inner, record, Some(Within { object, names: names.len() }))
+                })
             })
         }
     }
@@ -69,22 +73,37 @@ fn json_holds(call: &Call, root: Object<'_>, names: &[String]) -> bool {
         return number_passes(call, &count.to_string());
     }
     let passes = &mut |value: View<'_>| json_passes(call, value);
-    if call.path.names.is_empty() { root.members().any(|(_, value)| any_inside(value, passes)) } else { any_value(root, names, passes) }
+    if call.path.names.is_empty() {
+        root.members().any(|(_, value)| any_inside(value, passes))
+    } else {
+        any_value(root, names, passes)
+    }
 }
 
 /// Returns whether some value passes that the names lead to. Arrays on the way stand for their elements.
-pub(super) fn any_value<'a>(root: Object<'a>, names: &[String], passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
+pub(super) fn any_value<'a>(
+    root: Object<'a>,
+    names: &[String],
+    passes: &mut dyn FnMut(View<'a>) -> bool,
+) -> bool {
     let Some((name, rest)) = names.split_first() else { return false };
     root.get(name).is_some_and(|value| any_reached(value, rest, MAX_NESTED_ARRAYS, passes))
 }
 
-fn any_reached<'a>(value: View<'a>, names: &[String], arrays: usize, passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
+fn any_reached<'a>(
+    value: View<'a>,
+    names: &[String],
+    arrays: usize,
+    passes: &mut dyn FnMut(View<'a>) -> bool,
+) -> bool {
     match (value, names) {
-        (View::List(list), _) if arrays > 0 => list.elements().any(|element| any_reached(element, names, arrays - 1, passes)),
-        (_, []) => passes(value),
-        (View::Object(object), [name, rest @ ..]) => {
-            object.get(name).is_some_and(|member| any_reached(member, rest, MAX_NESTED_ARRAYS, passes))
+        (View::List(list), _) if arrays > 0 => {
+            list.elements().any(|element| any_reached(element, names, arrays - 1, passes))
         }
+        (_, []) => passes(value),
+        (View::Object(object), [name, rest @ ..]) => object
+            .get(name)
+            .is_some_and(|member| any_reached(member, rest, MAX_NESTED_ARRAYS, passes)),
         _ => false,
     }
 }
@@ -93,7 +112,9 @@ fn any_reached<'a>(value: View<'a>, names: &[String], arrays: usize, passes: &mu
 fn any_inside<'a>(value: View<'a>, passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
     match value {
         View::List(list) => list.elements().any(|element| any_inside(element, passes)),
-        View::Object(object) => passes(value) || object.members().any(|(_, member)| any_inside(member, passes)),
+        View::Object(object) => {
+            passes(value) || object.members().any(|(_, member)| any_inside(member, passes))
+        }
         _ => passes(value),
     }
 }
@@ -143,14 +164,20 @@ pub(super) fn text_passes(call: &Call, text: &str) -> bool {
         }
         Test::AnyWord => {
             let folded = fold(text);
-            values.any(|value| words(&value.folded).any(|wanted| words(&folded).any(|word| word == wanted)))
+            values.any(|value| {
+                words(&value.folded).any(|wanted| words(&folded).any(|word| word == wanted))
+            })
         }
         Test::Contains => {
             let folded = fold(text);
-            values.any(|value| Wildcards::parse(&value.folded).is_some_and(|wildcards| wildcards.is_in(&folded)))
+            values.any(|value| {
+                Wildcards::parse(&value.folded).is_some_and(|wildcards| wildcards.is_in(&folded))
+            })
         }
         Test::Matches => call.pattern.as_ref().is_some_and(|pattern| pattern.matches(text)),
-        Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual => text_is_between(call, text),
+        Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual => {
+            text_is_between(call, text)
+        }
         Test::Exists | Test::Missing | Test::SameValue => !text.is_empty(),
     }
 }
@@ -158,14 +185,19 @@ pub(super) fn text_passes(call: &Call, text: &str) -> bool {
 fn has_words(text: &str, wanted: &str) -> bool {
     let wanted: Vec<&str> = words(wanted).collect();
     let Some((last, before)) = wanted.split_last() else { return false };
-    before.iter().all(|wanted| words(text).any(|word| word == *wanted)) && words(text).any(|word| word.starts_with(last))
+    before.iter().all(|wanted| words(text).any(|word| word == *wanted))
+        && words(text).any(|word| word.starts_with(last))
 }
 
 fn text_is_between(call: &Call, text: &str) -> bool {
     let bounds = Bounds::of(call.function.test, &call.values);
     match bounds.scale() {
-        Scale::Number => number::of_text(text).is_some_and(|plain| number_is_between(bounds, &plain)),
-        Scale::Moment => instant(text).is_some_and(|instant| is_between_moments(bounds.moments(|value| value.moment), instant)),
+        Scale::Number => {
+            number::of_text(text).is_some_and(|plain| number_is_between(bounds, &plain))
+        }
+        Scale::Moment => instant(text).is_some_and(|instant| {
+            is_between_moments(bounds.moments(|value| value.moment), instant)
+        }),
         Scale::Text => {
             let folded = fold(text);
             lies_between(bounds, |value| folded.as_str().cmp(value.folded.as_str()))
@@ -174,7 +206,9 @@ fn text_is_between(call: &Call, text: &str) -> bool {
 }
 
 fn number_is_between(bounds: Bounds<'_>, plain: &str) -> bool {
-    lies_between(bounds, |value| value.number.as_deref().map_or(Ordering::Equal, |number| number::compare(plain, number)))
+    lies_between(bounds, |value| {
+        value.number.as_deref().map_or(Ordering::Equal, |number| number::compare(plain, number))
+    })
 }
 
 /// Returns whether a value is between both ends; `against` compares it with one of them.
@@ -188,7 +222,10 @@ fn lies_between(bounds: Bounds<'_>, against: impl Fn(&Value) -> Ordering) -> boo
     beyond(bounds.low, Ordering::Greater) && beyond(bounds.high, Ordering::Less)
 }
 
-fn is_between_moments((low, high): (Option<DateTime<Utc>>, Option<DateTime<Utc>>), moment: DateTime<Utc>) -> bool {
+fn is_between_moments(
+    (low, high): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    moment: DateTime<Utc>,
+) -> bool {
     low.is_none_or(|low| moment >= low) && high.is_none_or(|high| moment < high)
 }
 
@@ -201,7 +238,11 @@ fn number_passes(call: &Call, plain: &str) -> bool {
         return call.values.iter().any(|value| value.number.as_deref() == Some(plain));
     }
     let bounds = Bounds::of(test, &call.values);
-    if test.is_order() && bounds.scale() == Scale::Number { number_is_between(bounds, plain) } else { text_passes(call, plain) }
+    if test.is_order() && bounds.scale() == Scale::Number {
+        number_is_between(bounds, plain)
+    } else {
+        text_passes(call, plain)
+    }
 }
 
 fn time_passes(call: &Call, time: DateTime<Utc>) -> bool {
@@ -209,13 +250,15 @@ fn time_passes(call: &Call, time: DateTime<Utc>) -> bool {
     if test.is_order() {
         return is_between_moments(Bounds::of(test, &call.values).moments(Value::time), time);
     }
-    test.is_presence() || call.values.iter().filter_map(Value::time).any(|moment| moment.contains(time))
+    test.is_presence()
+        || call.values.iter().filter_map(Value::time).any(|moment| moment.contains(time))
 }
 
 pub(super) fn uri_passes(call: &Call, id: &str) -> bool {
     if call.looks_at_whole_uris() {
         return text_passes(call, &format!("{URI_PREFIX}{id}"));
     }
-    let begins_all = call.function.test == Test::StartsWith && call.values.iter().any(Value::begins_every_uri);
+    let begins_all =
+        call.function.test == Test::StartsWith && call.values.iter().any(Value::begins_every_uri);
     begins_all || text_passes(&call.of_ids(), id)
 }

@@ -46,16 +46,22 @@ static VARIANTS: LazyLock<BTreeMap<char, Vec<char>>> = LazyLock::new(|| {
 
 /// The arguments of SQL's `translate(text, from, to)` that, after the fold of ASCII letters, makes `text` comparable with the folded texts.
 /// None if the fold of ASCII letters is enough.
-pub(super) fn translation<'a>(folded: impl IntoIterator<Item = &'a str>) -> Option<(String, String)> {
-    let characters: BTreeSet<char> = folded.into_iter().flat_map(str::chars).filter(|c| !c.is_ascii()).collect();
-    let pairs = characters.iter().flat_map(|to| VARIANTS.get(to).into_iter().flatten().map(move |from| (*from, *to)));
+pub(super) fn translation<'a>(
+    folded: impl IntoIterator<Item = &'a str>,
+) -> Option<(String, String)> {
+    let characters: BTreeSet<char> =
+        folded.into_iter().flat_map(str::chars).filter(|c| !c.is_ascii()).collect();
+    let pairs = characters
+        .iter()
+        .flat_map(|to| VARIANTS.get(to).into_iter().flatten().map(move |from| (*from, *to)));
     let (from, to): (String, String) = pairs.unzip();
     if from.is_empty() { None } else { Some((from, to)) }
 }
 
 /// The same for every text: all characters that fold to another one outside ASCII.
-pub(super) static EVERY_TRANSLATION: LazyLock<(String, String)> =
-    LazyLock::new(|| VARIANTS.iter().flat_map(|(to, variants)| variants.iter().map(move |from| (*from, *to))).unzip());
+pub(super) static EVERY_TRANSLATION: LazyLock<(String, String)> = LazyLock::new(|| {
+    VARIANTS.iter().flat_map(|(to, variants)| variants.iter().map(move |from| (*from, *to))).unzip()
+});
 
 #[cfg(test)]
 mod tests {
@@ -73,11 +79,26 @@ mod tests {
 
     #[test]
     fn letters_that_differ_in_case_alone_become_equal() {
-        for (one, other) in [("ÉCOLE", "école"), ("ΣΊΣΥΦΟΣ", "σίσυφος"), ("ЖУК", "жук"), ("Å", "å"), ("ẞ", "ß"), ("Ǆ", "ǅ"), ("µ", "μ")]
-        {
+        for (one, other) in [
+            ("ÉCOLE", "école"),
+            ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+            ("ЖУК", "жук"),
+            ("Å", "å"),
+            ("ẞ", "ß"),
+            ("Ǆ", "ǅ"),
+            ("µ", "μ"),
+        ] {
             assert_eq!(fold(one), fold(other));
         }
-        for (one, other) in [("ß", "ss"), ("İ", "i"), ("ı", "i"), ("\u{212A}", "k"), ("ſ", "s"), ("é", "e"), ("é", "e\u{301}")] {
+        for (one, other) in [
+            ("ß", "ss"),
+            ("İ", "i"),
+            ("ı", "i"),
+            ("\u{212A}", "k"),
+            ("ſ", "s"),
+            ("é", "e"),
+            ("é", "e\u{301}"),
+        ] {
             assert_ne!(fold(one), fold(other));
         }
     }

@@ -42,7 +42,10 @@ pub enum Test {
 impl Test {
     /// Returns whether it compares in an order.
     pub fn is_order(self) -> bool {
-        matches!(self, Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual)
+        matches!(
+            self,
+            Test::Range | Test::Less | Test::LessOrEqual | Test::Greater | Test::GreaterOrEqual
+        )
     }
 
     /// Returns whether it asks for one of some values.
@@ -52,7 +55,10 @@ impl Test {
 
     /// Returns whether it compares texts in lower case only.
     pub fn is_of_lowered(self) -> bool {
-        matches!(self, Test::Equals | Test::StartsWith | Test::ContainsWords | Test::AnyWord | Test::Contains)
+        matches!(
+            self,
+            Test::Equals | Test::StartsWith | Test::ContainsWords | Test::AnyWord | Test::Contains
+        )
     }
 
     /// Returns whether it looks for a value that is not empty; what `missing` makes of it is decided over all values.
@@ -93,7 +99,12 @@ pub struct Function {
     pub values: Values,
 }
 
-const fn function(name: &'static str, test: Test, arity: RangeInclusive<usize>, values: Values) -> Function {
+const fn function(
+    name: &'static str,
+    test: Test,
+    arity: RangeInclusive<usize>,
+    values: Values,
+) -> Function {
     Function { name, test, arity, values }
 }
 

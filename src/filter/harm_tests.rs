@@ -17,7 +17,11 @@ fn the_expressions_of_a_filter_are_bounded_together() {
     parse(&format!("({two_fifths}) and not ({two_fifths} or {fifth})"));
     let three = format!("{0} or {0} or regexp(type, '(.?){{30}}a{{37}}')", expression(250));
     refused_at(&three, 68, "together with those before it");
-    refused_at("inSameAttributeValue(regexp(attributes.a.b, '.{250}{3}') and regexp(attributes.a.c, '.{251}'))", 61, "together with");
+    refused_at(
+        "inSameAttributeValue(regexp(attributes.a.b, '.{250}{3}') and regexp(attributes.a.c, '.{251}'))",
+        61,
+        "together with",
+    );
     let many = |count: usize| vec!["regexp(type, a)"; count].join(" or ");
     parse(&many(24));
     refused_at(&many(25), 24 * 19, "more than 24 expressions");
@@ -45,8 +49,17 @@ fn a_number_that_is_too_large_is_not_put_in_the_order_of_texts() {
 
 #[test]
 fn an_order_of_uris_needs_an_id() {
-    for text in ["gt(uri, 'entities/')", "gte(uri, 'Entities/')", "lt(uri, entities/)", "range(uri, 'entities/', x)"] {
-        refused_at(text, text.find(", ").unwrap_or_default() + 2, "an id is missing behind `entities/`");
+    for text in [
+        "gt(uri, 'entities/')",
+        "gte(uri, 'Entities/')",
+        "lt(uri, entities/)",
+        "range(uri, 'entities/', x)",
+    ] {
+        refused_at(
+            text,
+            text.find(", ").unwrap_or_default() + 2,
+            "an id is missing behind `entities/`",
+        );
     }
     assert!(selects("gte(uri, 'entities/e') and lt(uri, entities/f)", json!({})));
 }
@@ -88,13 +101,17 @@ fn the_address_of_a_file_is_refused_in_every_spelling() {
         refused_at(&format!("listEquals(type, '{value}')"), 17, "a list in a file is not read");
     }
     assert!(selects("listEquals(attributes.a, 'file')", json!({"a": "file"})));
-    assert!(selects("listEquals(attributes.a, 'file:/x', b) and equals(attributes.a, 'file:/x')", json!({"a": "file:/x"})));
+    assert!(selects(
+        "listEquals(attributes.a, 'file:/x', b) and equals(attributes.a, 'file:/x')",
+        json!({"a": "file:/x"})
+    ));
     assert!(selects("listEquals(attributes.a, 'filé')", json!({"a": "filé"})));
 }
 
 #[test]
 fn what_looks_like_a_quote_is_none_and_no_letter_either() {
-    for c in "ʹʺʻʼˮ‘’‚‛“”„‟‹›«»`´′″‵❛❜❝❞〝〞〟＂＇".chars() {
+    for c in "ʹʺʻʼˮ‘’‚‛“”„‟‹›«»`´′″‵❛❜❝❞〝〞〟＂＇".chars()
+    {
         refused_at(&format!("equals(type, {c}X{c})"), 13, "straight quotes");
         refused_at(&format!("equals(type, X{c})"), 14, "straight quotes");
         refused_at(&format!("equals(attributes.{c}X{c}, 1)"), 18, "straight quotes");
@@ -106,14 +123,24 @@ fn what_looks_like_a_quote_is_none_and_no_letter_either() {
 fn many_conditions_on_a_value_take_it_out_of_the_object_once() {
     let contains = |n: usize| format!("contains(attributes.a, 'x{n}*y')");
     let taken_out = |text: &str| parse(text).predicate().sql().matches("e.attributes").count();
-    let list = |count: usize, operator: &str| (0..count).map(contains).collect::<Vec<_>>().join(operator);
+    let list =
+        |count: usize, operator: &str| (0..count).map(contains).collect::<Vec<_>>().join(operator);
     for operator in [" or ", " and ", " and not ", " or not "] {
         let few = taken_out(&list(4, operator));
         assert!(few > 0 && taken_out(&list(100, operator)) == few, "{operator}");
-        let groups = format!("({}) or equals(type, b) or ({})", list(3, operator), list(3, operator));
+        let groups =
+            format!("({}) or equals(type, b) or ({})", list(3, operator), list(3, operator));
         assert_eq!(taken_out(&groups), few, "{operator}");
         let within = list(100, operator).replace("attributes.a", "attributes.a.b");
-        assert_eq!(parse(&format!("inSameAttributeValue({within})")).predicate().sql().matches("o.value").count(), 3, "{operator}");
+        assert_eq!(
+            parse(&format!("inSameAttributeValue({within})"))
+                .predicate()
+                .sql()
+                .matches("o.value")
+                .count(),
+            3,
+            "{operator}"
+        );
     }
     // The cheap conditions are checked first.
     let sql = parse(&format!("{} and equals(type, b)", list(4, " and "))).predicate().sql();

@@ -11,7 +11,8 @@ pub(super) struct Cursor {
 
 /// Returns whether the character may stand in a word: a name, an element of a path or a value without quotes.
 pub(super) fn is_word_character(c: char) -> bool {
-    (c.is_alphanumeric() && !is_typographic_quote(c)) || matches!(c, '_' | '-' | '.' | ':' | '/' | '$' | '+' | '~')
+    (c.is_alphanumeric() && !is_typographic_quote(c))
+        || matches!(c, '_' | '-' | '.' | ':' | '/' | '$' | '+' | '~')
 }
 
 /// Returns whether the character looks like a quote, but only `'` and `"` are.
@@ -76,7 +77,8 @@ impl Cursor {
     pub fn eat_keyword(&mut self, keyword: &str) -> bool {
         let word = &self.characters[self.position..];
         let length = keyword.len();
-        let same = word.len() >= length && word.iter().zip(keyword.chars()).all(|(c, k)| c.eq_ignore_ascii_case(&k));
+        let same = word.len() >= length
+            && word.iter().zip(keyword.chars()).all(|(c, k)| c.eq_ignore_ascii_case(&k));
         let here = same && !word.get(length).is_some_and(|c| is_word_character(*c));
         self.position += if here { length } else { 0 };
         here
@@ -102,12 +104,20 @@ impl Cursor {
         loop {
             let position = self.position;
             let Some(c) = self.peek() else {
-                return Err(ParseError::new(opened, format!("the quote {quote} that is opened here is not closed"))
-                    .expecting([format!("`{quote}`")]));
+                return Err(ParseError::new(
+                    opened,
+                    format!("the quote {quote} that is opened here is not closed"),
+                )
+                .expecting([format!("`{quote}`")]));
             };
             self.position += 1;
             match c {
-                '\0' => return Err(ParseError::new(position, "a value cannot contain the character U+0000")),
+                '\0' => {
+                    return Err(ParseError::new(
+                        position,
+                        "a value cannot contain the character U+0000",
+                    ));
+                }
                 '\\' => text.push(self.escaped()?),
                 _ if c != quote => text.push(c),
                 _ if self.eat(quote) => text.push(quote),
@@ -123,8 +133,11 @@ impl Cursor {
             Some('r') => '\r',
             Some('t') => '\t',
             _ => {
-                return Err(ParseError::new(self.position - 1, "unknown escape; a backslash itself is written `\\\\`")
-                    .expecting(["`\\\\`", "`\\'`", "`\\\"`", "`\\n`", "`\\r`", "`\\t`"]));
+                return Err(ParseError::new(
+                    self.position - 1,
+                    "unknown escape; a backslash itself is written `\\\\`",
+                )
+                .expecting(["`\\\\`", "`\\'`", "`\\\"`", "`\\n`", "`\\r`", "`\\t`"]));
             }
         };
         self.position += 1;
@@ -135,8 +148,12 @@ impl Cursor {
     pub fn unexpected<I: IntoIterator<Item: Into<String>>>(&self, expected: I) -> ParseError {
         let message = match self.peek() {
             None => "the filter ends too early".to_owned(),
-            Some(c) if is_typographic_quote(c) => format!("`{c}` is not a quote here; texts are written in straight quotes, ' or \""),
-            Some(c) if is_word_character(c) => format!("unexpected `{}`", shorten(&self.peek_word())),
+            Some(c) if is_typographic_quote(c) => {
+                format!("`{c}` is not a quote here; texts are written in straight quotes, ' or \"")
+            }
+            Some(c) if is_word_character(c) => {
+                format!("unexpected `{}`", shorten(&self.peek_word()))
+            }
             Some(c) if c.is_control() || (!c.is_ascii() && !c.is_alphanumeric()) => {
                 format!("unexpected character U+{:04X}", u32::from(c))
             }

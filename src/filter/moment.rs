@@ -26,7 +26,11 @@ impl Moment {
     /// Reads a date, or a date with a time. It says no more than the first microsecond of each.
     pub fn of_text(text: &str) -> Option<Moment> {
         let start = instant(text)?;
-        let length = if text.len() == "YYYY-MM-DD".len() { TimeDelta::days(1) } else { TimeDelta::microseconds(1) };
+        let length = if text.len() == "YYYY-MM-DD".len() {
+            TimeDelta::days(1)
+        } else {
+            TimeDelta::microseconds(1)
+        };
         Some(Moment { start, end: start + length })
     }
 
@@ -36,19 +40,29 @@ impl Moment {
         if milliseconds != 0 && milliseconds.unsigned_abs() < LEAST_MILLISECONDS {
             return None;
         }
-        let start = DateTime::from_timestamp_millis(milliseconds).filter(|start| (1..=9999).contains(&start.year()))?;
+        let start = DateTime::from_timestamp_millis(milliseconds)
+            .filter(|start| (1..=9999).contains(&start.year()))?;
         Some(Moment { start, end: start + TimeDelta::milliseconds(1) })
     }
 
     /// Recognises numbers that are not milliseconds: a year, seconds, or a fraction of a millisecond.
     pub fn meant_by(number: i64) -> Option<Meant> {
         let (unit, start) = match number {
-            1000..=9999 => {
-                ("a year", NaiveDate::from_ymd_opt(number.try_into().ok()?, 1, 1)?.and_hms_opt(0, 0, 0).map(|start| start.and_utc()))
+            1000..=9999 => (
+                "a year",
+                NaiveDate::from_ymd_opt(number.try_into().ok()?, 1, 1)?
+                    .and_hms_opt(0, 0, 0)
+                    .map(|start| start.and_utc()),
+            ),
+            1.. if number.unsigned_abs() < LEAST_MILLISECONDS => {
+                ("seconds", DateTime::from_timestamp(number, 0))
             }
-            1.. if number.unsigned_abs() < LEAST_MILLISECONDS => ("seconds", DateTime::from_timestamp(number, 0)),
-            100_000_000_000_000.. if number < 100_000_000_000_000_000 => ("microseconds", DateTime::from_timestamp_micros(number)),
-            100_000_000_000_000_000.. => ("nanoseconds", Some(DateTime::from_timestamp_nanos(number))),
+            100_000_000_000_000.. if number < 100_000_000_000_000_000 => {
+                ("microseconds", DateTime::from_timestamp_micros(number))
+            }
+            100_000_000_000_000_000.. => {
+                ("nanoseconds", Some(DateTime::from_timestamp_nanos(number)))
+            }
             _ => return None,
         };
         start.filter(|start| (1..=9999).contains(&start.year())).map(|start| Meant { unit, start })
@@ -122,7 +136,11 @@ fn day(text: &str) -> Option<NaiveDate> {
     let fields: Vec<&str> = text.split('-').collect();
     let &[year, month, day] = fields.as_slice() else { return None };
     let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
-    let first = NaiveDate::from_ymd_opt(i32::try_from(year).ok().filter(|year| *year > 0)?, u32::try_from(month).ok()?, 1)?;
+    let first = NaiveDate::from_ymd_opt(
+        i32::try_from(year).ok().filter(|year| *year > 0)?,
+        u32::try_from(month).ok()?,
+        1,
+    )?;
     let date = first.checked_add_days(Days::new(u64::try_from(day - 1).ok()?))?;
     (date.month() == first.month() && date.year() == first.year()).then_some(date)
 }
@@ -164,7 +182,11 @@ mod tests {
             "2024-02-28T18:01:00-15:59",
             "2024-02-29T10:00:00.000000999Z",
         ] {
-            assert_eq!(instant(text).map(|moment| moment.timestamp_micros()), Some(1_709_200_800_000_000), "{text}");
+            assert_eq!(
+                instant(text).map(|moment| moment.timestamp_micros()),
+                Some(1_709_200_800_000_000),
+                "{text}"
+            );
         }
         assert_eq!(instant("2024-02-29T10:00:00.5Z"), instant("2024-02-29T10:00:00.500000Z"));
         assert!(instant("2024-02-29T10:00:00.5Z") > instant("2024-02-29T10:00:00Z"));
@@ -204,7 +226,10 @@ mod tests {
     #[test]
     fn a_day_is_all_of_its_moments_and_a_millisecond_all_of_its_microseconds() {
         let day = Moment::of_text("2024-02-29").unwrap();
-        assert!(day.contains(instant("2024-02-29T23:59:59.999999Z").unwrap()) && !day.contains(instant("2024-03-01").unwrap()));
+        assert!(
+            day.contains(instant("2024-02-29T23:59:59.999999Z").unwrap())
+                && !day.contains(instant("2024-03-01").unwrap())
+        );
         let millisecond = Moment::of_milliseconds(1_709_200_800_123).unwrap();
         assert!(millisecond.contains(instant("2024-02-29T10:00:00.123999Z").unwrap()));
         assert!(!millisecond.contains(instant("2024-02-29T10:00:00.124Z").unwrap()));
@@ -215,7 +240,11 @@ mod tests {
     #[test]
     fn what_counts_no_milliseconds_is_no_time_and_is_reported_as_what_it_counts() {
         for (number, reported, alone) in [
-            (2026, "the year is written as `2026-01-01`", Some("as a year it would be `1767225600000`")),
+            (
+                2026,
+                "the year is written as `2026-01-01`",
+                Some("as a year it would be `1767225600000`"),
+            ),
             (1971, "the year is written as `1971-01-01`", None),
             (
                 1_767_225_600,
@@ -236,7 +265,11 @@ mod tests {
             (20_260_101, "as seconds it would be `1970-08-23T11:48:21Z`", None),
         ] {
             let meant = Moment::meant_by(number).unwrap();
-            assert_eq!((Moment::of_milliseconds(number), meant.as_time().as_str()), (None, reported), "{number}");
+            assert_eq!(
+                (Moment::of_milliseconds(number), meant.as_time().as_str()),
+                (None, reported),
+                "{number}"
+            );
             assert_eq!(meant.as_milliseconds().as_deref(), alone, "{number}");
         }
         assert_eq!(Moment::meant_by(-1), None);
@@ -248,7 +281,10 @@ mod tests {
     #[test]
     fn whoever_follows_an_advice_is_understood() {
         let numbers = (0..63).flat_map(|bits| [1_i64 << bits, (1 << bits) + 7]).chain(1000..=9999);
-        for meant in numbers.filter(|number| Moment::of_milliseconds(*number).is_none()).filter_map(Moment::meant_by) {
+        for meant in numbers
+            .filter(|number| Moment::of_milliseconds(*number).is_none())
+            .filter_map(Moment::meant_by)
+        {
             let advice = meant.as_time();
             assert_eq!(
                 Moment::of_text(advice.split('`').nth(1).unwrap()).map(|moment| moment.start),
@@ -256,8 +292,14 @@ mod tests {
                 "{advice}"
             );
             let in_time = advice.split('`').nth(3).map(str::to_owned);
-            let alone = meant.as_milliseconds().and_then(|advice| advice.split('`').nth(1).map(str::to_owned));
-            assert_eq!(in_time.is_some() && !advice.contains("year"), alone.is_some() && !advice.contains("year"), "{advice}");
+            let alone = meant
+                .as_milliseconds()
+                .and_then(|advice| advice.split('`').nth(1).map(str::to_owned));
+            assert_eq!(
+                in_time.is_some() && !advice.contains("year"),
+                alone.is_some() && !advice.contains("year"),
+                "{advice}"
+            );
             for number in in_time.into_iter().chain(alone) {
                 let moment = Moment::of_milliseconds(number.parse().unwrap());
                 assert!(moment.is_some_and(|moment| moment.contains(meant.start)), "{advice}");

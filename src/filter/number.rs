@@ -16,7 +16,11 @@ pub(super) fn plain(text: &str) -> Option<String> {
     }
     // As many digits as a text has, and as the exponent moves them by.
     let plain = written_out(text, text.len() + MAX_EXPONENT as usize).ok()?.into_owned();
-    Some(if plain.contains('.') { plain.trim_end_matches('0').trim_end_matches('.').to_owned() } else { plain })
+    Some(if plain.contains('.') {
+        plain.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        plain
+    })
 }
 
 /// Returns whether the text is a JSON number but for its exponent, which is too large.
@@ -35,7 +39,9 @@ pub(super) const TEXT: &str = "^-?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?(?:[eE][+-]?[0-
 
 /// The plain decimal of a text of an entity that is taken for a number.
 pub(super) fn of_text(text: &str) -> Option<String> {
-    let exponent_digits = text.split_once(['e', 'E']).map_or(0, |(_, exponent)| exponent.trim_start_matches(['+', '-']).len());
+    let exponent_digits = text
+        .split_once(['e', 'E'])
+        .map_or(0, |(_, exponent)| exponent.trim_start_matches(['+', '-']).len());
     if text.len() > MAX_TEXT || exponent_digits > 3 { None } else { plain(text) }
 }
 
@@ -94,7 +100,10 @@ mod tests {
 
     #[test]
     fn plain_decimals_are_in_the_order_of_their_numbers() {
-        let ascending = ["-100", "-20.5", "-20", "-0.5", "-0.05", "0", "0.05", "0.5", "0.51", "1", "1.5", "9", "9.99", "10", "100.1"];
+        let ascending = [
+            "-100", "-20.5", "-20", "-0.5", "-0.05", "0", "0.05", "0.5", "0.51", "1", "1.5", "9",
+            "9.99", "10", "100.1",
+        ];
         for pair in ascending.windows(2) {
             assert_eq!(compare(pair[0], pair[1]), Ordering::Less, "{pair:?}");
             assert_eq!(compare(pair[1], pair[0]), Ordering::Greater, "{pair:?}");
@@ -117,7 +126,10 @@ mod tests {
         for text in ["1e1001", "-0.5E+2000", "1e-1001", "10e99999999999999999999"] {
             assert!(is_beyond(text), "{text}");
         }
-        for text in ["1e1000", "1e-1000", "1", "01e2000", "1.e2000", "1e2000x", "1e", "e2000", "1e2e2000", ""] {
+        for text in [
+            "1e1000", "1e-1000", "1", "01e2000", "1.e2000", "1e2000x", "1e", "e2000", "1e2e2000",
+            "",
+        ] {
             assert!(!is_beyond(text), "{text}");
         }
     }

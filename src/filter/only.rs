@@ -5,11 +5,19 @@ use super::syntax::{Node, Value};
 /// The value, of the property with this name. None if the filter leaves open which it is, or names several.
 pub fn only<'f>(node: &'f Node, property: &str) -> Option<&'f Value> {
     match node {
-        Node::Call(call) if call.path.property.name() == property && call.function.test.is_equality() => one_of(call.values.iter()),
-        Node::And(conditions) => conditions.iter().find_map(|condition| only(condition, property)),
-        Node::Or(conditions) => {
-            one_of(conditions.iter().map(|condition| only(condition, property)).collect::<Option<Vec<_>>>()?.into_iter())
+        Node::Call(call)
+            if call.path.property.name() == property && call.function.test.is_equality() =>
+        {
+            one_of(call.values.iter())
         }
+        Node::And(conditions) => conditions.iter().find_map(|condition| only(condition, property)),
+        Node::Or(conditions) => one_of(
+            conditions
+                .iter()
+                .map(|condition| only(condition, property))
+                .collect::<Option<Vec<_>>>()?
+                .into_iter(),
+        ),
         Node::Not(refused) => match &**refused {
             Node::Not(condition) => only(condition, property),
             _ => None,

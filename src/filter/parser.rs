@@ -19,17 +19,31 @@ pub(super) enum Strictness {
 }
 
 /// Reads the whole of a filter.
-pub(super) fn parse(vocabulary: &'static Vocabulary, text: &str, strictness: Strictness) -> Result<Node, ParseError> {
-    let mut parser = Parser { cursor: Cursor::new(text), vocabulary, strictness, nodes: 0, expressions: 0, steps: 0 };
+pub(super) fn parse(
+    vocabulary: &'static Vocabulary,
+    text: &str,
+    strictness: Strictness,
+) -> Result<Node, ParseError> {
+    let mut parser = Parser {
+        cursor: Cursor::new(text),
+        vocabulary,
+        strictness,
+        nodes: 0,
+        expressions: 0,
+        steps: 0,
+    };
     parser.cursor.skip_space();
     if parser.cursor.peek().is_none() {
-        return Err(ParseError::new(parser.cursor.position(), "the filter is empty").expecting(CONDITION));
+        return Err(
+            ParseError::new(parser.cursor.position(), "the filter is empty").expecting(CONDITION)
+        );
     }
     let root = parser.any_of(0)?;
     match parser.cursor.peek() {
         None => {}
         Some(')') => {
-            return Err(ParseError::new(parser.cursor.position(), "this parenthesis closes none").expecting(["AND", "OR", "the end"]));
+            return Err(ParseError::new(parser.cursor.position(), "this parenthesis closes none")
+                .expecting(["AND", "OR", "the end"]));
         }
         Some(_) => return Err(parser.cursor.unexpected(["AND", "OR", "the end"])),
     }
@@ -64,9 +78,13 @@ impl Parser {
             members.push(member);
             let or_position = self.cursor.position();
             let more = self.cursor.eat_keyword("or");
-            if self.strictness == Strictness::Strict && chain_of_and && (more || members.len() > 1) {
+            if self.strictness == Strictness::Strict && chain_of_and && (more || members.len() > 1)
+            {
                 let position = if more { or_position } else { and_position.unwrap_or(or_position) };
-                return Err(ParseError::new(position, "AND and OR side by side are easily misread; put parentheses around one of them"));
+                return Err(ParseError::new(
+                    position,
+                    "AND and OR side by side are easily misread; put parentheses around one of them",
+                ));
             }
             if !more {
                 return self.chain(members, Node::Or);
@@ -88,7 +106,11 @@ impl Parser {
         }
     }
 
-    fn chain(&mut self, mut members: Vec<Node>, node: fn(Vec<Node>) -> Node) -> Result<Node, ParseError> {
+    fn chain(
+        &mut self,
+        mut members: Vec<Node>,
+        node: fn(Vec<Node>) -> Node,
+    ) -> Result<Node, ParseError> {
         match members.pop() {
             Some(only) if members.is_empty() => Ok(only),
             last => {
@@ -102,7 +124,10 @@ impl Parser {
     fn count_node(&mut self) -> Result<(), ParseError> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return Err(ParseError::new(self.cursor.position(), format!("the filter has more than {MAX_NODES} conditions and operators")));
+            return Err(ParseError::new(
+                self.cursor.position(),
+                format!("the filter has more than {MAX_NODES} conditions and operators"),
+            ));
         }
         Ok(())
     }
@@ -159,7 +184,12 @@ impl Parser {
         let path_start = self.cursor.position();
         let path = self.path()?;
         let given = self.values(function, opened)?;
-        let call = call_of(function, (path_start, path), given, (self.strictness == Strictness::Strict).then_some(start))?;
+        let call = call_of(
+            function,
+            (path_start, path),
+            given,
+            (self.strictness == Strictness::Strict).then_some(start),
+        )?;
         call.pattern.iter().try_for_each(|pattern| self.count_expression(start, pattern))?;
         Ok(Node::Call(call))
     }
@@ -169,10 +199,16 @@ impl Parser {
         self.expressions += 1;
         self.steps = self.steps.saturating_add(pattern.steps);
         if self.expressions > MAX_EXPRESSIONS {
-            return Err(ParseError::new(start, format!("the filter has more than {MAX_EXPRESSIONS} expressions")));
+            return Err(ParseError::new(
+                start,
+                format!("the filter has more than {MAX_EXPRESSIONS} expressions"),
+            ));
         }
         if self.steps > MAX_STEPS {
-            return Err(ParseError::new(start, format!("this expression together with those before it {TOO_LARGE}")));
+            return Err(ParseError::new(
+                start,
+                format!("this expression together with those before it {TOO_LARGE}"),
+            ));
         }
         Ok(())
     }
@@ -180,16 +216,20 @@ impl Parser {
     fn path(&mut self) -> Result<Path, ParseError> {
         let start = self.cursor.position();
         if self.cursor.at_quote() {
-            return Err(ParseError::new(start, "a path is written here, without quotes").expecting(self.vocabulary.spellings()));
+            return Err(ParseError::new(start, "a path is written here, without quotes")
+                .expecting(self.vocabulary.spellings()));
         }
         let name = self.cursor.word_to_point();
         if name.is_empty() {
             return Err(self.cursor.unexpected(self.vocabulary.spellings()));
         }
-        let Some(property) = self.vocabulary.named(&name) else { return Err(self.unknown_property(start, &name)) };
+        let Some(property) = self.vocabulary.named(&name) else {
+            return Err(self.unknown_property(start, &name));
+        };
         let (names, counted) = self.names()?;
         if property.kind != PropertyKind::Json && !names.is_empty() {
-            return Err(ParseError::new(start, format!("`{name}` has no members")).expecting([format!("`{name}`")]));
+            return Err(ParseError::new(start, format!("`{name}` has no members"))
+                .expecting([format!("`{name}`")]));
         }
         Ok(Path { property, names, counted })
     }
@@ -206,13 +246,17 @@ impl Parser {
                 return Err(self.cursor.unexpected(["a name", "a name in quotes"]));
             }
             check_length(start, "a name in a path", &name)?;
-            counted = !quoted && name == COUNT && !names.is_empty() && self.cursor.peek() != Some('.');
+            counted =
+                !quoted && name == COUNT && !names.is_empty() && self.cursor.peek() != Some('.');
             if counted {
                 break;
             }
             names.push(name);
             if names.len() > MAX_DEPTH {
-                return Err(ParseError::new(start, format!("a path may have at most {MAX_DEPTH} names")));
+                return Err(ParseError::new(
+                    start,
+                    format!("a path may have at most {MAX_DEPTH} names"),
+                ));
             }
         }
         Ok((names, counted))
@@ -237,7 +281,10 @@ impl Parser {
             if given.len() == *function.arity.end() {
                 return Err(match function.values {
                     Values::List | Values::Listed => too_long_a_list(position),
-                    _ => ParseError::new(position, format!("too many values: {}", function.usage())).expecting(["`)`"]),
+                    _ => {
+                        ParseError::new(position, format!("too many values: {}", function.usage()))
+                            .expecting(["`)`"])
+                    }
                 });
             }
             given.push(self.value()?);
@@ -247,11 +294,19 @@ impl Parser {
 
     fn no_comma(&self, function: &Function, given: usize, opened: usize) -> ParseError {
         if self.cursor.peek().is_none() {
-            return ParseError::new(self.cursor.position(), format!("the parenthesis at position {opened} is not closed"))
-                .expecting(["`)`"]);
+            return ParseError::new(
+                self.cursor.position(),
+                format!("the parenthesis at position {opened} is not closed"),
+            )
+            .expecting(["`)`"]);
         }
         let (more, enough) = (given < *function.arity.end(), given >= *function.arity.start());
-        self.cursor.unexpected([("`,`", more), ("`)`", enough)].into_iter().filter(|(_, possible)| *possible).map(|(token, _)| token))
+        self.cursor.unexpected(
+            [("`,`", more), ("`)`", enough)]
+                .into_iter()
+                .filter(|(_, possible)| *possible)
+                .map(|(token, _)| token),
+        )
     }
 
     /// A value, in quotes or a word, and its position.
@@ -267,7 +322,10 @@ impl Parser {
         }
         let first = word.split_once('.').and_then(|(first, _)| self.vocabulary.named(first));
         if let Some(property) = first.filter(|property| property.kind == PropertyKind::Json) {
-            let message = format!("{} cannot be compared with each other; put a text that begins so into quotes", property.name());
+            let message = format!(
+                "{} cannot be compared with each other; put a text that begins so into quotes",
+                property.name()
+            );
             return Err(ParseError::new(position, message).expecting(["a value"]));
         }
         Ok((position, word))
@@ -282,7 +340,8 @@ impl Parser {
             (None, Some(json)) => format!("; what is in {0} is written `{0}.{name}`", json.name()),
             (None, None) => String::new(),
         };
-        ParseError::new(position, format!("unknown property `{name}`{hint}")).expecting(self.vocabulary.spellings())
+        ParseError::new(position, format!("unknown property `{name}`{hint}"))
+            .expecting(self.vocabulary.spellings())
     }
 }
 
@@ -292,6 +351,9 @@ fn deeper(depth: usize, position: usize) -> Result<usize, ParseError> {
 
 fn unknown_function(position: usize, name: &str) -> ParseError {
     let names = || FUNCTIONS.iter().map(|function| function.name);
-    let hint = nearest(name, names()).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
-    ParseError::new(position, format!("unknown function `{}`{hint}", shorten(name))).expecting(names().map(|name| format!("`{name}`")))
+    let hint = nearest(name, names())
+        .map(|meant| format!("; did you mean `{meant}`?"))
+        .unwrap_or_default();
+    ParseError::new(position, format!("unknown function `{}`{hint}", shorten(name)))
+        .expecting(names().map(|name| format!("`{name}`")))
 }

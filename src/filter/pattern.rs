@@ -7,7 +7,9 @@
 use std::fmt::Write;
 
 use regex_syntax::ast::parse::ParserBuilder;
-use regex_syntax::ast::{Assertion, AssertionKind, Ast, GroupKind, RepetitionKind, RepetitionRange, Visitor, visit};
+use regex_syntax::ast::{
+    Assertion, AssertionKind, Ast, GroupKind, RepetitionKind, RepetitionRange, Visitor, visit,
+};
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
 use super::automaton::{Colours, Size};
@@ -50,9 +52,14 @@ pub(super) struct Refusal {
 impl Pattern {
     /// Reads an expression, or reports why it is refused.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
-        let refusal = |message: String, at: usize| Refusal { message, position: text.get(..at).map_or(0, |before| before.chars().count()) };
+        let refusal = |message: String, at: usize| Refusal {
+            message,
+            position: text.get(..at).map_or(0, |before| before.chars().count()),
+        };
         let mut parser = ParserBuilder::new().nest_limit(MAX_NESTING).build();
-        let ast = parser.parse(text).map_err(|error| refusal(error.kind().to_string(), error.span().start.offset))?;
+        let ast = parser
+            .parse(text)
+            .map_err(|error| refusal(error.kind().to_string(), error.span().start.offset))?;
         let sets = visit(&ast, Sets(Vec::new())).map_err(|(message, at)| refusal(message, at))?;
         let mut writer = Writer { out: String::new(), colours: Colours::of(&sets) };
         let steps = writer.write_whole(&ast).map_err(|(message, at)| refusal(message, at))?.total();
@@ -60,7 +67,8 @@ impl Pattern {
             return Err(refusal(format!("it {TOO_LARGE}"), 0));
         }
         let body = writer.out;
-        let regex = regex::Regex::new(&format!("^(?s:{body})$")).map_err(|_| refusal("the expression is too large".to_owned(), 0))?;
+        let regex = regex::Regex::new(&format!("^(?s:{body})$"))
+            .map_err(|_| refusal("the expression is too large".to_owned(), 0))?;
         Ok(Pattern { sql: format!("^(?:{body})$"), steps, regex })
     }
 
@@ -92,7 +100,9 @@ impl Visitor for Sets {
 
     fn visit_pre(&mut self, ast: &Ast) -> Result<(), Fault> {
         match ast {
-            Ast::Literal(literal) => self.0.push(ClassUnicode::new([ClassUnicodeRange::new(literal.c, literal.c)])),
+            Ast::Literal(literal) => {
+                self.0.push(ClassUnicode::new([ClassUnicodeRange::new(literal.c, literal.c)]))
+            }
             Ast::ClassPerl(class) => self.0.push(perl(class)),
             Ast::ClassBracketed(class) => self.0.push(bracketed(class)?),
             _ => {}
@@ -146,7 +156,9 @@ impl Writer {
             Ast::ClassPerl(class) => self.write_set(&perl(class), ast),
             Ast::ClassBracketed(class) => self.write_set(&bracketed(class)?, ast),
             Ast::Group(group) => match &group.kind {
-                GroupKind::NonCapturing(flags) if !flags.items.is_empty() => refuse("flags are not admitted; the case is always kept", ast),
+                GroupKind::NonCapturing(flags) if !flags.items.is_empty() => {
+                    refuse("flags are not admitted; the case is always kept", ast)
+                }
                 _ => self.in_group(&group.ast),
             },
             Ast::Concat(concat) => self.write_all(&concat.asts),
@@ -167,7 +179,9 @@ impl Writer {
                 Ok(size.repeated(least, most))
             }
             Ast::Flags(_) => refuse("flags are not admitted; the case is always kept", ast),
-            Ast::ClassUnicode(_) => refuse("classes of Unicode are not admitted; name the characters in brackets", ast),
+            Ast::ClassUnicode(_) => {
+                refuse("classes of Unicode are not admitted; name the characters in brackets", ast)
+            }
             Ast::Assertion(assertion) => refuse(anchor(assertion), ast),
         }
     }
@@ -203,7 +217,11 @@ impl Writer {
     }
 
     /// Writes how often the item before may be repeated, and returns it: at least and at most.
-    fn write_repetition(&mut self, kind: &RepetitionKind, ast: &Ast) -> Result<(u32, Option<u32>), Fault> {
+    fn write_repetition(
+        &mut self,
+        kind: &RepetitionKind,
+        ast: &Ast,
+    ) -> Result<(u32, Option<u32>), Fault> {
         let (least, most) = match kind {
             RepetitionKind::ZeroOrOne => (0, Some(1)),
             RepetitionKind::ZeroOrMore => (0, None),
@@ -251,7 +269,11 @@ mod tests {
 
     #[test]
     fn the_whole_value_must_match_with_its_case() {
-        assert!(pattern("Joh?n").matches("Jon") && !pattern("Joh?n").matches("john") && !pattern("Joh?n").matches("Johnny"));
+        assert!(
+            pattern("Joh?n").matches("Jon")
+                && !pattern("Joh?n").matches("john")
+                && !pattern("Joh?n").matches("Johnny")
+        );
     }
 
     #[test]
@@ -261,10 +283,22 @@ mod tests {
 
     #[test]
     fn classes_are_of_ascii_and_the_dot_is_any_character() {
-        assert!(pattern(r"\d+\s\w").matches("12 a") && !pattern(r"\d").matches("٣") && !pattern(r"\w").matches("é"));
-        assert!(pattern(".").matches("\n") && pattern(".").matches("😀") && pattern(r"[^\d]").matches("é"));
+        assert!(
+            pattern(r"\d+\s\w").matches("12 a")
+                && !pattern(r"\d").matches("٣")
+                && !pattern(r"\w").matches("é")
+        );
+        assert!(
+            pattern(".").matches("\n")
+                && pattern(".").matches("😀")
+                && pattern(r"[^\d]").matches("é")
+        );
         assert!(pattern(r"[\[\]\-^a-c]+").matches("]-^[b") && !pattern("[^a-c]").matches("b"));
-        assert!(pattern("a{2,3}?").matches("aaa") && pattern("(?P<x>a|)b").matches("b") && pattern("").matches(""));
+        assert!(
+            pattern("a{2,3}?").matches("aaa")
+                && pattern("(?P<x>a|)b").matches("b")
+                && pattern("").matches("")
+        );
     }
 
     #[test]
@@ -291,7 +325,11 @@ mod tests {
         refused(r"[\x00]", 1, "U+0000");
         refused(r"a[^b\x00-\x05]", 4, "U+0000");
         refused(r"[\x01-\x{10FFFF}]|[^\x01-\x{10FFFF}]", 18, "no characters");
-        assert!(pattern(r"[^a]\D").matches("\u{1}\u{1}") && !pattern("[^a]").matches("\0") && !pattern(r"[\D]").matches("\0"));
+        assert!(
+            pattern(r"[^a]\D").matches("\u{1}\u{1}")
+                && !pattern("[^a]").matches("\0")
+                && !pattern(r"[\D]").matches("\0")
+        );
     }
 
     #[test]
@@ -312,7 +350,9 @@ mod tests {
 
     #[test]
     fn a_run_of_what_may_be_left_out_counts_each_way_through_it() {
-        for expression in ["(.?){43}", "(a?b?c?){14}", "(a?){12}(b*){12}", "([ab]?[bc]?){14}", "(.{0,3}){14}"] {
+        for expression in
+            ["(.?){43}", "(a?b?c?){14}", "(a?){12}(b*){12}", "([ab]?[bc]?){14}", "(.{0,3}){14}"]
+        {
             pattern(expression);
         }
         for expression in [
@@ -355,7 +395,9 @@ mod tests {
     #[test]
     fn expressions_that_make_others_slow_end_quickly() {
         let text = "a".repeat(100_000);
-        for expression in ["(a+)+b", "(a|a)*b", "(a*)*b", "(a|aa)+b", "(.*a){9}b", "(a?){30}a{100}b", ".{255}x"] {
+        for expression in
+            ["(a+)+b", "(a|a)*b", "(a*)*b", "(a|aa)+b", "(.*a){9}b", "(a?){30}a{100}b", ".{255}x"]
+        {
             assert!(!pattern(expression).matches(&text), "{expression}");
         }
     }

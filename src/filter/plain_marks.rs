@@ -5,8 +5,7 @@ const ZEROS: [char; 14] = ['٠', '۰', '߀', '०', '০', '੦', '૦', '௦', 
 
 /// The text with plain digits, signs and marks, and without what cannot be seen.
 pub(super) fn plain_marks(text: &str) -> String {
-    let is_seen =
-        |c: &char| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{ad}');
+    let is_seen = |c: &char| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{ad}');
     text.chars().filter(is_seen).map(plain_mark).collect()
 }
 
@@ -14,7 +13,9 @@ fn plain_mark(c: char) -> char {
     if c.is_ascii() {
         return c;
     }
-    let digit = ZEROS.iter().find_map(|zero| u32::from(c).checked_sub(u32::from(*zero)).filter(|value| *value < 10));
+    let digit = ZEROS
+        .iter()
+        .find_map(|zero| u32::from(c).checked_sub(u32::from(*zero)).filter(|value| *value < 10));
     if let Some(digit) = digit.and_then(|value| char::from_digit(value, 10)) {
         return digit;
     }

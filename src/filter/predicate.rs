@@ -39,7 +39,10 @@ enum Part {
 impl Predicate {
     /// The text of the SQL, with `?` for each bind.
     pub fn sql(&self) -> String {
-        self.parts.iter().map(|part| if let Part::Sql(sql) = part { sql.as_str() } else { "?" }).collect()
+        self.parts
+            .iter()
+            .map(|part| if let Part::Sql(sql) = part { sql.as_str() } else { "?" })
+            .collect()
     }
 }
 

@@ -21,29 +21,40 @@ fn filter_text() -> impl Strategy<Value = String> {
     let path = prop_oneof![
         Just("type".to_owned()),
         Just("uri".to_owned()),
-        prop::collection::vec(text().prop_map(quoted), 1..4).prop_map(|names| format!("attributes.{}", names.join("."))),
+        prop::collection::vec(text().prop_map(quoted), 1..4)
+            .prop_map(|names| format!("attributes.{}", names.join("."))),
     ];
-    let call = (path, prop::collection::vec(text().prop_map(quoted), 2..5), 0..12_usize).prop_map(|(path, values, kind)| match kind {
-        0 => format!("exists({path})"),
-        1 => format!("missing( {path} )"),
-        2 => format!("in({path},{})", values.join(" , ")),
-        3 => format!("startsWith({path}, \"x{}", &values[0][1..]) + ")",
-        4 => format!("equalsCaseSensitive({path}, {})", values[0]),
-        5 => format!("inSameAttributeValue(exists(attributes.a.{}) or missing(attributes.a.count.b))", values[0]),
-        6 => "gte(updated_at, '2024-01-01') and lt(attributes.a.count, 5) and exists(portfolio)".to_owned(),
-        7 => format!("listEquals({path},{})", values.join(" , ")),
-        8 => format!("contains({path}, 'x*?')"),
-        9 => format!("regexp({path}, '[^a-c]{{2,}}')"),
-        _ => format!("equals({path}, {})", values[0]),
-    });
+    let call = (path, prop::collection::vec(text().prop_map(quoted), 2..5), 0..12_usize).prop_map(
+        |(path, values, kind)| match kind {
+            0 => format!("exists({path})"),
+            1 => format!("missing( {path} )"),
+            2 => format!("in({path},{})", values.join(" , ")),
+            3 => format!("startsWith({path}, \"x{}", &values[0][1..]) + ")",
+            4 => format!("equalsCaseSensitive({path}, {})", values[0]),
+            5 => format!(
+                "inSameAttributeValue(exists(attributes.a.{}) or missing(attributes.a.count.b))",
+                values[0]
+            ),
+            6 => {
+                "gte(updated_at, '2024-01-01') and lt(attributes.a.count, 5) and exists(portfolio)"
+                    .to_owned()
+            }
+            7 => format!("listEquals({path},{})", values.join(" , ")),
+            8 => format!("contains({path}, 'x*?')"),
+            9 => format!("regexp({path}, '[^a-c]{{2,}}')"),
+            _ => format!("equals({path}, {})", values[0]),
+        },
+    );
     call.prop_recursive(4, 24, 3, |inner| {
         prop_oneof![
             inner.clone().prop_map(|inner| format!("NOT({inner})")),
             inner.clone().prop_map(|inner| format!("not {inner}")),
             (prop::collection::vec(inner.clone(), 2..4), "and|AND|or|Or")
                 .prop_map(|(members, operator)| members.join(&format!(" {operator} "))),
-            (prop::collection::vec(inner, 2..4), "and|or")
-                .prop_map(|(members, operator)| format!("({})", members.join(&format!(" {operator} ")))),
+            (prop::collection::vec(inner, 2..4), "and|or").prop_map(|(members, operator)| format!(
+                "({})",
+                members.join(&format!(" {operator} "))
+            )),
         ]
     })
 }

@@ -6,7 +6,11 @@ use crate::error::{Code, Error, Result, Violations};
 const MAX_BYTES: usize = 64 << 10;
 
 /// Reads the filter of a list; an empty one is none. Fails with `invalid_filter`; one that is too long is a fault among others.
-pub fn check_filter(vocabulary: &'static Vocabulary, text: &str, faults: &mut Violations) -> Result<Option<Filter>> {
+pub fn check_filter(
+    vocabulary: &'static Vocabulary,
+    text: &str,
+    faults: &mut Violations,
+) -> Result<Option<Filter>> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -14,11 +18,17 @@ pub fn check_filter(vocabulary: &'static Vocabulary, text: &str, faults: &mut Vi
         faults.add("filter", "too_long", "must be at most 64 KiB");
         return Ok(None);
     }
-    Filter::parse_for(vocabulary, text).map(Some).map_err(|error| invalid_filter(&error, text, "filter"))
+    Filter::parse_for(vocabulary, text)
+        .map(Some)
+        .map_err(|error| invalid_filter(&error, text, "filter"))
 }
 
 /// Reads the filter of a list as the last of what there is to check, and fails with all that is wrong.
-pub fn only_filter(vocabulary: &'static Vocabulary, text: &str, mut faults: Violations) -> Result<Option<Filter>> {
+pub fn only_filter(
+    vocabulary: &'static Vocabulary,
+    text: &str,
+    mut faults: Violations,
+) -> Result<Option<Filter>> {
     let filter = check_filter(vocabulary, text, &mut faults);
     faults.check_with(filter)
 }
@@ -38,7 +48,8 @@ mod tests {
 
     #[test]
     fn the_fault_of_a_filter_is_shown_where_it_is() {
-        let error = check_filter(&ENTITY, "equals(LastName, x)", &mut Violations::new()).unwrap_err();
+        let error =
+            check_filter(&ENTITY, "equals(LastName, x)", &mut Violations::new()).unwrap_err();
         assert_eq!(error.code(), Code::InvalidFilter);
         assert!(error.message().contains("equals(LastName, x)\n       ^"), "{error}");
         assert_eq!(check_filter(&ENTITY, "", &mut Violations::new()).unwrap(), None);

@@ -13,7 +13,8 @@ pub(super) fn perl(class: &ClassPerl) -> ClassUnicode {
         ClassPerlKind::Space => &[('\t', '\r'), (' ', ' ')],
         ClassPerlKind::Word => &[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')],
     };
-    let set = ClassUnicode::new(ranges.iter().map(|(start, end)| ClassUnicodeRange::new(*start, *end)));
+    let set =
+        ClassUnicode::new(ranges.iter().map(|(start, end)| ClassUnicodeRange::new(*start, *end)));
     if class.negated { opposite(set) } else { set }
 }
 
@@ -39,9 +40,9 @@ fn collect(class: &ClassSet, set: &mut ClassUnicode) -> Result<(), Fault> {
     let fault = |message: &str| Err((message.to_owned(), class.span().start.offset));
     match class {
         ClassSet::Item(item) => collect_item(item, set),
-        ClassSet::BinaryOp(_) => {
-            fault("a set cannot be made of other sets; a `&`, `-` or `~` itself is written `\\\\&`, `\\\\-` or `\\\\~`")
-        }
+        ClassSet::BinaryOp(_) => fault(
+            "a set cannot be made of other sets; a `&`, `-` or `~` itself is written `\\\\&`, `\\\\-` or `\\\\~`",
+        ),
     }
 }
 
@@ -54,9 +55,15 @@ fn collect_item(item: &ClassSetItem, set: &mut ClassUnicode) -> Result<(), Fault
         ClassSetItem::Literal(literal) => set.push(ClassUnicodeRange::new(literal.c, literal.c)),
         ClassSetItem::Range(range) => set.push(ClassUnicodeRange::new(range.start.c, range.end.c)),
         ClassSetItem::Perl(class) => set.union(&perl(class)),
-        ClassSetItem::Union(union) => union.items.iter().try_for_each(|item| collect_item(item, set))?,
-        ClassSetItem::Ascii(_) | ClassSetItem::Unicode(_) => return fault("classes by name are not admitted; name the characters"),
-        ClassSetItem::Bracketed(_) => return fault("a set cannot contain another; a `[` itself is written `\\\\[`"),
+        ClassSetItem::Union(union) => {
+            union.items.iter().try_for_each(|item| collect_item(item, set))?
+        }
+        ClassSetItem::Ascii(_) | ClassSetItem::Unicode(_) => {
+            return fault("classes by name are not admitted; name the characters");
+        }
+        ClassSetItem::Bracketed(_) => {
+            return fault("a set cannot contain another; a `[` itself is written `\\\\[`");
+        }
     }
     Ok(())
 }
@@ -67,10 +74,16 @@ mod tests {
 
     #[test]
     fn what_a_fault_says_to_write_is_read_in_a_filter() {
-        let filter = |set: &str| Filter::parse(&format!("regexp(attributes.a, '[a{set}b]')")).map_err(|error| error.message);
+        let filter = |set: &str| {
+            Filter::parse(&format!("regexp(attributes.a, '[a{set}b]')"))
+                .map_err(|error| error.message)
+        };
         for (set, mark) in [("&&", "&"), ("--", "-"), ("~~", "~"), ("[x]", "[")] {
             let fault = filter(set).unwrap_err();
-            let written = fault.split('`').find(|text| text.starts_with('\\') && text.ends_with(mark)).unwrap_or_else(|| panic!("{fault}"));
+            let written = fault
+                .split('`')
+                .find(|text| text.starts_with('\\') && text.ends_with(mark))
+                .unwrap_or_else(|| panic!("{fault}"));
             assert!(filter(&set.replace(mark, written)).is_ok(), "{set}: {fault}");
         }
     }

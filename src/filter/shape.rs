@@ -28,7 +28,8 @@ pub enum Shape {
 
 impl Shape {
     /// All of them, in the order of their bits.
-    pub const ALL: [Shape; 6] = [Shape::Number, Shape::Date, Shape::Month, Shape::Version, Shape::Boolean, Shape::Text];
+    pub const ALL: [Shape; 6] =
+        [Shape::Number, Shape::Date, Shape::Month, Shape::Version, Shape::Boolean, Shape::Text];
 
     pub(super) fn of(value: &Value) -> Shape {
         if value.number.is_some() {
@@ -60,8 +61,12 @@ impl Shape {
 /// Whether it is a year and a month.
 pub(super) fn is_month(text: &str) -> bool {
     text.split_once('-').is_some_and(|(year, month)| {
-        let all_digits = |part: &str, count: usize| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
-        all_digits(year, 4) && all_digits(month, 2) && month.parse().is_ok_and(|month: u8| (1..=12).contains(&month))
+        let all_digits = |part: &str, count: usize| {
+            part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        all_digits(year, 4)
+            && all_digits(month, 2)
+            && month.parse().is_ok_and(|month: u8| (1..=12).contains(&month))
     })
 }
 
@@ -93,7 +98,8 @@ pub(super) fn is_version(text: &str) -> bool {
 /// The texts that are a year and a month, as an expression of Postgres.
 const MONTH: &str = "^[0-9]{4}-(?:0[1-9]|1[0-2])$";
 /// The texts that are versions.
-const VERSION: &str = "^(?:[vV][0-9]+(?:[.][0-9]+)*|[0-9]+(?:[.][0-9]+){2,})(?:[-+.]?[0-9A-Za-z][0-9A-Za-z.+-]*)?$";
+const VERSION: &str =
+    "^(?:[vV][0-9]+(?:[.][0-9]+)*|[0-9]+(?:[.][0-9]+){2,})(?:[-+.]?[0-9A-Za-z][0-9A-Za-z.+-]*)?$";
 
 /// How many entities have values of each kind at a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,12 +130,20 @@ impl Held {
 
     /// The bit of a kind.
     pub fn mask(shape: Shape) -> i32 {
-        Shape::ALL.iter().zip(MASKS).find_map(|(one, mask)| (*one == shape).then_some(mask)).unwrap_or_default()
+        Shape::ALL
+            .iter()
+            .zip(MASKS)
+            .find_map(|(one, mask)| (*one == shape).then_some(mask))
+            .unwrap_or_default()
     }
 
     /// How many have a value of this kind.
     pub fn count(&self, shape: Shape) -> i64 {
-        Shape::ALL.iter().zip(self.shapes).find_map(|(one, count)| (*one == shape).then_some(count)).unwrap_or_default()
+        Shape::ALL
+            .iter()
+            .zip(self.shapes)
+            .find_map(|(one, count)| (*one == shape).then_some(count))
+            .unwrap_or_default()
     }
 
     /// Whether enough of them have a value of this kind.
@@ -145,7 +159,10 @@ impl Held {
 
     /// The kind that most have, if any has a value.
     pub fn most(&self) -> Option<Shape> {
-        Shape::ALL.into_iter().filter(|shape| self.count(*shape) > 0).max_by_key(|shape| self.count(*shape))
+        Shape::ALL
+            .into_iter()
+            .filter(|shape| self.count(*shape) > 0)
+            .max_by_key(|shape| self.count(*shape))
     }
 }
 
@@ -157,7 +174,10 @@ impl AttributePath {
     /// `e`; 0 where there is nothing.
     pub fn shapes(&self) -> Predicate {
         let mut sql = Builder::default();
-        let root = Root { sql: ENTITY.named("attributes").map_or("'{}'::jsonb", |property| property.sql), names: 0 };
+        let root = Root {
+            sql: ENTITY.named("attributes").map_or("'{}'::jsonb", |property| property.sql),
+            names: 0,
+        };
         sql.sql("(SELECT CASE jsonb_typeof(x.j) WHEN 'string' THEN ");
         write_text_shape(&mut sql, "x.j");
         sql.sql(" WHEN 'number' THEN 1 WHEN 'boolean' THEN 16 ELSE COALESCE((SELECT bit_or(CASE jsonb_typeof(v.value) WHEN 'string' THEN ");
@@ -227,8 +247,16 @@ mod tests {
     fn one_stray_value_does_not_make_a_kind() {
         let mut held = Held::default();
         held.add(&[1_999, 0, 0, 0, 0, 1, 2_000, 2_100]);
-        assert!(held.holds(Shape::Number) && !held.holds(Shape::Text) && held.is_rare(Shape::Text) && !held.is_rare(Shape::Number));
-        assert_eq!((held.most(), held.count(Shape::Text), held.present), (Some(Shape::Number), 1, 2_100));
+        assert!(
+            held.holds(Shape::Number)
+                && !held.holds(Shape::Text)
+                && held.is_rare(Shape::Text)
+                && !held.is_rare(Shape::Number)
+        );
+        assert_eq!(
+            (held.most(), held.count(Shape::Text), held.present),
+            (Some(Shape::Number), 1, 2_100)
+        );
         let few = Held { shapes: [9, 0, 0, 0, 0, 1], valued: 10, present: 10 };
         assert!(few.holds(Shape::Text) && Held::default().most().is_none());
     }

@@ -20,7 +20,9 @@ pub(super) fn write_node(sql: &mut Builder, node: &Node, within: Option<Root>) {
         Node::And(members) => write_chain(sql, members, " AND ", within),
         Node::Or(members) => write_chain(sql, members, " OR ", within),
         Node::Not(inner) => write_not(sql, |sql| write_node(sql, inner, within)),
-        Node::Call(call) if call.function.test == Test::Missing => write_not(sql, |sql| write_call(sql, call, within)),
+        Node::Call(call) if call.function.test == Test::Missing => {
+            write_not(sql, |sql| write_call(sql, call, within))
+        }
         Node::Call(call) => write_call(sql, call, within),
         Node::SameValue { property, names, inner } => write_same_value(sql, property, names, inner),
     }
@@ -41,7 +43,9 @@ fn write_call(sql: &mut Builder, call: &Call, within: Option<Root>) {
     let property = call.path.property;
     sql.sql(if property.nullable { "COALESCE((" } else { "(" });
     match property.kind {
-        PropertyKind::Json => write_json_call(sql, call, within.unwrap_or(Root { sql: property.sql, names: 0 })),
+        PropertyKind::Json => {
+            write_json_call(sql, call, within.unwrap_or(Root { sql: property.sql, names: 0 }))
+        }
         PropertyKind::Uri => write_uri_test(sql, call),
         PropertyKind::Text => write_text_test(sql, call, &|sql| sql.sql(property.sql)),
         PropertyKind::Number => write_number(sql, call),
@@ -58,7 +62,9 @@ fn write_uri_test(sql: &mut Builder, call: &Call) {
             sql.sql(id);
             sql.sql(")");
         });
-    } else if call.function.test == Test::StartsWith && call.values.iter().any(Value::begins_every_uri) {
+    } else if call.function.test == Test::StartsWith
+        && call.values.iter().any(Value::begins_every_uri)
+    {
         sql.sql("TRUE");
     } else {
         write_text_test(sql, &call.of_ids(), &|sql| sql.sql(id));
@@ -86,7 +92,11 @@ fn write_time_test(sql: &mut Builder, call: &Call) {
         column(sql);
         sql.sql(" IS NOT NULL");
     } else if call.function.test.is_order() {
-        write_moments(sql, Bounds::of(call.function.test, &call.values).moments(Value::time), &column);
+        write_moments(
+            sql,
+            Bounds::of(call.function.test, &call.values).moments(Value::time),
+            &column,
+        );
     } else {
         let moments = call.values.iter().filter_map(Value::time);
         let (starts, ends) = moments.map(|moment| (moment.start, moment.end)).unzip();

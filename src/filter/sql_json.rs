@@ -44,7 +44,9 @@ impl Source<'_> {
         match self {
             Source::Reached => sql.sql("(v.value #>> '{}')"),
             Source::Plain(root, names) => write_steps(sql, root, names, " ->> "),
-            Source::Shared(shared) => write_column(sql, shared, if sql.lowered { ".l" } else { ".x" }),
+            Source::Shared(shared) => {
+                write_column(sql, shared, if sql.lowered { ".l" } else { ".x" })
+            }
         }
     }
 
@@ -78,7 +80,12 @@ pub(super) fn write_plain(sql: &mut Builder, root: Root, names: &[String]) {
 }
 
 /// Writes whether an object that these names lead to satisfies the condition.
-pub(super) fn write_same_value(sql: &mut Builder, property: &Property, names: &[String], inner: &Node) {
+pub(super) fn write_same_value(
+    sql: &mut Builder,
+    property: &Property,
+    names: &[String],
+    inner: &Node,
+) {
     sql.sql("EXISTS (SELECT 1 FROM ");
     write_reached(sql, Root { sql: property.sql, names: 0 }, names);
     sql.sql(" AS o(value) WHERE jsonb_typeof(o.value) = 'object' AND ");
@@ -237,11 +244,15 @@ fn write_branches(sql: &mut Builder, call: &Call, source: Source<'_>) {
 
 fn write_number_branch(sql: &mut Builder, call: &Call, source: Source<'_>) {
     let test = call.function.test;
-    let by_number = test.is_equality() || (test.is_order() && Bounds::of(test, &call.values).scale() == Scale::Number);
+    let by_number = test.is_equality()
+        || (test.is_order() && Bounds::of(test, &call.values).scale() == Scale::Number);
     let possible = match test {
         _ if test.is_equality() => call.values.iter().any(|value| value.number.is_some()),
         _ if test.is_order() => Bounds::of(test, &call.values).scale() != Scale::Moment,
-        Test::StartsWith => call.values.iter().any(|value| value.text.starts_with(|c: char| c == '-' || c.is_ascii_digit())),
+        Test::StartsWith => call
+            .values
+            .iter()
+            .any(|value| value.text.starts_with(|c: char| c == '-' || c.is_ascii_digit())),
         _ => true,
     };
     if !possible {
@@ -258,9 +269,12 @@ fn write_number_branch(sql: &mut Builder, call: &Call, source: Source<'_>) {
 /// Writes the comparison of a JSON number with the numbers among the values.
 pub(super) fn write_number_test(sql: &mut Builder, call: &Call, number: Write<'_>) {
     if call.function.test.is_order() {
-        return write_once(sql, number, |sql, number| write_numbers(sql, Bounds::of(call.function.test, &call.values), number));
+        return write_once(sql, number, |sql, number| {
+            write_numbers(sql, Bounds::of(call.function.test, &call.values), number)
+        });
     }
-    let numbers: Vec<&str> = call.values.iter().filter_map(|value| value.number.as_deref()).collect();
+    let numbers: Vec<&str> =
+        call.values.iter().filter_map(|value| value.number.as_deref()).collect();
     number(sql);
     if let [one] = numbers.as_slice() {
         sql.sql(" = ");

@@ -34,8 +34,10 @@ pub(super) fn write_sharing(
 ) {
     let uses: Vec<Uses<'_>> = members.iter().map(|member| uses_of(member, within)).collect();
     let often = used_often(sql, &uses);
-    let (sharing, others): (Vec<_>, Vec<_>) =
-        members.iter().zip(&uses).partition(|(_, uses)| uses.keys().any(|key| often.contains_key(key)));
+    let (sharing, others): (Vec<_>, Vec<_>) = members
+        .iter()
+        .zip(&uses)
+        .partition(|(_, uses)| uses.keys().any(|key| often.contains_key(key)));
     sql.sql("(");
     for (index, (member, _)) in others.iter().enumerate() {
         sql.sql(if index == 0 { "" } else { operator });
@@ -76,7 +78,9 @@ fn used_often<'a>(sql: &Builder, uses: &[Uses<'a>]) -> Uses<'a> {
         sum.lowered |= wanted.lowered;
         *members.entry(*key).or_default() += 1;
     }
-    let is_there = |(root, names): &(&'static str, &[String])| sql.shared.iter().any(|shared| shared.is(root, names));
+    let is_there = |(root, names): &(&'static str, &[String])| {
+        sql.shared.iter().any(|shared| shared.is(root, names))
+    };
     all.retain(|key, wanted| wanted.conditions >= MANY && members[key] > 1 && !is_there(key));
     all
 }
@@ -89,11 +93,17 @@ fn uses_of(node: &Node, within: Option<Root>) -> Uses<'_> {
 
 fn count<'a>(node: &'a Node, within: Option<Root>, uses: &mut Uses<'a>) {
     match node {
-        Node::And(members) | Node::Or(members) => members.iter().for_each(|member| count(member, within, uses)),
+        Node::And(members) | Node::Or(members) => {
+            members.iter().for_each(|member| count(member, within, uses))
+        }
         Node::Not(inner) => count(inner, within, uses),
-        Node::Call(call) if call.path.property.kind == PropertyKind::Json && !call.path.counted => count_call(call, within, uses),
+        Node::Call(call) if call.path.property.kind == PropertyKind::Json && !call.path.counted => {
+            count_call(call, within, uses)
+        }
         Node::Call(_) => {}
-        Node::SameValue { property, names, .. } => uses.entry((property.sql, names)).or_default().conditions += 1,
+        Node::SameValue { property, names, .. } => {
+            uses.entry((property.sql, names)).or_default().conditions += 1
+        }
     }
 }
 

@@ -16,7 +16,11 @@ pub(super) type Write<'a> = &'a dyn Fn(&mut Builder);
 
 /// Writes a test that looks more than once at something, which is itself written once: with each name of a path a bind, and a path of many
 /// names, a filter would soon have more of them than a statement may.
-pub(super) fn write_once(sql: &mut Builder, subject: Write<'_>, test: impl FnOnce(&mut Builder, Write<'_>)) {
+pub(super) fn write_once(
+    sql: &mut Builder,
+    subject: Write<'_>,
+    test: impl FnOnce(&mut Builder, Write<'_>),
+) {
     sql.sql("(SELECT ");
     test(sql, &|sql| sql.sql("t.x"));
     sql.sql(" FROM (SELECT ");
@@ -49,14 +53,17 @@ pub(super) fn write_text_test(sql: &mut Builder, call: &Call, text: Write<'_>) {
             sql.sql(" = ");
             values.iter().for_each(|value| sql.text(&value.folded));
         }
-        Test::ContainsWords => write_once(sql, text, |sql, text| values.iter().for_each(|value| write_words(sql, value, text))),
+        Test::ContainsWords => write_once(sql, text, |sql, text| {
+            values.iter().for_each(|value| write_words(sql, value, text))
+        }),
         Test::AnyWord => values.iter().for_each(|value| {
             write_word_array(sql, value, text);
             sql.sql(" && ");
             sql.texts(words(&value.folded));
         }),
         Test::Contains => {
-            let wildcards: Vec<Wildcards> = values.iter().filter_map(|value| Wildcards::parse(&value.folded)).collect();
+            let wildcards: Vec<Wildcards> =
+                values.iter().filter_map(|value| Wildcards::parse(&value.folded)).collect();
             let characters: String = wildcards.iter().map(Wildcards::characters).collect();
             write_translated(sql, translation([characters.as_str()]), text);
             sql.sql(" LIKE ");
@@ -177,7 +184,9 @@ fn write_order(sql: &mut Builder, call: &Call, text: Write<'_>) {
             sql.sql(" COLLATE \"C\" ~ '");
             sql.sql(DATE);
             sql.sql("' THEN ");
-            write_moments(sql, bounds.moments(|value| value.moment), &|sql| write_instant(sql, text));
+            write_moments(sql, bounds.moments(|value| value.moment), &|sql| {
+                write_instant(sql, text)
+            });
             sql.sql(" ELSE FALSE END");
         }
         Scale::Text => write_texts_between(sql, bounds, text),
@@ -196,7 +205,11 @@ fn write_instant(sql: &mut Builder, text: Write<'_>) {
 }
 
 /// Writes whether a moment is in a range, its first end included.
-pub(super) fn write_moments(sql: &mut Builder, (low, high): (Option<DateTime<Utc>>, Option<DateTime<Utc>>), moment: Write<'_>) {
+pub(super) fn write_moments(
+    sql: &mut Builder,
+    (low, high): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    moment: Write<'_>,
+) {
     let ends = [low.map(|low| (" >= ", low)), high.map(|high| (" < ", high))];
     for (index, (operator, end)) in ends.into_iter().flatten().enumerate() {
         sql.sql(if index == 0 { "" } else { " AND " });

@@ -46,8 +46,12 @@ impl Filter {
         let mut suspect: Vec<SuspectValue> = Vec::new();
         visit(self.root(), false, &mut |call, _| {
             for value in call.values.iter().filter(|value| is_variable(&value.text)) {
-                let reported =
-                    SuspectValue { path: call.path.to_string(), value: value.text.clone(), meant: Meant::Variable, is_month: false };
+                let reported = SuspectValue {
+                    path: call.path.to_string(),
+                    value: value.text.clone(),
+                    meant: Meant::Variable,
+                    is_month: false,
+                };
                 if !suspect.contains(&reported) {
                     suspect.push(reported);
                 }
@@ -71,7 +75,12 @@ pub(super) fn by_form(call: &Call) -> Vec<SuspectValue> {
             () => meant_by(&value.text),
         };
         let is_month = !is_mixed && is_month(&value.text);
-        let reported = meant.map(|meant| SuspectValue { path: call.path.to_string(), value: value.text.clone(), meant, is_month });
+        let reported = meant.map(|meant| SuspectValue {
+            path: call.path.to_string(),
+            value: value.text.clone(),
+            meant,
+            is_month,
+        });
         suspect.extend(reported.filter(|reported| !suspect.contains(reported)));
     }
     suspect
@@ -97,7 +106,10 @@ impl End {
         let is_of = |part: &str, counts: std::ops::RangeInclusive<usize>| {
             counts.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
         };
-        if text.split_once('-').is_some_and(|(year, month)| is_of(year, 4..=4) && is_of(month, 1..=2)) {
+        if text
+            .split_once('-')
+            .is_some_and(|(year, month)| is_of(year, 4..=4) && is_of(month, 1..=2))
+        {
             return Some(End::Month);
         }
         match meant_by(&value.text)? {
@@ -128,18 +140,23 @@ fn meant_by(text: &str) -> Option<Meant> {
 fn is_variable(text: &str) -> bool {
     let is_name = |name: &str| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(is_plain)
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(is_plain)
     };
     let between = |before: &str, after: &str| {
         text.match_indices(before).any(|(at, _)| {
             let rest = &text[at + before.len()..];
-            rest.split_once(after).is_some_and(|(name, _)| is_name(name.trim().trim_start_matches('.')))
+            rest.split_once(after)
+                .is_some_and(|(name, _)| is_name(name.trim().trim_start_matches('.')))
         })
     };
     let whole = text.trim();
     let whole = whole.strip_prefix("entities/").unwrap_or(whole);
     let within = |before: char, after: char| {
-        whole.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).is_some_and(|name| is_name(name.trim()))
+        whole
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(after))
+            .is_some_and(|name| is_name(name.trim()))
     };
     let is_of_shell = whole.strip_prefix('$').is_some_and(is_name);
     between("${", "}") || between("{{", "}}") || is_of_shell || within('%', '%') || within('<', '>')
@@ -151,7 +168,8 @@ fn date_meant(text: &str) -> Option<String> {
         let (year, week) = text.split_once("-w")?;
         let (week, day) = week.split_once('-').unwrap_or((week, "1"));
         let day = Weekday::try_from(day.parse::<u8>().ok()?.checked_sub(1)?).ok()?;
-        return NaiveDate::from_isoywd_opt(year.parse().ok()?, week.parse().ok()?, day).map(|date| date.to_string());
+        return NaiveDate::from_isoywd_opt(year.parse().ok()?, week.parse().ok()?, day)
+            .map(|date| date.to_string());
     }
     if has_a_month(text) {
         return date_with_a_month(text);
@@ -178,7 +196,10 @@ fn date_meant(text: &str) -> Option<String> {
 /// The date of a text with the name of a month, one year and one day at most.
 fn date_with_a_month(text: &str) -> Option<String> {
     let (mut year, mut month, mut day) = (None, None, None);
-    for word in text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '-' | '/' | '.')).filter(|word| !word.contains(':')) {
+    for word in text
+        .split(|c: char| c.is_whitespace() || matches!(c, ',' | '-' | '/' | '.'))
+        .filter(|word| !word.contains(':'))
+    {
         let digits = word.trim_end_matches(|c: char| c.is_alphabetic());
         let name = MONTHS.iter().position(|name| word.len() >= 3 && name.starts_with(word));
         let known = match (digits.len(), name) {
@@ -198,8 +219,8 @@ fn date_with_a_month(text: &str) -> Option<String> {
 const NO_NUMBER: [&str; 5] = ["nan", "inf", "infinity", "null", "undefined"];
 /// Marks of amounts of money.
 const CURRENCIES: [&str; 20] = [
-    "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "INR", "JPY", "KRW", "MXN", "NOK", "PLN", "SEK", "SGD", "USD",
-    "ZAR",
+    "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "INR", "JPY", "KRW",
+    "MXN", "NOK", "PLN", "SEK", "SGD", "USD", "ZAR",
 ];
 /// Suffixes that stand for zeros, with how many those are.
 const ZEROS: [(&str, u8); 5] = [("k", 3), ("mio", 6), ("mn", 6), ("m", 6), ("bn", 9)];
@@ -215,7 +236,8 @@ fn without_zeros(text: &str) -> (&str, u8) {
     let shortened = |(unit, zeros): &(&str, u8)| {
         let (number, end) = text.split_at_checked(text.len().checked_sub(unit.len())?)?;
         let number = number.trim_end();
-        (end.eq_ignore_ascii_case(unit) && number.ends_with(|c: char| c.is_ascii_digit())).then_some((number, *zeros))
+        (end.eq_ignore_ascii_case(unit) && number.ends_with(|c: char| c.is_ascii_digit()))
+            .then_some((number, *zeros))
     };
     ZEROS.iter().find_map(shortened).unwrap_or((text, 0))
 }
@@ -223,24 +245,35 @@ fn without_zeros(text: &str) -> (&str, u8) {
 /// The number that is written here with a sign, a currency, leading zeros, a suffix for trailing ones, or marks between its digits.
 fn number_meant(text: &str) -> Option<String> {
     let (text, zeros) = without_zeros(without_currency(text));
-    let bare = text.trim_matches(|c: char| matches!(c, '$' | '€' | '£' | '¥' | '%') || c.is_whitespace());
+    let bare =
+        text.trim_matches(|c: char| matches!(c, '$' | '€' | '£' | '¥' | '%') || c.is_whitespace());
     let (sign, bare) = match bare.strip_prefix('-') {
         Some(bare) => ("-", bare),
         None => ("", bare.strip_prefix('+').unwrap_or(bare)),
     };
-    let bare = bare.trim_start_matches(|c: char| matches!(c, '$' | '€' | '£' | '¥') || c.is_whitespace());
+    let bare =
+        bare.trim_start_matches(|c: char| matches!(c, '$' | '€' | '£' | '¥') || c.is_whitespace());
     let digits = bare.replace(|c: char| matches!(c, '_' | '\'') || c.is_whitespace(), "");
     let decimal_comma = match (digits.rsplit_once(','), digits.rfind('.')) {
         (Some((before, after)), None) => !before.contains(',') && after.len() != 3,
         (Some((before, _)), Some(point)) => !before.contains(',') && point < before.len(),
         (None, _) => false,
     };
-    let plain = if decimal_comma { digits.replace('.', "").replace(',', ".") } else { digits.replace(',', "") };
+    let plain = if decimal_comma {
+        digits.replace('.', "").replace(',', ".")
+    } else {
+        digits.replace(',', "")
+    };
     let whole = plain.trim_end_matches('.').trim_start_matches('0');
     let zero = if whole.starts_with(|c: char| c.is_ascii_digit()) { "" } else { "0" };
-    let begins = bare.starts_with(|c: char| c.is_ascii_digit() || c == '.') && plain.contains(|c: char| c.is_ascii_digit());
+    let begins = bare.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && plain.contains(|c: char| c.is_ascii_digit());
     if begins {
-        number::plain(&if zeros == 0 { format!("{sign}{zero}{whole}") } else { format!("{sign}{zero}{whole}e{zeros}") })
+        number::plain(&if zeros == 0 {
+            format!("{sign}{zero}{whole}")
+        } else {
+            format!("{sign}{zero}{whole}e{zeros}")
+        })
     } else {
         None
     }
@@ -248,11 +281,24 @@ fn number_meant(text: &str) -> Option<String> {
 
 /// Words that stand for a day counted from the one on which they are read.
 const RELATIVE: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
-const MONTHS: [&str; 12] =
-    ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"];
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
 /// Words that stand beside a day and its month.
 const BESIDE: [&str; 8] = ["st", "nd", "rd", "th", "of", "am", "pm", "utc"];
-const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+const WEEKDAYS: [&str; 7] =
+    ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
 /// Returns whether this, in lower case, is how people and programs write dates elsewhere.
 fn is_like_a_date(text: &str) -> bool {
@@ -267,7 +313,9 @@ fn is_like_a_date(text: &str) -> bool {
 
 /// Returns whether it is a week of ISO 8601, or a day of one: `2015-w01-1`.
 fn is_week(text: &str) -> bool {
-    let all_digits = |part: &str, count: usize| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
+    let all_digits = |part: &str, count: usize| {
+        part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
     text.split_once("-w").is_some_and(|(year, week)| {
         let (week, day) = week.split_once('-').unwrap_or((week, "1"));
         all_digits(year, 4) && all_digits(week, 2) && all_digits(day, 1)
@@ -281,9 +329,12 @@ fn is_duration(text: &str) -> bool {
     let is_made_of = |part: &str, units: &str| {
         let ends_well = part.is_empty() || part.ends_with(|c: char| units.contains(c));
         ends_well
-            && part
-                .split_inclusive(|c: char| units.contains(c))
-                .all(|one| one.len() > 1 && one[..one.len() - 1].bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+            && part.split_inclusive(|c: char| units.contains(c)).all(|one| {
+                one.len() > 1
+                    && one[..one.len() - 1]
+                        .bytes()
+                        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+            })
     };
     !(days.is_empty() && time.is_empty()) && is_made_of(days, "ymwd") && is_made_of(time, "hms")
 }
@@ -298,7 +349,8 @@ fn is_time_span(text: &str) -> bool {
     let unit = unsigned.trim_start_matches(|c: char| c.is_ascii_digit());
     let has_sign = unsigned.len() < text.len();
     let word = unit.trim_start().trim_end_matches("ago").trim_end();
-    let is_unit = UNITS.contains(&word.strip_suffix('s').unwrap_or(word)) || has_sign && SHORT_UNITS.contains(&unit);
+    let is_unit = UNITS.contains(&word.strip_suffix('s').unwrap_or(word))
+        || has_sign && SHORT_UNITS.contains(&unit);
     unit.len() < unsigned.len() && is_unit
 }
 
@@ -307,8 +359,12 @@ fn has_a_month(text: &str) -> bool {
     let is_short = |word: &str, name: &&str| word.len() >= 3 && name.starts_with(word);
     let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
     let is_month = |word: &str| MONTHS.iter().any(|name| is_short(word, name));
-    let is_known = |word: &str| is_month(word) || BESIDE.contains(&word) || WEEKDAYS.iter().any(|name| is_short(word, name));
-    text.contains(|c: char| c.is_ascii_digit()) && text.split(|c: char| !c.is_alphabetic()).any(is_month) && words.all(is_known)
+    let is_known = |word: &str| {
+        is_month(word) || BESIDE.contains(&word) || WEEKDAYS.iter().any(|name| is_short(word, name))
+    };
+    text.contains(|c: char| c.is_ascii_digit())
+        && text.split(|c: char| !c.is_alphabetic()).any(is_month)
+        && words.all(is_known)
 }
 
 /// Returns whether it begins with numbers that make a day or a month: `2015/01/01`, `1.2.2015`, `2015-01`.
@@ -316,14 +372,26 @@ fn is_numeric_date(text: &str) -> bool {
     let day = text.split(|c: char| c == 't' || c.is_whitespace()).next().unwrap_or_default();
     ['-', '/', '.'].into_iter().any(|mark| {
         let parts: Vec<&str> = day.split(mark).collect();
-        let is_of = |part: &&str, most: usize| (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_of = |part: &&str, most: usize| {
+            (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
         let is_year = |part: &&str| part.len() == 4 && is_of(part, 4);
-        let is_month = |part: &&str| is_of(part, 2) && part.parse().is_ok_and(|month: u8| (1..=12).contains(&month));
+        let is_month = |part: &&str| {
+            is_of(part, 2) && part.parse().is_ok_and(|month: u8| (1..=12).contains(&month))
+        };
         match parts.as_slice() {
             [year, month, day] if is_year(year) => is_of(month, 2) && is_of(day, 2),
-            [first, second, third] if mark != '/' && parts.iter().all(|part| part.len() == 2) => is_short_date(first, second, third),
-            [first, second, year] => is_of(first, 2) && is_of(second, 2) && (is_year(year) || mark == '/' && is_of(year, 2)),
-            [first, second] if mark != '.' => is_year(first) && is_month(second) || is_month(first) && is_year(second),
+            [first, second, third] if mark != '/' && parts.iter().all(|part| part.len() == 2) => {
+                is_short_date(first, second, third)
+            }
+            [first, second, year] => {
+                is_of(first, 2)
+                    && is_of(second, 2)
+                    && (is_year(year) || mark == '/' && is_of(year, 2))
+            }
+            [first, second] if mark != '.' => {
+                is_year(first) && is_month(second) || is_month(first) && is_year(second)
+            }
             _ => false,
         }
     })
@@ -332,12 +400,14 @@ fn is_numeric_date(text: &str) -> bool {
 /// Returns whether two of these numbers of two digits are a day and a month, beside a year in short, in one of the orders that are in use.
 fn is_short_date(first: &str, second: &str, third: &str) -> bool {
     let is_within = |part: &str, most: u8| {
-        part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse().is_ok_and(|number: u8| (1..=most).contains(&number))
+        part.bytes().all(|byte| byte.is_ascii_digit())
+            && part.parse().is_ok_and(|number: u8| (1..=most).contains(&number))
     };
     let is_year = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     let is_day_first = is_within(first, 31) && is_within(second, 12);
     let is_month_first = is_within(first, 12) && is_within(second, 31);
-    (is_day_first || is_month_first) && is_year(third) || is_year(first) && is_within(second, 12) && is_within(third, 31)
+    (is_day_first || is_month_first) && is_year(third)
+        || is_year(first) && is_within(second, 12) && is_within(third, 31)
 }
 
 #[cfg(test)]

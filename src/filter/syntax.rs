@@ -76,7 +76,12 @@ pub struct Value {
 impl Value {
     pub(super) fn new(text: impl Into<String>) -> Self {
         let text = text.into();
-        Value { folded: fold(&text), number: number::plain(&text), moment: Moment::of_text(&text), text }
+        Value {
+            folded: fold(&text),
+            number: number::plain(&text),
+            moment: Moment::of_text(&text),
+            text,
+        }
     }
 
     /// The moments of a value where a time is wanted: a date, or a whole number of milliseconds.
@@ -145,8 +150,12 @@ impl<'a> Bounds<'a> {
         self,
         of: impl Fn(&Value) -> Option<Moment>,
     ) -> (Option<chrono::DateTime<chrono::Utc>>, Option<chrono::DateTime<chrono::Utc>>) {
-        let low = self.low.and_then(|(value, included)| of(value).map(|moment| if included { moment.start } else { moment.end }));
-        let high = self.high.and_then(|(value, included)| of(value).map(|moment| if included { moment.end } else { moment.start }));
+        let low = self.low.and_then(|(value, included)| {
+            of(value).map(|moment| if included { moment.start } else { moment.end })
+        });
+        let high = self.high.and_then(|(value, included)| {
+            of(value).map(|moment| if included { moment.end } else { moment.start })
+        });
         (low, high)
     }
 }
@@ -156,7 +165,11 @@ pub(super) const URI_PREFIX: &str = "entities/";
 impl Value {
     /// The id that is meant by a URI, `entities/ID` or `ID`.
     pub(super) fn uri_id(&self, ignore_case: bool) -> Value {
-        let prefixed = if ignore_case { self.folded.starts_with(URI_PREFIX) } else { self.text.starts_with(URI_PREFIX) };
+        let prefixed = if ignore_case {
+            self.folded.starts_with(URI_PREFIX)
+        } else {
+            self.text.starts_with(URI_PREFIX)
+        };
         if prefixed { Value::new(&self.text[URI_PREFIX.len()..]) } else { self.clone() }
     }
 
@@ -170,11 +183,17 @@ impl Call {
     /// The same call, of the ids that are meant by its values.
     pub(super) fn of_ids(&self) -> Call {
         let ignore_case = self.function.test != Test::EqualsCaseSensitive;
-        Call { values: self.values.iter().map(|value| value.uri_id(ignore_case)).collect(), ..self.clone() }
+        Call {
+            values: self.values.iter().map(|value| value.uri_id(ignore_case)).collect(),
+            ..self.clone()
+        }
     }
 
     /// Returns whether it compares `entities/ID` as a whole, and not the id.
     pub(super) fn looks_at_whole_uris(&self) -> bool {
-        matches!(self.function.test, Test::ContainsWords | Test::AnyWord | Test::Contains | Test::Matches)
+        matches!(
+            self.function.test,
+            Test::ContainsWords | Test::AnyWord | Test::Contains | Test::Matches
+        )
     }
 }

@@ -42,7 +42,10 @@ fn and_binds_tighter_than_or_and_not_tighter_than_both() {
         canonical("exists(type) OR exists(uri) And NOT exists(attributes.a) or missing(type)"),
         "exists(type) or (exists(uri) and not exists(attributes.a)) or missing(type)"
     );
-    assert_eq!(canonical("not(exists(type) or exists(uri))and(exists(type))"), "not (exists(type) or exists(uri)) and exists(type)");
+    assert_eq!(
+        canonical("not(exists(type) or exists(uri))and(exists(type))"),
+        "not (exists(type) or exists(uri)) and exists(type)"
+    );
 }
 
 #[test]
@@ -66,7 +69,10 @@ fn a_list_in_one_text_is_the_list_of_its_elements() {
 
 #[test]
 fn names_in_a_path_may_be_quoted() {
-    assert!(selects("equals(attributes.'First name'.\"a.b\".c-d, x)", json!({"First name": {"a.b": {"c-d": "X"}}})));
+    assert!(selects(
+        "equals(attributes.'First name'.\"a.b\".c-d, x)",
+        json!({"First name": {"a.b": {"c-d": "X"}}})
+    ));
     assert!(selects("equals(attributes.Größe, 5)", json!({"Größe": 5})));
     assert!(selects("exists(attributes.'')", json!({"": 5})));
     assert!(selects("exists(attributes.type)", json!({"type": 5})));
@@ -77,17 +83,34 @@ fn names_in_a_path_may_be_quoted() {
 
 #[test]
 fn what_is_unknown_is_refused_with_a_hint() {
-    refused_at("exists(type) and equal(type, x)", 17, "unknown function `equal`; did you mean `equals`?");
+    refused_at(
+        "exists(type) and equal(type, x)",
+        17,
+        "unknown function `equal`; did you mean `equals`?",
+    );
     refused_at("startswith(type, x)", 0, "did you mean `startsWith`?");
     refused_at("frobnicate(type, x)", 0, "unknown function `frobnicate`");
-    refused_at("missing(LastName)", 8, "unknown property `LastName`; what is in attributes is written `attributes.LastName`");
+    refused_at(
+        "missing(LastName)",
+        8,
+        "unknown property `LastName`; what is in attributes is written `attributes.LastName`",
+    );
     refused_at("missing(attribute.LastName)", 8, "did you mean `attributes`?");
     refused_at("missing(Type)", 8, "did you mean `type`?");
     refused_at("missing(type.x)", 8, "`type` has no members");
     assert!(!refusal("frobnicate(type)").message.contains("did you mean"));
     assert_eq!(
         refusal("missing(LastName)").expected,
-        ["`type`", "`uri`", "`state`", "`portfolio`", "`createdTime`", "`updatedTime`", "`crosswalks_count`", "`attributes.NAME`"]
+        [
+            "`type`",
+            "`uri`",
+            "`state`",
+            "`portfolio`",
+            "`createdTime`",
+            "`updatedTime`",
+            "`crosswalks_count`",
+            "`attributes.NAME`"
+        ]
     );
     assert!(refusal("frobnicate(type)").expected.contains(&"`startsWith`".to_owned()));
 }
@@ -152,10 +175,16 @@ fn every_bound_admits_its_limit_and_refuses_one_more() {
     let list = |length: usize| vec!["x"; length].join(",");
     for (open, close) in [("", ""), ("'", "'")] {
         parse(&format!("in(type, {open}{}{close})", list(5_000)));
-        assert!(refusal(&format!("in(type, {open}{}{close})", list(5_001))).message.contains("at most 5000 values"));
+        assert!(
+            refusal(&format!("in(type, {open}{}{close})", list(5_001)))
+                .message
+                .contains("at most 5000 values")
+        );
     }
 
-    let nested = |open: &str, close: &str, depth: usize| format!("{}exists(type){}", open.repeat(depth), close.repeat(depth));
+    let nested = |open: &str, close: &str, depth: usize| {
+        format!("{}exists(type){}", open.repeat(depth), close.repeat(depth))
+    };
     for (open, close, levels) in [("(", ")", 32), ("not ", "", 32), ("not(", ")", 16)] {
         parse(&nested(open, close, levels));
         assert!(refusal(&nested(open, close, levels + 1)).message.contains("more than 32 deep"));
@@ -174,13 +203,18 @@ fn every_bound_admits_its_limit_and_refuses_one_more() {
 #[test]
 fn a_destructive_call_wants_parentheses_between_and_and_or() {
     let strict = |text: &str| Filter::parse_strict(text);
-    let error = strict("exists(uri) or exists(type) and exists(uri)").expect_err("it is ambiguous to people");
+    let error = strict("exists(uri) or exists(type) and exists(uri)")
+        .expect_err("it is ambiguous to people");
     assert_eq!(error.position, 28);
     assert!(error.message.contains("parentheses"));
-    let error = strict("exists(uri) and exists(type) or exists(uri)").expect_err("it is ambiguous to people");
+    let error = strict("exists(uri) and exists(type) or exists(uri)")
+        .expect_err("it is ambiguous to people");
     assert_eq!(error.position, 29);
     assert!(strict("not (exists(uri) and exists(type) or exists(uri))").is_err());
-    for text in ["exists(uri) or (exists(type) and exists(uri))", "exists(uri) and exists(type) and not (exists(uri) or exists(type))"] {
+    for text in [
+        "exists(uri) or (exists(type) and exists(uri))",
+        "exists(uri) and exists(type) and not (exists(uri) or exists(type))",
+    ] {
         assert_eq!(strict(text).expect("it is clear"), parse(text));
     }
 }
@@ -192,8 +226,16 @@ fn a_destructive_call_does_not_take_the_beginning_of_every_uri_for_that_of_an_id
         assert_eq!(Filter::parse_strict(&text).expect_err("it matches every entity").position, 17);
         assert!(selects(&text, json!({})));
     }
-    for text in ["contains(uri, 'ti?s')", "containsWordStartingWith(uri, ent)", "fullText(uri, 'x entities')"] {
-        assert_eq!(Filter::parse_strict(text).expect_err("it matches every entity").position, 0, "{text}");
+    for text in [
+        "contains(uri, 'ti?s')",
+        "containsWordStartingWith(uri, ent)",
+        "fullText(uri, 'x entities')",
+    ] {
+        assert_eq!(
+            Filter::parse_strict(text).expect_err("it matches every entity").position,
+            0,
+            "{text}"
+        );
         assert!(Filter::parse(text).is_ok());
     }
     assert!(Filter::parse_strict("contains(uri, 'entities/e?1')").is_ok());
@@ -232,9 +274,15 @@ fn the_type_is_compared_in_full() {
 #[test]
 fn filters_of_one_shape_have_one_sql_and_hold_nothing_of_the_caller() {
     let sql = |text: &str| parse(text).predicate().sql();
-    assert_eq!(sql("in(attributes.a, b, c, d)"), sql("in(attributes.'\"; DROP TABLE entity; --', \"'; --,x\")"));
+    assert_eq!(
+        sql("in(attributes.a, b, c, d)"),
+        sql("in(attributes.'\"; DROP TABLE entity; --', \"'; --,x\")")
+    );
     assert_eq!(sql("startsWith(attributes.a, x)"), sql("startsWith(attributes.b, yz)"));
-    assert_eq!(sql("equals(uri, x) and not exists(type)"), "((lower(e.id COLLATE \"C\") = ?) AND (NOT (e.type <> '')))");
+    assert_eq!(
+        sql("equals(uri, x) and not exists(type)"),
+        "((lower(e.id COLLATE \"C\") = ?) AND (NOT (e.type <> '')))"
+    );
 }
 
 #[test]
@@ -261,7 +309,11 @@ fn times_are_days_milliseconds_or_exact() {
     }
     refused_at("equals(createdTime, yesterday)", 20, "`createdTime` is a time");
     refused_at("lt(createdTime, 1.5)", 16, "`createdTime` is a time");
-    refused_at("startsWith(createdTime, 2024)", 11, "startsWith takes texts, and `createdTime` is a time");
+    refused_at(
+        "startsWith(createdTime, 2024)",
+        11,
+        "startsWith takes texts, and `createdTime` is a time",
+    );
     refused_at("missing(createdTime)", 8, "always there");
 }
 
@@ -289,7 +341,12 @@ fn a_count_counts_values_that_are_not_empty() {
 #[test]
 fn any_attribute_is_each_at_any_depth() {
     let given = json!({"A": [{"B": ["x", {"C": 5}]}], "D": null});
-    for text in ["equals(attributes, X)", "range(attributes, 4, 6)", "exists(attributes)", "not equals(attributes, y)"] {
+    for text in [
+        "equals(attributes, X)",
+        "range(attributes, 4, 6)",
+        "exists(attributes)",
+        "not equals(attributes, y)",
+    ] {
         assert!(selects(text, given.clone()), "{text}");
     }
     assert!(selects("missing(attributes)", json!({"D": null, "E": [], "F": ""})));
@@ -298,8 +355,14 @@ fn any_attribute_is_each_at_any_depth() {
 #[test]
 fn numbers_dates_and_texts_are_each_put_in_their_own_order() {
     let holds = |text: &str, value: serde_json::Value| selects(text, json!({"a": value}));
-    assert!(holds("range(attributes.a, 9, 10)", json!(9.5)) && holds("range(attributes.a, 9, 10)", json!("10.0")));
-    assert!(!holds("range(attributes.a, 9, 10)", json!("9 apples")) && !holds("gt(attributes.a, 9)", json!("z")));
+    assert!(
+        holds("range(attributes.a, 9, 10)", json!(9.5))
+            && holds("range(attributes.a, 9, 10)", json!("10.0"))
+    );
+    assert!(
+        !holds("range(attributes.a, 9, 10)", json!("9 apples"))
+            && !holds("gt(attributes.a, 9)", json!("z"))
+    );
     assert!(
         holds("lte(attributes.a, '2024-05-31')", json!("2024-05-31T23:59:59.9Z"))
             && !holds("lt(attributes.a, '2024-05-31')", json!("2024-05-31"))
@@ -309,7 +372,10 @@ fn numbers_dates_and_texts_are_each_put_in_their_own_order() {
             && !holds("range(attributes.a, b, d)", json!("da"))
             && holds("range(attributes.a, b, d)", json!("D"))
     );
-    assert!(holds("lt(attributes.a, 'é')", json!("D")) && holds("range(attributes.a, 'ä', 'ö')", json!("É")));
+    assert!(
+        holds("lt(attributes.a, 'é')", json!("D"))
+            && holds("range(attributes.a, 'ä', 'ö')", json!("É"))
+    );
     refused_at("range(attributes.a, 10, 9)", 24, "this range is empty");
     refused_at("range(attributes.a, b, A)", 23, "this range is empty");
     refused_at("range(createdTime, '2024-05-02', '2024-05-01')", 33, "this range is empty");
@@ -346,15 +412,26 @@ fn words_and_wildcards_ignore_case_and_find_what_they_are_of() {
 #[test]
 fn an_expression_is_matched_in_full_and_its_fault_is_reported() {
     assert!(selects("regexp(attributes.a, 'Jo(h?)n{1,2}')", json!({"a": ["x", "Jonn"]})));
-    assert!(!selects("regexp(attributes.a, 'jon')", json!({"a": "Jon"})) && !selects("regexp(attributes.a, 'o')", json!({"a": "Jon"})));
+    assert!(
+        !selects("regexp(attributes.a, 'jon')", json!({"a": "Jon"}))
+            && !selects("regexp(attributes.a, 'o')", json!({"a": "Jon"}))
+    );
     refused_at("regexp(attributes.a, 'a(b')", 21, "unclosed group, at its character 1");
     refused_at("regexp(attributes.a, '(a{200}){200}')", 21, "more than 1000 ways");
 }
 
 #[test]
 fn a_list_in_a_file_is_refused() {
-    refused_at("listEquals(attributes.a, 'https://example.com/list.csv')", 25, "a list in a file is not read");
-    refused_at("listEqualsCaseSensitive(attributes.a, s3://bucket/list)", 38, "a list in a file is not read");
+    refused_at(
+        "listEquals(attributes.a, 'https://example.com/list.csv')",
+        25,
+        "a list in a file is not read",
+    );
+    refused_at(
+        "listEqualsCaseSensitive(attributes.a, s3://bucket/list)",
+        38,
+        "a list in a file is not read",
+    );
     assert!(selects("listEquals(attributes.a, 'https://a', B)", json!({"a": "b"})));
     assert!(
         selects("listEquals(attributes.a, 'x,y')", json!({"a": "X,Y"}))
@@ -366,23 +443,57 @@ fn a_list_in_a_file_is_refused() {
 fn conditions_in_one_value_hold_for_the_same_one() {
     let given = json!({"Address": [{"City": "Bonn", "Zip": "1"}, {"City": "Köln", "Zip": "2", "Geo": {"Lat": 1}}]});
     for (text, holds) in [
-        ("inSameAttributeValue(equals(attributes.Address.City, bonn) and equals(attributes.Address.Zip, 1))", true),
-        ("inSameAttributeValue(equals(attributes.Address.City, bonn) and equals(attributes.Address.Zip, 2))", false),
+        (
+            "inSameAttributeValue(equals(attributes.Address.City, bonn) and equals(attributes.Address.Zip, 1))",
+            true,
+        ),
+        (
+            "inSameAttributeValue(equals(attributes.Address.City, bonn) and equals(attributes.Address.Zip, 2))",
+            false,
+        ),
         ("equals(attributes.Address.City, bonn) and equals(attributes.Address.Zip, 2)", true),
-        ("inSameAttributeValue(equals(attributes.Address.City, bonn) and not exists(attributes.Address.Geo.Lat))", true),
-        ("inSameAttributeValue(missing(attributes.Address.Geo) and equals(attributes.Address.Zip, 2))", false),
-        ("inSameAttributeValue(equals(attributes.Address.Zip, 2) and gt(attributes.Address.Geo.count, 0))", true),
-        ("not inSameAttributeValue(missing(attributes.Office.City) or exists(attributes.Office.Zip))", true),
+        (
+            "inSameAttributeValue(equals(attributes.Address.City, bonn) and not exists(attributes.Address.Geo.Lat))",
+            true,
+        ),
+        (
+            "inSameAttributeValue(missing(attributes.Address.Geo) and equals(attributes.Address.Zip, 2))",
+            false,
+        ),
+        (
+            "inSameAttributeValue(equals(attributes.Address.Zip, 2) and gt(attributes.Address.Geo.count, 0))",
+            true,
+        ),
+        (
+            "not inSameAttributeValue(missing(attributes.Office.City) or exists(attributes.Office.Zip))",
+            true,
+        ),
     ] {
         assert_eq!(selects(text, given.clone()), holds, "{text}");
         assert_eq!(parse(&parse(text).to_string()), parse(text));
     }
     refused_at("inSameAttributeValue(equals(attributes.A, x))", 0, "no nested attribute in common");
-    refused_at("inSameAttributeValue(equals(attributes.A.B, x) or equals(attributes.C.B, x))", 0, "no nested attribute in common");
-    refused_at("inSameAttributeValue(equals(type, x) and equals(attributes.C.B, x))", 0, "no nested attribute in common");
-    refused_at("not inSameAttributeValue(inSameAttributeValue(exists(attributes.A.B)))", 4, "cannot contain another one");
+    refused_at(
+        "inSameAttributeValue(equals(attributes.A.B, x) or equals(attributes.C.B, x))",
+        0,
+        "no nested attribute in common",
+    );
+    refused_at(
+        "inSameAttributeValue(equals(type, x) and equals(attributes.C.B, x))",
+        0,
+        "no nested attribute in common",
+    );
+    refused_at(
+        "not inSameAttributeValue(inSameAttributeValue(exists(attributes.A.B)))",
+        4,
+        "cannot contain another one",
+    );
     refused_at("inSameAttributeValue()", 21, "unexpected `)`");
-    refused_at("inSameAttributeValue(exists(attributes.A.B)", 43, "the parenthesis at position 20 is not closed");
+    refused_at(
+        "inSameAttributeValue(exists(attributes.A.B)",
+        43,
+        "the parenthesis at position 20 is not closed",
+    );
     refused_at("inSameAttributeValue(exists(attributes.A.B), x)", 43, "unexpected `,`");
 }
 
@@ -394,9 +505,13 @@ fn a_vocabulary_of_its_own_knows_nothing_of_entities() {
             Property::nullable(&["lent"], PropertyKind::Time, "s.lent"),
         ],
     };
-    let filter = Filter::parse_for(&SHELF, "startsWith(name, x) and not exists(lent)").expect("it is of the shelf");
+    let filter = Filter::parse_for(&SHELF, "startsWith(name, x) and not exists(lent)")
+        .expect("it is of the shelf");
     assert_eq!(filter.to_string(), "startsWith(title, 'x') and not exists(lent)");
-    assert_eq!(filter.predicate().sql(), "((lower(left(s.title, ?) COLLATE \"C\") = ?) AND (NOT COALESCE((s.lent IS NOT NULL), FALSE)))");
+    assert_eq!(
+        filter.predicate().sql(),
+        "((lower(left(s.title, ?) COLLATE \"C\") = ?) AND (NOT COALESCE((s.lent IS NOT NULL), FALSE)))"
+    );
     let error = Filter::parse_for(&SHELF, "exists(uri)").expect_err("shelves have none");
     assert_eq!(error.expected, ["`title`", "`lent`"]);
     assert_eq!(error.message, "unknown property `uri`");

@@ -33,12 +33,20 @@ pub struct Property {
 
 impl Property {
     /// A property that is always there.
-    pub const fn new(names: &'static [&'static str], kind: PropertyKind, sql: &'static str) -> Self {
+    pub const fn new(
+        names: &'static [&'static str],
+        kind: PropertyKind,
+        sql: &'static str,
+    ) -> Self {
         Property { names, kind, sql, nullable: false, values: &[] }
     }
 
     /// A property that may be NULL.
-    pub const fn nullable(names: &'static [&'static str], kind: PropertyKind, sql: &'static str) -> Self {
+    pub const fn nullable(
+        names: &'static [&'static str],
+        kind: PropertyKind,
+        sql: &'static str,
+    ) -> Self {
         Property { names, kind, sql, nullable: true, values: &[] }
     }
 
@@ -86,11 +94,23 @@ pub static ENTITY: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["type"], PropertyKind::Text, "e.type"),
         Property::new(&["uri"], PropertyKind::Uri, "e.id"),
-        Property::new(&["state"], PropertyKind::Text, "e.state").one_of(&["onboarding", "active", "offboarding"]),
-        Property::nullable(&["portfolio", "portfolioId", "portfolio_id"], PropertyKind::Text, "e.portfolio_id"),
+        Property::new(&["state"], PropertyKind::Text, "e.state").one_of(&[
+            "onboarding",
+            "active",
+            "offboarding",
+        ]),
+        Property::nullable(
+            &["portfolio", "portfolioId", "portfolio_id"],
+            PropertyKind::Text,
+            "e.portfolio_id",
+        ),
         Property::new(&["createdTime", "created_at"], PropertyKind::Time, "e.created_at"),
         Property::new(&["updatedTime", "updated_at"], PropertyKind::Time, "e.updated_at"),
-        Property::new(&["crosswalks_count", "crosswalksCount"], PropertyKind::Number, "jsonb_array_length(e.crosswalks)"),
+        Property::new(
+            &["crosswalks_count", "crosswalksCount"],
+            PropertyKind::Number,
+            "jsonb_array_length(e.crosswalks)",
+        ),
         Property::new(&["attributes"], PropertyKind::Json, "e.attributes"),
     ],
 };

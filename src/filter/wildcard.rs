@@ -21,7 +21,9 @@ impl Wildcards {
             parts.push(match c {
                 '*' => Part::Run,
                 '?' => Part::One,
-                '\\' => Part::Character(characters.next().filter(|c| matches!(c, '*' | '?' | '\\'))?),
+                '\\' => {
+                    Part::Character(characters.next().filter(|c| matches!(c, '*' | '?' | '\\'))?)
+                }
                 _ => Part::Character(c),
             });
         }
@@ -35,7 +37,8 @@ impl Wildcards {
 
     /// Returns whether it is somewhere in a text.
     pub fn is_in(&self, text: &str) -> bool {
-        let parts: Vec<Part> = [Part::Run].into_iter().chain(self.0.iter().copied()).chain([Part::Run]).collect();
+        let parts: Vec<Part> =
+            [Part::Run].into_iter().chain(self.0.iter().copied()).chain([Part::Run]).collect();
         let text: Vec<char> = text.chars().collect();
         let (mut part, mut at) = (0, 0);
         // Where to continue if what follows the last run does not fit: only that run can be longer.
@@ -79,7 +82,10 @@ impl Wildcards {
 
     /// The characters that are looked for.
     pub fn characters(&self) -> String {
-        self.0.iter().filter_map(|part| if let Part::Character(c) = part { Some(*c) } else { None }).collect()
+        self.0
+            .iter()
+            .filter_map(|part| if let Part::Character(c) = part { Some(*c) } else { None })
+            .collect()
     }
 }
 
@@ -90,12 +96,21 @@ mod tests {
     #[test]
     fn a_pattern_may_lie_anywhere() {
         let is_in = |pattern: &str, text: &str| Wildcards::parse(pattern).unwrap().is_in(text);
-        for (pattern, text) in
-            [("b", "abc"), ("a*c", "xabcx"), ("a?c", "abc"), ("a*b*c", "aabbc"), ("?", "é"), ("\\*", "a*"), ("", ""), ("ab*", "cab")]
-        {
+        for (pattern, text) in [
+            ("b", "abc"),
+            ("a*c", "xabcx"),
+            ("a?c", "abc"),
+            ("a*b*c", "aabbc"),
+            ("?", "é"),
+            ("\\*", "a*"),
+            ("", ""),
+            ("ab*", "cab"),
+        ] {
             assert!(is_in(pattern, text), "{pattern} in {text}");
         }
-        for (pattern, text) in [("ac", "abc"), ("a?c", "ac"), ("c*a", "abc"), ("?", ""), ("\\*", "a"), ("b?", "ab")] {
+        for (pattern, text) in
+            [("ac", "abc"), ("a?c", "ac"), ("c*a", "abc"), ("?", ""), ("\\*", "a"), ("b?", "ab")]
+        {
             assert!(!is_in(pattern, text), "{pattern} in {text}");
         }
     }
@@ -105,6 +120,9 @@ mod tests {
         assert_eq!(Wildcards::parse("a\\b"), None);
         assert_eq!(Wildcards::parse("a\\"), None);
         assert_eq!(Wildcards::parse("50%_\\\\*?").unwrap().like(), "%50\\%\\_\\\\%_%");
-        assert!(Wildcards::parse("**").unwrap().is_everywhere() && !Wildcards::parse("?").unwrap().is_everywhere());
+        assert!(
+            Wildcards::parse("**").unwrap().is_everywhere()
+                && !Wildcards::parse("?").unwrap().is_everywhere()
+        );
     }
 }

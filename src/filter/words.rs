@@ -15,8 +15,14 @@ mod tests {
 
     #[test]
     fn words_lie_between_white_space_and_marks() {
-        assert_eq!(words("  O'Neill & Sons,\u{3000}Ltd.(est-1901)\\").collect::<Vec<_>>(), ["O", "Neill", "Sons", "Ltd.", "est-1901"]);
+        assert_eq!(
+            words("  O'Neill & Sons,\u{3000}Ltd.(est-1901)\\").collect::<Vec<_>>(),
+            ["O", "Neill", "Sons", "Ltd.", "est-1901"]
+        );
         assert_eq!(words(" ,;!").count(), 0);
-        assert!(('\0'..=char::MAX).filter(|c| c.is_whitespace()).all(|c| SEPARATORS.contains(c)), "all white space stands between words");
+        assert!(
+            ('\0'..=char::MAX).filter(|c| c.is_whitespace()).all(|c| SEPARATORS.contains(c)),
+            "all white space stands between words"
+        );
     }
 }

@@ -12,12 +12,17 @@ pub fn weighted(headers: &HeaderMap, name: HeaderName) -> Vec<(String, u16)> {
 const MOST: u16 = 1000;
 
 /// The same, where a weight that cannot be read is told from none.
-pub fn listed(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = (String, Option<u16>)> {
+pub fn listed(
+    headers: &HeaderMap,
+    name: HeaderName,
+) -> impl Iterator<Item = (String, Option<u16>)> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     let items = values.flat_map(|value| value.split(',')).map(|item| {
         let mut parts = item.split(';').map(str::trim);
         let what = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let weight = parts.find_map(|parameter| parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q=")));
+        let weight = parts.find_map(|parameter| {
+            parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="))
+        });
         let weight = weight.map_or(Some(1.0), |weight| weight.parse::<f32>().ok());
         (what, weight.map(|weight| (weight.clamp(0.0, 1.0) * f32::from(MOST)) as u16))
     });

@@ -1,7 +1,8 @@
 //! The annotations of fields and methods: limits of values, statuses of success, scopes. Most serve the published document alone.
 
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor,
+    MethodDescriptor, ServiceDescriptor, Value,
 };
 use serde_json::{Value as Json, json};
 
@@ -59,26 +60,37 @@ impl Annotations {
     /// Returns whether the value of a field can hold a colon. A pattern names all that may be there.
     pub fn takes_colon(&self, field: &FieldDescriptor) -> bool {
         let rules = self.limits(field).value;
-        let forbids = |(word, rule): &(&str, Json)| *word == "pattern" && rule.as_str().is_some_and(|pattern| !pattern.contains(':'));
+        let forbids = |(word, rule): &(&str, Json)| {
+            *word == "pattern" && rule.as_str().is_some_and(|pattern| !pattern.contains(':'))
+        };
         !self.is_uuid(field) && !rules.iter().any(forbids)
     }
 
     /// Returns whether a list must have at least one element.
     pub fn takes_some(&self, field: &FieldDescriptor) -> bool {
-        self.limits(field).list.iter().any(|(word, value)| *word == "minItems" && value.as_i64() > Some(0))
+        self.limits(field)
+            .list
+            .iter()
+            .any(|(word, value)| *word == "minItems" && value.as_i64() > Some(0))
     }
 
     /// How many elements a list may have, if that is said.
     pub fn takes_at_most(&self, field: &FieldDescriptor) -> Option<usize> {
-        self.limits(field).list.iter().find(|(word, _)| *word == "maxItems").and_then(|(_, value)| value.as_u64()?.try_into().ok())
+        self.limits(field)
+            .list
+            .iter()
+            .find(|(word, _)| *word == "maxItems")
+            .and_then(|(_, value)| value.as_u64()?.try_into().ok())
     }
 
     /// The HTTP statuses of a success, in order.
     pub fn statuses(&self, method: &MethodDescriptor) -> Vec<u16> {
         let options = method.options();
-        let declared = self.success_status.as_ref().map(|extension| options.get_extension(extension));
+        let declared =
+            self.success_status.as_ref().map(|extension| options.get_extension(extension));
         let declared = declared.as_deref().and_then(Value::as_list).unwrap_or_default().iter();
-        let mut statuses: Vec<u16> = declared.filter_map(|status| status.as_i32()?.try_into().ok()).collect();
+        let mut statuses: Vec<u16> =
+            declared.filter_map(|status| status.as_i32()?.try_into().ok()).collect();
         statuses.sort_unstable();
         if statuses.is_empty() { vec![200] } else { statuses }
     }
@@ -86,14 +98,16 @@ impl Annotations {
     /// The beginning of all paths of a service's contract, if that contract has no problem documents.
     pub fn plain_errors(&self, service: &ServiceDescriptor) -> Option<String> {
         let options = service.options();
-        let declared = self.plain_errors.as_ref().map(|extension| options.get_extension(extension))?;
+        let declared =
+            self.plain_errors.as_ref().map(|extension| options.get_extension(extension))?;
         declared.as_str().filter(|path| !path.is_empty()).map(str::to_owned)
     }
 
     /// The only members of the answer, by their proto names; none if there may be any.
     pub fn answer_members(&self, method: &MethodDescriptor) -> Vec<String> {
         let options = method.options();
-        let declared = self.answer_members.as_ref().map(|extension| options.get_extension(extension));
+        let declared =
+            self.answer_members.as_ref().map(|extension| options.get_extension(extension));
         let declared = declared.as_deref().and_then(Value::as_list).unwrap_or_default().iter();
         declared.filter_map(|name| name.as_str().map(str::to_owned)).collect()
     }
@@ -101,7 +115,8 @@ impl Annotations {
     /// The scope that a key must hold.
     pub fn scope(&self, method: &MethodDescriptor) -> String {
         let options = method.options();
-        let declared = self.required_scope.as_ref().map(|extension| options.get_extension(extension));
+        let declared =
+            self.required_scope.as_ref().map(|extension| options.get_extension(extension));
         declared.and_then(|scope| scope.as_str().map(str::to_owned)).unwrap_or_default()
     }
 }
@@ -125,21 +140,35 @@ pub struct Limits {
 impl Limits {
     fn read(message: &DynamicMessage) -> Limits {
         let number = |name: &str| {
-            let value = message.has_field_by_name(name).then(|| message.get_field_by_name(name)).flatten()?;
+            let value = message
+                .has_field_by_name(name)
+                .then(|| message.get_field_by_name(name))
+                .flatten()?;
             value.as_i64().or_else(|| value.as_i32().map(i64::from))
         };
         let text = |name: &str| {
             let value = message.get_field_by_name(name);
-            value.and_then(|value| value.as_str().map(str::to_owned)).filter(|text| !text.is_empty())
+            value
+                .and_then(|value| value.as_str().map(str::to_owned))
+                .filter(|text| !text.is_empty())
         };
-        let numbers = [("minLength", "min_length"), ("maxLength", "max_length"), ("minimum", "minimum"), ("maximum", "maximum")];
+        let numbers = [
+            ("minLength", "min_length"),
+            ("maxLength", "max_length"),
+            ("minimum", "minimum"),
+            ("maximum", "maximum"),
+        ];
         let texts = [("pattern", "pattern"), ("format", "format")];
         let lists = [("minItems", "min_items"), ("maxItems", "max_items")];
-        let mut value: Vec<_> = numbers.iter().filter_map(|(word, name)| Some((*word, json!(number(name)?)))).collect();
+        let mut value: Vec<_> =
+            numbers.iter().filter_map(|(word, name)| Some((*word, json!(number(name)?)))).collect();
         value.extend(texts.iter().filter_map(|(word, name)| Some((*word, json!(text(name)?)))));
         Limits {
             value,
-            list: lists.iter().filter_map(|(word, name)| Some((*word, json!(number(name)?)))).collect(),
+            list: lists
+                .iter()
+                .filter_map(|(word, name)| Some((*word, json!(number(name)?))))
+                .collect(),
             example: text("example").and_then(|example| serde_json::from_str(&example).ok()),
         }
     }

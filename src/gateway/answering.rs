@@ -100,8 +100,9 @@ impl Exchange {
             _ => body::form(&parts.headers, binding.rpc.client_streaming),
         };
         let form = form.map_err(|error| (self.media_types_taken(&parts.method), error));
-        let (form, coding) = match form.and_then(|form| Ok((form, body::coding(&parts.headers).map_err(|error| (codings_taken(), error))?)))
-        {
+        let (form, coding) = match form.and_then(|form| {
+            Ok((form, body::coding(&parts.headers).map_err(|error| (codings_taken(), error))?))
+        }) {
             Ok(read) => read,
             // Who calls is reported first, so the call continues, up to where the body would be read.
             Err((taken, error)) => {
@@ -121,7 +122,11 @@ impl Exchange {
             found.keep(&target.faults());
         }
 
-        let content_type = if form == Form::Bytes { raw::declared(parts.headers.get(header::CONTENT_TYPE)) } else { String::new() };
+        let content_type = if form == Form::Bytes {
+            raw::declared(parts.headers.get(header::CONTENT_TYPE))
+        } else {
+            String::new()
+        };
         // The stack authenticates the caller, before anything is read.
         let account = self.shared.options.bodies.open();
         parts.extensions.insert(account.clone());
@@ -170,7 +175,13 @@ impl Exchange {
     }
 
     /// The answer of an RPC that answers with one message.
-    fn document(&self, binding: &Binding, conditions: &Conditions, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
+    fn document(
+        &self,
+        binding: &Binding,
+        conditions: &Conditions,
+        metadata: &HeaderMap,
+        message: &DynamicMessage,
+    ) -> Response<Body> {
         let (mut headers, status) = self.headers(metadata);
         let status = status.unwrap_or(StatusCode::OK);
         if !headers.contains_key(header::ETAG)
@@ -189,13 +200,24 @@ impl Exchange {
             return self.respond(status, headers, Some(media_type), Body::from(data));
         }
         match self.text(binding, message) {
-            Ok(text) => self.respond(status, headers, Some(HeaderValue::from_static("application/json")), Body::from(text)),
+            Ok(text) => self.respond(
+                status,
+                headers,
+                Some(HeaderValue::from_static("application/json")),
+                Body::from(text),
+            ),
             Err(status) => self.problem(&status),
         }
     }
 
     /// The response of an RPC that returns a page, for callers who want it as a table.
-    fn table(&self, table: &Table, binding: &Binding, metadata: &HeaderMap, message: &DynamicMessage) -> Response<Body> {
+    fn table(
+        &self,
+        table: &Table,
+        binding: &Binding,
+        metadata: &HeaderMap,
+        message: &DynamicMessage,
+    ) -> Response<Body> {
         let (mut headers, status) = self.headers(metadata);
         match table.write(&binding.rpc, message) {
             Ok(page) => {
@@ -219,10 +241,19 @@ impl Exchange {
         let binding = self.binding.clone();
         // What answers a stream of requests ends with it.
         let may_last = binding.as_ref().is_none_or(|binding| !binding.rpc.client_streaming);
-        let spell = move |path: &str| binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path));
-        let messages = answer.messages.map(move |message| message.map_err(|status| found.reported(status, &spell)));
+        let spell = move |path: &str| {
+            binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path))
+        };
+        let messages = answer
+            .messages
+            .map(move |message| message.map_err(|status| found.reported(status, &spell)));
         let body = framing.frame(self.clone(), messages);
-        let mut response = self.respond(status, headers, Some(HeaderValue::from_static(framing.media_type())), body);
+        let mut response = self.respond(
+            status,
+            headers,
+            Some(HeaderValue::from_static(framing.media_type())),
+            body,
+        );
         if may_last {
             response.extensions_mut().insert(Lasting);
         }
@@ -230,14 +261,25 @@ impl Exchange {
     }
 
     /// The same where the messages are pieces of one body. The first of them declares its type.
-    async fn stream_of_bytes(&self, mut answer: Answer, found: Faults) -> Result<Response<Body>, Response<Body>> {
-        let Some(binding) = &self.binding else { return Err(self.refuse(Error::internal("a stream without a route"))) };
+    async fn stream_of_bytes(
+        &self,
+        mut answer: Answer,
+        found: Faults,
+    ) -> Result<Response<Body>, Response<Body>> {
+        let Some(binding) = &self.binding else {
+            return Err(self.refuse(Error::internal("a stream without a route")));
+        };
         let reported = |status| self.problem(&found.reported(status, |path| binding.spell(path)));
         let first = answer.messages.message().await.map_err(reported)?;
         let (headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         let empty = || DynamicMessage::new(binding.rpc.output().clone());
         let (media_type, data) = raw::read(binding, &first.unwrap_or_else(empty));
-        Ok(self.respond(status, headers, Some(media_type), raw::rest(self.clone(), data, answer.messages)))
+        Ok(self.respond(
+            status,
+            headers,
+            Some(media_type),
+            raw::rest(self.clone(), data, answer.messages),
+        ))
     }
 
     fn text(&self, binding: &Binding, message: &DynamicMessage) -> Result<Vec<u8>, Status> {
@@ -253,9 +295,12 @@ impl Exchange {
             Method::GET => {
                 let answer = self.sent(found, parts).await;
                 // Only what listeners take up comes from somewhere.
-                let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+                let address =
+                    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
                 let bytes = answer.body().size_hint().lower();
-                match address.map_or(Ok(()), |address| self.shared.page_bytes.report(address, bytes)) {
+                match address
+                    .map_or(Ok(()), |address| self.shared.page_bytes.report(address, bytes))
+                {
                     Ok(()) => answer,
                     Err(error) => self.refuse(error),
                 }

@@ -30,11 +30,16 @@ impl Answers {
 
     /// The text of a message.
     pub fn write<M: Name>(&self, message: &M) -> Result<String> {
-        let place = self.schema.place(&M::full_name()).ok_or_else(|| Error::internal("the service answers no such message"))?;
+        let place = self
+            .schema
+            .place(&M::full_name())
+            .ok_or_else(|| Error::internal("the service answers no such message"))?;
         let descriptor = self.schema.message(place).descriptor.clone();
-        let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(Error::internal)?;
+        let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
+            .map_err(Error::internal)?;
         let mut text = Vec::new();
-        encode_value(&self.schema, &Shape::Message(place), &message, &mut text).map_err(Error::internal)?;
+        encode_value(&self.schema, &Shape::Message(place), &message, &mut text)
+            .map_err(Error::internal)?;
         String::from_utf8(text).map_err(Error::internal)
     }
 }

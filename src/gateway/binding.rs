@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use http::Method;
 use http::uri::PathAndQuery;
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor,
+    Value,
+};
 
 use super::annotations::{Annotations, is_http_body};
 use super::json::{Cardinality, Field, FieldPath, FreeForm, Schema, Shape, Style};
@@ -134,7 +137,8 @@ impl Rpc {
 impl Binding {
     /// Returns whether a field of the request message, by its place, is given by a body alone, be it by that of another rule.
     pub fn is_of_a_body(&self, index: usize) -> bool {
-        self.body == BodyRule::Field(index) || self.rpc.schema.message(self.rpc.input).fields[index].body_only
+        self.body == BodyRule::Field(index)
+            || self.rpc.schema.message(self.rpc.input).fields[index].body_only
     }
 
     /// Returns whether a query parameter without a value, such as `status=`, counts as missing: forms and templates write it for fields
@@ -142,13 +146,18 @@ impl Binding {
     /// them.
     pub fn may_be_blank(&self, field: &Field) -> bool {
         self.method == Method::GET
-            && matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Enum(_) | Shape::Bool))
+            && matches!(
+                (&field.cardinality, &field.shape),
+                (Cardinality::Single { .. }, Shape::Enum(_) | Shape::Bool)
+            )
     }
 
     /// The message that the update mask leads into: the body.
     pub fn masked(&self) -> Option<usize> {
         match self.body {
-            BodyRule::Field(index) => message_in(&self.rpc.schema.message(self.rpc.input).fields[index]),
+            BodyRule::Field(index) => {
+                message_in(&self.rpc.schema.message(self.rpc.input).fields[index])
+            }
             _ => Some(self.rpc.input),
         }
     }
@@ -160,22 +169,30 @@ impl Binding {
             Some(index) => message_in(&schema.message(self.rpc.output).fields[index])?,
             None => self.rpc.output,
         };
-        schema.message(resource).find(name).map(|(_, field)| field).filter(|_| !self.rpc.server_streaming)
+        schema
+            .message(resource)
+            .find(name)
+            .map(|(_, field)| field)
+            .filter(|_| !self.rpc.server_streaming)
     }
 
     /// The same of one of many resources, of which a list is answered.
     pub fn answered_of_many(&self, name: &str) -> Option<&Field> {
         let schema = &self.rpc.schema;
-        let many = schema.message(self.rpc.output).fields.iter().filter_map(|field| match (&field.cardinality, &field.shape) {
-            (Cardinality::List, Shape::Message(inner)) => Some(*inner),
-            _ => None,
+        let many = schema.message(self.rpc.output).fields.iter().filter_map(|field| {
+            match (&field.cardinality, &field.shape) {
+                (Cardinality::List, Shape::Message(inner)) => Some(*inner),
+                _ => None,
+            }
         });
         many.flat_map(|resource| schema.message(resource).find(name)).map(|(_, field)| field).next()
     }
 
     /// Returns whether this path of a fault is that of the update mask.
     pub fn is_update_mask(&self, path: &str) -> bool {
-        self.update_mask.is_some_and(|index| self.rpc.schema.message(self.rpc.input).fields[index].descriptor.name() == path)
+        self.update_mask.is_some_and(|index| {
+            self.rpc.schema.message(self.rpc.input).fields[index].descriptor.name() == path
+        })
     }
 
     /// Spells a name in the description of the fault at this path. The description of a mask's fault contains its paths, which are not
@@ -200,7 +217,9 @@ impl Binding {
         let inside = match self.body {
             BodyRule::Field(index) => {
                 let field = &self.rpc.schema.message(self.rpc.input).fields[index].name;
-                spelled.strip_prefix(field.as_str()).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                spelled
+                    .strip_prefix(field.as_str())
+                    .filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
             }
             _ => None,
         };
@@ -211,19 +230,28 @@ impl Binding {
 
 /// Makes the routes of every RPC that has a rule, in every service that declares a spelling. `free` says which fields of bytes are
 /// free-form values; answers report paths below `base_path`.
-pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result<Router<Arc<Binding>>, BuildError> {
+pub fn routes(
+    pool: &DescriptorPool,
+    free: &FreeForm,
+    base_path: &str,
+) -> Result<Router<Arc<Binding>>, BuildError> {
     let mut router = Router::default();
     let annotations = Annotations::of(pool);
     let Some(http) = pool.get_extension_by_name("google.api.http") else { return Ok(router) };
     for style in [Style::SnakeCase, Style::CamelCase] {
         let methods = || {
             let services = pool.services().filter(|service| style_of(service) == Some(style));
-            services.flat_map(|service| service.methods().collect::<Vec<_>>()).filter(|method| method.options().has_extension(&http))
+            services
+                .flat_map(|service| service.methods().collect::<Vec<_>>())
+                .filter(|method| method.options().has_extension(&http))
         };
         let mut schema = Schema::new(style, free).below(base_path);
         let mut rpcs = Vec::new();
         for method in methods() {
-            let shapes = (schema.message_shape(method.input(), false), schema.message_shape(method.output(), false));
+            let shapes = (
+                schema.message_shape(method.input(), false),
+                schema.message_shape(method.output(), false),
+            );
             rpcs.push((schema.add(&method.input()), schema.add(&method.output()), shapes));
         }
         schema.add_contents(pool);
@@ -247,7 +275,13 @@ pub fn routes(pool: &DescriptorPool, free: &FreeForm, base_path: &str) -> Result
             if let Some(rule) = method.options().get_extension(&http).as_message() {
                 add_rule(&mut router, &annotations, &rpc, &reported, rule)?;
                 let additional = rule.get_field_by_name("additional_bindings");
-                for rule in additional.as_deref().and_then(Value::as_list).unwrap_or_default().iter().filter_map(Value::as_message) {
+                for rule in additional
+                    .as_deref()
+                    .and_then(Value::as_list)
+                    .unwrap_or_default()
+                    .iter()
+                    .filter_map(Value::as_message)
+                {
                     add_rule(&mut router, &annotations, &rpc, &reported, rule)?;
                 }
             }
@@ -283,22 +317,45 @@ fn add_rule(
 ) -> Result<(), BuildError> {
     let fault = |fault: String| BuildError::Rule { rpc: rpc.name.clone(), fault };
     let (method, path) = pattern(rule).ok_or_else(|| fault("the rule has no path".to_owned()))?;
-    let method: Method = method.parse().map_err(|_| fault(format!("`{method}` is not an HTTP method")))?;
+    let method: Method =
+        method.parse().map_err(|_| fault(format!("`{method}` is not an HTTP method")))?;
     if matches!(method, Method::HEAD | Method::OPTIONS) {
-        return Err(fault(format!("{method} is answered for every route and cannot have one of its own")));
+        return Err(fault(format!(
+            "{method} is answered for every route and cannot have one of its own"
+        )));
     }
-    let template = Template::parse(&path).map_err(|fault| BuildError::Template { rpc: rpc.name.clone(), path: path.clone(), fault })?;
+    let template = Template::parse(&path).map_err(|fault| BuildError::Template {
+        rpc: rpc.name.clone(),
+        path: path.clone(),
+        fault,
+    })?;
     let variables = template.variables.iter().map(|variable| {
         let index = if variable.multi { UriPart::Segments } else { UriPart::Segment };
-        let found = rpc.schema.resolve(rpc.input, &variable.field).filter(|path| is_simple(&rpc.schema, path));
-        found.map(|path| (path, index)).ok_or_else(|| fault(format!("`{}` is not a field that a path can set", variable.field)))
+        let found = rpc
+            .schema
+            .resolve(rpc.input, &variable.field)
+            .filter(|path| is_simple(&rpc.schema, path));
+        found.map(|path| (path, index)).ok_or_else(|| {
+            fault(format!("`{}` is not a field that a path can set", variable.field))
+        })
     });
     let variables = variables.collect::<Result<Vec<_>, _>>()?;
     let is_uuid = |path| annotations.is_uuid(&rpc.schema.field_at(path).descriptor);
-    let uuids =
-        template.variables.iter().zip(&variables).filter(|(_, (path, _))| is_uuid(path)).map(|(variable, _)| variable.start).collect();
-    let last = template.variables.iter().zip(&variables).find(|(variable, _)| variable.end == template.segments.len());
-    let takes_colon = last.is_none_or(|(_, (path, _))| annotations.takes_colon(&rpc.schema.field_at(path).descriptor));
+    let uuids = template
+        .variables
+        .iter()
+        .zip(&variables)
+        .filter(|(_, (path, _))| is_uuid(path))
+        .map(|(variable, _)| variable.start)
+        .collect();
+    let last = template
+        .variables
+        .iter()
+        .zip(&variables)
+        .find(|(variable, _)| variable.end == template.segments.len());
+    let takes_colon = last.is_none_or(|(_, (path, _))| {
+        annotations.takes_colon(&rpc.schema.field_at(path).descriptor)
+    });
     let top_level = |schema_index: usize, name: &str| {
         let found = rpc.schema.message(schema_index).find(name).map(|(index, _)| index);
         found.ok_or_else(|| fault(format!("`{name}` is not a field that a body can be")))
@@ -316,12 +373,23 @@ fn add_rule(
         name => Some(top_level(rpc.output, name)?),
     };
     let member = |name: &String| {
-        let found = rpc.schema.message(rpc.output).find(name).filter(|_| response_body.is_none() && !rpc.server_streaming);
-        found.map(|(index, _)| index).ok_or_else(|| fault(format!("`{name}` is not a member of the response")))
+        let found = rpc
+            .schema
+            .message(rpc.output)
+            .find(name)
+            .filter(|_| response_body.is_none() && !rpc.server_streaming);
+        found
+            .map(|(index, _)| index)
+            .ok_or_else(|| fault(format!("`{name}` is not a member of the response")))
     };
     let answer_members = reported.members.iter().map(member).collect::<Result<Vec<_>, _>>()?;
-    let mask = rpc.schema.message(rpc.input).find("update_mask").filter(|(_, field)| matches!(field.shape, Shape::FieldMask(_)));
-    let update_mask = mask.map(|(index, _)| index).filter(|_| method == Method::PATCH && body != BodyRule::None);
+    let mask = rpc
+        .schema
+        .message(rpc.input)
+        .find("update_mask")
+        .filter(|(_, field)| matches!(field.shape, Shape::FieldMask(_)));
+    let update_mask =
+        mask.map(|(index, _)| index).filter(|_| method == Method::PATCH && body != BodyRule::None);
 
     let shape = template.shape();
     let binding = Arc::new(Binding {
@@ -361,32 +429,48 @@ fn holds_http_body(field: &Field) -> bool {
 /// The field in which a request says at which version the resource must be: `expected_version` of the message or of its body.
 fn expected_version(rpc: &Rpc, body: BodyRule) -> Option<FieldPath> {
     let within = match body {
-        BodyRule::Field(index) => Some(format!("{}.expected_version", rpc.schema.message(rpc.input).fields[index].descriptor.name())),
+        BodyRule::Field(index) => Some(format!(
+            "{}.expected_version",
+            rpc.schema.message(rpc.input).fields[index].descriptor.name()
+        )),
         _ => None,
     };
-    let found = within.and_then(|path| rpc.schema.resolve(rpc.input, &path)).or_else(|| rpc.schema.resolve(rpc.input, "expected_version"));
+    let found = within
+        .and_then(|path| rpc.schema.resolve(rpc.input, &path))
+        .or_else(|| rpc.schema.resolve(rpc.input, "expected_version"));
     found.filter(|path| !rpc.client_streaming && is_version(&rpc.schema, path))
 }
 
 /// The field in which a message of a stream says which line it is from: `line`, where a line is another field.
 fn line(rpc: &Rpc, body: BodyRule) -> Option<usize> {
     let (index, field) = rpc.schema.message(rpc.input).find("line")?;
-    let is_number = matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Number(Kind::Int64)));
-    (is_number && rpc.client_streaming && matches!(body, BodyRule::Field(of) if of != index)).then_some(index)
+    let is_number = matches!(
+        (&field.cardinality, &field.shape),
+        (Cardinality::Single { .. }, Shape::Number(Kind::Int64))
+    );
+    (is_number && rpc.client_streaming && matches!(body, BodyRule::Field(of) if of != index))
+        .then_some(index)
 }
 
 /// The field of the response with the version of the resource: `version` of the message that is its body.
 fn version(rpc: &Rpc, response_body: Option<usize>) -> Option<FieldPath> {
     let path = match response_body {
-        Some(index) => format!("{}.version", rpc.schema.message(rpc.output).fields[index].descriptor.name()),
+        Some(index) => {
+            format!("{}.version", rpc.schema.message(rpc.output).fields[index].descriptor.name())
+        }
         None => "version".to_owned(),
     };
-    rpc.schema.resolve(rpc.output, &path).filter(|path| !rpc.server_streaming && is_version(&rpc.schema, path))
+    rpc.schema
+        .resolve(rpc.output, &path)
+        .filter(|path| !rpc.server_streaming && is_version(&rpc.schema, path))
 }
 
 fn is_version(schema: &Schema, path: &FieldPath) -> bool {
     let field = schema.field_at(path);
-    matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Number(Kind::Int64)))
+    matches!(
+        (&field.cardinality, &field.shape),
+        (Cardinality::Single { .. }, Shape::Number(Kind::Int64))
+    )
 }
 
 /// The method and the path of a rule.
@@ -402,7 +486,9 @@ fn pattern(rule: &DynamicMessage) -> Option<(String, String)> {
 }
 
 fn text(rule: &DynamicMessage, field: &str) -> String {
-    rule.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    rule.get_field_by_name(field)
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// Returns whether a field holds one value that can be read from text.

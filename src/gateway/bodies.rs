@@ -56,7 +56,8 @@ impl Bodies {
         }
         Error::validation(error.into_violations().map(|mut fault| {
             fault.field = self.target.binding.spell(&fault.field);
-            fault.description = spell_names(&fault.description, |name| self.target.binding.spell(name));
+            fault.description =
+                spell_names(&fault.description, |name| self.target.binding.spell(name));
             fault
         }))
     }

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::compression::{self, Coding, Wire};
 use crate::error::{Code, Error, Left};
-use crate::limits::bodies::{BLANK_BYTES, BLANK_BYTES_AT_MOST, EMPTY_BYTES, cost_of_json, kept_of_json, unpacked};
+use crate::limits::bodies::{
+    BLANK_BYTES, BLANK_BYTES_AT_MOST, EMPTY_BYTES, cost_of_json, kept_of_json, unpacked,
+};
 use crate::limits::memory::Account;
 use crate::limits::requests::MESSAGE_BYTES;
 
@@ -34,7 +36,8 @@ pub const ALL_JSON_LINES: [&str; 3] = [JSON_LINES, "application/jsonl", "applica
 /// The form that the headers of a request declare; none declared is JSON, or lines of it where the route takes a stream.
 pub fn form(headers: &HeaderMap, is_stream: bool) -> Result<Form, Error> {
     let unsupported = || {
-        let wanted = if is_stream { "application/x-ndjson or application/json" } else { "application/json" };
+        let wanted =
+            if is_stream { "application/x-ndjson or application/json" } else { "application/json" };
         Error::new(Code::UnsupportedMediaType, format!("The body must be {wanted}, in UTF-8."))
     };
     let Some(declared) = headers.get(header::CONTENT_TYPE) else {
@@ -57,8 +60,12 @@ pub fn form(headers: &HeaderMap, is_stream: bool) -> Result<Form, Error> {
 
 /// How the body of a request is compressed.
 pub fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Error> {
-    Coding::given(headers)
-        .map_err(|()| Error::new(Code::UnsupportedMediaType, "The body may be compressed by gzip or zstd, and by nothing else."))
+    Coding::given(headers).map_err(|()| {
+        Error::new(
+            Code::UnsupportedMediaType,
+            "The body may be compressed by gzip or zstd, and by nothing else.",
+        )
+    })
 }
 
 /// How much of a body is read before other calls have their turn.
@@ -90,11 +97,21 @@ impl Reading {
             (Some(_), Some(bytes)) => unpacked(bytes).min(limit),
         };
         let wire = Wire::default();
-        Reading { body: compression::decompressed(sent, coding, wire.clone()), account, limit, likely, wire, step: 0 }
+        Reading {
+            body: compression::decompressed(sent, coding, wire.clone()),
+            account,
+            limit,
+            likely,
+            wire,
+            step: 0,
+        }
     }
 
     /// Reads a body that is not larger than the limit, and pays for what decoding it costs. One that declares to be larger is not read at all.
-    pub async fn whole(mut self, cost: impl FnOnce(usize) -> usize) -> Result<(Bytes, Account), Error> {
+    pub async fn whole(
+        mut self,
+        cost: impl FnOnce(usize) -> usize,
+    ) -> Result<(Bytes, Account), Error> {
         let body = self.read().await?;
         self.account.decode(cost(body.len()), 0).await?;
         Ok((body, self.account))
@@ -127,7 +144,15 @@ impl Reading {
 
     /// The lines of a body that are not blank, each with its number from 1 and paid for. No line may be larger than the limit; the body may.
     pub fn lines(self) -> impl Stream<Item = Result<(u64, Bytes), Error>> + Send {
-        let lines = Lines { reading: self, buffer: BytesMut::new(), searched: 0, number: 0, blank: 0, begun: None, ended: false };
+        let lines = Lines {
+            reading: self,
+            buffer: BytesMut::new(),
+            searched: 0,
+            number: 0,
+            blank: 0,
+            begun: None,
+            ended: false,
+        };
         stream::try_unfold(lines, |mut lines| async move {
             let Some((number, line)) = lines.next().await? else { return Ok(None) };
             lines.reading.account.decode(cost_of_json(&line), kept_of_json(&line)).await?;
@@ -138,7 +163,11 @@ impl Reading {
 
     fn over() -> Error {
         EMPTY_BYTES.reached();
-        Error::invalid("body", "empty", "expands too little for its compressed length: it has very many empty parts")
+        Error::invalid(
+            "body",
+            "empty",
+            "expands too little for its compressed length: it has very many empty parts",
+        )
     }
 
     /// The next data of a body; its trailers are of no interest. A body that has begun must continue.
@@ -150,7 +179,9 @@ impl Reading {
                 None => next.await,
             };
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|error| if self.wire.is_over() { Self::over() } else { unreadable(error) })?;
+            let frame = frame.map_err(|error| {
+                if self.wire.is_over() { Self::over() } else { unreadable(error) }
+            })?;
             if let Ok(data) = frame.into_data() {
                 self.wire.made(data.len());
                 self.step += data.len();
@@ -207,8 +238,11 @@ impl Lines {
             self.blank += line.len() + 1;
             if self.blank > BLANK_BYTES_AT_MOST {
                 BLANK_BYTES.reached();
-                let description = format!("has more than {BLANK_BYTES_AT_MOST} bytes of blank lines");
-                return Err(Error::invalid("body", "too_long", description).with("line", self.number));
+                let description =
+                    format!("has more than {BLANK_BYTES_AT_MOST} bytes of blank lines");
+                return Err(
+                    Error::invalid("body", "too_long", description).with("line", self.number)
+                );
             }
         }
     }
@@ -236,8 +270,13 @@ impl Lines {
 
     fn line_too_large(&self) -> Error {
         MESSAGE_BYTES.reached();
-        let message = format!("Line {} of the body is larger than the {} bytes that this service takes.", self.number, self.reading.limit);
-        Error::new(Code::PayloadTooLarge, message).with("limit_bytes", self.reading.limit).with("line", self.number)
+        let message = format!(
+            "Line {} of the body is larger than the {} bytes that this service takes.",
+            self.number, self.reading.limit
+        );
+        Error::new(Code::PayloadTooLarge, message)
+            .with("limit_bytes", self.reading.limit)
+            .with("line", self.number)
     }
 }
 
@@ -248,7 +287,10 @@ pub fn unreadable(error: axum::Error) -> Error {
     }
     let fault = match compression::mislabelled(&error) {
         Some(coding) => {
-            let description = format!("is not {}, though `Content-Encoding` says so, or breaks off", coding.name());
+            let description = format!(
+                "is not {}, though `Content-Encoding` says so, or breaks off",
+                coding.name()
+            );
             Error::invalid("body", "invalid_encoding", description)
         }
         None => Error::invalid("body", "incomplete", "could not be read to its end"),
@@ -258,8 +300,11 @@ pub fn unreadable(error: axum::Error) -> Error {
 
 fn too_large(limit: usize) -> Error {
     MESSAGE_BYTES.reached();
-    Error::new(Code::PayloadTooLarge, format!("The body is larger than the {limit} bytes that this service takes."))
-        .with("limit_bytes", limit)
+    Error::new(
+        Code::PayloadTooLarge,
+        format!("The body is larger than the {limit} bytes that this service takes."),
+    )
+    .with("limit_bytes", limit)
 }
 
 #[cfg(test)]
@@ -273,7 +318,10 @@ mod tests {
     use crate::limits::memory::BodyMemory;
 
     fn chunks(chunks: &'static [&'static str]) -> Body {
-        Body::from_stream(stream::iter(chunks).map(|chunk| Ok::<_, std::io::Error>(Bytes::from_static(chunk.as_bytes()))))
+        Body::from_stream(
+            stream::iter(chunks)
+                .map(|chunk| Ok::<_, std::io::Error>(Bytes::from_static(chunk.as_bytes()))),
+        )
     }
 
     fn reading(body: Body, limit: usize) -> Reading {
@@ -292,42 +340,58 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {
         assert_eq!(read(chunks(&["abc", "de"]), 5).await.unwrap(), "abcde");
-        assert_eq!(read(chunks(&["abc", "def"]), 5).await.unwrap_err().code(), Code::PayloadTooLarge);
+        assert_eq!(
+            read(chunks(&["abc", "def"]), 5).await.unwrap_err().code(),
+            Code::PayloadTooLarge
+        );
         assert_eq!(read(Body::from("abcdef"), 5).await.unwrap_err().code(), Code::PayloadTooLarge);
         assert_eq!(read(Body::from("abcde"), 5).await.unwrap(), "abcde");
     }
 
     #[tokio::test]
     async fn lines_are_found_wherever_the_chunks_end() {
-        let found: Vec<_> = lines(chunks(&["{1}\n{", "2", "}\r\n\n", "  \n{5}"]), 9).try_collect().await.unwrap();
+        let found: Vec<_> =
+            lines(chunks(&["{1}\n{", "2", "}\r\n\n", "  \n{5}"]), 9).try_collect().await.unwrap();
         let found: Vec<_> = found.iter().map(|(number, line)| (*number, line.as_ref())).collect();
         assert_eq!(found, [(1, b"{1}".as_slice()), (2, b"{2}\r"), (5, b"{5}")]);
     }
 
     #[tokio::test]
     async fn blank_lines_give_way_to_others_and_end() {
-        let blank = |bytes: usize| Body::from_stream(stream::iter(vec!["\n".repeat(4096); bytes / 4096]).map(Ok::<_, std::io::Error>));
+        let blank = |bytes: usize| {
+            Body::from_stream(
+                stream::iter(vec!["\n".repeat(4096); bytes / 4096]).map(Ok::<_, std::io::Error>),
+            )
+        };
         let mut many = std::pin::pin!(lines(blank(BLANK_BYTES_AT_MOST), 9));
         let mut steps = 0;
         while futures::poll!(many.next()).is_pending() {
             steps += 1;
         }
         assert!(steps >= BLANK_BYTES_AT_MOST / STEP / 2, "{steps}");
-        let error = lines(blank(BLANK_BYTES_AT_MOST + 4096), 9).try_collect::<Vec<_>>().await.unwrap_err();
+        let error =
+            lines(blank(BLANK_BYTES_AT_MOST + 4096), 9).try_collect::<Vec<_>>().await.unwrap_err();
         assert_eq!(error.code(), Code::ValidationFailed);
     }
 
     #[tokio::test]
     async fn a_line_that_is_too_long_is_named_before_it_ends() {
-        let endless = stream::iter(["1\n", "23"]).chain(stream::repeat("4")).map(|chunk| Ok::<_, std::io::Error>(chunk.as_bytes()));
-        let error = lines(Body::from_stream(endless), 10).try_collect::<Vec<_>>().await.unwrap_err();
-        assert_eq!(error.message(), "Line 2 of the body is larger than the 10 bytes that this service takes.");
+        let endless = stream::iter(["1\n", "23"])
+            .chain(stream::repeat("4"))
+            .map(|chunk| Ok::<_, std::io::Error>(chunk.as_bytes()));
+        let error =
+            lines(Body::from_stream(endless), 10).try_collect::<Vec<_>>().await.unwrap_err();
+        assert_eq!(
+            error.message(),
+            "Line 2 of the body is larger than the 10 bytes that this service takes."
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_or_line_that_stops_arriving_is_given_up_and_a_stream_may_rest_between_lines() {
         let stuck = |beginning: &'static str| {
-            let beginning = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(beginning.as_bytes()))]);
+            let beginning =
+                stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(beginning.as_bytes()))]);
             Body::from_stream(beginning.chain(stream::pending()))
         };
         assert_eq!(read(stuck("{"), 9).await.unwrap_err().code(), Code::DeadlineExceeded);
@@ -342,17 +406,26 @@ mod tests {
     #[test]
     fn media_types_are_reported_apart() {
         let form = |media_type: &'static str, is_stream| {
-            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))]);
+            let headers = HeaderMap::from_iter([(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(media_type),
+            )]);
             form(&headers, is_stream).map_err(|error| error.code())
         };
         for json in ["application/json", "Application/JSON; charset=UTF-8"] {
             assert_eq!(form(json, false), Ok(Form::Json), "{json}");
         }
         assert_eq!(form("application/x-ndjson", true), Ok(Form::JsonLines));
-        for other in ["text/plain", "application/json; charset=latin1", "application/x-ndjson", ""] {
+        for other in ["text/plain", "application/json; charset=latin1", "application/x-ndjson", ""]
+        {
             assert_eq!(form(other, false), Err(Code::UnsupportedMediaType), "{other}");
         }
-        for patch in ["application/merge-patch+json", "application/json-patch+json", "application/vnd.api+json", "application/foo+json"] {
+        for patch in [
+            "application/merge-patch+json",
+            "application/json-patch+json",
+            "application/vnd.api+json",
+            "application/foo+json",
+        ] {
             for is_stream in [false, true] {
                 assert_eq!(form(patch, is_stream), Err(Code::UnsupportedMediaType), "{patch}");
             }

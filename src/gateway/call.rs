@@ -38,16 +38,20 @@ where
     S::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     let codec = DynamicCodec::new(rpc.output().clone());
-    let mut request = Request::new(Body::new(EncodeBody::new_client(codec.clone(), messages, None, None)));
+    let mut request =
+        Request::new(Body::new(EncodeBody::new_client(codec.clone(), messages, None, None)));
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = rpc.path.clone().into();
     *request.headers_mut() = metadata;
     *request.extensions_mut() = extensions;
     request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
-    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    request
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
 
-    let response = stack.oneshot(request).await.map_err(|error| Status::from_error(error.into()))?;
+    let response =
+        stack.oneshot(request).await.map_err(|error| Status::from_error(error.into()))?;
     let (parts, body) = response.into_parts();
     // An answer without messages has its status among its headers.
     let messages = match Status::from_header_map(&parts.headers) {
@@ -61,7 +65,11 @@ where
 impl Answer {
     /// The one message of an RPC that answers with one, and all metadata.
     pub async fn only(mut self) -> Result<(HeaderMap, DynamicMessage), Status> {
-        let message = self.messages.message().await?.ok_or_else(|| Status::internal("the answer has no message"))?;
+        let message = self
+            .messages
+            .message()
+            .await?
+            .ok_or_else(|| Status::internal("the answer has no message"))?;
         if let Some(trailers) = self.messages.trailers().await? {
             self.metadata.extend(trailers.into_headers());
         }

@@ -37,7 +37,11 @@ impl Encoder for DynamicCodec {
     type Item = DynamicMessage;
     type Error = Status;
 
-    fn encode(&mut self, message: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(
+        &mut self,
+        message: DynamicMessage,
+        buffer: &mut EncodeBuf<'_>,
+    ) -> Result<(), Status> {
         message.encode(buffer).map_err(|error| Status::from_error(Box::new(error)))
     }
 }
@@ -47,6 +51,8 @@ impl Decoder for DynamicCodec {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        DynamicMessage::decode(self.decodes.clone(), buffer).map(Some).map_err(|error| Status::from_error(Box::new(error)))
+        DynamicMessage::decode(self.decodes.clone(), buffer)
+            .map(Some)
+            .map_err(|error| Status::from_error(Box::new(error)))
     }
 }

@@ -39,8 +39,12 @@ pub enum Coding {
     Zstd,
 }
 
-const CODINGS: [(&str, Option<Coding>); 4] =
-    [("zstd", Some(Coding::Zstd)), ("gzip", Some(Coding::Gzip)), ("x-gzip", Some(Coding::Gzip)), ("identity", None)];
+const CODINGS: [(&str, Option<Coding>); 4] = [
+    ("zstd", Some(Coding::Zstd)),
+    ("gzip", Some(Coding::Gzip)),
+    ("x-gzip", Some(Coding::Gzip)),
+    ("identity", None),
+];
 
 impl Coding {
     /// The compression of the response: the one to which the caller gives the most weight, and zstd if the caller has no preference.
@@ -125,7 +129,11 @@ impl Wire {
 
     fn come(&self, bytes: usize) -> io::Result<()> {
         self.0.more.fetch_add(bytes, Relaxed);
-        if self.is_over() { Err(io::Error::other("a compressed body of empty parts")) } else { Ok(()) }
+        if self.is_over() {
+            Err(io::Error::other("a compressed body of empty parts"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -148,7 +156,8 @@ pub fn decompressed(body: Body, coding: Option<Coding>, wire: Wire) -> Body {
             read_as(coding, decoder)
         }
         Coding::Zstd => {
-            let mut decoder = ZstdDecoder::with_params(reader, &[DParameter::window_log_max(WINDOW_LOG_MAX)]);
+            let mut decoder =
+                ZstdDecoder::with_params(reader, &[DParameter::window_log_max(WINDOW_LOG_MAX)]);
             decoder.multiple_members(true);
             read_as(coding, decoder)
         }
@@ -157,7 +166,8 @@ pub fn decompressed(body: Body, coding: Option<Coding>, wire: Wire) -> Body {
 
 /// The source of a decoder. Its own failures are distinguished from those of the body that it decodes.
 fn read_as(coding: Coding, decoder: impl AsyncRead + Send + 'static) -> Body {
-    let is_of_body = |error: &io::Error| error.get_ref().is_some_and(|cause| cause.is::<axum::Error>());
+    let is_of_body =
+        |error: &io::Error| error.get_ref().is_some_and(|cause| cause.is::<axum::Error>());
     Body::from_stream(ReaderStream::new(decoder).map_err(move |source| match is_of_body(&source) {
         true => axum::BoxError::from(source),
         false => Mislabelled { coding, source }.into(),
@@ -170,11 +180,16 @@ pub struct Lasting;
 
 /// The answer compressed, if its caller takes that, it is worthwhile, and there is memory for it. What is there of a stream is passed on whenever nothing
 /// more is.
-pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>, responding: &Responding) -> Response<Body> {
+pub fn compressed(
+    mut answer: Response<Body>,
+    coding: Option<Coding>,
+    responding: &Responding,
+) -> Response<Body> {
     if answer.extensions().get::<Lasting>().is_some() {
         return answer;
     }
-    if answer.headers().contains_key(header::CONTENT_ENCODING) || !is_compressible(answer.headers()) {
+    if answer.headers().contains_key(header::CONTENT_ENCODING) || !is_compressible(answer.headers())
+    {
         return answer;
     }
     if answer.body().size_hint().upper().is_some_and(|size| size < WORTHWHILE) {
@@ -194,7 +209,10 @@ pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>, responding
             Coding::Gzip => read(GzipEncoder::with_quality(reader, Level::Fastest), reserved),
             Coding::Zstd => {
                 let window = [CParameter::window_log(WINDOW_LOG)];
-                read(ZstdEncoder::with_quality_and_params(reader, Level::Fastest, &window), reserved)
+                read(
+                    ZstdEncoder::with_quality_and_params(reader, Level::Fastest, &window),
+                    reserved,
+                )
             }
         }
     })
@@ -204,7 +222,8 @@ pub fn compressed(mut answer: Response<Body>, coding: Option<Coding>, responding
 pub fn converted(bytes: &Bytes, from: Option<Coding>, to: Option<Coding>) -> io::Result<Bytes> {
     let read = |mut reader: Pin<&mut (dyn AsyncRead + Send)>| {
         let mut read = Vec::new();
-        let ended = reader.read_to_end(&mut read).now_or_never().expect("bytes in memory are there");
+        let ended =
+            reader.read_to_end(&mut read).now_or_never().expect("bytes in memory are there");
         ended.map(|_| Bytes::from(read))
     };
     let plain = match from {
@@ -229,7 +248,8 @@ fn read(reader: impl AsyncRead + Send + 'static, reserved: Reservation) -> Body 
 
 /// Text, but not events: a proxy may delay them if they are compressed.
 fn is_compressible(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     essence.ends_with("json") || essence.starts_with("text/") && essence != "text/event-stream"
 }
@@ -267,15 +287,31 @@ mod tests {
     #[tokio::test]
     async fn what_is_compressed_comes_back_and_what_is_small_stays() {
         for coding in [Coding::Gzip, Coding::Zstd] {
-            for (size, packed) in [(1023, None), (1024, Some(coding.name())), (5_000_000, Some(coding.name()))] {
+            for (size, packed) in
+                [(1023, None), (1024, Some(coding.name())), (5_000_000, Some(coding.name()))]
+            {
                 let mut answer = Response::new(Body::from("x".repeat(size)));
-                answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+                answer.headers_mut().insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/problem+json"),
+                );
                 let answer = compressed(answer, Some(coding), &ResponseMemory::new(4 << 20).open());
-                let reported = answer.headers().get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap());
-                assert_eq!((reported, answer.headers().contains_key(header::VARY)), (packed, packed.is_some()), "{size}");
+                let reported = answer
+                    .headers()
+                    .get(header::CONTENT_ENCODING)
+                    .map(|value| value.to_str().unwrap());
+                assert_eq!(
+                    (reported, answer.headers().contains_key(header::VARY)),
+                    (packed, packed.is_some()),
+                    "{size}"
+                );
                 let body = answer.into_body().collect().await.unwrap().to_bytes();
                 assert!(packed.is_none() || body.len() < size / 2);
-                let back = decompressed(Body::from(body), packed.map(|_| coding), Wire::default()).collect().await.unwrap().to_bytes();
+                let back = decompressed(Body::from(body), packed.map(|_| coding), Wire::default())
+                    .collect()
+                    .await
+                    .unwrap()
+                    .to_bytes();
                 assert_eq!(back, "x".repeat(size));
             }
         }
@@ -286,7 +322,9 @@ mod tests {
         let memory = ResponseMemory::new(1 << 20);
         let coded = |lasts: bool| {
             let mut answer = Response::new(Body::from("x".repeat(5_000)));
-            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+            answer
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
             if lasts {
                 answer.extensions_mut().insert(Lasting);
             }
@@ -306,11 +344,20 @@ mod tests {
             let whole = converted(&Bytes::from("x".repeat(5_000)), None, Some(coding)).unwrap();
             let reported = async |chunks: Vec<io::Result<Bytes>>| {
                 let sent = Body::from_stream(futures::stream::iter(chunks));
-                mislabelled(&decompressed(sent, Some(coding), Wire::default()).collect().await.unwrap_err())
+                mislabelled(
+                    &decompressed(sent, Some(coding), Wire::default()).collect().await.unwrap_err(),
+                )
             };
             assert_eq!(reported(vec![Ok(Bytes::from_static(b"{\"name\":1}"))]).await, Some(coding));
-            assert_eq!(reported(vec![Ok(whole.slice(..whole.len() / 2))]).await, Some(coding), "it ends within");
-            assert_eq!(reported(vec![Ok(whole.slice(..9)), Err(io::Error::other("reset"))]).await, None);
+            assert_eq!(
+                reported(vec![Ok(whole.slice(..whole.len() / 2))]).await,
+                Some(coding),
+                "it ends within"
+            );
+            assert_eq!(
+                reported(vec![Ok(whole.slice(..9)), Err(io::Error::other("reset"))]).await,
+                None
+            );
         }
     }
 
@@ -323,7 +370,11 @@ mod tests {
             ("text/event-stream", false),
             ("image/png", false),
         ] {
-            assert_eq!(is_compressible(&headers(header::CONTENT_TYPE, media_type)), compressible, "{media_type}");
+            assert_eq!(
+                is_compressible(&headers(header::CONTENT_TYPE, media_type)),
+                compressible,
+                "{media_type}"
+            );
         }
     }
 }

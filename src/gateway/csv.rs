@@ -52,17 +52,28 @@ pub struct Page {
 
 impl Table {
     /// The table that a request asks for; none if it asks for no table, or its response is not one.
-    pub fn asked_for(request: &request::Parts, binding: &Binding, base_path: &str) -> Option<Table> {
+    pub fn asked_for(
+        request: &request::Parts,
+        binding: &Binding,
+        base_path: &str,
+    ) -> Option<Table> {
         if !prefers_csv(&request.headers) {
             return None;
         }
         let (rows, row) = rows(binding)?;
         let schema = &binding.rpc.schema;
-        let token = schema.message(binding.rpc.input).find(PAGE_TOKEN).map(|(_, field)| field.name.clone());
+        let token =
+            schema.message(binding.rpc.input).find(PAGE_TOKEN).map(|(_, field)| field.name.clone());
         let query = request.uri.query().unwrap_or_default();
         let is_first = token.as_ref().is_none_or(|token| !continues(query, token));
         let paging = token.map(|token| (others(query, &token), token));
-        Some(Table { rows, row, path: format!("{base_path}{}", request.uri.path()), paging, is_first })
+        Some(Table {
+            rows,
+            row,
+            path: format!("{base_path}{}", request.uri.path()),
+            paging,
+            is_first,
+        })
     }
 
     /// Writes an answer.
@@ -75,16 +86,29 @@ impl Table {
         }
         let rows = answer.get_field(&field.descriptor);
         for row in rows.as_list().unwrap_or_default().iter().filter_map(Value::as_message) {
-            let cells = columns.iter().map(|column| cell(schema, column, row)).collect::<Result<Vec<_>, _>>()?;
+            let cells = columns
+                .iter()
+                .map(|column| cell(schema, column, row))
+                .collect::<Result<Vec<_>, _>>()?;
             line(&mut text, cells.into_iter().map(Cow::Owned));
         }
         let file = format!("attachment; filename=\"{}.csv\"", field.descriptor.name());
-        let mut headers = vec![(header::CONTENT_DISPOSITION, header_value(file)?), (header::VARY, HeaderValue::from_static("accept"))];
-        let token = answer.get_field_by_name(NEXT_PAGE_TOKEN).and_then(|token| token.as_str().map(str::to_owned)).unwrap_or_default();
+        let mut headers = vec![
+            (header::CONTENT_DISPOSITION, header_value(file)?),
+            (header::VARY, HeaderValue::from_static("accept")),
+        ];
+        let token = answer
+            .get_field_by_name(NEXT_PAGE_TOKEN)
+            .and_then(|token| token.as_str().map(str::to_owned))
+            .unwrap_or_default();
         if let (Some((arguments, name)), false) = (&self.paging, token.is_empty()) {
             let token = format!("{name}={}", utf8_percent_encode(&token, NON_ALPHANUMERIC));
-            let query: Vec<&str> = arguments.iter().map(String::as_str).chain([token.as_str()]).collect();
-            headers.push((header::LINK, header_value(format!("<{}?{}>; rel=\"next\"", self.path, query.join("&")))?));
+            let query: Vec<&str> =
+                arguments.iter().map(String::as_str).chain([token.as_str()]).collect();
+            headers.push((
+                header::LINK,
+                header_value(format!("<{}?{}>; rel=\"next\"", self.path, query.join("&")))?,
+            ));
         }
         Ok(Page { media_type: if self.is_first { FIRST } else { LATER }, text, headers })
     }
@@ -101,15 +125,23 @@ pub fn is_table(binding: &Binding) -> bool {
 
 /// The list of rows and the type of a row, by their places, where an answer is a page of them and nothing else.
 fn rows(binding: &Binding) -> Option<(usize, usize)> {
-    if binding.body != BodyRule::None || binding.rpc.server_streaming || binding.response_body.is_some() {
+    if binding.body != BodyRule::None
+        || binding.rpc.server_streaming
+        || binding.response_body.is_some()
+    {
         return None;
     }
     let schema = &binding.rpc.schema;
     let mut found = None;
     for (index, field) in schema.message(binding.rpc.output).fields.iter().enumerate() {
         match (&field.cardinality, &field.shape) {
-            (Cardinality::List, Shape::Message(row)) if found.is_none() && is_flat(schema, *row) => found = Some((index, *row)),
-            (Cardinality::Single { .. }, Shape::String) if field.descriptor.name() == NEXT_PAGE_TOKEN => {}
+            (Cardinality::List, Shape::Message(row))
+                if found.is_none() && is_flat(schema, *row) =>
+            {
+                found = Some((index, *row))
+            }
+            (Cardinality::Single { .. }, Shape::String)
+                if field.descriptor.name() == NEXT_PAGE_TOKEN => {}
             _ => return None,
         }
     }
@@ -119,7 +151,10 @@ fn rows(binding: &Binding) -> Option<(usize, usize)> {
 /// Returns whether every field of a message type holds one value.
 fn is_flat(schema: &Schema, message: usize) -> bool {
     let single = |field: &Field| {
-        let is_value = !matches!(field.shape, Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue);
+        let is_value = !matches!(
+            field.shape,
+            Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue
+        );
         is_value && matches!(field.cardinality, Cardinality::Single { .. })
     };
     schema.message(message).fields.iter().all(single)
@@ -133,19 +168,32 @@ fn is_token(argument: &str, name: &str) -> bool {
 
 /// The arguments of a query but for the page token.
 fn others(query: &str, name: &str) -> Vec<String> {
-    query.split('&').filter(|argument| !argument.is_empty() && !is_token(argument, name)).map(str::to_owned).collect()
+    query
+        .split('&')
+        .filter(|argument| !argument.is_empty() && !is_token(argument, name))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Returns whether a query asks for a page behind the first.
 fn continues(query: &str, name: &str) -> bool {
-    query.split('&').any(|argument| is_token(argument, name) && argument.split_once('=').is_some_and(|(_, token)| !token.is_empty()))
+    query.split('&').any(|argument| {
+        is_token(argument, name)
+            && argument.split_once('=').is_some_and(|(_, token)| !token.is_empty())
+    })
 }
 
 /// Returns whether CSV is asked for, and more so than JSON (RFC 9110, section 12.5.1).
 fn prefers_csv(headers: &HeaderMap) -> bool {
     let accepted: Vec<_> = listed(headers, header::ACCEPT).collect();
-    let of = |media_type: &str| accepted.iter().find(|(range, _)| range == media_type).map(|(_, weight)| weight.unwrap_or_default());
-    let weight = |types: &[&str]| types.iter().find_map(|media_type| of(media_type)).unwrap_or_default();
+    let of = |media_type: &str| {
+        accepted
+            .iter()
+            .find(|(range, _)| range == media_type)
+            .map(|(_, weight)| weight.unwrap_or_default())
+    };
+    let weight =
+        |types: &[&str]| types.iter().find_map(|media_type| of(media_type)).unwrap_or_default();
     weight(&["text/csv"]) > weight(&["application/json", "application/*", "*/*"])
 }
 
@@ -166,18 +214,25 @@ fn cell(schema: &Schema, column: &Field, row: &DynamicMessage) -> Result<String,
 fn harmless(text: String) -> String {
     const SIGNS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
     let shown = text.trim_start_matches(is_not_shown);
-    if shown.starts_with(SIGNS) || text.starts_with(char::is_control) { format!("'{text}") } else { text }
+    if shown.starts_with(SIGNS) || text.starts_with(char::is_control) {
+        format!("'{text}")
+    } else {
+        text
+    }
 }
 
 fn is_not_shown(character: char) -> bool {
-    let zero_width = matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    let zero_width =
+        matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
     character.is_whitespace() || character.is_control() || zero_width
 }
 
 /// Returns whether a cell would be taken apart, or lose its blanks, without quotes. Semicolons and tabs part cells where a comma parts
 /// decimals.
 fn needs_quotes(cell: &str) -> bool {
-    cell.contains(['"', ',', ';', '\t', '\r', '\n']) || cell.starts_with(is_not_shown) || cell.ends_with(is_not_shown)
+    cell.contains(['"', ',', ';', '\t', '\r', '\n'])
+        || cell.starts_with(is_not_shown)
+        || cell.ends_with(is_not_shown)
 }
 
 /// A line of cells; in quotes where their text would be taken apart.
@@ -216,9 +271,16 @@ mod tests {
         ] {
             assert!(accepts(wanted), "{wanted}");
         }
-        for not in
-            ["*/*", "", "text/*", "application/json", "application/json, text/csv", "text/csv;q=0", "text/csv;q=0.5, */*", "text/csv;q=x"]
-        {
+        for not in [
+            "*/*",
+            "",
+            "text/*",
+            "application/json",
+            "application/json, text/csv",
+            "text/csv;q=0",
+            "text/csv;q=0.5, */*",
+            "text/csv;q=x",
+        ] {
             assert!(!accepts(not), "{not}");
         }
         assert!(!prefers_csv(&HeaderMap::new()));
@@ -226,9 +288,23 @@ mod tests {
 
     #[test]
     fn text_that_could_be_a_formula_is_not_one() {
-        for formula in
-            ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx", "＝1", "＋1", "－1", "＠x", "  =1", "\u{feff}=1", "\n=1", "\u{a0}-1"]
-        {
+        for formula in [
+            "=1+1",
+            "+1",
+            "-1",
+            "@SUM(A1)",
+            "\tx",
+            "\rx",
+            "\nx",
+            "＝1",
+            "＋1",
+            "－1",
+            "＠x",
+            "  =1",
+            "\u{feff}=1",
+            "\n=1",
+            "\u{a0}-1",
+        ] {
             assert_eq!(harmless(formula.to_owned()), format!("'{formula}"), "{formula:?}");
         }
         for text in ["a=1", " a-1", "", "1-1", "'=1"] {
@@ -239,14 +315,21 @@ mod tests {
     #[test]
     fn cells_are_quoted_where_they_need_it() {
         let mut text = String::new();
-        let cells = ["a", "b,c", "say \"x\"", "two\r\nlines", "", " edge", "d;e", "f\tg", "h\u{a0}"];
+        let cells =
+            ["a", "b,c", "say \"x\"", "two\r\nlines", "", " edge", "d;e", "f\tg", "h\u{a0}"];
         line(&mut text, cells.into_iter().map(Cow::Borrowed));
-        assert_eq!(text, "a,\"b,c\",\"say \"\"x\"\"\",\"two\r\nlines\",,\" edge\",\"d;e\",\"f\tg\",\"h\u{a0}\"\r\n");
+        assert_eq!(
+            text,
+            "a,\"b,c\",\"say \"\"x\"\"\",\"two\r\nlines\",,\" edge\",\"d;e\",\"f\tg\",\"h\u{a0}\"\r\n"
+        );
     }
 
     #[test]
     fn the_other_arguments_of_a_query_stay_as_they_are() {
-        assert_eq!(others("pageSize=2&pageToken=x&a=%20b&page%54oken=y", "pageToken"), ["pageSize=2", "a=%20b"]);
+        assert_eq!(
+            others("pageSize=2&pageToken=x&a=%20b&page%54oken=y", "pageToken"),
+            ["pageSize=2", "a=%20b"]
+        );
         assert!(others("", "pageToken").is_empty());
     }
 

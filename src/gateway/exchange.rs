@@ -35,11 +35,23 @@ pub struct Exchange {
 
 impl Exchange {
     /// Writes the JSON of a message of the answer.
-    pub fn write(&self, binding: &Binding, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Status> {
+    pub fn write(
+        &self,
+        binding: &Binding,
+        message: &DynamicMessage,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Status> {
         let rpc = &binding.rpc;
         let written = match binding.response_body {
-            Some(index) => json::encode_field(&rpc.schema, &rpc.schema.message(rpc.output).fields[index], message, out),
-            None if !binding.answer_members.is_empty() => json::encode_some(&rpc.schema, rpc.output, &binding.answer_members, message, out),
+            Some(index) => json::encode_field(
+                &rpc.schema,
+                &rpc.schema.message(rpc.output).fields[index],
+                message,
+                out,
+            ),
+            None if !binding.answer_members.is_empty() => {
+                json::encode_some(&rpc.schema, rpc.output, &binding.answer_members, message, out)
+            }
             None => json::encode_value(&rpc.schema, &rpc.output_shape, message, out),
         };
         Ok(written.map_err(Error::internal)?)
@@ -48,9 +60,16 @@ impl Exchange {
     /// The problem document of a status.
     pub fn problem_of(&self, status: &Status) -> Problem {
         // Our own failures were logged when they were made; what comes from a library would go unseen.
-        if status.code() == tonic::Code::Unknown || status.code() == tonic::Code::Internal && status.get_details_error_info().is_none() {
+        if status.code() == tonic::Code::Unknown
+            || status.code() == tonic::Code::Internal && status.get_details_error_info().is_none()
+        {
             let cause = status.source().map(ToString::to_string);
-            tracing::error!(request_id = self.request_id, message = status.message(), cause, "call failed");
+            tracing::error!(
+                request_id = self.request_id,
+                message = status.message(),
+                cause,
+                "call failed"
+            );
         }
         let mut problem = Problem::new(status, &self.request_id, &self.shared.base, self);
         if !self.with_plus.is_empty() {
@@ -64,8 +83,14 @@ impl Exchange {
         let problem = self.problem_of(status);
         let (mut headers, _) = self.headers(status.metadata().as_ref());
         headers.extend(problem.headers);
-        let (media_type, text) = self.refusals.written(problem.status, problem.document, &mut headers);
-        self.respond(problem.status, headers, Some(HeaderValue::from_static(media_type)), Body::from(text))
+        let (media_type, text) =
+            self.refusals.written(problem.status, problem.document, &mut headers);
+        self.respond(
+            problem.status,
+            headers,
+            Some(HeaderValue::from_static(media_type)),
+            Body::from(text),
+        )
     }
 
     /// The headers and the status of an answer with this metadata.
@@ -86,7 +111,10 @@ impl Exchange {
         } else {
             self.refuse(Error::new(Code::MethodNotAllowed, format!("This path takes {list}.")))
         };
-        response.headers_mut().insert(header::ALLOW, HeaderValue::try_from(list).expect("names of methods are fit for a header"));
+        response.headers_mut().insert(
+            header::ALLOW,
+            HeaderValue::try_from(list).expect("names of methods are fit for a header"),
+        );
         response
     }
 
@@ -104,7 +132,13 @@ impl Exchange {
     }
 
     /// An answer with the headers that every one has.
-    pub fn respond(&self, status: StatusCode, headers: HeaderMap, media_type: Option<HeaderValue>, body: Body) -> Response<Body> {
+    pub fn respond(
+        &self,
+        status: StatusCode,
+        headers: HeaderMap,
+        media_type: Option<HeaderValue>,
+        body: Body,
+    ) -> Response<Body> {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -132,13 +166,17 @@ impl Spelling for Exchange {
     /// A mask that the caller has not sent is its body, of which it was made.
     fn field(&self, path: &str) -> String {
         match &self.binding {
-            Some(binding) if self.mask_is_made.load(Relaxed) && binding.is_update_mask(path) => "body".to_owned(),
+            Some(binding) if self.mask_is_made.load(Relaxed) && binding.is_update_mask(path) => {
+                "body".to_owned()
+            }
             Some(binding) => binding.spell(path),
             None => path.to_owned(),
         }
     }
 
     fn name(&self, fault: &str, name: &str) -> String {
-        self.binding.as_ref().map_or_else(|| name.to_owned(), |binding| binding.spell_in(fault, name))
+        self.binding
+            .as_ref()
+            .map_or_else(|| name.to_owned(), |binding| binding.spell_in(fault, name))
     }
 }

@@ -124,10 +124,13 @@ impl Faults {
             return Some(failure.clone());
         }
         // The faults of the head of a stream may be found before its messages are asked for.
-        if let Some(unfit) = self.unfit.get().filter(|_| answered.is_some_and(|answered| answered.code() == tonic::Code::InvalidArgument)) {
+        if let Some(unfit) = self.unfit.get().filter(|_| {
+            answered.is_some_and(|answered| answered.code() == tonic::Code::InvalidArgument)
+        }) {
             return Some(unfit.refusal.clone());
         }
-        let of_request = together(&self.faults.lock().unwrap_or_else(PoisonError::into_inner), answered, &spell);
+        let of_request =
+            together(&self.faults.lock().unwrap_or_else(PoisonError::into_inner), answered, &spell);
         of_request
             .or_else(|| {
                 let line = self.line.get()?;
@@ -171,7 +174,10 @@ mod tests {
         assert!(found.instead(&HeaderMap::new(), str::to_owned).is_none() && !found.has_faults());
         found.end_at(3, Some(4), faults("line"));
         assert_eq!(reported(&found, Form::refusal()), "line: line 4: is wrong");
-        assert!(found.form().ends_at(3) && !found.form().is_spoilt(), "what came before the line is done");
+        assert!(
+            found.form().ends_at(3) && !found.form().is_spoilt(),
+            "what came before the line is done"
+        );
         assert_eq!(reported(&found, Error::unavailable("away")), "away");
         found.keep(&faults("head"));
         assert_eq!(reported(&found, Form::refusal()), "head: is wrong");
@@ -184,7 +190,13 @@ mod tests {
     fn a_body_that_cannot_be_read_is_a_fault_among_others() {
         let found = Faults::default();
         found.keep(&faults("If-Match"));
-        assert_eq!(found.end(Error::invalid("body", "invalid_json", "is no JSON")).message(), Form::refusal().message());
-        assert_eq!(reported(&found, Error::invalid("other", "invalid", "x")), "The request has 3 faults.");
+        assert_eq!(
+            found.end(Error::invalid("body", "invalid_json", "is no JSON")).message(),
+            Form::refusal().message()
+        );
+        assert_eq!(
+            reported(&found, Error::invalid("other", "invalid", "x")),
+            "The request has 3 faults."
+        );
     }
 }

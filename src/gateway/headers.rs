@@ -55,7 +55,9 @@ pub fn to_metadata(headers: &HeaderMap) -> (HeaderMap, Violations) {
             metadata.append(HeaderName::from_static(name), value.clone());
         }
     }
-    for (name, value) in headers.iter().filter(|(name, _)| misspelt::fault_of(name.as_str()).is_some()) {
+    for (name, value) in
+        headers.iter().filter(|(name, _)| misspelt::fault_of(name.as_str()).is_some())
+    {
         metadata.insert(name.clone(), value.clone());
     }
     let mut faults = Violations::new();
@@ -75,11 +77,17 @@ pub fn from_metadata(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, Optio
             headers.append(name, value.clone());
         }
     }
-    let location = headers.get(header::LOCATION).and_then(|path| path.to_str().ok()).filter(|path| path.starts_with('/'));
-    if let Some(location) = location.and_then(|path| HeaderValue::try_from(format!("{base_path}{path}")).ok()) {
+    let location = headers
+        .get(header::LOCATION)
+        .and_then(|path| path.to_str().ok())
+        .filter(|path| path.starts_with('/'));
+    if let Some(location) =
+        location.and_then(|path| HeaderValue::try_from(format!("{base_path}{path}")).ok())
+    {
         headers.insert(header::LOCATION, location);
     }
-    let code = metadata.get(HTTP_CODE).and_then(|value| StatusCode::from_bytes(value.as_bytes()).ok());
+    let code =
+        metadata.get(HTTP_CODE).and_then(|value| StatusCode::from_bytes(value.as_bytes()).ok());
     (headers, code.filter(StatusCode::is_success))
 }
 
@@ -111,7 +119,12 @@ fn timeout(headers: &HeaderMap, faults: &mut Violations) -> Option<HeaderValue> 
 }
 
 /// The value of a header that may be given once.
-fn only<'h>(headers: &'h HeaderMap, name: &str, reported: &str, faults: &mut Violations) -> Option<&'h HeaderValue> {
+fn only<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+    reported: &str,
+    faults: &mut Violations,
+) -> Option<&'h HeaderValue> {
     let mut given = headers.get_all(name).iter();
     let first = given.next();
     if given.next().is_some() {
@@ -123,7 +136,8 @@ fn only<'h>(headers: &'h HeaderMap, name: &str, reported: &str, faults: &mut Vio
 
 /// The time that `X-Request-Timeout` says.
 pub fn request_timeout(given: &HeaderValue) -> Option<Duration> {
-    let seconds = given.to_str().ok()?.trim().parse().ok().filter(|seconds: &f64| *seconds > 0.0)?;
+    let seconds =
+        given.to_str().ok()?.trim().parse().ok().filter(|seconds: &f64| *seconds > 0.0)?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
@@ -161,7 +175,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
@@ -183,7 +200,8 @@ mod tests {
     fn a_timeout_is_reported_in_the_form_of_grpc() {
         let reported = |name, value| {
             let (metadata, faults) = to_metadata(&headers(&[(name, value)]));
-            let reported = metadata.get("grpc-timeout").map(|timeout| timeout.to_str().unwrap().to_owned());
+            let reported =
+                metadata.get("grpc-timeout").map(|timeout| timeout.to_str().unwrap().to_owned());
             assert_eq!(reported.is_none(), faults.count() == 1, "{name}: {value}");
             reported
         };
@@ -202,8 +220,13 @@ mod tests {
         ] {
             assert_eq!(reported(name, value), None, "{name}: {value}");
         }
-        let faults = |given: &[(&'static str, &'static str)]| to_metadata(&headers(given)).1.count();
-        assert_eq!(faults(&[("x-request-timeout", "0"), ("grpc-timeout", "S")]), 2, "one hides no other");
+        let faults =
+            |given: &[(&'static str, &'static str)]| to_metadata(&headers(given)).1.count();
+        assert_eq!(
+            faults(&[("x-request-timeout", "0"), ("grpc-timeout", "S")]),
+            2,
+            "one hides no other"
+        );
     }
 
     #[test]
@@ -219,8 +242,13 @@ mod tests {
 
     #[test]
     fn a_location_is_reported_as_callers_reach_it() {
-        for (given, reported) in [("/v1/x", "/base/v1/x"), ("https://other.example/x", "https://other.example/x")] {
-            assert_eq!(from_metadata(&headers(&[("location", given)]), "/base").0["location"], reported);
+        for (given, reported) in
+            [("/v1/x", "/base/v1/x"), ("https://other.example/x", "https://other.example/x")]
+        {
+            assert_eq!(
+                from_metadata(&headers(&[("location", given)]), "/base").0["location"],
+                reported
+            );
         }
     }
 
@@ -233,7 +261,10 @@ mod tests {
             ("content-type", "application/grpc"),
             ("a-bin", "AA"),
         ]);
-        assert_eq!(from_metadata(&given, ""), (headers(&[("location", "/x")]), Some(StatusCode::ACCEPTED)));
+        assert_eq!(
+            from_metadata(&given, ""),
+            (headers(&[("location", "/x")]), Some(StatusCode::ACCEPTED))
+        );
         assert_eq!(from_metadata(&headers(&[("x-http-code", "500")]), "").1, None);
     }
 }

@@ -22,7 +22,13 @@ const LONG_BODY: usize = 64 << 10;
 type Messages = BoxStream<'static, Result<DynamicMessage, Status>>;
 
 /// The messages of a request. Nothing is read before the first is asked for.
-pub fn messages(target: Target, form: Form, content_type: String, reading: Reading, found: Faults) -> Messages {
+pub fn messages(
+    target: Target,
+    form: Form,
+    content_type: String,
+    reading: Reading,
+    found: Faults,
+) -> Messages {
     let sends_many = target.binding.rpc.client_streaming;
     if found.taken_instead().is_some() {
         // Only now is it said why, for whoever asks for the message.
@@ -32,7 +38,9 @@ pub fn messages(target: Target, form: Form, content_type: String, reading: Readi
         return stream::once(std::future::ready(Err(refusal()))).boxed();
     }
     if form == Form::Bytes && sends_many {
-        return pieces(target, content_type, reading.body).map_err(move |error| found.end(error)).boxed();
+        return pieces(target, content_type, reading.body)
+            .map_err(move |error| found.end(error))
+            .boxed();
     }
     if form == Form::Bytes {
         let message = async move {
@@ -61,7 +69,9 @@ pub fn messages(target: Target, form: Form, content_type: String, reading: Readi
             });
             [Some(message.map_err(|error| found.end(error))), None]
         };
-        return stream::once(document).flat_map(|messages| stream::iter(messages.into_iter().flatten())).boxed();
+        return stream::once(document)
+            .flat_map(|messages| stream::iter(messages.into_iter().flatten()))
+            .boxed();
     }
     let (mut failed, mut position) = (false, 0);
     let messages = reading.lines().then(move |read| {
@@ -76,11 +86,19 @@ pub fn messages(target: Target, form: Form, content_type: String, reading: Readi
     });
     // A stream ends with its first fault.
     let messages = messages.flat_map(|messages| stream::iter(messages.into_iter().flatten()));
-    messages.take_while(move |message: &Result<_, Status>| std::future::ready(!std::mem::replace(&mut failed, message.is_err()))).boxed()
+    messages
+        .take_while(move |message: &Result<_, Status>| {
+            std::future::ready(!std::mem::replace(&mut failed, message.is_err()))
+        })
+        .boxed()
 }
 
 /// The messages of a streamed request: one for each piece of the body as it comes, and at least one, which has what path and query say.
-fn pieces(target: Target, content_type: String, body: Body) -> impl Stream<Item = Result<DynamicMessage, Error>> + Send {
+fn pieces(
+    target: Target,
+    content_type: String,
+    body: Body,
+) -> impl Stream<Item = Result<DynamicMessage, Error>> + Send {
     let state = Some((target, content_type, body, true));
     stream::unfold(state, |state| async move {
         let (target, content_type, mut body, first) = state?;

@@ -15,16 +15,36 @@ struct Protecting {
 }
 
 const PROTECTING: [Protecting; 11] = [
-    Protecting { letters: "idempotencykey", stems: &["idemp", "idemkey"], reported: "is unknown; did you mean `Idempotency-Key`?" },
-    Protecting { letters: "ifmatch", stems: &["ifmatch"], reported: "is unknown; did you mean `If-Match`?" },
-    Protecting { letters: "ifnonematch", stems: &["ifnonematch"], reported: "is unknown; did you mean `If-None-Match`?" },
+    Protecting {
+        letters: "idempotencykey",
+        stems: &["idemp", "idemkey"],
+        reported: "is unknown; did you mean `Idempotency-Key`?",
+    },
+    Protecting {
+        letters: "ifmatch",
+        stems: &["ifmatch"],
+        reported: "is unknown; did you mean `If-Match`?",
+    },
+    Protecting {
+        letters: "ifnonematch",
+        stems: &["ifnonematch"],
+        reported: "is unknown; did you mean `If-None-Match`?",
+    },
     Protecting {
         letters: "ifunmodifiedsince",
         stems: &["ifunmodified"],
         reported: "is unknown; `If-Unmodified-Since` is not supported, and `If-Match` names the expected version",
     },
-    Protecting { letters: "requesttimeout", stems: &["requesttimeout"], reported: "is unknown; did you mean `X-Request-Timeout`?" },
-    Protecting { letters: "grpctimeout", stems: &["grpctimeout"], reported: "is unknown; did you mean `Grpc-Timeout`?" },
+    Protecting {
+        letters: "requesttimeout",
+        stems: &["requesttimeout"],
+        reported: "is unknown; did you mean `X-Request-Timeout`?",
+    },
+    Protecting {
+        letters: "grpctimeout",
+        stems: &["grpctimeout"],
+        reported: "is unknown; did you mean `Grpc-Timeout`?",
+    },
     Protecting {
         letters: "dryrun",
         stems: &["dryrun"],
@@ -54,8 +74,14 @@ const PROTECTING: [Protecting; 11] = [
 
 /// Words that are members of requests with a large effect, and too common to be searched for within a name.
 const WORDS: [(&[&str], &str); 2] = [
-    (&["mode", "deletemode"], "is not a header; `mode` is a member of the requests that have one, by REST in the query"),
-    (&["tenant"], "is not a header; `tenant` is that of the key, and by REST part of the paths that have one"),
+    (
+        &["mode", "deletemode"],
+        "is not a header; `mode` is a member of the requests that have one, by REST in the query",
+    ),
+    (
+        &["tenant"],
+        "is not a header; `tenant` is that of the key, and by REST part of the paths that have one",
+    ),
 ];
 
 /// A prefix of such a word that names its owner.
@@ -98,7 +124,8 @@ pub fn fault_of(name: &str) -> Option<&'static str> {
         })
     };
     let is_meant = |protecting: &&Protecting| {
-        protecting.stems.iter().any(|stem| letters.contains(stem)) || tails().any(|tail| is_nearly(tail, protecting.letters))
+        protecting.stems.iter().any(|stem| letters.contains(stem))
+            || tails().any(|tail| is_nearly(tail, protecting.letters))
     };
     if let Some(protecting) = PROTECTING.iter().find(is_meant) {
         return Some(protecting.reported);
@@ -112,7 +139,9 @@ fn is_nearly(letters: &str, meant: &str) -> bool {
     let slips = meant.len() / LETTERS_FOR_A_SLIP;
     // Nearly every header is ruled out by its length or by this: a slip removes one letter and adds another at most.
     let apart = || (set_of(letters) ^ set_of(meant)).count_ones() as usize;
-    letters.len().abs_diff(meant.len()) <= slips && apart() <= 2 * slips && strsim::damerau_levenshtein(letters, meant) <= slips
+    letters.len().abs_diff(meant.len()) <= slips
+        && apart() <= 2 * slips
+        && strsim::damerau_levenshtein(letters, meant) <= slips
 }
 
 /// The letters of a text, each as a bit.
@@ -179,14 +208,44 @@ mod tests {
                 ],
             ),
             ("If-None-Match", &["if-none-mach", "ifnonematch", "x-if-none-match", "if_none_match"]),
-            ("If-Unmodified-Since", &["ifunmodifiedsince", "if-unmodifed-since", "x-if-unmodified-since"]),
+            (
+                "If-Unmodified-Since",
+                &["ifunmodifiedsince", "if-unmodifed-since", "x-if-unmodified-since"],
+            ),
             (
                 "X-Request-Timeout",
-                &["x-request-timeouts", "request-timeout", "xrequesttimeout", "x_request_timeout", "x-request-timeout-ms"],
+                &[
+                    "x-request-timeouts",
+                    "request-timeout",
+                    "xrequesttimeout",
+                    "x_request_timeout",
+                    "x-request-timeout-ms",
+                ],
             ),
             ("Grpc-Timeout", &["grpc_timeout", "grpctimeout", "x-grpc-timeout", "grpc-timout"]),
-            ("dryRun", &["dry-run", "x-dry-run", "dryrun", "x-dryrun", "dry_run", "dry-runs", "x-is-dry-run", "dryrun-mode"]),
-            ("expected_version", &["expected-version", "x-expected-version", "expected_version", "app-expectedversion", "expected-vesion"]),
+            (
+                "dryRun",
+                &[
+                    "dry-run",
+                    "x-dry-run",
+                    "dryrun",
+                    "x-dryrun",
+                    "dry_run",
+                    "dry-runs",
+                    "x-is-dry-run",
+                    "dryrun-mode",
+                ],
+            ),
+            (
+                "expected_version",
+                &[
+                    "expected-version",
+                    "x-expected-version",
+                    "expected_version",
+                    "app-expectedversion",
+                    "expected-vesion",
+                ],
+            ),
             ("expected_count", &["expected-count", "x-expected-count", "expected_count"]),
             ("max_objects", &["max-objects", "x-max-objects", "max_objects", "max-objects-bin"]),
             ("preview_token", &["preview-token", "x-preview-token", "previewtoken"]),
@@ -194,11 +253,17 @@ mod tests {
             ("tenant", &["tenant", "x-tenant", "offboard-tenant"]),
         ] {
             for name in names {
-                assert!(fault_of(name).is_some_and(|reported| reported.contains(&format!("`{meant}`"))), "{name}");
+                assert!(
+                    fault_of(name).is_some_and(|reported| reported.contains(&format!("`{meant}`"))),
+                    "{name}"
+                );
             }
         }
         let reported = faults(["accept", "x-dry-run", "if_match"].into_iter());
-        assert_eq!(reported.as_slice().iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["x-dry-run", "if_match"]);
+        assert_eq!(
+            reported.as_slice().iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(),
+            ["x-dry-run", "if_match"]
+        );
     }
 
     /// The names of the IANA registry of HTTP fields that have anything in common with ours, and what proxies, meshes, browsers and gRPC libraries add.
@@ -236,6 +301,10 @@ mod tests {
         for name in OTHERS.split_ascii_whitespace().chain(KNOWN) {
             assert_eq!(fault_of(name), None, "{name}");
         }
-        assert_eq!(fault_of(&format!("idempotency-key-{}", "x".repeat(1_000))), None, "long names are not looked at");
+        assert_eq!(
+            fault_of(&format!("idempotency-key-{}", "x".repeat(1_000))),
+            None,
+            "long names are not looked at"
+        );
     }
 }

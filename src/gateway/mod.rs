@@ -96,7 +96,13 @@ impl Default for Options {
     fn default() -> Self {
         let bodies = BodyMemory::new(96 << 20, Duration::from_secs(5), Duration::from_secs(30));
         let responses = ResponseMemory::new(48 << 20);
-        Options { public_url: None, max_body_bytes: 4 * 1024 * 1024, bodies, responses, api_versions: Vec::new() }
+        Options {
+            public_url: None,
+            max_body_bytes: 4 * 1024 * 1024,
+            bodies,
+            responses,
+            api_versions: Vec::new(),
+        }
     }
 }
 
@@ -130,15 +136,36 @@ struct Shared {
 impl<S> Gateway<S> {
     /// Makes the routes of all rules in the descriptors. Fails if a rule is invalid: a path that is not a template, a missing field, a
     /// route that two RPCs claim.
-    pub fn new(descriptors: DescriptorPool, stack: S, options: Options) -> Result<Self, BuildError> {
+    pub fn new(
+        descriptors: DescriptorPool,
+        stack: S,
+        options: Options,
+    ) -> Result<Self, BuildError> {
         let (descriptors, free) = opaque::opaque(&descriptors)?;
-        let base = options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
-        let base_path = url::Url::parse(&base).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+        let base =
+            options.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
+        let base_path = url::Url::parse(&base)
+            .map(|url| url.path().trim_end_matches('/').to_owned())
+            .unwrap_or_default();
         let router = binding::routes(&descriptors, &free, &base_path)?;
         let plain_paths = PlainPaths::of(&router);
-        let pages = Pages::new(&openapi::of_routes(&descriptors, &router, &base, &options.api_versions), &base);
+        let pages = Pages::new(
+            &openapi::of_routes(&descriptors, &router, &base, &options.api_versions),
+            &base,
+        );
         let page_bytes = Allowance::new(PAGE_BYTES_AT_MOST, &PAGE_BYTES);
-        Ok(Gateway { shared: Arc::new(Shared { router, pages, page_bytes, options, plain_paths, base, base_path }), stack })
+        Ok(Gateway {
+            shared: Arc::new(Shared {
+                router,
+                pages,
+                page_bytes,
+                options,
+                plain_paths,
+                base,
+                base_path,
+            }),
+            stack,
+        })
     }
 
     /// The answer to a request, with this path and these headers, that is wrong before it is anything to be routed.
@@ -148,7 +175,12 @@ impl<S> Gateway<S> {
 
     /// The answer to what could not be read as a request, of which this path and these headers are known.
     pub fn refuse_unread(&self, path: &str, headers: &HeaderMap, error: Error) -> Response<Bytes> {
-        refusal_as(Refusals::of(&self.shared.plain_paths, path, headers), error, headers, &self.shared.base)
+        refusal_as(
+            Refusals::of(&self.shared.plain_paths, path, headers),
+            error,
+            headers,
+            &self.shared.base,
+        )
     }
 
     fn exchange(&self, path: &str, headers: &HeaderMap) -> Exchange {
@@ -174,7 +206,9 @@ struct Standing;
 /// The response, of which what is large is paid for until it is written.
 fn written(answer: Response<Body>, responding: &Responding, cut: Option<Cut>) -> Response<Body> {
     let size = answer.body().size_hint().exact();
-    if answer.extensions().get::<Standing>().is_some() || size.is_some_and(|size| size <= FREE_RESPONSE_BYTES as u64) {
+    if answer.extensions().get::<Standing>().is_some()
+        || size.is_some_and(|size| size <= FREE_RESPONSE_BYTES as u64)
+    {
         return answer;
     }
     let fails = |error: Error| Err(axum::Error::new(error));
@@ -183,7 +217,10 @@ fn written(answer: Response<Body>, responding: &Responding, cut: Option<Cut>) ->
 
 impl<S, B> Service<Request<B>> for Gateway<S>
 where
-    S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>> + Clone + Send + 'static,
+    S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn StdError + Send + Sync>>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -203,12 +240,17 @@ where
         let exchange = self.exchange(request.uri().path(), request.headers());
         let stack = self.stack.clone();
         let is_head = request.method() == Method::HEAD;
-        let (responding, cut) = (exchange.responding.clone(), request.extensions().get::<Cut>().cloned());
+        let (responding, cut) =
+            (exchange.responding.clone(), request.extensions().get::<Cut>().cloned());
         Box::pin(async move {
             let after_panic = exchange.clone();
-            let answer = AssertUnwindSafe(exchange.answer(stack, request.map(Body::new))).catch_unwind().await;
-            let answer =
-                answer.unwrap_or_else(|panic| after_panic.refuse(Error::internal(format!("panic: {}", panic_text(panic.as_ref())))));
+            let answer = AssertUnwindSafe(exchange.answer(stack, request.map(Body::new)))
+                .catch_unwind()
+                .await;
+            let answer = answer.unwrap_or_else(|panic| {
+                after_panic
+                    .refuse(Error::internal(format!("panic: {}", panic_text(panic.as_ref()))))
+            });
             let answer = written(answer, &responding, cut);
             let answer = compression::compressed(answer, coding, &responding);
             Ok(if is_head { without_body(answer) } else { answer })
@@ -218,7 +260,8 @@ where
 
 /// The answer to a `HEAD`: that to a `GET` without its body, but with its length where that is known (RFC 9110, section 9.3.2).
 fn without_body(mut answer: Response<Body>) -> Response<Body> {
-    let may_have_a_body = !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let may_have_a_body =
+        !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if let (true, Some(length)) = (may_have_a_body, answer.body().size_hint().exact()) {
         answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }

@@ -19,15 +19,20 @@ pub fn opaque(pool: &DescriptorPool) -> Result<(DescriptorPool, FreeForm), Build
     let failed = |error: &dyn std::fmt::Display| BuildError::Descriptors(error.to_string());
     let mut free = FreeForm::new();
     // With its own descriptors, options that are extensions are kept.
-    let Some(set) = pool.get_message_by_name("google.protobuf.FileDescriptorSet") else { return Ok((pool.clone(), free)) };
-    let mut set = DynamicMessage::decode(set, pool.encode_to_vec().as_slice()).map_err(|error| failed(&error))?;
+    let Some(set) = pool.get_message_by_name("google.protobuf.FileDescriptorSet") else {
+        return Ok((pool.clone(), free));
+    };
+    let mut set = DynamicMessage::decode(set, pool.encode_to_vec().as_slice())
+        .map_err(|error| failed(&error))?;
     for file in messages(&mut set, "file") {
         if text(file, "name") != "google/protobuf/struct.proto" {
             let package = text(file, "package");
-            messages(file, "message_type").for_each(|message| replace(message, &package, &mut free));
+            messages(file, "message_type")
+                .for_each(|message| replace(message, &package, &mut free));
         }
     }
-    let pool = DescriptorPool::decode(set.encode_to_vec().as_slice()).map_err(|error| failed(&error))?;
+    let pool =
+        DescriptorPool::decode(set.encode_to_vec().as_slice()).map_err(|error| failed(&error))?;
     Ok((pool, free))
 }
 
@@ -44,8 +49,13 @@ fn replace(message: &mut DynamicMessage, parent: &str, free: &mut FreeForm) {
     let name = format!("{parent}.{}", text(message, "name"));
     messages(message, "nested_type").for_each(|nested| replace(nested, &name, free));
     let options = message.get_field_by_name("options");
-    let is_map_entry = options.and_then(|options| options.as_message()?.get_field_by_name("map_entry")?.as_bool()) == Some(true);
-    let declared = message.get_field_by_name("oneof_decl").and_then(|list| list.as_list().map(<[Value]>::len)).unwrap_or_default();
+    let is_map_entry = options
+        .and_then(|options| options.as_message()?.get_field_by_name("map_entry")?.as_bool())
+        == Some(true);
+    let declared = message
+        .get_field_by_name("oneof_decl")
+        .and_then(|list| list.as_list().map(<[Value]>::len))
+        .unwrap_or_default();
     let mut alone = Vec::new();
     for field in messages(message, "field") {
         let Some(shape) = shape_of(&text(field, "type_name")) else { continue };
@@ -65,7 +75,10 @@ fn replace(message: &mut DynamicMessage, parent: &str, free: &mut FreeForm) {
     }
     let declarations = message.descriptor().get_field_by_name("oneof_decl");
     let Some(Kind::Message(declaration)) = declarations.map(|field| field.kind()) else { return };
-    let Some(list) = message.get_field_by_name_mut("oneof_decl").and_then(Value::as_list_mut) else { return };
+    let Some(list) = message.get_field_by_name_mut("oneof_decl").and_then(Value::as_list_mut)
+    else {
+        return;
+    };
     list.extend(alone.into_iter().map(|name| {
         let mut oneof = DynamicMessage::new(declaration.clone());
         oneof.set_field_by_name("name", Value::String(format!("_{name}")));
@@ -74,11 +87,21 @@ fn replace(message: &mut DynamicMessage, parent: &str, free: &mut FreeForm) {
 }
 
 fn text(message: &DynamicMessage, field: &str) -> String {
-    message.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    message
+        .get_field_by_name(field)
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// The messages of a list.
-fn messages<'m>(message: &'m mut DynamicMessage, field: &str) -> impl Iterator<Item = &'m mut DynamicMessage> {
-    let list = if message.has_field_by_name(field) { message.get_field_by_name_mut(field).and_then(Value::as_list_mut) } else { None };
+fn messages<'m>(
+    message: &'m mut DynamicMessage,
+    field: &str,
+) -> impl Iterator<Item = &'m mut DynamicMessage> {
+    let list = if message.has_field_by_name(field) {
+        message.get_field_by_name_mut(field).and_then(Value::as_list_mut)
+    } else {
+        None
+    };
     list.into_iter().flatten().filter_map(Value::as_message_mut)
 }

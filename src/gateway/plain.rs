@@ -34,13 +34,20 @@ impl Refusals {
         if !paths.have(path) {
             return Refusals::Problems;
         }
-        let named = weighted(headers, header::ACCEPT).iter().any(|(name, weight)| name == problem::MEDIA_TYPE && *weight > 0);
+        let named = weighted(headers, header::ACCEPT)
+            .iter()
+            .any(|(name, weight)| name == problem::MEDIA_TYPE && *weight > 0);
         if named { Refusals::ProblemsByName } else { Refusals::Plain }
     }
 
     /// The media type and the text of a refusal with this status; adds to its headers what goes with them. A failure of the service is a problem
     /// document always.
-    pub fn written(self, status: StatusCode, document: Map<String, Value>, headers: &mut HeaderMap) -> (&'static str, Vec<u8>) {
+    pub fn written(
+        self,
+        status: StatusCode,
+        document: Map<String, Value>,
+        headers: &mut HeaderMap,
+    ) -> (&'static str, Vec<u8>) {
         let refusals = if status.is_client_error() { self } else { Refusals::Problems };
         if refusals != Refusals::Problems {
             headers.append(header::VARY, HeaderValue::from_static("accept"));
@@ -60,16 +67,27 @@ pub struct PlainPaths(Vec<Vec<String>>);
 impl PlainPaths {
     /// Those that the services of these routes say.
     pub fn of(router: &Router<Arc<Binding>>) -> PlainPaths {
-        let mut paths: Vec<Vec<String>> = router.targets().filter_map(|binding| binding.plain_errors.as_deref().map(segments)).collect();
+        let mut paths: Vec<Vec<String>> = router
+            .targets()
+            .filter_map(|binding| binding.plain_errors.as_deref().map(segments))
+            .collect();
         paths.sort();
         paths.dedup();
         PlainPaths(paths)
     }
 
     fn have(&self, path: &str) -> bool {
-        let Some(path) = path.strip_prefix('/').filter(|_| !self.0.is_empty()) else { return false };
-        let given: Vec<_> = path.split('/').map(|segment| percent::decode(segment, UriPart::Segment).unwrap_or_default()).collect();
-        self.0.iter().any(|first| first.len() <= given.len() && first.iter().zip(&given).all(|(one, other)| *one == **other))
+        let Some(path) = path.strip_prefix('/').filter(|_| !self.0.is_empty()) else {
+            return false;
+        };
+        let given: Vec<_> = path
+            .split('/')
+            .map(|segment| percent::decode(segment, UriPart::Segment).unwrap_or_default())
+            .collect();
+        self.0.iter().any(|first| {
+            first.len() <= given.len()
+                && first.iter().zip(&given).all(|(one, other)| *one == **other)
+        })
     }
 }
 
@@ -92,7 +110,12 @@ pub fn refusal(error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes>
 }
 
 /// The same where refusals look like this.
-pub fn refusal_as(refusals: Refusals, error: Error, headers: &HeaderMap, base: &str) -> Response<Bytes> {
+pub fn refusal_as(
+    refusals: Refusals,
+    error: Error,
+    headers: &HeaderMap,
+    base: &str,
+) -> Response<Bytes> {
     let id = sane_or_new(headers.get(request_id::HEADER).and_then(|given| given.to_str().ok()));
     let problem = Problem::new(&Status::from(error), &id, base, &str::to_owned);
     let (status, mut headers) = (problem.status, problem.headers);
@@ -103,7 +126,10 @@ pub fn refusal_as(refusals: Refusals, error: Error, headers: &HeaderMap, base: &
         (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (HeaderName::from_static(request_id::HEADER), HeaderValue::try_from(id).expect("a sane id is fit for a header")),
+        (
+            HeaderName::from_static(request_id::HEADER),
+            HeaderValue::try_from(id).expect("a sane id is fit for a header"),
+        ),
     ]);
     answer
 }
@@ -114,27 +140,45 @@ mod tests {
 
     fn refusals(path: &str, accept: Option<&'static str>) -> Refusals {
         let paths = PlainPaths(vec![segments("/v1/orders")]);
-        let headers = accept.map(|accept| (header::ACCEPT, HeaderValue::from_static(accept))).into_iter().collect();
+        let headers = accept
+            .map(|accept| (header::ACCEPT, HeaderValue::from_static(accept)))
+            .into_iter()
+            .collect();
         Refusals::of(&paths, path, &headers)
     }
 
     #[test]
     fn the_paths_of_a_contract_are_those_that_begin_as_it_says() {
-        for path in ["/v1/orders", "/v1/orders/1/cancel", "/v1/orders/1/2/3", "/v1/%6Frders/1", "/v1/orders/"] {
+        for path in [
+            "/v1/orders",
+            "/v1/orders/1/cancel",
+            "/v1/orders/1/2/3",
+            "/v1/%6Frders/1",
+            "/v1/orders/",
+        ] {
             assert_eq!(refusals(path, None), Refusals::Plain, "{path}");
         }
         for path in ["/v1/ordersx", "/v1", "/", "", "*", "/v2/orders", "/x/v1/orders"] {
             assert_eq!(refusals(path, None), Refusals::Problems, "{path}");
         }
-        assert_eq!(Refusals::of(&PlainPaths::default(), "/v1/orders", &HeaderMap::new()), Refusals::Problems);
+        assert_eq!(
+            Refusals::of(&PlainPaths::default(), "/v1/orders", &HeaderMap::new()),
+            Refusals::Problems
+        );
     }
 
     #[test]
     fn only_a_caller_that_names_problem_documents_gets_them() {
-        for named in ["application/problem+json", "application/json, Application/Problem+JSON;q=0.1", "*/*, application/problem+json"] {
+        for named in [
+            "application/problem+json",
+            "application/json, Application/Problem+JSON;q=0.1",
+            "*/*, application/problem+json",
+        ] {
             assert_eq!(refusals("/v1/orders", Some(named)), Refusals::ProblemsByName, "{named}");
         }
-        for other in ["*/*", "application/json", "application/*", "application/problem+json;q=0", ""] {
+        for other in
+            ["*/*", "application/json", "application/*", "application/problem+json;q=0", ""]
+        {
             assert_eq!(refusals("/v1/orders", Some(other)), Refusals::Plain, "{other}");
         }
         assert_eq!(refusals("/v1/other", Some("application/problem+json")), Refusals::Problems);
@@ -144,6 +188,9 @@ mod tests {
     fn a_fault_keeps_its_code_and_its_words() {
         let document = json!({"status": 400, "errors": [{"field": "a", "code": "c", "message": "a: m", "description": "d", "more": 1}]});
         let Value::Object(document) = document else { unreachable!() };
-        assert_eq!(plain(document), json!({"errors": [{"code": "c", "message": "a: m", "description": "d"}]}));
+        assert_eq!(
+            plain(document),
+            json!({"errors": [{"code": "c", "message": "a: m", "description": "d"}]})
+        );
     }
 }

@@ -16,13 +16,19 @@ pub fn is_ambiguous(encoded: &str) -> bool {
 
 /// The parameters of a query in whose values a `+` stands.
 pub fn parameters(query: &str) -> Vec<String> {
-    let with_plus = query.split('&').filter_map(|parameter| parameter.split_once('=')).filter(|(_, value)| value.contains('+'));
-    with_plus.filter_map(|(name, _)| decode(name, UriPart::Query).ok().map(|name| name.into_owned())).collect()
+    let with_plus = query
+        .split('&')
+        .filter_map(|parameter| parameter.split_once('='))
+        .filter(|(_, value)| value.contains('+'));
+    with_plus
+        .filter_map(|(name, _)| decode(name, UriPart::Query).ok().map(|name| name.into_owned()))
+        .collect()
 }
 
 /// Adds the hint to the faults of a problem that lie in these parameters. Those that have it already stay as they are.
 pub fn explain(document: &mut Map<String, Value>, parameters: &[String]) {
-    let is_filter = document.get("code").and_then(Value::as_str) == Some(Code::InvalidFilter.name());
+    let is_filter =
+        document.get("code").and_then(Value::as_str) == Some(Code::InvalidFilter.name());
     let is_meant = |fault: &Value| match fault.get("field").and_then(Value::as_str) {
         Some(field) => parameters.iter().any(|parameter| parameter == field),
         None => is_filter && parameters.iter().any(|parameter| parameter == "filter"),

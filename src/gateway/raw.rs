@@ -22,7 +22,10 @@ pub fn fill(binding: &Binding, message: &mut DynamicMessage, content_type: &str,
     let holder = match binding.body {
         BodyRule::Field(index) => {
             let field = &binding.rpc.schema.message(binding.rpc.input).fields[index];
-            message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message")
+            message
+                .get_field_mut(&field.descriptor)
+                .as_message_mut()
+                .expect("the field is a message")
         }
         _ => message,
     };
@@ -32,11 +35,13 @@ pub fn fill(binding: &Binding, message: &mut DynamicMessage, content_type: &str,
 
 /// The media type and the bytes of an answer.
 pub fn read(binding: &Binding, message: &DynamicMessage) -> (HeaderValue, Bytes) {
-    let field =
-        binding.response_body.map(|index| message.get_field(&binding.rpc.schema.message(binding.rpc.output).fields[index].descriptor));
+    let field = binding.response_body.map(|index| {
+        message.get_field(&binding.rpc.schema.message(binding.rpc.output).fields[index].descriptor)
+    });
     let holder = field.as_deref().and_then(Value::as_message).unwrap_or(message);
     let content_type = holder.get_field_by_number(CONTENT_TYPE);
-    let content_type = content_type.as_deref().and_then(Value::as_str).filter(|text| !text.is_empty());
+    let content_type =
+        content_type.as_deref().and_then(Value::as_str).filter(|text| !text.is_empty());
     let content_type = content_type.and_then(|text| HeaderValue::try_from(text).ok());
     let data = holder.get_field_by_number(DATA).and_then(|data| data.as_bytes().cloned());
     (content_type.unwrap_or(HeaderValue::from_static(BYTES)), data.unwrap_or_default())
@@ -49,7 +54,11 @@ pub fn declared(given: Option<&HeaderValue>) -> String {
 
 /// The bytes of a stream of responses, after those of the first, which decided its form. A failure breaks the connection off: there is no
 /// other way left to report it.
-pub fn rest(exchange: Exchange, first: Bytes, messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static) -> Body {
+pub fn rest(
+    exchange: Exchange,
+    first: Bytes,
+    messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static,
+) -> Body {
     let rest = messages.map(move |message| match (message, &exchange.binding) {
         (Ok(message), Some(binding)) => Ok(read(binding, &message).1),
         (Ok(_), None) => Ok(Bytes::new()),

@@ -10,7 +10,10 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
-use super::json::{BELONGS, Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text, with_readable_numbers};
+use super::json::{
+    BELONGS, Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text,
+    with_readable_numbers,
+};
 use super::percent::{UriPart, decode};
 use super::{mask, plus, raw};
 use crate::error::{Error, Form, Violation, Violations, cut, nearest};
@@ -48,7 +51,10 @@ impl Target {
     /// The faults of a request before its body is read.
     pub fn faults(&self) -> Violations {
         let mut violations = Violations::new();
-        self.read_target(&mut DynamicMessage::new(self.binding.rpc.input().clone()), &mut violations);
+        self.read_target(
+            &mut DynamicMessage::new(self.binding.rpc.input().clone()),
+            &mut violations,
+        );
         violations
     }
 
@@ -56,13 +62,19 @@ impl Target {
     pub fn set_line(&self, message: &mut DynamicMessage, number: u64) {
         let rpc = &self.binding.rpc;
         if let Some(index) = self.binding.line {
-            message
-                .set_field(&rpc.schema.message(rpc.input).fields[index].descriptor, Value::I64(i64::try_from(number).unwrap_or(i64::MAX)));
+            message.set_field(
+                &rpc.schema.message(rpc.input).fields[index].descriptor,
+                Value::I64(i64::try_from(number).unwrap_or(i64::MAX)),
+            );
         }
     }
 
     /// Makes the request message with a body that is a `google.api.HttpBody`.
-    pub fn message_of_bytes(&self, content_type: &str, data: Bytes) -> Result<DynamicMessage, Error> {
+    pub fn message_of_bytes(
+        &self,
+        content_type: &str,
+        data: Bytes,
+    ) -> Result<DynamicMessage, Error> {
         let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
         let mut violations = Violations::new();
         raw::fill(&self.binding, &mut message, content_type, data);
@@ -79,7 +91,12 @@ impl Target {
     }
 
     /// Reads the body, and reports the members that it had, by their proto names; none if it is not what a body must be at all.
-    fn read_body(&self, body: &[u8], message: &mut DynamicMessage, violations: &mut Violations) -> Result<Option<Vec<String>>, Error> {
+    fn read_body(
+        &self,
+        body: &[u8],
+        message: &mut DynamicMessage,
+        violations: &mut Violations,
+    ) -> Result<Option<Vec<String>>, Error> {
         if let Some(fault) = byte_order_mark(body) {
             violations.add("body", "invalid_json", fault);
             return Ok(None);
@@ -89,7 +106,8 @@ impl Target {
         let schema = &*rpc.schema;
         if body.is_empty() {
             let BodyRule::Field(index) = self.binding.body else { return Ok(Some(Vec::new())) };
-            let Fault { code, description } = Fault::no_body(schema.message(rpc.input).fields[index].filled);
+            let Fault { code, description } =
+                Fault::no_body(schema.message(rpc.input).fields[index].filled);
             violations.add("body", code, description);
             return Ok(None);
         }
@@ -122,7 +140,10 @@ impl Target {
                 let decoder = Decoder::new(schema, body, root);
                 match (&field.cardinality, &field.shape) {
                     (Cardinality::Single { .. }, Shape::Message(inner)) => {
-                        let holder = message.get_field_mut(&field.descriptor).as_message_mut().expect("the field is a message");
+                        let holder = message
+                            .get_field_mut(&field.descriptor)
+                            .as_message_mut()
+                            .expect("the field is a message");
                         let mut decoded = decoder.message(*inner, holder);
                         self.form.report_void(std::mem::take(&mut decoded.void));
                         (self.named(*inner, &decoded, body), decoded.violations)
@@ -156,13 +177,21 @@ impl Target {
                 Err(fault) => violations.add(name, fault.code, fault.description),
                 Ok(value) => {
                     let holder = schema.holder_mut(message, path);
-                    let in_body = holder.has_field(&field.descriptor).then(|| holder.get_field(&field.descriptor).into_owned());
+                    let in_body = holder
+                        .has_field(&field.descriptor)
+                        .then(|| holder.get_field(&field.descriptor).into_owned());
                     if let Some(in_body) = in_body.filter(|in_body| *in_body != value) {
-                        let says = in_body.as_str().map(|says| format!(", which says `{}`", cut(says))).unwrap_or_default();
+                        let says = in_body
+                            .as_str()
+                            .map(|says| format!(", which says `{}`", cut(says)))
+                            .unwrap_or_default();
                         violations.add(
                             name,
                             "conflict",
-                            format!("differs between the path, which says `{}`, and the body{says}", cut(&text)),
+                            format!(
+                                "differs between the path, which says `{}`, and the body{says}",
+                                cut(&text)
+                            ),
                         );
                     } else {
                         holder.set_field(&field.descriptor, value);
@@ -178,7 +207,11 @@ impl Target {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
             if name.is_empty() {
-                violations.add("query", "unknown_parameter", "has a value without a name: a parameter is `name=value`");
+                violations.add(
+                    "query",
+                    "unknown_parameter",
+                    "has a value without a name: a parameter is `name=value`",
+                );
                 continue;
             }
             let Ok(name) = decode(name, UriPart::Query) else {
@@ -188,7 +221,10 @@ impl Target {
             let Some(path) = self.parameter(&name) else {
                 let hint = self.meant(&name).map(|meant| format!("; did you mean `{meant}`?"));
                 let hint = hint
-                    .or_else(|| self.place_in_body(&name).map(|index| format!("; it goes into the body as `{index}`")))
+                    .or_else(|| {
+                        self.place_in_body(&name)
+                            .map(|index| format!("; it goes into the body as `{index}`"))
+                    })
                     .unwrap_or_default();
                 let name = cut(&name);
                 let description = format!("unknown query parameter `{name}`{hint}");
@@ -228,7 +264,11 @@ impl Target {
             };
             let holder = schema.holder_mut(message, &path);
             if is_list {
-                holder.get_field_mut(&field.descriptor).as_list_mut().expect("the field is a list").push(value);
+                holder
+                    .get_field_mut(&field.descriptor)
+                    .as_list_mut()
+                    .expect("the field is a list")
+                    .push(value);
             } else if let Some(rival) = schema.rival(field, holder) {
                 violations.add(name, rival.code, rival.description);
             } else {
@@ -238,13 +278,21 @@ impl Target {
     }
 
     fn read_version(&self, message: &mut DynamicMessage, violations: &mut Violations) {
-        let (Some(version), Some(path)) = (self.expected_version, &self.binding.expected_version) else { return };
+        let (Some(version), Some(path)) = (self.expected_version, &self.binding.expected_version)
+        else {
+            return;
+        };
         let schema = &self.binding.rpc.schema;
         let field = schema.field_at(path);
         let holder = schema.holder_mut(message, path);
-        let given = holder.has_field(&field.descriptor).then(|| holder.get_field(&field.descriptor).as_i64()).flatten();
+        let given = holder
+            .has_field(&field.descriptor)
+            .then(|| holder.get_field(&field.descriptor).as_i64())
+            .flatten();
         if let Some(given) = given.filter(|given| *given != version) {
-            let description = format!("differs between `If-Match`, which says {version}, and the request, which says {given}");
+            let description = format!(
+                "differs between `If-Match`, which says {version}, and the request, which says {given}"
+            );
             violations.add(schema.path_name(path), "conflict", description);
         } else {
             holder.set_field(&field.descriptor, Value::I64(version));
@@ -260,11 +308,15 @@ impl Target {
         }
         let answered = self.binding.answered(name);
         if let Some(field) = answered.filter(|_| self.binding.update_mask.is_some()) {
-            fault.description = format!("cannot be changed here{}", self.version_hint(field.descriptor.name()));
+            fault.description =
+                format!("cannot be changed here{}", self.version_hint(field.descriptor.name()));
             return fault;
         }
-        let of_many =
-            || name.rsplit_once('.').filter(|(way, _)| way.contains(']')).and_then(|(_, last)| self.binding.answered_of_many(last));
+        let of_many = || {
+            name.rsplit_once('.')
+                .filter(|(way, _)| way.contains(']'))
+                .and_then(|(_, last)| self.binding.answered_of_many(last))
+        };
         if fault.description.contains(OWN) && (answered.is_some() || of_many().is_some()) {
             fault.description = "cannot be given here".to_owned();
         }
@@ -273,7 +325,9 @@ impl Target {
             // One within an object is not a parameter by a path, but its name may be one.
             let last = name.rsplit('.').next().filter(|last| *last != name);
             let by_its_name = || last.and_then(|last| self.parameter(last)).map(field);
-            if let Some(parameter) = self.parameter(name).map(field).or_else(|| self.meant(name)).or_else(by_its_name) {
+            if let Some(parameter) =
+                self.parameter(name).map(field).or_else(|| self.meant(name)).or_else(by_its_name)
+            {
                 // It is not one of the caller's own.
                 let reported = fault.description.split("; ").next().unwrap_or_default();
                 fault.description = format!("{reported}; `{parameter}` is a query parameter");
@@ -286,8 +340,13 @@ impl Target {
     fn version_hint(&self, name: &str) -> String {
         let schema = &self.binding.rpc.schema;
         match (&self.binding.version, &self.binding.expected_version) {
-            (Some(version), Some(expected)) if schema.field_at(version).descriptor.name() == name => {
-                format!("; the version that it must be at goes into `{}`", schema.path_name(expected))
+            (Some(version), Some(expected))
+                if schema.field_at(version).descriptor.name() == name =>
+            {
+                format!(
+                    "; the version that it must be at goes into `{}`",
+                    schema.path_name(expected)
+                )
             }
             _ => String::new(),
         }
@@ -307,14 +366,24 @@ impl Target {
             BodyRule::None => return None,
             BodyRule::Whole => {
                 let path = rpc.schema.resolve(rpc.input, name).filter(FieldPath::is_top)?;
-                let is_in_path = self.binding.variables.iter().any(|(variable, _)| *variable == path);
+                let is_in_path =
+                    self.binding.variables.iter().any(|(variable, _)| *variable == path);
                 return (!is_in_path).then(|| rpc.schema.path_name(&path));
             }
             BodyRule::Field(index) => index,
         };
         let field = &rpc.schema.message(rpc.input).fields[index];
-        let (Cardinality::Single { .. }, Shape::Message(inner)) = (&field.cardinality, &field.shape) else { return None };
-        let direct = || rpc.schema.message(*inner).find(name).map(|(_, field)| field.descriptor.name().to_owned());
+        let (Cardinality::Single { .. }, Shape::Message(inner)) =
+            (&field.cardinality, &field.shape)
+        else {
+            return None;
+        };
+        let direct = || {
+            rpc.schema
+                .message(*inner)
+                .find(name)
+                .map(|(_, field)| field.descriptor.name().to_owned())
+        };
         let way = direct().or_else(|| rpc.schema.way_down(*inner, name))?;
         Some(format!("{}.{way}", field.descriptor.name()))
     }
@@ -325,7 +394,8 @@ impl Target {
         let path = binding.rpc.schema.resolve(binding.rpc.input, name)?;
         let is_in_path = binding.variables.iter().any(|(variable, _)| *variable == path);
         let field = binding.rpc.schema.field_at(&path);
-        let has_text_form = !matches!(field.cardinality, Cardinality::Map(_)) && !field.shape.is_document();
+        let has_text_form =
+            !matches!(field.cardinality, Cardinality::Map(_)) && !field.shape.is_document();
         let is_in_body = binding.body == BodyRule::Whole || binding.is_of_a_body(path.first());
         (!is_in_body && !is_in_path && has_text_form).then_some(path)
     }
@@ -334,28 +404,51 @@ impl Target {
     /// again.
     fn named(&self, message: usize, decoded: &Decoded<Vec<usize>>, body: &[u8]) -> Vec<String> {
         let schema = &*self.binding.rpc.schema;
-        let named = decoded.value.iter().map(|index| schema.message(message).fields[*index].descriptor.name().to_owned()).collect();
+        let named = decoded
+            .value
+            .iter()
+            .map(|index| schema.message(message).fields[*index].descriptor.name().to_owned())
+            .collect();
         let is_sound = decoded.violations.is_empty();
-        if is_sound && self.binding.update_mask.is_some() { mask::inner(schema, message, named, body) } else { named }
+        if is_sound && self.binding.update_mask.is_some() {
+            mask::inner(schema, message, named, body)
+        } else {
+            named
+        }
     }
 
     /// Makes the mask name fields as their proto does; without a mask, it is the members of the body. Returns the remaining faults.
-    fn read_mask(&self, mut members: Vec<String>, message: &mut DynamicMessage, violations: Violations) -> Violations {
+    fn read_mask(
+        &self,
+        mut members: Vec<String>,
+        message: &mut DynamicMessage,
+        violations: Violations,
+    ) -> Violations {
         let rpc = &self.binding.rpc;
-        let mask = self.binding.update_mask.map(|index| &rpc.schema.message(rpc.input).fields[index].descriptor);
+        let mask = self
+            .binding
+            .update_mask
+            .map(|index| &rpc.schema.message(rpc.input).fields[index].descriptor);
         let (Some(mask), Some(masked)) = (mask, self.binding.masked()) else { return violations };
         let given = message.has_field(mask).then(|| message.get_field(mask).into_owned());
-        let given = given.as_ref().and_then(Value::as_message).and_then(|mask| mask.get_field_by_number(1));
+        let given =
+            given.as_ref().and_then(Value::as_message).and_then(|mask| mask.get_field_by_number(1));
         let (paths, violations) = match given.as_deref().and_then(Value::as_list) {
             Some(paths) => {
-                let paths: Vec<_> =
-                    paths.iter().filter_map(Value::as_str).map(|path| mask::in_proto_names(&rpc.schema, masked, path)).collect();
+                let paths: Vec<_> = paths
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(|path| mask::in_proto_names(&rpc.schema, masked, path))
+                    .collect();
                 let left = self.without_unnamed(&paths, violations);
                 (paths, left)
             }
             None => {
                 // One that cannot be read was sent all the same.
-                self.mask_is_made.store(violations.as_slice().iter().all(|fault| fault.field != mask.name()), Relaxed);
+                self.mask_is_made.store(
+                    violations.as_slice().iter().all(|fault| fault.field != mask.name()),
+                    Relaxed,
+                );
                 members.retain(|member| member != mask.name());
                 (members, violations)
             }
@@ -376,10 +469,16 @@ impl Target {
         }
         let binding = &self.binding;
         let root = match binding.body {
-            BodyRule::Field(index) => binding.rpc.schema.message(binding.rpc.input).fields[index].descriptor.name(),
+            BodyRule::Field(index) => {
+                binding.rpc.schema.message(binding.rpc.input).fields[index].descriptor.name()
+            }
             _ => "",
         };
-        let name_of = |path: &str| binding.answered(path.split('.').next().unwrap_or_default()).map(|field| field.name.clone());
+        let name_of = |path: &str| {
+            binding
+                .answered(path.split('.').next().unwrap_or_default())
+                .map(|field| field.name.clone())
+        };
         let named: HashSet<String> = paths.iter().filter_map(|path| name_of(path)).collect();
         let is_unnamed = |fault: &Violation| {
             let field = binding.answered(within(root, &fault.field));
@@ -397,8 +496,12 @@ fn within<'p>(root: &str, path: &'p str) -> &'p str {
 /// The faults of a body that begins with a byte order mark. No editor shows it, so its sender has to be reported.
 fn byte_order_mark(body: &[u8]) -> Option<&'static str> {
     match body {
-        [0xef, 0xbb, 0xbf, ..] => Some("must be JSON without a byte order mark: it begins with U+FEFF (RFC 8259, section 8.1)"),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("must be JSON in UTF-8: it begins with the byte order mark of UTF-16"),
+        [0xef, 0xbb, 0xbf, ..] => Some(
+            "must be JSON without a byte order mark: it begins with U+FEFF (RFC 8259, section 8.1)",
+        ),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            Some("must be JSON in UTF-8: it begins with the byte order mark of UTF-16")
+        }
         _ => None,
     }
 }

@@ -18,13 +18,15 @@ pub fn sane_or_new(given: Option<&str>) -> String {
 }
 
 fn is_sane(id: &str) -> bool {
-    (1..=MAX_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
+    (1..=MAX_LENGTH).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
 }
 
 fn has_secret(id: &str) -> bool {
     let lower = id.to_ascii_lowercase();
     // The end of a longer word, such as `task_live_1`, begins no key.
-    let begins_word = |at: usize| !lower[..at].ends_with(|before: char| before.is_ascii_alphanumeric());
+    let begins_word =
+        |at: usize| !lower[..at].ends_with(|before: char| before.is_ascii_alphanumeric());
     SECRETS.iter().any(|begin| lower.match_indices(begin).any(|(at, _)| begins_word(at)))
 }
 

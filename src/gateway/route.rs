@@ -44,14 +44,21 @@ struct End {
 
 impl Node {
     fn methods(&self) -> Vec<Method> {
-        let within = self.literals.values().chain(self.one.as_deref()).chain(self.rest.as_deref()).flat_map(Node::methods);
+        let within = self
+            .literals
+            .values()
+            .chain(self.one.as_deref())
+            .chain(self.rest.as_deref())
+            .flat_map(Node::methods);
         self.ends.iter().map(|end| end.method.clone()).chain(within).collect()
     }
 }
 
 impl End {
     fn takes(&self, segments: &[&str]) -> bool {
-        self.uuids.iter().all(|index| segments.get(*index).is_some_and(|text| Uuid::try_parse(text).is_ok()))
+        self.uuids
+            .iter()
+            .all(|index| segments.get(*index).is_some_and(|text| Uuid::try_parse(text).is_ok()))
     }
 }
 
@@ -84,7 +91,13 @@ impl<T> Router<T> {
     /// The segments at `uuids` contain UUIDs. A path with another text there still has this route, so that its caller learns the fault of
     /// the id; but not where a more literal route has the path: that text is a name, and not an id. Where the last segment `takes_colon`,
     /// `a:b` is text there unless it is a verb; elsewhere it is a verb in any case.
-    pub fn add(&mut self, method: Method, template: Template, (uuids, takes_colon): (Vec<usize>, bool), target: T) -> Result<(), &T> {
+    pub fn add(
+        &mut self,
+        method: Method,
+        template: Template,
+        (uuids, takes_colon): (Vec<usize>, bool),
+        target: T,
+    ) -> Result<(), &T> {
         let mut node = &mut self.root;
         for segment in &template.segments {
             node = match segment {
@@ -93,10 +106,17 @@ impl<T> Router<T> {
                 Segment::Rest => node.rest.get_or_insert_default(),
             };
         }
-        if let Some(taken) = node.ends.iter().find(|end| end.verb == template.verb && end.method == method) {
+        if let Some(taken) =
+            node.ends.iter().find(|end| end.verb == template.verb && end.method == method)
+        {
             return Err(&self.routes[taken.route].target);
         }
-        node.ends.push(End { verb: template.verb.clone(), method, uuids, route: self.routes.len() });
+        node.ends.push(End {
+            verb: template.verb.clone(),
+            method,
+            uuids,
+            route: self.routes.len(),
+        });
         self.routes.push(Route { template, takes_colon, target });
         Ok(())
     }
@@ -147,7 +167,11 @@ impl<T> Router<T> {
         let Route { template, target, .. } = &self.routes[route];
         let spans_rest = template.segments.last() == Some(&Segment::Rest);
         let variables = template.variables.iter().map(|variable| {
-            let end = if spans_rest && variable.end == template.segments.len() { segments.len() } else { variable.end };
+            let end = if spans_rest && variable.end == template.segments.len() {
+                segments.len()
+            } else {
+                variable.end
+            };
             match &segments[variable.start..end] {
                 [only] => Cow::Borrowed(*only),
                 many => Cow::Owned(many.join("/")),
@@ -167,14 +191,19 @@ impl Search<'_> {
     /// Finds the route of the path whose first `depth` segments led to the node.
     fn descend(&mut self, node: &Node, segments: &[&str], depth: usize) -> Option<usize> {
         let Some(first) = segments.get(depth) else {
-            return self.end(node, segments).or_else(|| node.rest.as_deref().and_then(|rest| self.end(rest, segments)));
+            return self
+                .end(node, segments)
+                .or_else(|| node.rest.as_deref().and_then(|rest| self.end(rest, segments)));
         };
-        let literal = percent::decode(first, UriPart::Segment).ok().and_then(|text| node.literals.get(text.as_ref()));
+        let literal = percent::decode(first, UriPart::Segment)
+            .ok()
+            .and_then(|text| node.literals.get(text.as_ref()));
         if let Some(route) = literal.and_then(|child| self.descend(child, segments, depth + 1)) {
             return Some(route);
         }
         if !first.is_empty()
-            && let Some(route) = node.one.as_deref().and_then(|child| self.descend(child, segments, depth + 1))
+            && let Some(route) =
+                node.one.as_deref().and_then(|child| self.descend(child, segments, depth + 1))
         {
             return Some(route);
         }
@@ -184,7 +213,8 @@ impl Search<'_> {
     fn end(&mut self, node: &Node, segments: &[&str]) -> Option<usize> {
         let mut ends = node.ends.iter().filter(|end| end.verb.as_deref() == self.verb);
         let found = ends.clone().find(|end| end.method == *self.method);
-        let found = found.filter(|end| self.others.is_empty() || end.takes(segments)).map(|end| end.route);
+        let found =
+            found.filter(|end| self.others.is_empty() || end.takes(segments)).map(|end| end.route);
         if found.is_none() && self.others.is_empty() {
             self.others.extend(ends.by_ref().map(|end| end.method.clone()));
         }
@@ -192,7 +222,11 @@ impl Search<'_> {
     }
 
     fn nothing<'r, 'p, T>(self) -> Found<'r, 'p, T> {
-        if self.others.is_empty() { Found::Nothing } else { Found::OtherMethods(all_of(self.others)) }
+        if self.others.is_empty() {
+            Found::Nothing
+        } else {
+            Found::OtherMethods(all_of(self.others))
+        }
     }
 }
 
@@ -216,9 +250,15 @@ mod tests {
         for (method, path) in routes {
             let method: Method = method.parse().unwrap();
             let template = Template::parse(path).unwrap();
-            let uuids = template.variables.iter().filter(|variable| variable.field == "uuid").map(|variable| variable.start);
+            let uuids = template
+                .variables
+                .iter()
+                .filter(|variable| variable.field == "uuid")
+                .map(|variable| variable.start);
             let takes_colon = !path.ends_with("{word}");
-            router.add(method, template.clone(), (uuids.collect(), takes_colon), (*path).to_owned()).unwrap();
+            router
+                .add(method, template.clone(), (uuids.collect(), takes_colon), (*path).to_owned())
+                .unwrap();
         }
         router
     }
@@ -233,7 +273,12 @@ mod tests {
 
     #[test]
     fn a_literal_goes_before_a_variable() {
-        let router = router(&[("GET", "/t/{id}"), ("GET", "/t/_total"), ("PUT", "/t/{id}/_stop"), ("GET", "/t/**")]);
+        let router = router(&[
+            ("GET", "/t/{id}"),
+            ("GET", "/t/_total"),
+            ("PUT", "/t/{id}/_stop"),
+            ("GET", "/t/**"),
+        ]);
         assert_eq!(find(&router, Method::GET, "/t/_total"), "/t/_total []");
         assert_eq!(find(&router, Method::GET, "/t/%5Ftotal"), "/t/_total []");
         assert_eq!(find(&router, Method::GET, "/t/x%2Fy"), r#"/t/{id} ["x%2Fy"]"#);
@@ -249,7 +294,8 @@ mod tests {
 
     #[test]
     fn a_verb_goes_before_text() {
-        let router = router(&[("POST", "/e:import"), ("POST", "/e/{id}"), ("POST", "/e/{id}:undo")]);
+        let router =
+            router(&[("POST", "/e:import"), ("POST", "/e/{id}"), ("POST", "/e/{id}:undo")]);
         assert_eq!(find(&router, Method::POST, "/e:import"), "/e:import []");
         assert_eq!(find(&router, Method::POST, "/e/x:undo"), r#"/e/{id}:undo ["x"]"#);
         assert_eq!(find(&router, Method::POST, "/e/x:other"), r#"/e/{id} ["x:other"]"#);
@@ -274,7 +320,8 @@ mod tests {
 
     #[test]
     fn a_word_has_no_colon_by_any_method() {
-        let router = router(&[("GET", "/e/{word}"), ("DELETE", "/e/{word}"), ("POST", "/e/{word}:undo")]);
+        let router =
+            router(&[("GET", "/e/{word}"), ("DELETE", "/e/{word}"), ("POST", "/e/{word}:undo")]);
         for method in [Method::GET, Method::DELETE, Method::POST, Method::OPTIONS] {
             assert_eq!(find(&router, method, "/e/x:redo"), "nothing");
         }
@@ -285,7 +332,10 @@ mod tests {
     #[test]
     fn variables_may_span_segments() {
         let router = router(&[("GET", "/v1/{name=p/*/q/*}/z"), ("GET", "/f/{path=**}")]);
-        assert_eq!(find(&router, Method::GET, "/v1/p/1/q/2/z"), r#"/v1/{name=p/*/q/*}/z ["p/1/q/2"]"#);
+        assert_eq!(
+            find(&router, Method::GET, "/v1/p/1/q/2/z"),
+            r#"/v1/{name=p/*/q/*}/z ["p/1/q/2"]"#
+        );
         assert_eq!(find(&router, Method::GET, "/f/a/b"), r#"/f/{path=**} ["a/b"]"#);
         assert_eq!(find(&router, Method::GET, "/f"), r#"/f/{path=**} [""]"#);
     }
@@ -304,18 +354,35 @@ mod tests {
 
     #[test]
     fn a_name_is_no_id() {
-        let router = router(&[("GET", "/t/_total"), ("PATCH", "/t/{uuid}"), ("GET", "/t/{uuid}"), ("GET", "/t/{uuid}/f")]);
+        let router = router(&[
+            ("GET", "/t/_total"),
+            ("PATCH", "/t/{uuid}"),
+            ("GET", "/t/{uuid}"),
+            ("GET", "/t/{uuid}/f"),
+        ]);
         assert_eq!(find(&router, Method::PATCH, "/t/_total"), "[GET, HEAD, OPTIONS]");
-        assert_eq!(find(&router, Method::PATCH, "/t/x"), r#"/t/{uuid} ["x"]"#, "no name, so the caller learns what is wrong with it");
+        assert_eq!(
+            find(&router, Method::PATCH, "/t/x"),
+            r#"/t/{uuid} ["x"]"#,
+            "no name, so the caller learns what is wrong with it"
+        );
         assert_eq!(find(&router, Method::GET, "/t/_total/f"), r#"/t/{uuid}/f ["_total"]"#);
         let id = "019a0000-0000-7000-8000-000000000000";
-        assert_eq!(find(&router, Method::PATCH, &format!("/t/{id}")), format!(r#"/t/{{uuid}} ["{id}"]"#));
+        assert_eq!(
+            find(&router, Method::PATCH, &format!("/t/{id}")),
+            format!(r#"/t/{{uuid}} ["{id}"]"#)
+        );
     }
 
     #[test]
     fn a_route_that_is_taken_is_refused() {
         let mut router = router(&[("GET", "/t/{id}")]);
-        let taken = router.add(Method::GET, Template::parse("/t/{other}").unwrap(), (Vec::new(), true), "other".to_owned());
+        let taken = router.add(
+            Method::GET,
+            Template::parse("/t/{other}").unwrap(),
+            (Vec::new(), true),
+            "other".to_owned(),
+        );
         assert_eq!(taken.unwrap_err(), "/t/{id}");
     }
 }

@@ -60,11 +60,17 @@ impl Framing {
     ///
     /// Where the rule of the route has a `response_body`, a message without it is a sign of life: an empty line, or an event without data,
     /// which gives a client nothing but its id; in an array it is white space.
-    pub fn frame(self, exchange: Exchange, messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static) -> Body {
+    pub fn frame(
+        self,
+        exchange: Exchange,
+        messages: impl Stream<Item = Result<DynamicMessage, Status>> + Send + 'static,
+    ) -> Body {
         // A panic behind the stream ends it as any other failure does.
         let messages = AssertUnwindSafe(messages).catch_unwind().map(|message| match message {
             Ok(message) => message,
-            Err(panic) => Err(Error::internal(format!("panic: {}", panic_text(panic.as_ref()))).into()),
+            Err(panic) => {
+                Err(Error::internal(format!("panic: {}", panic_text(panic.as_ref()))).into())
+            }
         });
         let state = Some(State { exchange, messages: messages.boxed(), begun: false });
         let frames = stream::unfold(state, move |state| async move {
@@ -77,38 +83,50 @@ impl Framing {
             } else {
                 "["
             };
-            match state
-                .messages
-                .next()
-                .await
-                .map(|message| message.and_then(|message| self.message(&state.exchange, &binding, &message, before)))
-            {
+            match state.messages.next().await.map(|message| {
+                message
+                    .and_then(|message| self.message(&state.exchange, &binding, &message, before))
+            }) {
                 Some(Ok(frame)) => {
                     // An empty line says nothing.
                     state.begun |= frame.len() > 1;
                     Some((frame, Some(state)))
                 }
                 Some(Err(status)) => Some((self.failure(&state.exchange, &status, before), None)),
-                None if self == Framing::Array => Some((Bytes::from_static(if state.begun { b"]" } else { b"[]" }), None)),
+                None if self == Framing::Array => {
+                    Some((Bytes::from_static(if state.begun { b"]" } else { b"[]" }), None))
+                }
                 None => None,
             }
         });
         Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>))
     }
 
-    fn message(self, exchange: &Exchange, binding: &Binding, message: &DynamicMessage, before: &str) -> Result<Bytes, Status> {
+    fn message(
+        self,
+        exchange: &Exchange,
+        binding: &Binding,
+        message: &DynamicMessage,
+        before: &str,
+    ) -> Result<Bytes, Status> {
         let fields = &binding.rpc.schema.message(binding.rpc.output).fields;
-        let says_something = binding.response_body.is_none_or(|index| message.has_field(&fields[index].descriptor));
+        let says_something =
+            binding.response_body.is_none_or(|index| message.has_field(&fields[index].descriptor));
         let mut frame = Vec::with_capacity(512);
         if self == Framing::Events
-            && let Some(field) = fields.iter().find(|field| field.sse_id && message.has_field(&field.descriptor))
+            && let Some(field) =
+                fields.iter().find(|field| field.sse_id && message.has_field(&field.descriptor))
         {
             let id = message.get_field(&field.descriptor);
             frame.extend([b"id: ", id.as_str().unwrap_or_default().as_bytes(), b"\n"].concat());
         }
         if says_something {
             // JSON as we write it has no line ends, so it fits one line.
-            frame.extend_from_slice(if self == Framing::Events { b"data: " } else { before.as_bytes() });
+            frame.extend_from_slice(if self == Framing::Events {
+                b"data: "
+            } else {
+                before.as_bytes()
+            });
             exchange.write(binding, message, &mut frame)?;
             frame.push(b'\n');
         }

@@ -44,7 +44,10 @@ pub struct Template {
 impl Template {
     /// Reads a template. Fails with a sentence that names the fault.
     pub fn parse(text: &str) -> Result<Template, String> {
-        let mut parser = Parser { rest: text, template: Template { segments: Vec::new(), variables: Vec::new(), verb: None } };
+        let mut parser = Parser {
+            rest: text,
+            template: Template { segments: Vec::new(), variables: Vec::new(), verb: None },
+        };
         parser.expect('/')?;
         parser.segments(false)?;
         if parser.eat(':') {
@@ -96,7 +99,11 @@ impl Parser<'_> {
     }
 
     fn expect(&mut self, wanted: char) -> Result<(), String> {
-        if self.eat(wanted) { Ok(()) } else { Err(format!("`{wanted}` is expected before `{}`", self.rest)) }
+        if self.eat(wanted) {
+            Ok(())
+        } else {
+            Err(format!("`{wanted}` is expected before `{}`", self.rest))
+        }
     }
 
     fn literal(&mut self) -> Result<String, String> {
@@ -129,8 +136,11 @@ impl Parser<'_> {
             }
             return self.variable();
         }
-        let segment =
-            if self.eat('*') { if self.eat('*') { Segment::Rest } else { Segment::One } } else { Segment::Literal(self.literal()?) };
+        let segment = if self.eat('*') {
+            if self.eat('*') { Segment::Rest } else { Segment::One }
+        } else {
+            Segment::Literal(self.literal()?)
+        };
         self.template.segments.push(segment);
         Ok(())
     }
@@ -162,8 +172,14 @@ mod tests {
     fn literals_variables_and_a_verb_are_read() {
         let template = Template::parse("/v1/{name=projects/*/parts/*}/x/{a.b}:run").unwrap();
         assert_eq!(template.shape(), "/v1/projects/*/parts/*/x/*:run");
-        assert_eq!(template.variables[0], Variable { field: "name".into(), start: 1, end: 5, multi: true });
-        assert_eq!(template.variables[1], Variable { field: "a.b".into(), start: 6, end: 7, multi: false });
+        assert_eq!(
+            template.variables[0],
+            Variable { field: "name".into(), start: 1, end: 5, multi: true }
+        );
+        assert_eq!(
+            template.variables[1],
+            Variable { field: "a.b".into(), start: 6, end: 7, multi: false }
+        );
         assert_eq!(template.verb.as_deref(), Some("run"));
     }
 
@@ -176,9 +192,10 @@ mod tests {
 
     #[test]
     fn what_is_no_template_is_refused() {
-        for text in
-            ["", "v1", "/", "/v1//x", "/v1/", "/{", "/{}", "/{a", "/{a=}", "/{a={b}}", "/**/x", "/a*", "/x:", "/{a}/{a}", "/a}b", "/a:b:c"]
-        {
+        for text in [
+            "", "v1", "/", "/v1//x", "/v1/", "/{", "/{}", "/{a", "/{a=}", "/{a={b}}", "/**/x",
+            "/a*", "/x:", "/{a}/{a}", "/a}b", "/a:b:c",
+        ] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
     }

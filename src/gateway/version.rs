@@ -20,7 +20,14 @@ pub struct Conditions {
 }
 
 /// Conditions and parts that no request can be carried out by, since things have versions and no dates, and change as a whole.
-pub const UNKEPT: [&str; 6] = ["if-unmodified-since", "if-modified-since", "if-range", "content-range", "if", "if-schedule-tag-match"];
+pub const UNKEPT: [&str; 6] = [
+    "if-unmodified-since",
+    "if-modified-since",
+    "if-range",
+    "content-range",
+    "if",
+    "if-schedule-tag-match",
+];
 
 impl Conditions {
     /// Reads the conditions of a request, and returns their faults.
@@ -40,7 +47,11 @@ impl Conditions {
             }
         } else {
             if headers.contains_key(header::IF_NONE_MATCH) {
-                faults.add("If-None-Match", "unsupported", "can be kept only where something is read");
+                faults.add(
+                    "If-None-Match",
+                    "unsupported",
+                    "can be kept only where something is read",
+                );
             }
             for name in UNKEPT.iter().filter(|name| headers.contains_key(**name)) {
                 faults.add(
@@ -56,17 +67,26 @@ impl Conditions {
     /// Returns whether the caller has what this tag names, compared as RFC 9110 has it for reading: a weak tag is as good as a strong one.
     pub fn has(&self, tag: &HeaderValue) -> bool {
         let tag = tag.to_str().unwrap_or_default();
-        self.known.iter().any(|known| known == "*" || known.trim_start_matches("W/") == tag.trim_start_matches("W/"))
+        self.known.iter().any(|known| {
+            known == "*" || known.trim_start_matches("W/") == tag.trim_start_matches("W/")
+        })
     }
 }
 
 /// The version that `If-Match` asks for, or its fault.
-fn expected(headers: &HeaderMap, binding: &Binding) -> Result<Option<i64>, (&'static str, &'static str)> {
+fn expected(
+    headers: &HeaderMap,
+    binding: &Binding,
+) -> Result<Option<i64>, (&'static str, &'static str)> {
     match listed(headers, header::IF_MATCH).as_slice() {
         // A caller who sends one without a tag means some version, and not any.
-        [] if headers.contains_key(header::IF_MATCH) && binding.expected_version.is_some() => Err(("invalid", WANTED)),
+        [] if headers.contains_key(header::IF_MATCH) && binding.expected_version.is_some() => {
+            Err(("invalid", WANTED))
+        }
         [] => Ok(None),
-        _ if binding.expected_version.is_none() => Err(("unsupported", "cannot be kept here: this request expects no version")),
+        _ if binding.expected_version.is_none() => {
+            Err(("unsupported", "cannot be kept here: this request expects no version"))
+        }
         [any] if any == "*" => Ok(None),
         [tag] => version(tag).map(Some).ok_or(("invalid", WANTED)),
         _ => Err(("invalid", WANTED)),
@@ -86,8 +106,16 @@ fn are_tags(listed: &[String]) -> bool {
 
 /// Returns whether this is an entity tag (RFC 9110, section 8.8.3), be it none of ours.
 fn is_tag(text: &str) -> bool {
-    let opaque = text.strip_prefix("W/").unwrap_or(text).strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    opaque.is_some_and(|opaque| opaque.chars().all(|character| character != '"' && !character.is_whitespace() && !character.is_control()))
+    let opaque = text
+        .strip_prefix("W/")
+        .unwrap_or(text)
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    opaque.is_some_and(|opaque| {
+        opaque.chars().all(|character| {
+            character != '"' && !character.is_whitespace() && !character.is_control()
+        })
+    })
 }
 
 /// The entity tag of an answer: its version.
@@ -106,7 +134,11 @@ fn version(tag: &str) -> Option<i64> {
 /// The tags in a header. Ours have no commas.
 fn listed(headers: &HeaderMap, name: header::HeaderName) -> Vec<String> {
     let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
-    values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect()
+    values
+        .flat_map(|value| value.split(','))
+        .map(|tag| tag.trim().to_owned())
+        .filter(|tag| !tag.is_empty())
+        .collect()
 }
 
 #[cfg(test)]
@@ -115,8 +147,12 @@ mod tests {
 
     #[test]
     fn only_tags_as_answers_have_them_are_versions() {
-        assert_eq!((version("\"7\""), version("\"9223372036854775807\"")), (Some(7), Some(i64::MAX)));
-        for other in ["7", "W/\"7\"", "\"07\"", "\"+7\"", "\"0\"", "\"-7\"", "\"\"", "\"x\"", "\"7"] {
+        assert_eq!(
+            (version("\"7\""), version("\"9223372036854775807\"")),
+            (Some(7), Some(i64::MAX))
+        );
+        for other in ["7", "W/\"7\"", "\"07\"", "\"+7\"", "\"0\"", "\"-7\"", "\"\"", "\"x\"", "\"7"]
+        {
             assert_eq!(version(other), None, "{other}");
         }
     }
@@ -124,13 +160,25 @@ mod tests {
     #[test]
     fn what_is_no_tag_is_reported_from_one_of_others() {
         let read = |text: &'static str| {
-            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(text))]);
+            let headers =
+                HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(text))]);
             are_tags(&listed(&headers, header::IF_NONE_MATCH))
         };
         for tags in ["*", "\"7\"", "W/\"7\"", "\"x-y\", W/\"\"", "\"1\",\"2\","] {
             assert!(read(tags), "{tags}");
         }
-        for other in ["", ",", "1", "zz", "\"1", "\"1\" \"2\"", "*, \"1\"", "\"1\", 2", "w/\"1\"", "\"a\"b\""] {
+        for other in [
+            "",
+            ",",
+            "1",
+            "zz",
+            "\"1",
+            "\"1\" \"2\"",
+            "*, \"1\"",
+            "\"1\", 2",
+            "w/\"1\"",
+            "\"a\"b\"",
+        ] {
             assert!(!read(other), "{other}");
         }
     }
@@ -138,7 +186,8 @@ mod tests {
     #[test]
     fn a_reader_has_what_one_of_its_tags_names() {
         let has = |known: &str| {
-            Conditions { expected: None, known: vec!["\"1\"".to_owned(), known.to_owned()] }.has(&HeaderValue::from_static("\"7\""))
+            Conditions { expected: None, known: vec!["\"1\"".to_owned(), known.to_owned()] }
+                .has(&HeaderValue::from_static("\"7\""))
         };
         assert!(has("\"7\"") && has("W/\"7\"") && has("*"));
         assert!(!has("\"8\"") && !has("7"));

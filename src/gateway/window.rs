@@ -69,10 +69,20 @@ impl Windows {
     }
 
     fn frame(&mut self) {
-        let Some(magic) = self.partial.first_chunk::<4>().map(|magic| u32::from_le_bytes(*magic)) else { return };
+        let Some(magic) = self.partial.first_chunk::<4>().map(|magic| u32::from_le_bytes(*magic))
+        else {
+            return;
+        };
         if magic & 0xffff_fff0 == 0x184d_2a50 {
             // A frame to skip, with its length.
-            let Some(left) = self.partial.get(4..8).and_then(|length| length.try_into().ok()).map(u32::from_le_bytes) else { return };
+            let Some(left) = self
+                .partial
+                .get(4..8)
+                .and_then(|length| length.try_into().ok())
+                .map(u32::from_le_bytes)
+            else {
+                return;
+            };
             return self.go_on(Place::Content { left: left as usize, then: After::Frame });
         }
         let Some(descriptor) = self.partial.get(4).filter(|_| magic == MAGIC).copied() else {
@@ -90,10 +100,15 @@ impl Windows {
             return;
         }
         let bytes = if is_single {
-            let size = self.partial[5 + dictionary..].iter().rev().fold(0, |size, byte| size << 8 | u64::from(*byte));
-            usize::try_from(size + if self.partial.len() == 5 + dictionary + 2 { 256 } else { 0 }).unwrap_or(usize::MAX)
+            let size = self.partial[5 + dictionary..]
+                .iter()
+                .rev()
+                .fold(0, |size, byte| size << 8 | u64::from(*byte));
+            usize::try_from(size + if self.partial.len() == 5 + dictionary + 2 { 256 } else { 0 })
+                .unwrap_or(usize::MAX)
         } else {
-            let base = 1_usize.checked_shl(10 + u32::from(self.partial[5] >> 3)).unwrap_or(usize::MAX);
+            let base =
+                1_usize.checked_shl(10 + u32::from(self.partial[5] >> 3)).unwrap_or(usize::MAX);
             base.saturating_add(base / 8 * usize::from(self.partial[5] & 7))
         };
         self.largest = self.largest.max(bytes);
@@ -133,22 +148,30 @@ mod tests {
 
     async fn frame(data: &[u8], parameters: &[CParameter]) -> Vec<u8> {
         let mut packed = Vec::new();
-        ZstdEncoder::with_quality_and_params(data, Level::Fastest, parameters).read_to_end(&mut packed).await.unwrap();
+        ZstdEncoder::with_quality_and_params(data, Level::Fastest, parameters)
+            .read_to_end(&mut packed)
+            .await
+            .unwrap();
         packed
     }
 
     #[tokio::test]
     async fn the_largest_window_of_all_frames_is_found_wherever_the_chunks_end() {
-        let data: Vec<u8> = (0..400_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let data: Vec<u8> =
+            (0..400_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         let skipped = [&0x184d_2a53_u32.to_le_bytes()[..], &5_u32.to_le_bytes(), b"12345"].concat();
         let small = frame(&data, &[CParameter::window_log(17)]).await;
-        let large = frame(&data, &[CParameter::window_log(21), CParameter::checksum_flag(true)]).await;
+        let large =
+            frame(&data, &[CParameter::window_log(21), CParameter::checksum_flag(true)]).await;
         let empty = frame(b"", &[CParameter::checksum_flag(true)]).await;
         for size in [1, 3, 7, 4096, 1 << 24] {
             let found = |parts: &[&[u8]]| {
                 let mut windows = Windows::default();
                 let body = parts.concat();
-                body.chunks(size).map(|chunk| windows.pass(&Bytes::copy_from_slice(chunk))).last().unwrap()
+                body.chunks(size)
+                    .map(|chunk| windows.pass(&Bytes::copy_from_slice(chunk)))
+                    .last()
+                    .unwrap()
             };
             assert_eq!(found(&[&small, &skipped, &empty, &small]), found(&[&small]), "{size}");
             assert!((1 << 17..1 << 18).contains(&found(&[&small])), "{size}");

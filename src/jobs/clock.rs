@@ -37,7 +37,10 @@ pub async fn watch_clock(db: Db, lease: Duration, recalls: Vec<(&'static str, Re
             Ok(now) => {
                 let step = clock.step(now, asked, Instant::now());
                 if let Some(step) = step {
-                    tracing::warn!(seconds = step.as_secs_f64(), "the clock of the database has stepped back");
+                    tracing::warn!(
+                        seconds = step.as_secs_f64(),
+                        "the clock of the database has stepped back"
+                    );
                     tokio::time::sleep(RENEWED).await;
                 }
                 if step.is_some() || recalled.is_none_or(|at| at.elapsed() >= EVERY) {
@@ -61,7 +64,11 @@ async fn recall(db: &Db, bound: Duration, recalls: &[(&'static str, Recall)]) {
         let recall = *recall;
         match db.transaction(move |connection| recall(connection, bound)).await {
             Ok(0) => {}
-            Ok(count) => tracing::warn!(what, count, "work was due impossibly late, as after a step of the clock; it is due now"),
+            Ok(count) => tracing::warn!(
+                what,
+                count,
+                "work was due impossibly late, as after a step of the clock; it is due now"
+            ),
             Err(error) => warn_of!(error, what, "cannot recall what is due too late"),
         }
     }
@@ -99,7 +106,11 @@ mod tests {
         assert_eq!(clock(noon - seconds(49), start + seconds(11)), None, "it is seen once");
         assert_eq!(clock(noon + seconds(86_400), start + seconds(12)), None);
         let slower = noon + seconds(86_400) + Duration::from_millis(400);
-        assert_eq!(clock(slower, start + seconds(13)), None, "a clock that is made to go slower has not stepped");
+        assert_eq!(
+            clock(slower, start + seconds(13)),
+            None,
+            "a clock that is made to go slower has not stepped"
+        );
     }
 
     #[test]
@@ -113,7 +124,11 @@ mod tests {
     #[test]
     fn whoever_may_be_at_work_is_left_alone() {
         assert_eq!(bound(Some(seconds(60)), seconds(15)), seconds(60));
-        assert_eq!(bound(Some(seconds(5)), seconds(15)), seconds(30), "a lease that was renewed is not recalled");
+        assert_eq!(
+            bound(Some(seconds(5)), seconds(15)),
+            seconds(30),
+            "a lease that was renewed is not recalled"
+        );
         assert_eq!(bound(Some(seconds(86_400)), seconds(15)), TOO_LONG);
         assert_eq!(bound(None, seconds(15)), TOO_LONG);
         assert_eq!(bound(None, seconds(7_200)), seconds(14_400));

@@ -36,7 +36,9 @@ struct Level {
 
 impl Level {
     fn rise(&mut self, now: Instant) {
-        let fallen = self.risen.map_or(0.0, |risen| now.saturating_duration_since(risen).as_secs_f64() * FEW);
+        let fallen = self
+            .risen
+            .map_or(0.0, |risen| now.saturating_duration_since(risen).as_secs_f64() * FEW);
         self.height = (self.height - fallen).clamp(0.0, AT_ONCE) + 1.0;
         self.risen = Some(now);
         if self.height > AT_ONCE {
@@ -88,6 +90,9 @@ mod tests {
         assert!(!level.is_quiet(end + PATIENCE / 2));
         assert!(level.is_quiet(end + PATIENCE));
         (0..20).for_each(|call| level.rise(end + PATIENCE + Duration::from_millis(500) * call));
-        assert!(level.is_quiet(end + 6 * PATIENCE), "two calls a second do not prolong it, however many there were before");
+        assert!(
+            level.is_quiet(end + 6 * PATIENCE),
+            "two calls a second do not prolong it, however many there were before"
+        );
     }
 }

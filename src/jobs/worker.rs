@@ -45,7 +45,12 @@ pub trait Executor: Send + Sync + 'static {
 }
 
 /// Runs an executor until `stop`. A wake-up or, after it, the poll interval ends a wait; the first wait after work is short.
-pub async fn run<E: Executor>(executor: E, topics: Topics, poll: Duration, stop: CancellationToken) {
+pub async fn run<E: Executor>(
+    executor: E,
+    topics: Topics,
+    poll: Duration,
+    stop: CancellationToken,
+) {
     let topic = executor.topic();
     let mut wake_ups = topics.subscribe(topic);
     let mut worked = false;
@@ -56,7 +61,8 @@ pub async fn run<E: Executor>(executor: E, topics: Topics, poll: Duration, stop:
                 executor.execute(job, &stop).await
             }
             Ok(None) => {
-                let patience = if std::mem::take(&mut worked) { poll.min(AFTER_WORK) } else { poll };
+                let patience =
+                    if std::mem::take(&mut worked) { poll.min(AFTER_WORK) } else { poll };
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = wake_ups.next() => {}

@@ -25,12 +25,17 @@ pub struct Allowance {
 impl Allowance {
     /// At most so many bytes, counted by this limit.
     pub fn new(bytes: NonZeroU32, limit: &'static Limit) -> Self {
-        Allowance { limit, reported: Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(bytes))) }
+        Allowance {
+            limit,
+            reported: Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(bytes))),
+        }
     }
 
     /// Takes so many bytes of the allowance of this address. Fails with the refusal to send where not as many are left.
     pub fn report(&self, address: IpAddr, bytes: u64) -> Result<(), Error> {
-        let Some(bytes) = NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX)) else { return Ok(()) };
+        let Some(bytes) = NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX)) else {
+            return Ok(());
+        };
         if self.reported.len() > REMEMBER {
             self.reported.retain_recent();
         }

@@ -41,7 +41,12 @@ impl BodyMemory {
     /// there after `body_time`.
     pub fn new(bytes: usize, patience: Duration, body_time: Duration) -> Self {
         let (received, part) = (bytes / 4, |bytes| Part::new(bytes, telemetry::body_memory));
-        BodyMemory(Arc::new(Shared { received: part(received), decoded: part(bytes - received), patience, body_time }))
+        BodyMemory(Arc::new(Shared {
+            received: part(received),
+            decoded: part(bytes - received),
+            patience,
+            body_time,
+        }))
     }
 
     /// The account of a call of nobody yet.
@@ -141,7 +146,14 @@ impl Account {
                 }
                 None => {}
             }
-            (state.realm, if state.decoded.is_empty() && state.window.is_empty() { part.share() } else { part.share() / 2 })
+            (
+                state.realm,
+                if state.decoded.is_empty() && state.window.is_empty() {
+                    part.share()
+                } else {
+                    part.share() / 2
+                },
+            )
         };
         let held = self.wait(part.reserve(realm, cost, most)).await?;
         self.lock().decoded.push_back(Some(held));
@@ -164,7 +176,11 @@ impl Account {
     }
 
     /// Reads the next part of a message that has begun to arrive. Fails where the whole takes longer than it may; `begun` is when it began.
-    pub async fn in_time<T>(&self, begun: tokio::time::Instant, next: impl Future<Output = T>) -> Result<T> {
+    pub async fn in_time<T>(
+        &self,
+        begun: tokio::time::Instant,
+        next: impl Future<Output = T>,
+    ) -> Result<T> {
         let late = |_| {
             BODY_TIME.reached();
             Error::new(Code::DeadlineExceeded, "The body arrives too slowly.")

@@ -112,9 +112,17 @@ mod tests {
     fn names_are_snake_case_and_given_once() {
         let mut names = BTreeSet::new();
         for limit in super::ALL.iter().flat_map(|(_, limits)| *limits) {
-            assert!(limit.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", limit.name);
+            assert!(
+                limit.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{}",
+                limit.name
+            );
             assert!(names.insert(limit.name), "{} is there twice", limit.name);
-            assert!(!limit.bounds.ends_with('.') && !limit.past.ends_with('.'), "{} ends in a full stop", limit.name);
+            assert!(
+                !limit.bounds.ends_with('.') && !limit.past.ends_with('.'),
+                "{} ends in a full stop",
+                limit.name
+            );
         }
     }
 }

@@ -58,7 +58,12 @@ impl Part {
     /// A part of so many bytes.
     pub fn new(bytes: usize, measure: fn(i64)) -> Self {
         let units = (bytes / UNIT).max(2);
-        Part { free: Arc::new(Semaphore::new(units)), share: units / 2, realms: Mutex::default(), measure }
+        Part {
+            free: Arc::new(Semaphore::new(units)),
+            share: units / 2,
+            realms: Mutex::default(),
+            measure,
+        }
     }
 
     /// The most that one realm may have, in bytes.
@@ -99,7 +104,12 @@ impl Part {
         Some(self.reserved(all, share, units))
     }
 
-    fn reserved(&self, all: OwnedSemaphorePermit, share: OwnedSemaphorePermit, units: usize) -> Reservation {
+    fn reserved(
+        &self,
+        all: OwnedSemaphorePermit,
+        share: OwnedSemaphorePermit,
+        units: usize,
+    ) -> Reservation {
         let reservation = Reservation { all, share, units, measure: self.measure };
         (self.measure)(reservation.bytes() as i64);
         reservation

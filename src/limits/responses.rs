@@ -18,7 +18,9 @@ use futures::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use super::answers::{FREE_RESPONSE_BYTES, LEAST_READ, LEAST_READ_BYTES, RESPONSE_MEMORY, RESPONSE_WAIT_SECONDS};
+use super::answers::{
+    FREE_RESPONSE_BYTES, LEAST_READ, LEAST_READ_BYTES, RESPONSE_MEMORY, RESPONSE_WAIT_SECONDS,
+};
 use super::listeners::UNREAD_SECONDS;
 use super::part::Part;
 pub use super::part::Reservation;
@@ -63,7 +65,9 @@ impl ResponseMemory {
             false => None,
         };
         let reserved = built.reserve(realm, bytes, built.share());
-        tokio::time::timeout(Duration::from_secs(RESPONSE_WAIT_SECONDS), reserved).await.map_err(|_| too_much())
+        tokio::time::timeout(Duration::from_secs(RESPONSE_WAIT_SECONDS), reserved)
+            .await
+            .map_err(|_| too_much())
     }
 
     /// The same where there is room at once.
@@ -127,12 +131,26 @@ impl Responding {
 
     /// The body, of which what is large is paid for and handed on in pieces; by what is reserved, if it is so already. `fails` makes the end of one that
     /// fails, and `cut` closes the connection.
-    pub fn written<B, E>(&self, body: B, fails: fn(Error) -> Result<Frame<Bytes>, E>, cut: Option<Cut>) -> Written<B, E>
+    pub fn written<B, E>(
+        &self,
+        body: B,
+        fails: fn(Error) -> Result<Frame<Bytes>, E>,
+        cut: Option<Cut>,
+    ) -> Written<B, E>
     where
         B: Body<Data = Bytes, Error = E> + Unpin,
     {
         let left = body.size_hint().exact();
-        Written { body, responding: self.clone(), fails, cut, left, reserving: None, pieces: None, ended: false }
+        Written {
+            body,
+            responding: self.clone(),
+            fails,
+            cut,
+            left,
+            reserving: None,
+            pieces: None,
+            ended: false,
+        }
     }
 
     fn realm(&self) -> i32 {
@@ -183,7 +201,9 @@ impl<B: Body<Data = Bytes, Error = E> + Unpin, E> Written<B, E> {
                 let reserved = ready!(reserving.as_mut().poll(context));
                 let data = self.reserving.take().map(|(data, _)| data).unwrap_or_default();
                 match reserved {
-                    Ok(reserved) => self.pieces = Some(Pieces::new(data, reserved, self.cut.clone())),
+                    Ok(reserved) => {
+                        self.pieces = Some(Pieces::new(data, reserved, self.cut.clone()))
+                    }
                     Err(error) => return Poll::Ready(Some(self.fail(error))),
                 }
                 continue;
@@ -223,7 +243,10 @@ impl<B: Body<Data = Bytes, Error = E> + Unpin, E> Body for Written<B, E> {
     type Data = Bytes;
     type Error = E;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, E>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, E>>> {
         let poll = self.poll_next(context);
         if let (Poll::Ready(Some(Ok(frame))), Some(left)) = (&poll, &mut self.left) {
             *left -= frame.data_ref().map_or(0, |data| data.len() as u64).min(*left);
@@ -278,9 +301,13 @@ impl Drop for Piece {
 
 impl Pieces {
     fn new(data: Bytes, mut reservation: Reservation, cut: Option<Cut>) -> Self {
-        let rest = data.chunks(PIECE).map(|piece| (piece.to_vec(), reservation.split(piece.len()))).collect();
+        let rest = data
+            .chunks(PIECE)
+            .map(|piece| (piece.to_vec(), reservation.split(piece.len())))
+            .collect();
         let (written, is_late, task) = (AtomicUsize::new(0), OnceLock::new(), OnceLock::new());
-        let watch = Arc::new(Watch { rest: Mutex::new(rest), bytes: data.len(), written, is_late, task });
+        let watch =
+            Arc::new(Watch { rest: Mutex::new(rest), bytes: data.len(), written, is_late, task });
         let watching = tokio::spawn(Watch::look_after(Arc::downgrade(&watch), cut));
         // It is made once.
         let _ = watch.task.set(watching.abort_handle());
@@ -293,7 +320,9 @@ impl Pieces {
             return Err(Error::new(Code::DeadlineExceeded, "The response was read too slowly."));
         }
         let next = self.0.lock().pop_front();
-        Ok(next.map(|(data, _reservation)| Bytes::from_owner(Piece { data, watch: Arc::clone(&self.0), _reservation })))
+        Ok(next.map(|(data, _reservation)| {
+            Bytes::from_owner(Piece { data, watch: Arc::clone(&self.0), _reservation })
+        }))
     }
 }
 

@@ -22,7 +22,10 @@ const BATCH: i64 = 100;
 const ROUNDS: usize = 3;
 
 /// The code and the sentence of a removal that the database refuses.
-const REFUSED: (&str, &str) = ("refused_by_database", "The database refuses to have the entity removed; the service's log says why.");
+const REFUSED: (&str, &str) = (
+    "refused_by_database",
+    "The database refuses to have the entity removed; the service's log says why.",
+);
 
 /// The outcome of a request that was tried alone.
 enum Alone {
@@ -49,7 +52,8 @@ impl OffboardingExecutor {
     /// Removes what can be removed of these and returns the rest.
     async fn remove(&self, claimed: Vec<ClaimedRequest>) -> Result<Vec<ClaimedRequest>> {
         let batch = claimed.clone();
-        let done = self.db.run(move |connection| removal_queries::remove(connection, &batch)).await?;
+        let done =
+            self.db.run(move |connection| removal_queries::remove(connection, &batch)).await?;
         let done: HashSet<Uuid> = done.into_iter().collect();
         done.iter().for_each(|_| telemetry::job_finished(TOPIC, "succeeded"));
         Ok(claimed.into_iter().filter(|claim| !done.contains(&claim.id)).collect())
@@ -58,7 +62,9 @@ impl OffboardingExecutor {
     /// Removes the entity of one request.
     async fn remove_alone(&self, claim: &ClaimedRequest) -> Result<Alone> {
         let batch = [claim.clone()];
-        let removing = move |connection: &mut PgConnection| match removal_queries::remove(connection, &batch) {
+        let removing = move |connection: &mut PgConnection| match removal_queries::remove(
+            connection, &batch,
+        ) {
             Ok(done) => Ok(if done.is_empty() { Alone::Left } else { Alone::Removed }),
             Err(Fail::Database(error)) if is_refusal(&error) => {
                 // Where the statement fails with nothing to remove as well, that is no matter of this entity.
@@ -74,7 +80,12 @@ impl OffboardingExecutor {
     /// is put off.
     async fn end_refused(&self, claim: ClaimedRequest) -> Result<()> {
         let refused = claim.clone();
-        let ended = self.db.run(move |connection| removal_queries::fail(connection, &refused, REFUSED.0, REFUSED.1)).await;
+        let ended = self
+            .db
+            .run(move |connection| {
+                removal_queries::fail(connection, &refused, REFUSED.0, REFUSED.1)
+            })
+            .await;
         let Err(error) = ended else {
             telemetry::job_finished(TOPIC, "failed");
             return Ok(());
@@ -82,7 +93,14 @@ impl OffboardingExecutor {
         warn_of!(error, job_id = %claim.id, "a request cannot be ended; it is put off");
         let reason = Reason { code: REFUSED.0, message: REFUSED.1 };
         self.db
-            .run(move |connection| removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason))
+            .run(move |connection| {
+                removal_queries::put_off(
+                    connection,
+                    &claim,
+                    backoff_of(claim.attempts, LONGEST_WAIT),
+                    reason,
+                )
+            })
             .await?;
         Ok(())
     }
@@ -90,7 +108,9 @@ impl OffboardingExecutor {
     /// Finds out why a request was not done, and ends it or puts it off.
     async fn settle(&self, claim: ClaimedRequest) -> Result<()> {
         let settled = self.db.run(move |connection| {
-            let Some(obstacle) = removal_queries::obstacle(connection, &claim)? else { return Ok("lease_lost") };
+            let Some(obstacle) = removal_queries::obstacle(connection, &claim)? else {
+                return Ok("lease_lost");
+            };
             let reason = if !obstacle.leaving {
                 ("not_found", "The entity is not there any more.")
             } else if obstacle.on_hold {
@@ -98,8 +118,16 @@ impl OffboardingExecutor {
             } else if claim.attempts >= MAX_ATTEMPTS {
                 ("unavailable", "The entity was changed by others each time it was tried.")
             } else {
-                let reason = Reason { code: "unavailable", message: "The entity was changed by others while it was tried." };
-                removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)?;
+                let reason = Reason {
+                    code: "unavailable",
+                    message: "The entity was changed by others while it was tried.",
+                };
+                removal_queries::put_off(
+                    connection,
+                    &claim,
+                    backoff_of(claim.attempts, LONGEST_WAIT),
+                    reason,
+                )?;
                 return Ok("put_off");
             };
             removal_queries::fail(connection, &claim, reason.0, reason.1)?;
@@ -117,10 +145,23 @@ impl OffboardingExecutor {
         self.db
             .run(move |connection| {
                 if claim.attempts >= MAX_ATTEMPTS {
-                    removal_queries::fail(connection, &claim, "internal", "The entity could not be removed.")
+                    removal_queries::fail(
+                        connection,
+                        &claim,
+                        "internal",
+                        "The entity could not be removed.",
+                    )
                 } else {
-                    let reason = Reason { code: "internal", message: "The entity could not be removed; it is tried again." };
-                    removal_queries::put_off(connection, &claim, backoff_of(claim.attempts, LONGEST_WAIT), reason)
+                    let reason = Reason {
+                        code: "internal",
+                        message: "The entity could not be removed; it is tried again.",
+                    };
+                    removal_queries::put_off(
+                        connection,
+                        &claim,
+                        backoff_of(claim.attempts, LONGEST_WAIT),
+                        reason,
+                    )
                 }
             })
             .await?;
@@ -138,7 +179,10 @@ impl Executor for OffboardingExecutor {
 
     async fn claim(&self) -> Result<Option<Vec<ClaimedRequest>>> {
         let Lease { owner, duration } = self.lease.clone();
-        let claimed = self.db.run(move |connection| removal_queries::claim(connection, &owner, duration, BATCH)).await?;
+        let claimed = self
+            .db
+            .run(move |connection| removal_queries::claim(connection, &owner, duration, BATCH))
+            .await?;
         claimed.iter().for_each(|_| telemetry::job_claimed(TOPIC));
         Ok((!claimed.is_empty()).then_some(claimed))
     }
@@ -157,7 +201,11 @@ impl OffboardingExecutor {
             left = match self.remove(left.clone()).await {
                 Ok(rest) => rest,
                 Err(error) => {
-                    warn_of!(error, requests = left.len(), "removal failed as a batch; trying each alone");
+                    warn_of!(
+                        error,
+                        requests = left.len(),
+                        "removal failed as a batch; trying each alone"
+                    );
                     return self.each_alone(left).await;
                 }
             };

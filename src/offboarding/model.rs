@@ -53,11 +53,15 @@ impl OffboardingState {
         self.after(action).ok_or_else(|| {
             let now = self.word();
             let error = match action {
-                OffboardingAction::Cancel => {
-                    Error::new(Code::NotCancelable, format!("The request is `{now}`; only a `Pending` one can be canceled."))
-                }
-                _ => Error::new(Code::InvalidStateTransition, format!("The request is `{now}`, so `{action}` is not possible."))
-                    .with("attempted_transition", action),
+                OffboardingAction::Cancel => Error::new(
+                    Code::NotCancelable,
+                    format!("The request is `{now}`; only a `Pending` one can be canceled."),
+                ),
+                _ => Error::new(
+                    Code::InvalidStateTransition,
+                    format!("The request is `{now}`, so `{action}` is not possible."),
+                )
+                .with("attempted_transition", action),
             };
             error.with("current_state", now).with_choices("allowed_transitions", self.allowed())
         })
@@ -65,7 +69,11 @@ impl OffboardingState {
 
     /// The actions that are possible in this state.
     pub fn allowed(self) -> Vec<OffboardingAction> {
-        OffboardingAction::ALL.iter().copied().filter(|action| self.after(*action).is_some()).collect()
+        OffboardingAction::ALL
+            .iter()
+            .copied()
+            .filter(|action| self.after(*action).is_some())
+            .collect()
     }
 
     /// The contract's word for it.
@@ -87,11 +95,19 @@ impl OffboardingState {
     /// The state that an action leads to, if it is possible.
     pub fn after(self, action: OffboardingAction) -> Option<OffboardingState> {
         match (self, action) {
-            (OffboardingState::Pending, OffboardingAction::Start) => Some(OffboardingState::Running),
-            (OffboardingState::Pending, OffboardingAction::Cancel) => Some(OffboardingState::Canceled),
+            (OffboardingState::Pending, OffboardingAction::Start) => {
+                Some(OffboardingState::Running)
+            }
+            (OffboardingState::Pending, OffboardingAction::Cancel) => {
+                Some(OffboardingState::Canceled)
+            }
             // A worker whose lease ran out is followed by another.
-            (OffboardingState::Running, OffboardingAction::Start) => Some(OffboardingState::Running),
-            (OffboardingState::Running, OffboardingAction::Succeed) => Some(OffboardingState::Succeeded),
+            (OffboardingState::Running, OffboardingAction::Start) => {
+                Some(OffboardingState::Running)
+            }
+            (OffboardingState::Running, OffboardingAction::Succeed) => {
+                Some(OffboardingState::Succeeded)
+            }
             (OffboardingState::Running, OffboardingAction::Fail) => Some(OffboardingState::Failed),
             _ => None,
         }
@@ -180,27 +196,48 @@ fn job_error(code: &Option<String>, message: &Option<String>) -> Option<v1::JobE
 
 /// Counts by the plural of their kind; the usual kinds are always there.
 pub fn by_plural(counts: &serde_json::Value) -> BTreeMap<String, i64> {
-    let mut plural: BTreeMap<_, _> = COUNTED_KINDS.iter().map(|kind| (format!("{kind}s"), 0)).collect();
+    let mut plural: BTreeMap<_, _> =
+        COUNTED_KINDS.iter().map(|kind| (format!("{kind}s"), 0)).collect();
     let counts = counts.as_object().into_iter().flatten();
-    plural.extend(counts.map(|(kind, count)| (format!("{kind}s"), count.as_i64().unwrap_or_default())));
+    plural.extend(
+        counts.map(|(kind, count)| (format!("{kind}s"), count.as_i64().unwrap_or_default())),
+    );
     plural
 }
 
 /// The grace period that a call asks for; none is the realm's default.
-pub fn check_grace(message: Option<prost_types::Duration>, field: &str, faults: &mut Violations) -> Option<Duration> {
-    convert::check_duration(message?, Duration::ZERO..=MAX_GRACE, "must be from 0s to 7776000s (90 days)", field, faults)
+pub fn check_grace(
+    message: Option<prost_types::Duration>,
+    field: &str,
+    faults: &mut Violations,
+) -> Option<Duration> {
+    convert::check_duration(
+        message?,
+        Duration::ZERO..=MAX_GRACE,
+        "must be from 0s to 7776000s (90 days)",
+        field,
+        faults,
+    )
 }
 
 /// The refusal of a grace period that is longer than the realm allows.
 pub fn too_long(max: Duration) -> Error {
-    Error::invalid("grace_period", "out_of_range", format!("must be at most {}s, the maximum of the realm", max.as_secs_f64()))
+    Error::invalid(
+        "grace_period",
+        "out_of_range",
+        format!("must be at most {}s, the maximum of the realm", max.as_secs_f64()),
+    )
 }
 
 /// The refusal of a grace period that is shorter than the realm demands.
 pub fn too_short(min: Duration) -> Error {
     let least = min.as_secs_f64();
     let mut places = Violations::new();
-    places.add("grace_period", "min_grace_period", format!("must be at least {least}s, the minimum of the realm"));
+    places.add(
+        "grace_period",
+        "min_grace_period",
+        format!("must be at least {least}s, the minimum of the realm"),
+    );
     let message = format!("The removal policy asks for a grace period of at least {least}s.");
     Error::new(Code::RequirementsUnmet, message)
         .with_list("unmet", ["min_grace_period"])
@@ -217,7 +254,9 @@ mod tests {
         for state in OffboardingState::ALL {
             let canceled = state.transition(OffboardingAction::Cancel);
             match state {
-                OffboardingState::Pending => assert_eq!(canceled.ok(), Some(OffboardingState::Canceled)),
+                OffboardingState::Pending => {
+                    assert_eq!(canceled.ok(), Some(OffboardingState::Canceled))
+                }
                 _ => assert_eq!(canceled.unwrap_err().code(), Code::NotCancelable),
             }
         }
@@ -225,7 +264,9 @@ mod tests {
 
     #[test]
     fn an_ended_request_stays_as_it_is() {
-        for state in [OffboardingState::Succeeded, OffboardingState::Failed, OffboardingState::Canceled] {
+        for state in
+            [OffboardingState::Succeeded, OffboardingState::Failed, OffboardingState::Canceled]
+        {
             assert!(!state.is_live());
         }
         assert!(OffboardingState::Pending.is_live() && OffboardingState::Running.is_live());
@@ -235,7 +276,11 @@ mod tests {
     fn grace_is_bounded() {
         let check = |seconds| {
             let mut faults = Violations::new();
-            let grace = check_grace(Some(prost_types::Duration { seconds, nanos: 0 }), "grace_period", &mut faults);
+            let grace = check_grace(
+                Some(prost_types::Duration { seconds, nanos: 0 }),
+                "grace_period",
+                &mut faults,
+            );
             (grace.map(|grace| grace.as_secs()), faults.as_slice().len())
         };
         assert_eq!(check(3600), (Some(3600), 0));

@@ -90,14 +90,25 @@ pub struct Change {
 impl Change {
     /// Reads a change of the policy of this realm; every fault is reported. A policy that says to be of another realm is not taken for this
     /// one, whatever the mask names: it was read with another key.
-    pub fn check(policy: Option<v1::RemovalPolicy>, mask: Option<prost_types::FieldMask>, realm: &Realm) -> Result<Change> {
+    pub fn check(
+        policy: Option<v1::RemovalPolicy>,
+        mask: Option<prost_types::FieldMask>,
+        realm: &Realm,
+    ) -> Result<Change> {
         let mut faults = Violations::new();
         let policy = policy.unwrap_or_default();
         let (fields, members) = (spelled_out(&FIELDS), spelled_out(&RequirementsChange::MEMBERS));
-        let reported = format!("is not one of {fields}, nor after `hard_delete.` and `soft_delete.` one of {members}");
+        let reported = format!(
+            "is not one of {fields}, nor after `hard_delete.` and `soft_delete.` one of {members}"
+        );
         let mask = Mask::check(mask, given(&policy), is_known, &reported, &mut faults);
-        if faults.as_slice().is_empty() && !mask.is_of_any(&FIELDS) && !mask.is_of_any(&OUTPUT_ONLY) {
-            faults.add("update_mask", "required", format!("must name at least one of {fields}, or the policy have one"));
+        if faults.as_slice().is_empty() && !mask.is_of_any(&FIELDS) && !mask.is_of_any(&OUTPUT_ONLY)
+        {
+            faults.add(
+                "update_mask",
+                "required",
+                format!("must name at least one of {fields}, or the policy have one"),
+            );
         }
         check_whose(&policy, realm, &mut faults);
         let mut change = Change::default();
@@ -106,14 +117,32 @@ impl Change {
             let at = format!("policy.{field}");
             match field {
                 "default_grace_period" => {
-                    change.default_grace = grace(policy.default_grace_period, defaults.default_grace, &at, &mut faults)
+                    change.default_grace =
+                        grace(policy.default_grace_period, defaults.default_grace, &at, &mut faults)
                 }
-                "max_grace_period" => change.max_grace = grace(policy.max_grace_period, defaults.max_grace, &at, &mut faults),
-                "min_grace_period" => change.min_grace = grace(policy.min_grace_period, defaults.min_grace, &at, &mut faults),
-                "tombstone_retention" => change.tombstone_retention = Some(retention(policy.tombstone_retention, &at, &mut faults)),
-                "request_retention" => change.request_retention = Some(retention(policy.request_retention, &at, &mut faults)),
-                "filter_retention" => change.filter_retention = Some(retention(policy.filter_retention, &at, &mut faults)),
-                "mail_domains" => change.mail_domains = Some(domains(&policy.mail_domains, &at, &mut faults)),
+                "max_grace_period" => {
+                    change.max_grace =
+                        grace(policy.max_grace_period, defaults.max_grace, &at, &mut faults)
+                }
+                "min_grace_period" => {
+                    change.min_grace =
+                        grace(policy.min_grace_period, defaults.min_grace, &at, &mut faults)
+                }
+                "tombstone_retention" => {
+                    change.tombstone_retention =
+                        Some(retention(policy.tombstone_retention, &at, &mut faults))
+                }
+                "request_retention" => {
+                    change.request_retention =
+                        Some(retention(policy.request_retention, &at, &mut faults))
+                }
+                "filter_retention" => {
+                    change.filter_retention =
+                        Some(retention(policy.filter_retention, &at, &mut faults))
+                }
+                "mail_domains" => {
+                    change.mail_domains = Some(domains(&policy.mail_domains, &at, &mut faults))
+                }
                 // The requirements are read below, member by member.
                 _ => {}
             }
@@ -130,13 +159,27 @@ impl Change {
     }
 
     /// Checks the rules between grace periods, as far as these are known. The faults are at what the change names.
-    fn check_graces(&self, default: Option<Duration>, max: Option<Duration>, min: Option<Duration>, faults: &mut Violations) {
+    fn check_graces(
+        &self,
+        default: Option<Duration>,
+        max: Option<Duration>,
+        min: Option<Duration>,
+        faults: &mut Violations,
+    ) {
         if default.zip(max).is_some_and(|(default, max)| default > max) {
-            let field = if self.default_grace.is_some() { "policy.default_grace_period" } else { "policy.max_grace_period" };
+            let field = if self.default_grace.is_some() {
+                "policy.default_grace_period"
+            } else {
+                "policy.max_grace_period"
+            };
             faults.add(field, "out_of_range", "the default must not be longer than the maximum");
         }
         if default.zip(min).is_some_and(|(default, min)| default < min) {
-            let field = if self.min_grace.is_some() { "policy.min_grace_period" } else { "policy.default_grace_period" };
+            let field = if self.min_grace.is_some() {
+                "policy.min_grace_period"
+            } else {
+                "policy.default_grace_period"
+            };
             faults.add(
                 field,
                 "out_of_range",
@@ -159,7 +202,12 @@ impl Change {
             soft_delete: self.soft_delete.apply(to.soft_delete),
         };
         let mut faults = Violations::new();
-        self.check_graces(Some(changed.default_grace), Some(changed.max_grace), Some(changed.min_grace), &mut faults);
+        self.check_graces(
+            Some(changed.default_grace),
+            Some(changed.max_grace),
+            Some(changed.min_grace),
+            &mut faults,
+        );
         faults.check()?;
         Ok(changed)
     }
@@ -167,8 +215,14 @@ impl Change {
 
 /// Returns whether a mask may have this path: that of a field, of a demand or of what a caller sends back as it was read.
 fn is_known(path: &str) -> bool {
-    let is_demand = |name| part_of(path, name).is_some_and(|part| part.is_none_or(|part| RequirementsChange::MEMBERS.contains(&part)));
-    FIELDS.contains(&path) || OUTPUT_ONLY.contains(&path) || is_demand("hard_delete") || is_demand("soft_delete")
+    let is_demand = |name| {
+        part_of(path, name)
+            .is_some_and(|part| part.is_none_or(|part| RequirementsChange::MEMBERS.contains(&part)))
+    };
+    FIELDS.contains(&path)
+        || OUTPUT_ONLY.contains(&path)
+        || is_demand("hard_delete")
+        || is_demand("soft_delete")
 }
 
 /// The paths of what a policy has, of demands too: what a change without a mask is of.
@@ -182,8 +236,15 @@ fn given(policy: &v1::RemovalPolicy) -> Vec<String> {
         policy.filter_retention.is_some(),
         !policy.mail_domains.is_empty(),
     ];
-    let mut paths: Vec<_> = FIELDS.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect();
-    for (name, demands) in [("hard_delete", &policy.hard_delete), ("soft_delete", &policy.soft_delete)] {
+    let mut paths: Vec<_> = FIELDS
+        .into_iter()
+        .zip(there)
+        .filter(|(_, there)| *there)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    for (name, demands) in
+        [("hard_delete", &policy.hard_delete), ("soft_delete", &policy.soft_delete)]
+    {
         let Some(demands) = demands else { continue };
         let members = RequirementsChange::given(demands);
         // One that is empty is named itself, which says that it demands nothing.
@@ -198,25 +259,54 @@ fn given(policy: &v1::RemovalPolicy) -> Vec<String> {
 
 fn check_whose(policy: &v1::RemovalPolicy, realm: &Realm, faults: &mut Violations) {
     if !policy.tenant.is_empty() && policy.tenant != realm.org() {
-        faults.add("policy.tenant", "conflict", format!("is `{}`, and the key is of `{}`", cut(&policy.tenant), realm.org()));
+        faults.add(
+            "policy.tenant",
+            "conflict",
+            format!("is `{}`, and the key is of `{}`", cut(&policy.tenant), realm.org()),
+        );
     }
     if policy.mode != v1::Mode::Unspecified as i32 && policy.mode() != realm.mode().into() {
         let given = policy.mode().as_str_name().trim_start_matches("MODE_").to_ascii_lowercase();
-        faults.add("policy.mode", "conflict", format!("is `{given}`, and the key is of `{}`", realm.mode()));
+        faults.add(
+            "policy.mode",
+            "conflict",
+            format!("is `{given}`, and the key is of `{}`", realm.mode()),
+        );
     }
 }
 
 /// A grace period, or the default if the change resets it; none if it could not be read. In a request whose form has faults a missing one
 /// may not have been reset.
-fn grace(message: Option<prost_types::Duration>, otherwise: Duration, field: &str, faults: &mut Violations) -> Option<Duration> {
+fn grace(
+    message: Option<prost_types::Duration>,
+    otherwise: Duration,
+    field: &str,
+    faults: &mut Violations,
+) -> Option<Duration> {
     match message {
         None => Form::check_current().is_ok().then_some(otherwise),
-        given => within(given, Duration::ZERO..=MAX_GRACE, "must be from 0s to 7776000s (90 days)", field, faults),
+        given => within(
+            given,
+            Duration::ZERO..=MAX_GRACE,
+            "must be from 0s to 7776000s (90 days)",
+            field,
+            faults,
+        ),
     }
 }
 
-fn retention(message: Option<prost_types::Duration>, field: &str, faults: &mut Violations) -> Option<Duration> {
-    within(message, MIN_RETENTION..=MAX_RETENTION, "must be from 86400s (a day) to 3153600000s (100 years)", field, faults)
+fn retention(
+    message: Option<prost_types::Duration>,
+    field: &str,
+    faults: &mut Violations,
+) -> Option<Duration> {
+    within(
+        message,
+        MIN_RETENTION..=MAX_RETENTION,
+        "must be from 86400s (a day) to 3153600000s (100 years)",
+        field,
+        faults,
+    )
 }
 
 /// Domains, in order and each once.
@@ -231,7 +321,11 @@ fn domains(given: &[String], field: &str, faults: &mut Violations) -> Vec<String
         if is_domain(domain) {
             domains.insert(domain.to_ascii_lowercase());
         } else {
-            faults.add(format!("{field}[{n}]"), "invalid", "must be the name of a domain, such as `example.com`");
+            faults.add(
+                format!("{field}[{n}]"),
+                "invalid",
+                "must be the name of a domain, such as `example.com`",
+            );
         }
     }
     domains.into_iter().collect()
@@ -241,7 +335,10 @@ fn domains(given: &[String], field: &str, faults: &mut Violations) -> Vec<String
 fn is_domain(text: &str) -> bool {
     let is_label = |label: &str| {
         let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        (1..=63).contains(&label.len()) && characters && !label.starts_with('-') && !label.ends_with('-')
+        (1..=63).contains(&label.len())
+            && characters
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
 }
@@ -286,10 +383,15 @@ impl Policy {
             ("request_retention", self.request_retention),
             ("filter_retention", self.filter_retention),
         ];
-        for (name, duration) in durations.into_iter().filter_map(|(name, duration)| Some((name, duration?))) {
+        for (name, duration) in
+            durations.into_iter().filter_map(|(name, duration)| Some((name, duration?)))
+        {
             reported[name] = convert::std_duration_text(duration).into();
         }
-        for (name, demands) in [("hard_delete", self.hard_delete.reported()), ("soft_delete", self.soft_delete.reported())] {
+        for (name, demands) in [
+            ("hard_delete", self.hard_delete.reported()),
+            ("soft_delete", self.soft_delete.reported()),
+        ] {
             if let Some(demands) = demands {
                 reported[name] = demands;
             }
@@ -308,15 +410,27 @@ mod tests {
     }
 
     fn change(policy: v1::RemovalPolicy, paths: &[&str]) -> Result<Change> {
-        let mask = prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
+        let mask =
+            prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
         Change::check(Some(policy), Some(mask), &Realm::from_row(1, "acme".to_owned(), Mode::Live))
     }
 
     #[test]
     fn only_what_is_named_changes_and_what_is_not_set_goes_back() {
-        let was = Policy { default_grace: Duration::from_secs(60), tombstone_retention: Some(MIN_RETENTION), ..Policy::default() };
-        let message = v1::RemovalPolicy { max_grace_period: seconds(3600), default_grace_period: seconds(7), ..Default::default() };
-        let after = change(message, &["max_grace_period", "tombstone_retention"]).unwrap().apply(was).unwrap();
+        let was = Policy {
+            default_grace: Duration::from_secs(60),
+            tombstone_retention: Some(MIN_RETENTION),
+            ..Policy::default()
+        };
+        let message = v1::RemovalPolicy {
+            max_grace_period: seconds(3600),
+            default_grace_period: seconds(7),
+            ..Default::default()
+        };
+        let after = change(message, &["max_grace_period", "tombstone_retention"])
+            .unwrap()
+            .apply(was)
+            .unwrap();
         assert_eq!(after.default_grace.as_secs(), 60);
         assert_eq!((after.max_grace.as_secs(), after.tombstone_retention), (3600, None));
     }
@@ -325,7 +439,10 @@ mod tests {
     fn an_event_reports_what_is_set_as_everywhere_in_json() {
         let policy = Policy {
             tombstone_retention: Some(MIN_RETENTION),
-            hard_delete: Requirements { preview_within: Some(Duration::from_millis(1500)), ..Requirements::default() },
+            hard_delete: Requirements {
+                preview_within: Some(Duration::from_millis(1500)),
+                ..Requirements::default()
+            },
             ..Policy::default()
         };
         let reported = json!({
@@ -337,39 +454,82 @@ mod tests {
 
     #[test]
     fn every_fault_of_a_change_is_reported() {
-        let message = v1::RemovalPolicy { default_grace_period: seconds(-1), request_retention: seconds(5), ..Default::default() };
-        let error = change(message, &["default_grace_period", "request_retention", "nonsense"]).unwrap_err();
+        let message = v1::RemovalPolicy {
+            default_grace_period: seconds(-1),
+            request_retention: seconds(5),
+            ..Default::default()
+        };
+        let error = change(message, &["default_grace_period", "request_retention", "nonsense"])
+            .unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(fields, ["update_mask", "policy.default_grace_period", "policy.request_retention"]);
+        assert_eq!(
+            fields,
+            ["update_mask", "policy.default_grace_period", "policy.request_retention"]
+        );
         assert!(change(v1::RemovalPolicy::default(), &[]).is_err());
     }
 
     #[test]
     fn without_a_mask_what_is_given_changes_and_by_a_star_all_does() {
-        let demands = |most, count| Some(v1::BulkDeleteRequirements { max_objects: most, expected_count: count, ..Default::default() });
+        let demands = |most, count| {
+            Some(v1::BulkDeleteRequirements {
+                max_objects: most,
+                expected_count: count,
+                ..Default::default()
+            })
+        };
         let was = change(
-            v1::RemovalPolicy { max_grace_period: seconds(3600), hard_delete: demands(Some(5), true), ..Default::default() },
+            v1::RemovalPolicy {
+                max_grace_period: seconds(3600),
+                hard_delete: demands(Some(5), true),
+                ..Default::default()
+            },
             &["max_grace_period", "hard_delete"],
         );
         let was = was.unwrap().apply(Policy::default()).unwrap();
-        let message = || v1::RemovalPolicy { default_grace_period: seconds(7), hard_delete: demands(Some(9), false), ..Default::default() };
+        let message = || v1::RemovalPolicy {
+            default_grace_period: seconds(7),
+            hard_delete: demands(Some(9), false),
+            ..Default::default()
+        };
         let given = change(message(), &[]).unwrap().apply(was.clone()).unwrap();
         assert_eq!((given.default_grace.as_secs(), given.max_grace.as_secs()), (7, 3600));
-        assert_eq!((given.hard_delete.max_objects, given.hard_delete.expected_count), (Some(9), true));
+        assert_eq!(
+            (given.hard_delete.max_objects, given.hard_delete.expected_count),
+            (Some(9), true)
+        );
         let all = change(message(), &["*"]).unwrap().apply(was).unwrap();
-        assert_eq!((all.default_grace.as_secs(), all.max_grace), (7, MAX_GRACE), "what is not given goes back");
+        assert_eq!(
+            (all.default_grace.as_secs(), all.max_grace),
+            (7, MAX_GRACE),
+            "what is not given goes back"
+        );
         assert_eq!((all.hard_delete.max_objects, all.hard_delete.expected_count), (Some(9), false));
     }
 
     #[test]
     fn a_policy_of_another_realm_is_not_taken_for_this_one() {
-        let of = |tenant: &str, mode: v1::Mode| v1::RemovalPolicy { tenant: tenant.to_owned(), mode: mode.into(), ..Default::default() };
+        let of = |tenant: &str, mode: v1::Mode| v1::RemovalPolicy {
+            tenant: tenant.to_owned(),
+            mode: mode.into(),
+            ..Default::default()
+        };
         for own in [of("", v1::Mode::Unspecified), of("acme", v1::Mode::Live)] {
             assert!(change(own, &["mail_domains"]).is_ok());
         }
         let error = change(of("other", v1::Mode::Test), &["mail_domains"]).unwrap_err();
-        let reported: Vec<_> = error.violations().iter().map(|fault| format!("{} {}", fault.field, fault.description)).collect();
-        assert_eq!(reported, ["policy.tenant is `other`, and the key is of `acme`", "policy.mode is `test`, and the key is of `live`"]);
+        let reported: Vec<_> = error
+            .violations()
+            .iter()
+            .map(|fault| format!("{} {}", fault.field, fault.description))
+            .collect();
+        assert_eq!(
+            reported,
+            [
+                "policy.tenant is `other`, and the key is of `acme`",
+                "policy.mode is `test`, and the key is of `live`"
+            ]
+        );
     }
 
     #[test]
@@ -378,7 +538,10 @@ mod tests {
             let mail_domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
             change(v1::RemovalPolicy { mail_domains, ..Default::default() }, &["mail_domains"])
         };
-        let after = set(&["b.example", "A.Example", "a.example", "x-1.b.example"]).unwrap().apply(Policy::default()).unwrap();
+        let after = set(&["b.example", "A.Example", "a.example", "x-1.b.example"])
+            .unwrap()
+            .apply(Policy::default())
+            .unwrap();
         assert_eq!(after.mail_domains, ["a.example", "b.example", "x-1.b.example"]);
         for bad in [
             "",
@@ -393,18 +556,32 @@ mod tests {
             "a b.c",
             &format!("{}.example", "x".repeat(64)),
         ] {
-            assert_eq!(set(&["a.example", bad]).unwrap_err().violations()[0].field, "policy.mail_domains[1]", "{bad}");
+            assert_eq!(
+                set(&["a.example", bad]).unwrap_err().violations()[0].field,
+                "policy.mail_domains[1]",
+                "{bad}"
+            );
         }
         assert_eq!(set(&["a.example"; 101]).unwrap_err().violations()[0].code, "too_many");
     }
 
     #[test]
     fn the_minimum_is_never_longer_than_the_default() {
-        let least = |more: v1::RemovalPolicy, paths: &[&str]| change(more, paths).unwrap().apply(Policy::default());
-        let message = v1::RemovalPolicy { min_grace_period: seconds(30), default_grace_period: seconds(30), ..Default::default() };
-        assert_eq!(least(message.clone(), &["min_grace_period"]).unwrap_err().violations()[0].field, "policy.min_grace_period");
+        let least = |more: v1::RemovalPolicy, paths: &[&str]| {
+            change(more, paths).unwrap().apply(Policy::default())
+        };
+        let message = v1::RemovalPolicy {
+            min_grace_period: seconds(30),
+            default_grace_period: seconds(30),
+            ..Default::default()
+        };
+        assert_eq!(
+            least(message.clone(), &["min_grace_period"]).unwrap_err().violations()[0].field,
+            "policy.min_grace_period"
+        );
         let both = least(message, &["min_grace_period", "default_grace_period"]).unwrap();
-        let shorter = change(v1::RemovalPolicy::default(), &["default_grace_period"]).unwrap().apply(both);
+        let shorter =
+            change(v1::RemovalPolicy::default(), &["default_grace_period"]).unwrap().apply(both);
         assert_eq!(shorter.unwrap_err().violations()[0].field, "policy.default_grace_period");
     }
 
@@ -413,7 +590,10 @@ mod tests {
         let message = v1::RemovalPolicy { max_grace_period: seconds(30), ..Default::default() };
         let shorter = change(message, &["max_grace_period"]).unwrap();
         let was = Policy { default_grace: Duration::from_secs(60), ..Policy::default() };
-        assert_eq!(shorter.apply(was).unwrap_err().violations()[0].field, "policy.max_grace_period");
+        assert_eq!(
+            shorter.apply(was).unwrap_err().violations()[0].field,
+            "policy.max_grace_period"
+        );
         assert!(shorter.apply(Policy::default()).is_ok());
     }
 }

@@ -12,8 +12,14 @@ use crate::db::{Realm, Work, lock_realm, statement};
 use crate::entity::requirements::Requirements;
 use crate::offboarding::policy::Policy;
 
-type PolicyRow = ((Double, Double, Double), (Nullable<Double>, Nullable<Double>, Nullable<Double>), Array<Text>, (Jsonb, Jsonb));
-type PolicyValues = ((f64, f64, f64), (Option<f64>, Option<f64>, Option<f64>), Vec<String>, (Json, Json));
+type PolicyRow = (
+    (Double, Double, Double),
+    (Nullable<Double>, Nullable<Double>, Nullable<Double>),
+    Array<Text>,
+    (Jsonb, Jsonb),
+);
+type PolicyValues =
+    ((f64, f64, f64), (Option<f64>, Option<f64>, Option<f64>), Vec<String>, (Json, Json));
 
 impl From<PolicyValues> for Policy {
     fn from((graces, retentions, mail_domains, (hard_delete, soft_delete)): PolicyValues) -> Self {
@@ -37,7 +43,8 @@ impl From<PolicyValues> for Policy {
 
 /// The policy of the realm.
 pub fn get(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
-    let found: Option<PolicyValues> = ReadPolicy { realm: realm.id() }.get_result(connection).optional()?;
+    let found: Option<PolicyValues> =
+        ReadPolicy { realm: realm.id() }.get_result(connection).optional()?;
     Ok(found.map(Policy::from).unwrap_or_default())
 }
 
@@ -59,7 +66,12 @@ pub fn lock(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
 }
 
 /// Stores the policy and reports it.
-pub fn put(connection: &mut PgConnection, realm: &Realm, principal: Uuid, policy: &Policy) -> Work<()> {
+pub fn put(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    principal: Uuid,
+    policy: &Policy,
+) -> Work<()> {
     let statement = PutPolicy {
         realm: realm.id(),
         org: realm.org(),

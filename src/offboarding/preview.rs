@@ -20,7 +20,9 @@ pub fn preview(entity_id: String, outlook: Outlook) -> v1::RemovalPreview {
         dependents: by_plural(&outlook.dependents).into_iter().collect(),
         components: outlook.components.iter().map(ToString::to_string).collect(),
         portfolio_id: outlook.portfolio_id,
-        default_grace_period: Duration::try_from_secs_f64(outlook.default_grace).ok().and_then(|grace| grace.try_into().ok()),
+        default_grace_period: Duration::try_from_secs_f64(outlook.default_grace)
+            .ok()
+            .and_then(|grace| grace.try_into().ok()),
     }
 }
 
@@ -36,11 +38,27 @@ fn blockers(entity_id: &str, outlook: &Outlook) -> Vec<v1::RemovalBlocker> {
         add("on_hold", format!("The entity is on hold: {reason}"), true, None);
     }
     if let Some(request) = outlook.live_request {
-        add("offboarding", "The entity is being offboarded already.".to_owned(), true, Some(request.to_string()));
+        add(
+            "offboarding",
+            "The entity is being offboarded already.".to_owned(),
+            true,
+            Some(request.to_string()),
+        );
     }
-    for task in outlook.tasks.as_array().into_iter().flatten().filter(|task| takes(task, entity_id, outlook)) {
+    for task in outlook
+        .tasks
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|task| takes(task, entity_id, outlook))
+    {
         let id = task["id"].as_str().map(str::to_owned);
-        add("bulk_delete", "A bulk delete that is under way selects the entity.".to_owned(), false, id);
+        add(
+            "bulk_delete",
+            "A bulk delete that is under way selects the entity.".to_owned(),
+            false,
+            id,
+        );
     }
     blockers
 }
@@ -57,7 +75,9 @@ fn takes(task: &Json, entity_id: &str, outlook: &Outlook) -> bool {
         crosswalks: outlook.crosswalks.into(),
         attributes: outlook.attributes.view(),
     };
-    task["filter"].as_str().is_none_or(|filter| Filter::parse(filter).is_ok_and(|filter| filter.matches(&record)))
+    task["filter"]
+        .as_str()
+        .is_none_or(|filter| Filter::parse(filter).is_ok_and(|filter| filter.matches(&record)))
 }
 
 #[cfg(test)]
@@ -95,20 +115,35 @@ mod tests {
     #[test]
     fn every_blocker_is_reported() {
         assert_eq!(codes(outlook()), (vec![], true));
-        let both = Outlook { state: State::Onboarding, hold_reason: Some("audit".to_owned()), ..outlook() };
+        let both = Outlook {
+            state: State::Onboarding,
+            hold_reason: Some("audit".to_owned()),
+            ..outlook()
+        };
         assert_eq!(codes(both), (vec!["onboarding".to_owned(), "on_hold".to_owned()], false));
-        let leaving = Outlook { state: State::Offboarding, live_request: Some(Uuid::nil()), ..outlook() };
+        let leaving =
+            Outlook { state: State::Offboarding, live_request: Some(Uuid::nil()), ..outlook() };
         assert_eq!(codes(leaving), (vec!["offboarding".to_owned()], false));
     }
 
     #[test]
     fn a_bulk_delete_counts_where_its_filter_holds_and_does_not_keep_a_removal() {
-        let filter = |text: Json| Outlook { tasks: json!([{"id": "t", "filter": text}]), ..outlook() };
+        let filter =
+            |text: Json| Outlook { tasks: json!([{"id": "t", "filter": text}]), ..outlook() };
         assert_eq!(codes(filter(json!(null))), (vec!["bulk_delete".to_owned()], true));
-        assert_eq!(codes(filter(json!("equals(attributes.Name, ann)"))), (vec!["bulk_delete".to_owned()], true));
+        assert_eq!(
+            codes(filter(json!("equals(attributes.Name, ann)"))),
+            (vec!["bulk_delete".to_owned()], true)
+        );
         assert_eq!(codes(filter(json!("equals(attributes.Name, 'bob')"))), (vec![], true));
-        assert_eq!(codes(filter(json!("equals(state, active) and lt(createdTime, '2001-01-01')"))), (vec!["bulk_delete".to_owned()], true));
-        assert_eq!(codes(filter(json!("gt(crosswalks_count, 0) or exists(portfolio)"))), (vec![], true));
+        assert_eq!(
+            codes(filter(json!("equals(state, active) and lt(createdTime, '2001-01-01')"))),
+            (vec!["bulk_delete".to_owned()], true)
+        );
+        assert_eq!(
+            codes(filter(json!("gt(crosswalks_count, 0) or exists(portfolio)"))),
+            (vec![], true)
+        );
     }
 
     #[test]

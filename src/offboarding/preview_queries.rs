@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -46,8 +48,14 @@ pub struct Outlook {
 }
 
 /// Reads an entity. None if it is missing or deleted.
-pub fn outlook(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<Option<Outlook>> {
-    Ok(ReadOutlook { realm: realm.id(), entity: entity_id, tasks: TASKS }.get_result(connection).optional()?)
+pub fn outlook(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    entity_id: &str,
+) -> Work<Option<Outlook>> {
+    Ok(ReadOutlook { realm: realm.id(), entity: entity_id, tasks: TASKS }
+        .get_result(connection)
+        .optional()?)
 }
 
 statement! {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use diesel::dsl::{AsSelect, IntoBoxed, Select};
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use crate::access::Caller;
@@ -56,7 +58,13 @@ pub struct Ask {
 impl Ask {
     /// The request of a caller.
     pub fn of(caller: &Caller, entity_id: String, grace: Option<Duration>) -> Self {
-        Ask { realm: caller.realm.clone(), principal_id: caller.principal_id, key_id: caller.key_id, entity_id, grace }
+        Ask {
+            realm: caller.realm.clone(),
+            principal_id: caller.principal_id,
+            key_id: caller.key_id,
+            entity_id,
+            grace,
+        }
     }
 }
 
@@ -145,10 +153,16 @@ pub struct Eligibility {
 
 /// Reads the entity's state, and the request that is open for it or, if it is removed, the one that has removed it. A request for another
 /// entity that had the id before does not count.
-pub fn eligibility(connection: &mut PgConnection, realm: &Realm, entity_id: &str) -> Work<(Eligibility, Option<Offboarding>)> {
+pub fn eligibility(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    entity_id: &str,
+) -> Work<(Eligibility, Option<Offboarding>)> {
     // The request first: one that ends in between has then left its entity removed or active, never the other way round. There is one at
     // most: the open one is unique, and adding an entity marks the requests for those that had the id before.
-    let counts = [OffboardingState::Pending, OffboardingState::Running, OffboardingState::Succeeded].map(OffboardingState::as_str);
+    let counts =
+        [OffboardingState::Pending, OffboardingState::Running, OffboardingState::Succeeded]
+            .map(OffboardingState::as_str);
     let request = request::table
         .filter(request::realm_id.eq(realm.id()).and(request::entity_id.eq(entity_id)))
         .filter(request::followed.eq(false).and(request::status.eq_any(counts)))
@@ -156,7 +170,8 @@ pub fn eligibility(connection: &mut PgConnection, realm: &Realm, entity_id: &str
         .order(request::created_at.desc())
         .first(connection)
         .optional()?;
-    let eligibility = ReadEligibility { realm: realm.id(), entity: entity_id }.get_result(connection)?;
+    let eligibility =
+        ReadEligibility { realm: realm.id(), entity: entity_id }.get_result(connection)?;
     Ok((eligibility, request))
 }
 
@@ -172,7 +187,11 @@ statement! {
 }
 
 /// The request with this id.
-pub fn get(connection: &mut PgConnection, realm: &Realm, request_id: Uuid) -> Work<Option<Offboarding>> {
+pub fn get(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    request_id: Uuid,
+) -> Work<Option<Offboarding>> {
     let found = request::table
         .filter(request::realm_id.eq(realm.id()).and(request::id.eq(request_id)))
         .select(Offboarding::as_select())
@@ -182,7 +201,12 @@ pub fn get(connection: &mut PgConnection, realm: &Realm, request_id: Uuid) -> Wo
 }
 
 /// Cancels a pending request: one compare-and-set against the worker that would start it. None if it is not pending, or not there.
-pub fn cancel(connection: &mut PgConnection, realm: &Realm, principal: Uuid, request_id: Uuid) -> Work<Option<Offboarding>> {
+pub fn cancel(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    principal: Uuid,
+    request_id: Uuid,
+) -> Work<Option<Offboarding>> {
     let statement = Cancel {
         realm: realm.id(),
         id: request_id,
@@ -243,26 +267,60 @@ pub struct Selection {
 pub static OFFBOARDING: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["id"], PropertyKind::Text, "CAST(offboarding_request.id AS text)"),
-        Property::new(&["uri", "entityId", "entity_id"], PropertyKind::Uri, "offboarding_request.entity_id"),
-        Property::new(&["principalId", "principal_id"], PropertyKind::Text, "CAST(offboarding_request.principal_id AS text)"),
-        Property::new(&["status"], PropertyKind::Text, "offboarding_request.status").one_of(OffboardingState::SPELLINGS),
+        Property::new(
+            &["uri", "entityId", "entity_id"],
+            PropertyKind::Uri,
+            "offboarding_request.entity_id",
+        ),
+        Property::new(
+            &["principalId", "principal_id"],
+            PropertyKind::Text,
+            "CAST(offboarding_request.principal_id AS text)",
+        ),
+        Property::new(&["status"], PropertyKind::Text, "offboarding_request.status")
+            .one_of(OffboardingState::SPELLINGS),
         Property::new(&["attempts"], PropertyKind::Number, "offboarding_request.attempts"),
-        Property::new(&["created", "createdTime", "created_at"], PropertyKind::Time, "offboarding_request.created_at"),
-        Property::new(&["executeAfter", "execute_after"], PropertyKind::Time, "offboarding_request.execute_after"),
-        Property::nullable(&["started", "startedTime", "started_at"], PropertyKind::Time, "offboarding_request.started_at"),
-        Property::nullable(&["finished", "finishedTime", "finished_at"], PropertyKind::Time, "offboarding_request.finished_at"),
+        Property::new(
+            &["created", "createdTime", "created_at"],
+            PropertyKind::Time,
+            "offboarding_request.created_at",
+        ),
+        Property::new(
+            &["executeAfter", "execute_after"],
+            PropertyKind::Time,
+            "offboarding_request.execute_after",
+        ),
+        Property::nullable(
+            &["started", "startedTime", "started_at"],
+            PropertyKind::Time,
+            "offboarding_request.started_at",
+        ),
+        Property::nullable(
+            &["finished", "finishedTime", "finished_at"],
+            PropertyKind::Time,
+            "offboarding_request.finished_at",
+        ),
     ],
 };
 
 /// Requests of the realm, the latest first: those before this id, so many at most.
-pub fn list(connection: &mut PgConnection, realm: &Realm, of: &Selection, before: Option<Uuid>, limit: i64) -> Work<Vec<Offboarding>> {
+pub fn list(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    of: &Selection,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Work<Vec<Offboarding>> {
     Ok(page(realm, of, before, limit).load(connection)?)
 }
 
 type Page<'a> = IntoBoxed<'a, Select<request::table, AsSelect<Offboarding, Pg>>, Pg>;
 
 fn page<'a>(realm: &Realm, of: &'a Selection, before: Option<Uuid>, limit: i64) -> Page<'a> {
-    let mut query = request::table.select(Offboarding::as_select()).into_boxed().filter(request::realm_id.eq(realm.id()));
+    let mut query = request::table
+        .select(Offboarding::as_select())
+        .into_boxed()
+        .filter(request::realm_id.eq(realm.id()));
     if let Some(state) = of.state {
         query = query.filter(request::status.eq(state.as_str()));
         if state.is_live() {
@@ -297,9 +355,16 @@ mod forms {
             Selection { state: Some(OffboardingState::Pending), ..plain.clone() },
             Selection { state: Some(OffboardingState::Failed), ..plain.clone() },
         ];
-        selections.extend(filters(&OFFBOARDING).into_iter().map(|(_, filter)| Selection { filter: Some(filter), ..plain.clone() }));
+        selections.extend(
+            filters(&OFFBOARDING)
+                .into_iter()
+                .map(|(_, filter)| Selection { filter: Some(filter), ..plain.clone() }),
+        );
         selections.push(plain);
-        let forms = |of: &Selection| [None, Some(Uuid::nil())].map(|before| Form::built(format!("{of:?}"), &page(&realm, of, before, 1)));
+        let forms = |of: &Selection| {
+            [None, Some(Uuid::nil())]
+                .map(|before| Form::built(format!("{of:?}"), &page(&realm, of, before, 1)))
+        };
         selections.iter().flat_map(forms).collect()
     });
 }

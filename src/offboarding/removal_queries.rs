@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use crate::access::erasure_queries::{blanked, erased_answer};
@@ -26,14 +28,22 @@ pub struct ClaimedRequest {
 }
 
 /// Claims requests that are due, also those whose worker was lost: of each realm that has any about as many, those that have been due for longest.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration, limit: i64) -> Work<Vec<ClaimedRequest>> {
-    let rows: Vec<(i32, String, Mode, Uuid, String, i64, i32)> = Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
-    let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| ClaimedRequest {
-        realm: Realm::from_row(realm_id, org, mode),
-        id,
-        entity_id,
-        token,
-        attempts,
+pub fn claim(
+    connection: &mut PgConnection,
+    owner: &str,
+    lease: Duration,
+    limit: i64,
+) -> Work<Vec<ClaimedRequest>> {
+    let rows: Vec<(i32, String, Mode, Uuid, String, i64, i32)> =
+        Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
+    let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| {
+        ClaimedRequest {
+            realm: Realm::from_row(realm_id, org, mode),
+            id,
+            entity_id,
+            token,
+            attempts,
+        }
     });
     Ok(claimed.collect())
 }
@@ -131,7 +141,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Has requests be due now that are due later than so long from now. See [`crate::jobs::watch_clock`]. A grace period is over when the clock says
 /// so, and not before; where none was asked for the request is due at once, whatever the clock says.
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
-    Ok(Recall { bound: bound.max(LONGEST_WAIT).as_secs_f64(), at_once: AT_ONCE }.execute(connection)?)
+    Ok(Recall { bound: bound.max(LONGEST_WAIT).as_secs_f64(), at_once: AT_ONCE }
+        .execute(connection)?)
 }
 
 /// A request without a grace period is scheduled no later than so many seconds from now: the clock was read by another transaction.
@@ -270,7 +281,9 @@ pub struct Obstacle {
 
 /// Reads why a claimed request was not done. None if the lease is lost.
 pub fn obstacle(connection: &mut PgConnection, claim: &ClaimedRequest) -> Work<Option<Obstacle>> {
-    Ok(ReadObstacle { realm: claim.realm.id(), id: claim.id, token: claim.token }.get_result(connection).optional()?)
+    Ok(ReadObstacle { realm: claim.realm.id(), id: claim.id, token: claim.token }
+        .get_result(connection)
+        .optional()?)
 }
 
 statement! {
@@ -289,9 +302,16 @@ statement! {
 }
 
 /// Ends a claimed request as failed; its entity is active again. False if the lease is lost.
-pub fn fail(connection: &mut PgConnection, claim: &ClaimedRequest, code: &str, message: &str) -> Work<bool> {
+pub fn fail(
+    connection: &mut PgConnection,
+    claim: &ClaimedRequest,
+    code: &str,
+    message: &str,
+) -> Work<bool> {
     let failed: Option<(Uuid,)> =
-        FailRequest { realm: claim.realm.id(), id: claim.id, token: claim.token, code, message }.get_result(connection).optional()?;
+        FailRequest { realm: claim.realm.id(), id: claim.id, token: claim.token, code, message }
+            .get_result(connection)
+            .optional()?;
     Ok(failed.is_some())
 }
 
@@ -339,7 +359,12 @@ pub struct Reason<'a> {
 }
 
 /// Puts a claimed request off, giving its lease back and reporting why. False if the lease is lost.
-pub fn put_off(connection: &mut PgConnection, claim: &ClaimedRequest, delay: Duration, reason: Reason<'_>) -> Work<bool> {
+pub fn put_off(
+    connection: &mut PgConnection,
+    claim: &ClaimedRequest,
+    delay: Duration,
+    reason: Reason<'_>,
+) -> Work<bool> {
     let statement = PutOff {
         realm: claim.realm.id(),
         id: claim.id,

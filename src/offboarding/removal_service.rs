@@ -35,7 +35,10 @@ impl RemovalService {
 
 #[tonic::async_trait]
 impl Service for RemovalService {
-    async fn remove_entity(&self, request: Request<v1::RemoveEntityRequest>) -> Result<Response<v1::RemovalJob>, Status> {
+    async fn remove_entity(
+        &self,
+        request: Request<v1::RemoveEntityRequest>,
+    ) -> Result<Response<v1::RemovalJob>, Status> {
         let once = Once::of(&request)?;
         let entity_id = request.into_inner().entity_id;
         let mut faults = Violations::new();
@@ -55,7 +58,10 @@ impl Service for RemovalService {
         once.run(&self.db, request).await
     }
 
-    async fn get_removal_job(&self, request: Request<v1::GetRemovalJobRequest>) -> Result<Response<v1::RemovalJob>, Status> {
+    async fn get_removal_job(
+        &self,
+        request: Request<v1::GetRemovalJobRequest>,
+    ) -> Result<Response<v1::RemovalJob>, Status> {
         let realm = Caller::of(&request)?.realm;
         let id = request.into_inner().job_id;
         let no_job = || Error::not_found("job", &id);
@@ -72,31 +78,55 @@ impl Service for RemovalService {
         let mut request = request.into_inner();
         let mut faults = Violations::new();
         let page = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
-        let selection = check_selection((request.status, &request.entity_id, &request.filter), faults)?;
+        let selection =
+            check_selection((request.status, &request.entity_id, &request.filter), faults)?;
         let (before, limit) = (page.after().copied(), page.limit());
-        let mut found = self.db.run(move |connection| queries::list(connection, &realm, &selection, before, limit)).await?;
+        let mut found = self
+            .db
+            .run(move |connection| queries::list(connection, &realm, &selection, before, limit))
+            .await?;
         let next_page_token = page.cut(&mut found, |job| job.id)?;
-        Ok(Response::new(v1::ListRemovalJobsResponse { jobs: found.into_iter().map(to_proto).collect(), next_page_token }))
+        Ok(Response::new(v1::ListRemovalJobsResponse {
+            jobs: found.into_iter().map(to_proto).collect(),
+            next_page_token,
+        }))
     }
 
-    async fn preview_removal(&self, request: Request<v1::PreviewRemovalRequest>) -> Result<Response<v1::RemovalPreview>, Status> {
+    async fn preview_removal(
+        &self,
+        request: Request<v1::PreviewRemovalRequest>,
+    ) -> Result<Response<v1::RemovalPreview>, Status> {
         let realm = Caller::of(&request)?.realm;
         let entity_id = request.into_inner().entity_id;
         let mut faults = Violations::new();
         id::check_id(&entity_id, "entity_id", &mut faults);
         faults.check()?;
         let wanted = entity_id.clone();
-        let outlook = self.db.run(move |connection| preview_queries::outlook(connection, &realm, &wanted)).await?;
+        let outlook = self
+            .db
+            .run(move |connection| preview_queries::outlook(connection, &realm, &wanted))
+            .await?;
         let outlook = outlook.ok_or_else(|| Error::not_found("entity", &entity_id))?;
         Ok(Response::new(preview(entity_id, outlook)))
     }
 
-    async fn get_removal_policy(&self, request: Request<v1::GetRemovalPolicyRequest>) -> Result<Response<v1::RemovalPolicy>, Status> {
+    async fn get_removal_policy(
+        &self,
+        request: Request<v1::GetRemovalPolicyRequest>,
+    ) -> Result<Response<v1::RemovalPolicy>, Status> {
         let realm = Caller::of(&request)?.realm;
-        Ok(self.db.run(move |connection| Ok(Response::new(policy_queries::get(connection, &realm)?.to_proto(&realm)))).await?)
+        Ok(self
+            .db
+            .run(move |connection| {
+                Ok(Response::new(policy_queries::get(connection, &realm)?.to_proto(&realm)))
+            })
+            .await?)
     }
 
-    async fn update_removal_policy(&self, request: Request<v1::UpdateRemovalPolicyRequest>) -> Result<Response<v1::RemovalPolicy>, Status> {
+    async fn update_removal_policy(
+        &self,
+        request: Request<v1::UpdateRemovalPolicyRequest>,
+    ) -> Result<Response<v1::RemovalPolicy>, Status> {
         let once = Once::of(&request)?;
         let v1::UpdateRemovalPolicyRequest { policy, update_mask } = request.into_inner();
         let Caller { realm, principal_id, .. } = once.caller().clone();

@@ -14,7 +14,9 @@ use crate::entity::model::{Action, State};
 use crate::error::{Error, Result, Violations};
 use crate::events::Watching;
 use crate::filter::only_filter;
-use crate::offboarding::model::{Offboarding, OffboardingAction, OffboardingState, check_grace, too_long, too_short};
+use crate::offboarding::model::{
+    Offboarding, OffboardingAction, OffboardingState, check_grace, too_long, too_short,
+};
 use crate::offboarding::policy_queries;
 use crate::offboarding::queries::{self, Ask, Selection};
 use crate::offboarding::watch::watch;
@@ -33,8 +35,13 @@ impl PageRequest for v1::ListOffboardingRequestsRequest {
 
     /// The token has another name beside that of all lists.
     fn take_page(&mut self) -> PageAsked {
-        let (page_size, token, other) = (take(&mut self.page_size), take(&mut self.continuation_token), take(&mut self.page_token));
-        let (name, page_token) = if token.is_empty() { ("page_token", other) } else { ("continuation_token", token) };
+        let (page_size, token, other) = (
+            take(&mut self.page_size),
+            take(&mut self.continuation_token),
+            take(&mut self.page_token),
+        );
+        let (name, page_token) =
+            if token.is_empty() { ("page_token", other) } else { ("continuation_token", token) };
         PageAsked { page_size, name, page_token }
     }
 }
@@ -75,8 +82,12 @@ pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Aske
         }
         let (eligibility, request) = queries::eligibility(connection, &ask.realm, &ask.entity_id)?;
         match (eligibility.state, request) {
-            (Some(State::Offboarding), Some(live)) if live.state.is_live() => return Ok(Asked::Known(live)),
-            (None, Some(done)) if done.state == OffboardingState::Succeeded => return Ok(Asked::Known(done)),
+            (Some(State::Offboarding), Some(live)) if live.state.is_live() => {
+                return Ok(Asked::Known(live));
+            }
+            (None, Some(done)) if done.state == OffboardingState::Succeeded => {
+                return Ok(Asked::Known(done));
+            }
             (None, Some(live)) if live.state.is_live() => {}
             (None, _) => return Err(Error::not_found("entity", &ask.entity_id).into()),
             (Some(state @ State::Active), _) if eligibility.on_hold => {
@@ -104,7 +115,10 @@ impl Service for OffboardingService {
         let grace = check_grace(grace_period, "grace_period", &mut faults);
         faults.check()?;
         let asking = Ask::of(once.caller(), entity_id, grace);
-        let request = move |connection: &mut diesel::PgConnection| match still_there(ask(connection, &asking)?, &asking)? {
+        let request = move |connection: &mut diesel::PgConnection| match still_there(
+            ask(connection, &asking)?,
+            &asking,
+        )? {
             Asked::New(new) => {
                 let path = format!("/v1/offboarding/entities/{}", new.id);
                 Ok(answer::created(to_proto(new), &path))
@@ -121,7 +135,8 @@ impl Service for OffboardingService {
         let realm = Caller::of(&request)?.realm;
         let id = request.into_inner().offboarding_request_id;
         let request_id = parse_id(&id)?;
-        let found = self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
+        let found =
+            self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
         Ok(Response::new(to_proto(found.ok_or_else(|| no_request(&id))?)))
     }
 
@@ -133,17 +148,30 @@ impl Service for OffboardingService {
         let mut request = request.into_inner();
         let mut faults = Violations::new();
         if !request.continuation_token.is_empty() && !request.page_token.is_empty() {
-            faults.add("page_token", "conflict", "is another name of `continuation_token`; give one of the two");
+            faults.add(
+                "page_token",
+                "conflict",
+                "is another name of `continuation_token`; give one of the two",
+            );
         }
         let page = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
-        let selection = check_selection((request.status, &request.entity_id, &request.filter), faults)?;
+        let selection =
+            check_selection((request.status, &request.entity_id, &request.filter), faults)?;
         let (before, limit, named) = (page.after().copied(), page.limit(), selection.clone());
-        let mut found = self.db.run(move |connection| queries::list(connection, &realm, &named, before, limit)).await?;
-        let token = Some(page.cut(&mut found, |request| request.id)?).filter(|token| !token.is_empty());
+        let mut found = self
+            .db
+            .run(move |connection| queries::list(connection, &realm, &named, before, limit))
+            .await?;
+        let token =
+            Some(page.cut(&mut found, |request| request.id)?).filter(|token| !token.is_empty());
         let page_size = page.size() as i32;
         Ok(Response::new(v1::ListOffboardingRequestsResponse {
             data: found.into_iter().map(to_proto).collect(),
-            links: Some(v1::PageLinks { next: token.as_deref().map(|token| link(&selection, &request.filter, page_size, token)) }),
+            links: Some(v1::PageLinks {
+                next: token
+                    .as_deref()
+                    .map(|token| link(&selection, &request.filter, page_size, token)),
+            }),
             meta: Some(v1::PageMeta { continuation_token: token, page_size }),
         }))
     }
@@ -160,7 +188,8 @@ impl Service for OffboardingService {
         // Before the first look, so that nothing happens between the two unseen.
         let wake_up = self.watching.hub.subscribe(&caller.realm);
         let realm = caller.realm.clone();
-        let found = self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
+        let found =
+            self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
         let first = found.ok_or_else(|| no_request(&id))?;
         let requests = watch(&self.watching, caller, wake_up, first);
         Ok(Response::new(requests.map_ok(to_proto).boxed()))
@@ -175,11 +204,14 @@ impl Service for OffboardingService {
         let request_id = parse_id(&id)?;
         let caller = once.caller().clone();
         let cancel = move |connection: &mut diesel::PgConnection| {
-            if let Some(canceled) = queries::cancel(connection, &caller.realm, caller.principal_id, request_id)? {
+            if let Some(canceled) =
+                queries::cancel(connection, &caller.realm, caller.principal_id, request_id)?
+            {
                 return Ok(Response::new(to_proto(canceled)));
             }
             // A pending request is never found here: nothing leads back to that state.
-            let found = queries::get(connection, &caller.realm, request_id)?.ok_or_else(|| no_request(&id))?;
+            let found = queries::get(connection, &caller.realm, request_id)?
+                .ok_or_else(|| no_request(&id))?;
             found.state.transition(OffboardingAction::Cancel)?;
             Err(Error::internal("a pending request could not be canceled").into())
         };
@@ -188,9 +220,15 @@ impl Service for OffboardingService {
 }
 
 /// The arguments of a list. `faults` are those of the request so far.
-pub(super) fn check_selection((status, entity_id, filter): (i32, &str, &str), mut faults: Violations) -> Result<Selection> {
+pub(super) fn check_selection(
+    (status, entity_id, filter): (i32, &str, &str),
+    mut faults: Violations,
+) -> Result<Selection> {
     let state = match v1::OffboardingStatus::try_from(status) {
-        Ok(status) => OffboardingState::ALL.iter().copied().find(|state| v1::OffboardingStatus::from(*state) == status),
+        Ok(status) => OffboardingState::ALL
+            .iter()
+            .copied()
+            .find(|state| v1::OffboardingStatus::from(*state) == status),
         Err(_) => {
             faults.add("status", "invalid", "must be a status of an offboarding request");
             None
@@ -200,12 +238,17 @@ pub(super) fn check_selection((status, entity_id, filter): (i32, &str, &str), mu
         id::check_id(entity_id, "entity_id", &mut faults);
     }
     let filter = only_filter(&queries::OFFBOARDING, filter, faults)?;
-    Ok(Selection { state, entity_id: (!entity_id.is_empty()).then(|| entity_id.to_owned()), filter })
+    Ok(Selection {
+        state,
+        entity_id: (!entity_id.is_empty()).then(|| entity_id.to_owned()),
+        filter,
+    })
 }
 
 /// The path of the next page. Ids, words and tokens are made of characters that need no encoding.
 fn link(of: &Selection, filter: &str, page_size: i32, token: &str) -> String {
-    let mut path = format!("/v1/offboarding/entities?pageSize={page_size}&continuationToken={token}");
+    let mut path =
+        format!("/v1/offboarding/entities?pageSize={page_size}&continuationToken={token}");
     if let Some(state) = of.state {
         path.push_str(&format!("&status={}", state.word()));
     }
@@ -221,7 +264,9 @@ fn link(of: &Selection, filter: &str, page_size: i32, token: &str) -> String {
 /// This contract has no request for an entity that is removed.
 fn still_there(asked: Asked, ask: &Ask) -> Work<Asked> {
     match asked {
-        Asked::Known(done) if !done.state.is_live() => Err(Error::not_found("entity", &ask.entity_id).into()),
+        Asked::Known(done) if !done.state.is_live() => {
+            Err(Error::not_found("entity", &ask.entity_id).into())
+        }
         asked => Ok(asked),
     }
 }
@@ -244,7 +289,10 @@ fn to_proto(request: Offboarding) -> v1::OffboardingRequest {
         attempts: request.attempts,
         last_error: request.last_error(),
         next_attempt: request.next_attempt().map(convert::timestamp),
-        data: Some(v1::OffboardingData { id: request.entity_id, components: request.components.iter().map(ToString::to_string).collect() }),
+        data: Some(v1::OffboardingData {
+            id: request.entity_id,
+            components: request.components.iter().map(ToString::to_string).collect(),
+        }),
         created: Some(convert::timestamp(request.created_at)),
         execute_after: Some(convert::timestamp(request.execute_after)),
         started: request.started_at.map(convert::timestamp),

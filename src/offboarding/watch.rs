@@ -30,9 +30,21 @@ struct Watch {
 }
 
 /// Sends a request as it is, and each of its changes.
-pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Offboarding) -> BoxStream<'static, Result<Offboarding, Status>> {
+pub fn watch(
+    on: &Watching,
+    caller: Caller,
+    wake_up: WakeUp,
+    first: Offboarding,
+) -> BoxStream<'static, Result<Offboarding, Status>> {
     let (db, admission) = (on.db.clone(), on.admission(caller));
-    let watch = Watch { db, admission, request_id: first.id, wake_up, reported: first.clone(), ahead: VecDeque::new() };
+    let watch = Watch {
+        db,
+        admission,
+        request_id: first.id,
+        wake_up,
+        reported: first.clone(),
+        ahead: VecDeque::new(),
+    };
     let rest = stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
@@ -72,9 +84,18 @@ fn between(reported: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
     if reported.state == OffboardingState::Pending && ran {
         let running = OffboardingState::Running;
         let (error_code, error_message) = (None, None);
-        steps.push(Offboarding { state: running, finished_at: None, removed: None, error_code, error_message, ..now.clone() });
+        steps.push(Offboarding {
+            state: running,
+            finished_at: None,
+            removed: None,
+            error_code,
+            error_message,
+            ..now.clone()
+        });
     }
-    let is_news = reported.state != now.state || reported.attempts != now.attempts || reported.next_attempt_at != now.next_attempt_at;
+    let is_news = reported.state != now.state
+        || reported.attempts != now.attempts
+        || reported.next_attempt_at != now.next_attempt_at;
     if is_news {
         steps.push(now);
     }

@@ -34,7 +34,8 @@ impl Answer for v1::Portfolio {
         }
         self.name.clear();
         self.entity_ids.clear();
-        (self.shared_registered_agent_id, self.shared_compliance_calendar, self.entity_count) = (None, false, 0);
+        (self.shared_registered_agent_id, self.shared_compliance_calendar, self.entity_count) =
+            (None, false, 0);
         self.metadata = Some(crate::proto::object::Struct::default());
     }
 }

@@ -38,15 +38,26 @@ pub struct Batch {
 
 impl Batch {
     /// Checks a request.
-    pub fn check(change: MembershipChange, portfolio_id: String, entity_ids: Vec<String>, view: i32) -> Result<Batch> {
+    pub fn check(
+        change: MembershipChange,
+        portfolio_id: String,
+        entity_ids: Vec<String>,
+        view: i32,
+    ) -> Result<Batch> {
         let mut faults = Violations::new();
         let view = View::check(view, &mut faults);
         id::check_id(&portfolio_id, "portfolio_id", &mut faults);
         match entity_ids.len() {
             0 => faults.add("entity_ids", "required", "must have at least one member"),
             1..=MAX_ENTITIES => {
-                let wrong = entity_ids.iter().enumerate().filter(|(_, entity_id)| !id::is_id(entity_id)).take(FAULTS_REPORTED);
-                wrong.for_each(|(n, entity_id)| id::check_id(entity_id, &format!("entity_ids[{n}]"), &mut faults));
+                let wrong = entity_ids
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, entity_id)| !id::is_id(entity_id))
+                    .take(FAULTS_REPORTED);
+                wrong.for_each(|(n, entity_id)| {
+                    id::check_id(entity_id, &format!("entity_ids[{n}]"), &mut faults)
+                });
             }
             _ => faults.add("entity_ids", "too_many", "must have at most 1,000 members"),
         }
@@ -57,35 +68,50 @@ impl Batch {
     /// The ids, each once.
     pub fn wanted(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
-        self.entity_ids.iter().map(String::as_str).filter(|entity_id| seen.insert(*entity_id)).collect()
+        self.entity_ids
+            .iter()
+            .map(String::as_str)
+            .filter(|entity_id| seen.insert(*entity_id))
+            .collect()
     }
 
     /// The result of each item, given the entities that were found.
     pub fn judge(&self, found: &HashMap<String, Candidate>) -> Vec<Verdict> {
         let mut seen = HashSet::new();
-        let verdicts = self.entity_ids.iter().map(|entity_id| match self.judge_one(entity_id, found.get(entity_id)) {
-            Ok(true) if seen.insert(entity_id) => Verdict::Changed,
-            Ok(_) => Verdict::Unchanged,
-            Err(error) => Verdict::Refused(error),
+        let verdicts = self.entity_ids.iter().map(|entity_id| {
+            match self.judge_one(entity_id, found.get(entity_id)) {
+                Ok(true) if seen.insert(entity_id) => Verdict::Changed,
+                Ok(_) => Verdict::Unchanged,
+                Err(error) => Verdict::Refused(error),
+            }
         });
         verdicts.collect()
     }
 
     /// Returns whether an entity is to change, or why it cannot.
     fn judge_one(&self, entity_id: &str, candidate: Option<&Candidate>) -> Result<bool> {
-        let Candidate { state, portfolio_id } = candidate.ok_or_else(|| Error::not_found("entity", entity_id))?;
+        let Candidate { state, portfolio_id } =
+            candidate.ok_or_else(|| Error::not_found("entity", entity_id))?;
         match (self.change, portfolio_id) {
             (MembershipChange::Attach, Some(current)) if *current == self.portfolio_id => Ok(false),
-            (MembershipChange::Attach, _) if *state == State::Offboarding => Err(refuse(state.as_str(), Action::Attach, &state.allowed())),
+            (MembershipChange::Attach, _) if *state == State::Offboarding => {
+                Err(refuse(state.as_str(), Action::Attach, &state.allowed()))
+            }
             (MembershipChange::Detach, None) => Ok(false),
-            (MembershipChange::Detach, Some(current)) if *current != self.portfolio_id => Err(in_another(entity_id, current)),
+            (MembershipChange::Detach, Some(current)) if *current != self.portfolio_id => {
+                Err(in_another(entity_id, current))
+            }
             (MembershipChange::Attach | MembershipChange::Detach, _) => Ok(true),
         }
     }
 
     /// The items for the caller.
     pub fn results(&self, verdicts: Vec<Verdict>) -> Vec<v1::MembershipResult> {
-        self.entity_ids.iter().zip(verdicts).map(|(entity_id, verdict)| verdict.into_result(entity_id.clone())).collect()
+        self.entity_ids
+            .iter()
+            .zip(verdicts)
+            .map(|(entity_id, verdict)| verdict.into_result(entity_id.clone()))
+            .collect()
     }
 }
 
@@ -122,8 +148,9 @@ mod tests {
     use super::*;
 
     fn found() -> HashMap<String, Candidate> {
-        let candidate =
-            |id: &str, state, portfolio: Option<&str>| (id.to_owned(), Candidate { state, portfolio_id: portfolio.map(str::to_owned) });
+        let candidate = |id: &str, state, portfolio: Option<&str>| {
+            (id.to_owned(), Candidate { state, portfolio_id: portfolio.map(str::to_owned) })
+        };
         HashMap::from([
             candidate("free", State::Active, None),
             candidate("here", State::Active, Some("p")),
@@ -134,7 +161,9 @@ mod tests {
     }
 
     fn judged(change: MembershipChange, ids: &[&str]) -> Vec<&'static str> {
-        let batch = Batch::check(change, "p".to_owned(), ids.iter().map(ToString::to_string).collect(), 0).unwrap();
+        let batch =
+            Batch::check(change, "p".to_owned(), ids.iter().map(ToString::to_string).collect(), 0)
+                .unwrap();
         let verdicts = batch.judge(&found()).into_iter().map(|verdict| match verdict {
             Verdict::Changed => "changed",
             Verdict::Unchanged => "unchanged",
@@ -146,9 +175,25 @@ mod tests {
     #[test]
     fn each_item_of_a_batch_is_judged_by_itself() {
         let ids = ["free", "here", "there", "leaving", "going", "none", "free"];
-        let attached = ["changed", "unchanged", "changed", "invalid_state_transition", "unchanged", "not_found", "unchanged"];
+        let attached = [
+            "changed",
+            "unchanged",
+            "changed",
+            "invalid_state_transition",
+            "unchanged",
+            "not_found",
+            "unchanged",
+        ];
         assert_eq!(judged(MembershipChange::Attach, &ids), attached);
-        let detached = ["unchanged", "changed", "state_conflict", "state_conflict", "changed", "not_found", "unchanged"];
+        let detached = [
+            "unchanged",
+            "changed",
+            "state_conflict",
+            "state_conflict",
+            "changed",
+            "not_found",
+            "unchanged",
+        ];
         assert_eq!(judged(MembershipChange::Detach, &ids), detached);
         assert_eq!(judged(MembershipChange::Detach, &["here", "here"]), ["changed", "unchanged"]);
     }
@@ -161,7 +206,13 @@ mod tests {
         };
         assert_eq!(fields(Vec::new()), ["entity_ids"]);
         assert_eq!(fields(vec!["e".to_owned(); 1001]), ["entity_ids"]);
-        assert_eq!(fields(vec!["e".to_owned(), "a b".to_owned(), String::new()]), ["entity_ids[1]", "entity_ids[2]"]);
-        assert!(Batch::check(MembershipChange::Attach, "p".to_owned(), vec!["e".to_owned(); 1000], 0).is_ok());
+        assert_eq!(
+            fields(vec!["e".to_owned(), "a b".to_owned(), String::new()]),
+            ["entity_ids[1]", "entity_ids[2]"]
+        );
+        assert!(
+            Batch::check(MembershipChange::Attach, "p".to_owned(), vec!["e".to_owned(); 1000], 0)
+                .is_ok()
+        );
     }
 }

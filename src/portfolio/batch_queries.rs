@@ -23,8 +23,13 @@ pub struct Candidate {
 }
 
 /// Locks the existing ones of these entities, in the order of their ids, and reads their portfolios.
-pub fn lock(connection: &mut PgConnection, realm: &Realm, entities: &[&str]) -> Work<HashMap<String, Candidate>> {
-    let rows: Vec<(String, Candidate)> = LockEntities { realm: realm.id(), entities }.load(connection)?;
+pub fn lock(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    entities: &[&str],
+) -> Work<HashMap<String, Candidate>> {
+    let rows: Vec<(String, Candidate)> =
+        LockEntities { realm: realm.id(), entities }.load(connection)?;
     Ok(rows.into_iter().collect())
 }
 
@@ -43,7 +48,13 @@ statement! {
 
 /// Makes these entities members of a portfolio, in this order. They are locked and none is a member yet. Changes nothing if there is no
 /// such portfolio.
-pub fn attach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entities: &[&str]) -> Work<()> {
+pub fn attach(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    principal: Uuid,
+    portfolio: &str,
+    entities: &[&str],
+) -> Work<()> {
     AttachMany { realm: realm.id(), principal, portfolio, entities }.execute(connection)?;
     Ok(())
 }
@@ -107,7 +118,13 @@ statement! {
 }
 
 /// Takes these entities off a portfolio. They are locked and each is a member of it.
-pub fn detach(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str, entities: &[&str]) -> Work<()> {
+pub fn detach(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    principal: Uuid,
+    portfolio: &str,
+    entities: &[&str],
+) -> Work<()> {
     DetachMany { realm: realm.id(), principal, portfolio, entities }.execute(connection)?;
     Ok(())
 }

@@ -53,14 +53,28 @@ impl Exports {
     }
 
     /// Begins an export. It fails as a whole until the first message is there.
-    pub async fn begin(&self, db: Db, realm: Realm, portfolio_id: String) -> Result<Messages, Status> {
-        let turn = self.0.acquire(shares::current(), db.options().acquire_timeout, |_| EXPORTS.reached()).await;
-        let turn = turn.map_err(|_| Error::unavailable("Too many exports are under way; try again."))?;
+    pub async fn begin(
+        &self,
+        db: Db,
+        realm: Realm,
+        portfolio_id: String,
+    ) -> Result<Messages, Status> {
+        let turn = self
+            .0
+            .acquire(shares::current(), db.options().acquire_timeout, |_| EXPORTS.reached())
+            .await;
+        let turn =
+            turn.map_err(|_| Error::unavailable("Too many exports are under way; try again."))?;
         let (sender, mut messages) = mpsc::channel(AHEAD);
-        let exporting = tokio::spawn(shares::inherit(run(db, realm, portfolio_id, sender, turn)).in_current_span());
+        let exporting = tokio::spawn(
+            shares::inherit(run(db, realm, portfolio_id, sender, turn)).in_current_span(),
+        );
         // It ends with its reader, whatever it is about.
         let exporting = AbortOnDropHandle::new(exporting);
-        let first = messages.recv().await.ok_or_else(|| Error::internal("an export ended without a message"))??;
+        let first = messages
+            .recv()
+            .await
+            .ok_or_else(|| Error::internal("an export ended without a message"))??;
         let rest = ReceiverStream::new(messages).map(move |message| {
             let _exporting = &exporting;
             message
@@ -72,7 +86,8 @@ impl Exports {
 type Sender = mpsc::Sender<Result<ExportPortfolioResponse, Status>>;
 
 async fn run(db: Db, realm: Realm, portfolio_id: String, sender: Sender, turn: Turn) {
-    let outlet = Outlet { sender: sender.clone(), runtime: Handle::current(), begun: Instant::now() };
+    let outlet =
+        Outlet { sender: sender.clone(), runtime: Handle::current(), begun: Instant::now() };
     let exported = db.run(move |connection| {
         let mut snapshot = connection.build_transaction().repeatable_read().read_only();
         let outcome = snapshot.run(|connection| export(connection, &realm, &portfolio_id, &outlet));
@@ -87,9 +102,14 @@ async fn run(db: Db, realm: Realm, portfolio_id: String, sender: Sender, turn: T
     }
 }
 
-fn export(connection: &mut PgConnection, realm: &Realm, portfolio_id: &str, outlet: &Outlet) -> Work<()> {
-    let portfolio =
-        queries::get(connection, realm, portfolio_id, View::Full)?.ok_or_else(|| Error::not_found("portfolio", portfolio_id))?;
+fn export(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    portfolio_id: &str,
+    outlet: &Outlet,
+) -> Work<()> {
+    let portfolio = queries::get(connection, realm, portfolio_id, View::Full)?
+        .ok_or_else(|| Error::not_found("portfolio", portfolio_id))?;
     let dependents = export_queries::dependents(connection, realm, portfolio_id, LONGEST)?;
     let mut summary = PortfolioExportSummary {
         entity_count: 0,
@@ -98,12 +118,14 @@ fn export(connection: &mut PgConnection, realm: &Realm, portfolio_id: &str, outl
     };
     let portfolio = Some(to_proto(portfolio, realm));
     let dependents = dependents.into_iter().collect();
-    let mut wanted = outlet.send(ExportPortfolioResponse { portfolio, dependents, ..Default::default() })?;
+    let mut wanted =
+        outlet.send(ExportPortfolioResponse { portfolio, dependents, ..Default::default() })?;
     let mut behind = export_queries::start();
     while wanted {
         let places = export_queries::places(connection, realm, portfolio_id, &behind, IDS)?;
         let Some(last) = places.last() else {
-            outlet.send(ExportPortfolioResponse { summary: Some(summary), ..Default::default() })?;
+            outlet
+                .send(ExportPortfolioResponse { summary: Some(summary), ..Default::default() })?;
             break;
         };
         behind = last.clone();
@@ -125,10 +147,14 @@ impl Outlet {
     /// Sends a message as soon as the reader has room for it. False if it has left.
     fn send(&self, message: ExportPortfolioResponse) -> Result<bool> {
         let patience = STALL.min(LONGEST.saturating_sub(self.begun.elapsed()));
-        let sent = self.runtime.block_on(tokio::time::timeout(patience, self.sender.send(Ok(message))));
+        let sent =
+            self.runtime.block_on(tokio::time::timeout(patience, self.sender.send(Ok(message))));
         match sent {
             Ok(sent) => Ok(sent.is_ok()),
-            Err(_) => Err(Error::new(Code::DeadlineExceeded, "The export was not read in time; what was sent of it is not whole.")),
+            Err(_) => Err(Error::new(
+                Code::DeadlineExceeded,
+                "The export was not read in time; what was sent of it is not whole.",
+            )),
         }
     }
 }

@@ -35,8 +35,10 @@ pub fn members(
     (at, id): &MemberPosition,
     limit: i64,
 ) -> Work<Option<Members>> {
-    let statement = ListMembers { realm: realm.id(), portfolio, at: *at, id, limit }.filtered(filter.map(Filter::predicate));
-    let rows = statement.load_iter::<(Entity, Option<DateTime<Utc>>), PgRowByRowLoadingMode>(connection)?;
+    let statement = ListMembers { realm: realm.id(), portfolio, at: *at, id, limit }
+        .filtered(filter.map(Filter::predicate));
+    let rows = statement
+        .load_iter::<(Entity, Option<DateTime<Utc>>), PgRowByRowLoadingMode>(connection)?;
     let (mut members, mut bytes, mut more) = (Vec::new(), 0, false);
     for row in rows {
         if bytes >= PAGE_BYTES {
@@ -72,7 +74,10 @@ statement! {
 }
 
 #[cfg(test)]
-crate::db::checked::filtered!(ListMembers, crate::filter::conditions::conditions(&crate::filter::ENTITY));
+crate::db::checked::filtered!(
+    ListMembers,
+    crate::filter::conditions::conditions(&crate::filter::ENTITY)
+);
 
 fn exists(connection: &mut PgConnection, realm: &Realm, portfolio: &str) -> Work<bool> {
     let (exists,) = PortfolioExists { realm: realm.id(), portfolio }.get_result(connection)?;

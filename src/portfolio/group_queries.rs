@@ -25,7 +25,10 @@ impl Together for Get {
     // A portfolio may show many members.
     const IS_SMALL: bool = false;
 
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Option<Portfolio>>>> {
+    fn together(
+        connection: &mut PgConnection,
+        calls: &[Self],
+    ) -> Work<Vec<Option<Option<Portfolio>>>> {
         let statement = GetEach {
             realms: calls.iter().map(|call| call.realm.id()).collect(),
             ids: calls.iter().map(|call| call.id.as_str()).collect(),

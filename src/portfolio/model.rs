@@ -109,7 +109,11 @@ impl NewPortfolio {
     /// Checks a request and fills in what the caller left to us. Every fault is reported.
     pub fn check(request: v1::CreatePortfolioRequest) -> Result<NewPortfolio> {
         let mut faults = Violations::new();
-        let id = if request.portfolio_id.is_empty() { id::new_id().to_string() } else { request.portfolio_id };
+        let id = if request.portfolio_id.is_empty() {
+            id::new_id().to_string()
+        } else {
+            request.portfolio_id
+        };
         id::check_new_id(&id, "portfolio_id", &mut faults);
         check_name(&request.name, &mut faults);
         check_agent(request.shared_registered_agent_id.as_deref(), &mut faults);
@@ -143,7 +147,8 @@ pub struct PortfolioUpdate {
 }
 
 /// The members that an update may change.
-const UPDATABLE: [&str; 4] = ["name", "shared_registered_agent_id", "shared_compliance_calendar", "metadata"];
+const UPDATABLE: [&str; 4] =
+    ["name", "shared_registered_agent_id", "shared_compliance_calendar", "metadata"];
 /// The members of the body of a `PATCH` that are not fields to change.
 const BESIDE: [&str; 3] = ["portfolio_id", "expected_version", "view"];
 
@@ -158,7 +163,11 @@ impl PortfolioUpdate {
             request.shared_compliance_calendar.is_some(),
             request.metadata.is_some(),
         ];
-        let given = UPDATABLE.into_iter().zip(there).filter(|(_, there)| *there).map(|(name, _)| name.to_owned());
+        let given = UPDATABLE
+            .into_iter()
+            .zip(there)
+            .filter(|(_, there)| *there)
+            .map(|(name, _)| name.to_owned());
         let is_known = |path: &str| UPDATABLE.contains(&path) || BESIDE.contains(&path);
         let reported = format!("is not among {}", spelled_out(&UPDATABLE));
         let mask = Mask::check(request.update_mask, given, is_known, &reported, &mut faults);
@@ -190,7 +199,11 @@ impl PortfolioUpdate {
         }
         let is_mask_faulty = faults.as_slice().iter().any(|fault| fault.field == "update_mask");
         if !is_mask_faulty && !mask.is_of_any(&UPDATABLE) {
-            faults.add("update_mask", "required", format!("at least one of {} must be given", spelled_out(&UPDATABLE)));
+            faults.add(
+                "update_mask",
+                "required",
+                format!("at least one of {} must be given", spelled_out(&UPDATABLE)),
+            );
         }
         faults.check()?;
         Ok(update)
@@ -208,14 +221,23 @@ fn check_name(name: &str, faults: &mut Violations) {
 }
 
 fn check_agent(agent: Option<&str>, faults: &mut Violations) {
-    check_text(agent.unwrap_or_default(), "shared_registered_agent_id", MAX_AGENT_CHARACTERS, faults);
+    check_text(
+        agent.unwrap_or_default(),
+        "shared_registered_agent_id",
+        MAX_AGENT_CHARACTERS,
+        faults,
+    );
 }
 
 fn check_metadata(metadata: Option<Struct>, faults: &mut Violations) -> Struct {
     let metadata = metadata.unwrap_or_default().in_order();
     let fault = metadata.fault();
     if fault == Some(Fault::TooLarge) || metadata.json_size() > MAX_METADATA_BYTES {
-        faults.add("metadata", "too_long", "must be at most 64 KiB of JSON, without blanks and with numbers written out");
+        faults.add(
+            "metadata",
+            "too_long",
+            "must be at most 64 KiB of JSON, without blanks and with numbers written out",
+        );
     } else if let Some(fault) = fault {
         faults.add("metadata", fault.code(), fault.description());
     }
@@ -233,23 +255,34 @@ fn check_text(text: &str, field: &str, max: usize, faults: &mut Violations) {
 
 /// The answer to a change of membership when the portfolio or the entity is missing or invisible. It is the same whatever the reason.
 pub fn no_membership(portfolio_id: &str, entity_id: &str) -> Error {
-    let message = format!("No entity with id `{entity_id}` beside a portfolio with id `{portfolio_id}` is visible to this token.");
-    Error::new(Code::NotFound, message).with("resource_type", "entity").with("resource_name", entity_id).with("portfolio_id", portfolio_id)
+    let message = format!(
+        "No entity with id `{entity_id}` beside a portfolio with id `{portfolio_id}` is visible to this token."
+    );
+    Error::new(Code::NotFound, message)
+        .with("resource_type", "entity")
+        .with("resource_name", entity_id)
+        .with("portfolio_id", portfolio_id)
 }
 
 /// The refusal to detach an entity that is in another portfolio.
 pub fn in_another(entity_id: &str, current: &str) -> Error {
-    Error::new(Code::StateConflict, format!("The entity `{entity_id}` is in the portfolio `{current}`."))
-        .with("entity_id", entity_id)
-        .with("current_portfolio_id", current)
+    Error::new(
+        Code::StateConflict,
+        format!("The entity `{entity_id}` is in the portfolio `{current}`."),
+    )
+    .with("entity_id", entity_id)
+    .with("current_portfolio_id", current)
 }
 
 /// The refusal to change a portfolio that is at another version than the caller believes.
 pub fn at_another_version(portfolio_id: &str, expected: i64, current: i64) -> Error {
-    Error::new(Code::StateConflict, format!("The portfolio `{portfolio_id}` is at version {current}, not {expected}."))
-        .with("portfolio_id", portfolio_id)
-        .with("expected_version", expected)
-        .with("current_version", current)
+    Error::new(
+        Code::StateConflict,
+        format!("The portfolio `{portfolio_id}` is at version {current}, not {expected}."),
+    )
+    .with("portfolio_id", portfolio_id)
+    .with("expected_version", expected)
+    .with("current_version", current)
 }
 
 /// The refusal to delete a portfolio that has members: so many, where the caller may read how many.
@@ -259,8 +292,11 @@ pub fn not_empty(portfolio_id: &str, entity_count: Option<i64>) -> Error {
         Some(count) => format!("{count} members"),
         None => "members".to_owned(),
     };
-    let error = Error::new(Code::PortfolioNotEmpty, format!("The portfolio `{portfolio_id}` has {members}; detach or move them first."))
-        .with("portfolio_id", portfolio_id);
+    let error = Error::new(
+        Code::PortfolioNotEmpty,
+        format!("The portfolio `{portfolio_id}` has {members}; detach or move them first."),
+    )
+    .with("portfolio_id", portfolio_id);
     match entity_count {
         Some(count) => error.with("entity_count", count),
         None => error,
@@ -272,8 +308,13 @@ mod tests {
     use super::*;
 
     fn masked(paths: &[&str]) -> v1::UpdatePortfolioRequest {
-        let update_mask = prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
-        v1::UpdatePortfolioRequest { portfolio_id: "p".to_owned(), update_mask: Some(update_mask), ..Default::default() }
+        let update_mask =
+            prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
+        v1::UpdatePortfolioRequest {
+            portfolio_id: "p".to_owned(),
+            update_mask: Some(update_mask),
+            ..Default::default()
+        }
     }
 
     impl PortfolioUpdate {
@@ -285,19 +326,34 @@ mod tests {
                 self.shared_compliance_calendar.is_some(),
                 self.metadata.is_some(),
             ];
-            UPDATABLE.into_iter().zip(is_set).filter_map(|(field, is_set)| is_set.then_some(field)).collect()
+            UPDATABLE
+                .into_iter()
+                .zip(is_set)
+                .filter_map(|(field, is_set)| is_set.then_some(field))
+                .collect()
         }
     }
 
     #[test]
     fn the_mask_says_what_is_cleared_and_without_one_what_is_given_is_changed() {
-        let cleared = PortfolioUpdate::check(masked(&["shared_registered_agent_id", "metadata", "expected_version"])).unwrap();
+        let cleared = PortfolioUpdate::check(masked(&[
+            "shared_registered_agent_id",
+            "metadata",
+            "expected_version",
+        ]))
+        .unwrap();
         assert_eq!(cleared.fields(), ["shared_registered_agent_id", "metadata"]);
-        assert_eq!((cleared.shared_registered_agent_id, cleared.metadata), (Some(None), Some(Struct::default())));
+        assert_eq!(
+            (cleared.shared_registered_agent_id, cleared.metadata),
+            (Some(None), Some(Struct::default()))
+        );
         let given = v1::UpdatePortfolioRequest { name: Some("New".to_owned()), ..masked(&[]) };
         assert_eq!(PortfolioUpdate::check(given).unwrap().fields(), ["name"]);
-        let ignored =
-            v1::UpdatePortfolioRequest { name: Some("New".to_owned()), shared_compliance_calendar: Some(true), ..masked(&["name"]) };
+        let ignored = v1::UpdatePortfolioRequest {
+            name: Some("New".to_owned()),
+            shared_compliance_calendar: Some(true),
+            ..masked(&["name"])
+        };
         assert_eq!(PortfolioUpdate::check(ignored).unwrap().shared_compliance_calendar, None);
     }
 
@@ -311,7 +367,11 @@ mod tests {
         assert_eq!(fields(masked(&["entity_ids", "version"])), ["update_mask", "update_mask"]);
         assert_eq!(fields(masked(&["expected_version"])), ["update_mask"]);
         let agent = Some("x".repeat(129));
-        let wrong = v1::UpdatePortfolioRequest { portfolio_id: String::new(), shared_registered_agent_id: agent, ..masked(&[]) };
+        let wrong = v1::UpdatePortfolioRequest {
+            portfolio_id: String::new(),
+            shared_registered_agent_id: agent,
+            ..masked(&[])
+        };
         assert_eq!(fields(wrong), ["portfolio_id", "shared_registered_agent_id"]);
     }
 
@@ -329,7 +389,11 @@ mod tests {
 
     #[test]
     fn an_id_is_made_where_none_is_given() {
-        let new = NewPortfolio::check(v1::CreatePortfolioRequest { name: "Studio".to_owned(), ..Default::default() }).unwrap();
+        let new = NewPortfolio::check(v1::CreatePortfolioRequest {
+            name: "Studio".to_owned(),
+            ..Default::default()
+        })
+        .unwrap();
         assert!(id::is_id(&new.id));
         assert_eq!(new.metadata, Struct::default());
     }

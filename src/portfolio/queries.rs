@@ -7,7 +7,9 @@
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use crate::db::{Realm, Work, statement};
@@ -16,11 +18,19 @@ use crate::portfolio::model::{NewPortfolio, Portfolio, View};
 use crate::proto::object::Struct;
 
 /// The columns of a [`Portfolio`].
-pub(super) type PortfolioRow = (Text, Text, Nullable<Text>, Bool, Jsonb, BigInt, BigInt, Timestamptz, Timestamptz, Text);
+pub(super) type PortfolioRow =
+    (Text, Text, Nullable<Text>, Bool, Jsonb, BigInt, BigInt, Timestamptz, Timestamptz, Text);
 
 /// The portfolio with this id.
-pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str, view: View) -> Work<Option<Portfolio>> {
-    Ok(GetPortfolio { realm: realm.id(), id, shown: view.shown() }.get_result(connection).optional()?)
+pub fn get(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    id: &str,
+    view: View,
+) -> Work<Option<Portfolio>> {
+    Ok(GetPortfolio { realm: realm.id(), id, shown: view.shown() }
+        .get_result(connection)
+        .optional()?)
 }
 
 statement! {
@@ -43,7 +53,12 @@ statement! {
 }
 
 /// Creates a portfolio. None if its id is taken.
-pub fn create(connection: &mut PgConnection, realm: &Realm, principal: Uuid, new: &NewPortfolio) -> Work<Option<Portfolio>> {
+pub fn create(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    principal: Uuid,
+    new: &NewPortfolio,
+) -> Work<Option<Portfolio>> {
     let statement = CreatePortfolio {
         realm: realm.id(),
         principal,
@@ -90,7 +105,12 @@ statement! {
 pub(super) type Changed = (Portfolio, bool);
 
 /// The portfolio, with its members read anew if they are older than the rest.
-pub(super) fn settle(connection: &mut PgConnection, realm: &Realm, view: View, (portfolio, settled): Changed) -> Work<Portfolio> {
+pub(super) fn settle(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    view: View,
+    (portfolio, settled): Changed,
+) -> Work<Portfolio> {
     if settled || view == View::Basic {
         return Ok(portfolio);
     }
@@ -116,7 +136,8 @@ pub struct Change {
 /// Detaches an entity from a portfolio and returns the portfolio. None if it is not a member: [`membership`] reports why.
 pub fn detach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
     let Change { realm, principal, portfolio, entity, view } = change;
-    let statement = Detach { realm: realm.id(), principal: *principal, portfolio, entity, shown: view.shown() };
+    let statement =
+        Detach { realm: realm.id(), principal: *principal, portfolio, entity, shown: view.shown() };
     let changed: Option<Changed> = statement.get_result(connection).optional()?;
     changed.map(|changed| settle(connection, realm, *view, changed)).transpose()
 }
@@ -165,7 +186,8 @@ statement! {
 /// Makes an entity a member and returns the portfolio. None if it is one already, or cannot become one: [`membership`] reports why.
 pub fn attach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
     let Change { realm, principal, portfolio, entity, view } = change;
-    let statement = Attach { realm: realm.id(), principal: *principal, portfolio, entity, shown: view.shown() };
+    let statement =
+        Attach { realm: realm.id(), principal: *principal, portfolio, entity, shown: view.shown() };
     let changed: Option<Changed> = statement.get_result(connection).optional()?;
     changed.map(|changed| settle(connection, realm, *view, changed)).transpose()
 }
@@ -251,7 +273,12 @@ pub struct Membership {
 }
 
 /// Reads how an entity and a portfolio stand to each other, at the same cost whatever is there.
-pub fn membership(connection: &mut PgConnection, realm: &Realm, portfolio: &str, entity: &str) -> Work<Membership> {
+pub fn membership(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    portfolio: &str,
+    entity: &str,
+) -> Work<Membership> {
     Ok(ReadMembership { realm: realm.id(), portfolio, entity }.get_result(connection)?)
 }
 

@@ -23,7 +23,11 @@ pub static PORTFOLIO: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["id"], PropertyKind::Text, "f.id"),
         Property::new(&["name"], PropertyKind::Text, "f.name"),
-        Property::nullable(&["sharedRegisteredAgentId", "shared_registered_agent_id"], PropertyKind::Text, "f.shared_registered_agent_id"),
+        Property::nullable(
+            &["sharedRegisteredAgentId", "shared_registered_agent_id"],
+            PropertyKind::Text,
+            "f.shared_registered_agent_id",
+        ),
         Property::new(
             &["sharedComplianceCalendar", "shared_compliance_calendar"],
             PropertyKind::Text,
@@ -47,7 +51,8 @@ pub fn list(
     limit: i64,
     view: View,
 ) -> Work<(Vec<Portfolio>, bool)> {
-    let statement = ListPortfolios { realm: realm.id(), after, limit, shown: view.shown(), room: PAGE_MEMBERS };
+    let statement =
+        ListPortfolios { realm: realm.id(), after, limit, shown: view.shown(), room: PAGE_MEMBERS };
     let statement = statement.filtered(filter.map(Filter::predicate));
     let rows = statement.load_iter::<(Portfolio, bool), PgRowByRowLoadingMode>(connection)?;
     let (mut page, mut bytes) = (Vec::new(), 0);
@@ -66,7 +71,8 @@ pub fn list(
 }
 
 fn weight(portfolio: &Portfolio) -> usize {
-    256 + portfolio.metadata.weight() + portfolio.entity_ids.iter().map(|id| id.len() + 8).sum::<usize>()
+    256 + portfolio.metadata.weight()
+        + portfolio.entity_ids.iter().map(|id| id.len() + 8).sum::<usize>()
 }
 
 statement! {
@@ -187,8 +193,15 @@ statement! {
 }
 
 /// Deletes a portfolio that has no members. False if there is none, or it has some.
-pub fn delete(connection: &mut PgConnection, realm: &Realm, principal: Uuid, portfolio: &str) -> Work<bool> {
-    let deleted: Option<(i64,)> = DeletePortfolio { realm: realm.id(), principal, portfolio }.get_result(connection).optional()?;
+pub fn delete(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    principal: Uuid,
+    portfolio: &str,
+) -> Work<bool> {
+    let deleted: Option<(i64,)> = DeletePortfolio { realm: realm.id(), principal, portfolio }
+        .get_result(connection)
+        .optional()?;
     Ok(deleted.is_some())
 }
 

@@ -15,7 +15,10 @@ use crate::portfolio::answers::to_proto;
 use crate::portfolio::batch::{self, Batch, Verdict};
 use crate::portfolio::export::{Exports, Messages};
 use crate::portfolio::group_queries::{Attach, Detach, Get};
-use crate::portfolio::model::{NewPortfolio, Portfolio, PortfolioUpdate, View, at_another_version, in_another, no_membership, not_empty};
+use crate::portfolio::model::{
+    NewPortfolio, Portfolio, PortfolioUpdate, View, at_another_version, in_another, no_membership,
+    not_empty,
+};
 use crate::portfolio::queries::{Change, Changed};
 use crate::portfolio::{batch_queries, export_queries, queries, registry_queries};
 use crate::proto::v1::portfolio_service_server::PortfolioService as Service;
@@ -24,8 +27,16 @@ use crate::proto::{answer, v1};
 /// How often a change that others keep undoing while it is checked is tried.
 const TRIES: usize = 10;
 
-paged!(v1::ListPortfoliosRequest, "PortfolioService/ListPortfolios", PageSize { default: 50, max: 100 });
-paged!(v1::ListPortfolioEntitiesRequest, "PortfolioService/ListPortfolioEntities", PageSize { default: 50, max: 1_000 });
+paged!(
+    v1::ListPortfoliosRequest,
+    "PortfolioService/ListPortfolios",
+    PageSize { default: 50, max: 100 }
+);
+paged!(
+    v1::ListPortfolioEntitiesRequest,
+    "PortfolioService/ListPortfolioEntities",
+    PageSize { default: 50, max: 1_000 }
+);
 
 /// Portfolios and their members.
 pub struct PortfolioService {
@@ -53,47 +64,71 @@ impl PortfolioService {
 
 #[tonic::async_trait]
 impl Service for PortfolioService {
-    async fn create_portfolio(&self, request: Request<v1::CreatePortfolioRequest>) -> Result<Response<v1::Portfolio>, Status> {
+    async fn create_portfolio(
+        &self,
+        request: Request<v1::CreatePortfolioRequest>,
+    ) -> Result<Response<v1::Portfolio>, Status> {
         let once = Once::of(&request)?;
         let new = NewPortfolio::check(request.into_inner())?;
         let Caller { realm, principal_id, .. } = once.caller().clone();
         let create = move |connection: &mut PgConnection| {
-            let created = queries::create(connection, &realm, principal_id, &new)?.ok_or_else(|| taken(&new.id))?;
+            let created = queries::create(connection, &realm, principal_id, &new)?
+                .ok_or_else(|| taken(&new.id))?;
             Ok(answer::created(to_proto(created, &realm), &format!("/v1/portfolios/{}", new.id)))
         };
         once.run(&self.db, create).await
     }
 
-    async fn get_portfolio(&self, request: Request<v1::GetPortfolioRequest>) -> Result<Response<v1::Portfolio>, Status> {
+    async fn get_portfolio(
+        &self,
+        request: Request<v1::GetPortfolioRequest>,
+    ) -> Result<Response<v1::Portfolio>, Status> {
         let caller = Caller::of(&request)?;
         let v1::GetPortfolioRequest { portfolio_id, view } = request.into_inner();
         let (portfolio_id, view) = checked(portfolio_id, view)?;
         let (realm, wanted) = (caller.realm.clone(), portfolio_id.clone());
-        let found = match self.gets.call(Get { realm: realm.clone(), id: wanted.clone(), view }).await? {
-            Some(found) => found,
-            None => self.db.run(move |connection| queries::get(connection, &realm, &wanted, view)).await?,
-        };
+        let found =
+            match self.gets.call(Get { realm: realm.clone(), id: wanted.clone(), view }).await? {
+                Some(found) => found,
+                None => {
+                    self.db
+                        .run(move |connection| queries::get(connection, &realm, &wanted, view))
+                        .await?
+                }
+            };
         let portfolio = found.ok_or_else(|| missing(&portfolio_id))?;
         Ok(Response::new(to_proto(portfolio, &caller.realm)))
     }
 
-    async fn list_portfolios(&self, request: Request<v1::ListPortfoliosRequest>) -> Result<Response<v1::ListPortfoliosResponse>, Status> {
+    async fn list_portfolios(
+        &self,
+        request: Request<v1::ListPortfoliosRequest>,
+    ) -> Result<Response<v1::ListPortfoliosResponse>, Status> {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
         let mut faults = Violations::new();
         // A token continues with the same list, however much of it is shown.
         let view = View::check(std::mem::take(&mut request.view), &mut faults);
-        let page: Page<String> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let page: Page<String> =
+            Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let filter = only_filter(&registry_queries::PORTFOLIO, &request.filter, faults)?;
-        let (after, limit, own) = (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
-        let read = self.db.run(move |connection| registry_queries::list(connection, &own, filter.as_ref(), &after, limit, view));
+        let (after, limit, own) =
+            (page.after().cloned().unwrap_or_default(), page.limit(), realm.clone());
+        let read = self.db.run(move |connection| {
+            registry_queries::list(connection, &own, filter.as_ref(), &after, limit, view)
+        });
         let (mut portfolios, more) = read.await?;
-        let next_page_token = page.cut_short(&mut portfolios, more, |portfolio| portfolio.id.clone())?;
-        let portfolios = portfolios.into_iter().map(|portfolio| to_proto(portfolio, &realm)).collect();
+        let next_page_token =
+            page.cut_short(&mut portfolios, more, |portfolio| portfolio.id.clone())?;
+        let portfolios =
+            portfolios.into_iter().map(|portfolio| to_proto(portfolio, &realm)).collect();
         Ok(Response::new(v1::ListPortfoliosResponse { portfolios, next_page_token }))
     }
 
-    async fn update_portfolio(&self, request: Request<v1::UpdatePortfolioRequest>) -> Result<Response<v1::Portfolio>, Status> {
+    async fn update_portfolio(
+        &self,
+        request: Request<v1::UpdatePortfolioRequest>,
+    ) -> Result<Response<v1::Portfolio>, Status> {
         let once = Once::of(&request)?;
         let request = request.into_inner();
         let portfolio_id = request.portfolio_id.clone();
@@ -101,12 +136,22 @@ impl Service for PortfolioService {
         let Caller { realm, principal_id, .. } = once.caller().clone();
         let work = move |connection: &mut PgConnection| {
             retried(|| {
-                if let Some(updated) = registry_queries::update(connection, &realm, principal_id, &portfolio_id, &update)? {
+                if let Some(updated) = registry_queries::update(
+                    connection,
+                    &realm,
+                    principal_id,
+                    &portfolio_id,
+                    &update,
+                )? {
                     return Ok(Some(Response::new(to_proto(updated, &realm))));
                 }
-                let current = queries::get(connection, &realm, &portfolio_id, View::Basic)?.ok_or_else(|| missing(&portfolio_id))?.version;
+                let current = queries::get(connection, &realm, &portfolio_id, View::Basic)?
+                    .ok_or_else(|| missing(&portfolio_id))?
+                    .version;
                 match update.expected_version {
-                    Some(expected) if expected != current => Err(at_another_version(&portfolio_id, expected, current).into()),
+                    Some(expected) if expected != current => {
+                        Err(at_another_version(&portfolio_id, expected, current).into())
+                    }
                     // It was made, or came to that version, in between.
                     _ => Ok(None),
                 }
@@ -115,7 +160,10 @@ impl Service for PortfolioService {
         once.run(&self.db, work).await
     }
 
-    async fn delete_portfolio(&self, request: Request<v1::DeletePortfolioRequest>) -> Result<Response<()>, Status> {
+    async fn delete_portfolio(
+        &self,
+        request: Request<v1::DeletePortfolioRequest>,
+    ) -> Result<Response<()>, Status> {
         let once = Once::of(&request)?;
         let (portfolio_id, _) = checked(request.into_inner().portfolio_id, 0)?;
         let may_count = once.caller().may(Scope::PortfoliosRead);
@@ -123,10 +171,17 @@ impl Service for PortfolioService {
         let delete = move |connection: &mut PgConnection| {
             retried(|| {
                 if registry_queries::delete(connection, &realm, principal_id, &portfolio_id)? {
-                    erasure_queries::erase(connection, &realm, &[Subject::Portfolio(portfolio_id.clone())])?;
+                    erasure_queries::erase(
+                        connection,
+                        &realm,
+                        &[Subject::Portfolio(portfolio_id.clone())],
+                    )?;
                     return Ok(Some(answer::with_status((), StatusCode::NO_CONTENT)));
                 }
-                match queries::get(connection, &realm, &portfolio_id, View::Basic)?.ok_or_else(|| missing(&portfolio_id))?.entity_count {
+                match queries::get(connection, &realm, &portfolio_id, View::Basic)?
+                    .ok_or_else(|| missing(&portfolio_id))?
+                    .entity_count
+                {
                     // The last member left in between.
                     0 => Ok(None),
                     members => Err(not_empty(&portfolio_id, may_count.then_some(members)).into()),
@@ -136,19 +191,27 @@ impl Service for PortfolioService {
         once.transaction(&self.db, delete).await
     }
 
-    async fn attach_entity(&self, request: Request<v1::AttachEntityRequest>) -> Result<Response<v1::Portfolio>, Status> {
+    async fn attach_entity(
+        &self,
+        request: Request<v1::AttachEntityRequest>,
+    ) -> Result<Response<v1::Portfolio>, Status> {
         let once = Once::of(&request)?;
         let v1::AttachEntityRequest { portfolio_id, entity_id, view } = request.into_inner();
         let change = check_change(once.caller(), portfolio_id, entity_id, view)?;
-        let together = if once.has_key() { None } else { self.attaches.call(Attach(change.clone())).await? };
+        let together =
+            if once.has_key() { None } else { self.attaches.call(Attach(change.clone())).await? };
         self.change(once, change, together, attach).await
     }
 
-    async fn detach_entity(&self, request: Request<v1::DetachEntityRequest>) -> Result<Response<v1::Portfolio>, Status> {
+    async fn detach_entity(
+        &self,
+        request: Request<v1::DetachEntityRequest>,
+    ) -> Result<Response<v1::Portfolio>, Status> {
         let once = Once::of(&request)?;
         let v1::DetachEntityRequest { portfolio_id, entity_id, view } = request.into_inner();
         let change = check_change(once.caller(), portfolio_id, entity_id, view)?;
-        let together = if once.has_key() { None } else { self.detaches.call(Detach(change.clone())).await? };
+        let together =
+            if once.has_key() { None } else { self.detaches.call(Detach(change.clone())).await? };
         self.change(once, change, together, detach).await
     }
 
@@ -157,12 +220,16 @@ impl Service for PortfolioService {
         request: Request<v1::BatchAttachEntitiesRequest>,
     ) -> Result<Response<v1::BatchAttachEntitiesResponse>, Status> {
         let once = Once::of(&request)?;
-        let v1::BatchAttachEntitiesRequest { portfolio_id, entity_ids, view } = request.into_inner();
+        let v1::BatchAttachEntitiesRequest { portfolio_id, entity_ids, view } =
+            request.into_inner();
         let batch = Batch::check(batch::MembershipChange::Attach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let attach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
-            Ok(Response::new(v1::BatchAttachEntitiesResponse { results, portfolio: Some(portfolio) }))
+            Ok(Response::new(v1::BatchAttachEntitiesResponse {
+                results,
+                portfolio: Some(portfolio),
+            }))
         };
         once.transaction(&self.db, attach).await
     }
@@ -172,12 +239,16 @@ impl Service for PortfolioService {
         request: Request<v1::BatchDetachEntitiesRequest>,
     ) -> Result<Response<v1::BatchDetachEntitiesResponse>, Status> {
         let once = Once::of(&request)?;
-        let v1::BatchDetachEntitiesRequest { portfolio_id, entity_ids, view } = request.into_inner();
+        let v1::BatchDetachEntitiesRequest { portfolio_id, entity_ids, view } =
+            request.into_inner();
         let batch = Batch::check(batch::MembershipChange::Detach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let detach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
-            Ok(Response::new(v1::BatchDetachEntitiesResponse { results, portfolio: Some(portfolio) }))
+            Ok(Response::new(v1::BatchDetachEntitiesResponse {
+                results,
+                portfolio: Some(portfolio),
+            }))
         };
         once.transaction(&self.db, detach).await
     }
@@ -194,29 +265,49 @@ impl Service for PortfolioService {
         let mut request = request.into_inner();
         let mut faults = Violations::new();
         id::check_id(&request.portfolio_id, "portfolio_id", &mut faults);
-        let page: Page<export_queries::MemberPosition> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let page: Page<export_queries::MemberPosition> =
+            Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let filter = only_filter(&ENTITY, &request.filter, faults)?;
-        let (after, is_first, limit) = (page.after().cloned().unwrap_or_else(export_queries::start), page.after().is_none(), page.limit());
+        let (after, is_first, limit) = (
+            page.after().cloned().unwrap_or_else(export_queries::start),
+            page.after().is_none(),
+            page.limit(),
+        );
         let (own, portfolio_id) = (realm.clone(), request.portfolio_id.clone());
         let read = self.db.run(move |connection| {
-            let members = export_queries::members(connection, &own, (&portfolio_id, filter.as_ref()), &after, limit)?;
+            let members = export_queries::members(
+                connection,
+                &own,
+                (&portfolio_id, filter.as_ref()),
+                &after,
+                limit,
+            )?;
             let is_empty = members.as_ref().is_none_or(|(rows, _)| rows.is_empty());
             let filter = (filter.as_ref(), sees_portfolios);
-            Ok((members, warning_queries::warnings(connection, &own, filter, (is_first, is_empty))?))
+            Ok((
+                members,
+                warning_queries::warnings(connection, &own, filter, (is_first, is_empty))?,
+            ))
         });
         let (members, warnings) = read.await?;
         let (mut members, more) = members.ok_or_else(|| missing(&request.portfolio_id))?;
-        let next_page_token = page.cut_short(&mut members, more, |(_, position)| position.clone())?;
-        let entities = members.into_iter().map(|(member, _)| entity::to_proto(member, &realm)).collect();
+        let next_page_token =
+            page.cut_short(&mut members, more, |(_, position)| position.clone())?;
+        let entities =
+            members.into_iter().map(|(member, _)| entity::to_proto(member, &realm)).collect();
         Ok(Response::new(v1::ListPortfolioEntitiesResponse { entities, next_page_token, warnings }))
     }
 
     type ExportPortfolioStream = Messages;
 
-    async fn export_portfolio(&self, request: Request<v1::ExportPortfolioRequest>) -> Result<Response<Messages>, Status> {
+    async fn export_portfolio(
+        &self,
+        request: Request<v1::ExportPortfolioRequest>,
+    ) -> Result<Response<Messages>, Status> {
         let caller = Caller::of(&request)?;
         let (portfolio_id, _) = checked(request.into_inner().portfolio_id, 0)?;
-        let messages = self.exports.begin(self.db.clone(), caller.realm.clone(), portfolio_id).await?;
+        let messages =
+            self.exports.begin(self.db.clone(), caller.realm.clone(), portfolio_id).await?;
         Ok(Response::new(self.authenticator.while_admitted(caller, messages)))
     }
 }
@@ -237,7 +328,13 @@ impl PortfolioService {
             let realm = change.realm.clone();
             let portfolio = match changed {
                 (portfolio, true) => portfolio,
-                changed => self.db.run(move |connection| queries::settle(connection, &change.realm, change.view, changed.clone())).await?,
+                changed => {
+                    self.db
+                        .run(move |connection| {
+                            queries::settle(connection, &change.realm, change.view, changed.clone())
+                        })
+                        .await?
+                }
             };
             return Ok(once.seen(Response::new(to_proto(portfolio, &realm))));
         }
@@ -255,7 +352,13 @@ fn check_change(caller: &Caller, portfolio: String, entity: String, view: i32) -
     id::check_id(&entity, "entity_id", &mut faults);
     let view = View::check(view, &mut faults);
     faults.check()?;
-    Ok(Change { realm: caller.realm.clone(), principal: caller.principal_id, portfolio, entity, view })
+    Ok(Change {
+        realm: caller.realm.clone(),
+        principal: caller.principal_id,
+        portfolio,
+        entity,
+        view,
+    })
 }
 
 /// Tries until there is a result: there is none if others changed the same rows between a change and the query for why it was not made.
@@ -269,10 +372,18 @@ fn retried<T>(mut attempt: impl FnMut() -> Work<Option<T>>) -> Work<T> {
 }
 
 /// Changes many memberships of a portfolio, in a transaction: what became of each, and the portfolio after it.
-fn change_many(connection: &mut PgConnection, caller: &Caller, batch: &Batch) -> Work<(Vec<v1::MembershipResult>, v1::Portfolio)> {
+fn change_many(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    batch: &Batch,
+) -> Work<(Vec<v1::MembershipResult>, v1::Portfolio)> {
     let (realm, portfolio) = (&caller.realm, batch.portfolio_id.as_str());
     let verdicts = batch.judge(&batch_queries::lock(connection, realm, &batch.wanted())?);
-    let changing = batch.entity_ids.iter().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Changed));
+    let changing = batch
+        .entity_ids
+        .iter()
+        .zip(&verdicts)
+        .filter(|(_, verdict)| matches!(verdict, Verdict::Changed));
     let changing: Vec<&str> = changing.map(|(entity_id, _)| entity_id.as_str()).collect();
     if !changing.is_empty() {
         let change = match batch.change {
@@ -281,7 +392,8 @@ fn change_many(connection: &mut PgConnection, caller: &Caller, batch: &Batch) ->
         };
         change(connection, realm, caller.principal_id, portfolio, &changing)?;
     }
-    let portfolio = queries::get(connection, realm, portfolio, batch.view)?.ok_or_else(|| missing(portfolio))?;
+    let portfolio = queries::get(connection, realm, portfolio, batch.view)?
+        .ok_or_else(|| missing(portfolio))?;
     Ok((batch.results(verdicts), to_proto(portfolio, realm)))
 }
 
@@ -292,7 +404,9 @@ fn detach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfol
     let Change { realm, portfolio, entity, view, .. } = change;
     let found = queries::membership(connection, realm, portfolio, entity)?;
     match found.current_portfolio_id {
-        _ if !found.portfolio_exists || !found.entity_exists => Err(no_membership(portfolio, entity).into()),
+        _ if !found.portfolio_exists || !found.entity_exists => {
+            Err(no_membership(portfolio, entity).into())
+        }
         Some(current) if current != *portfolio => Err(in_another(entity, &current).into()),
         // Attached again in between.
         Some(_) => Ok(None),
@@ -313,7 +427,9 @@ fn attach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfol
         return queries::get(connection, realm, portfolio, *view);
     }
     match found.state {
-        Some(state @ State::Offboarding) => Err(refuse(state.as_str(), Action::Attach, &state.allowed()).into()),
+        Some(state @ State::Offboarding) => {
+            Err(refuse(state.as_str(), Action::Attach, &state.allowed()).into())
+        }
         // Moved in between.
         _ => Ok(None),
     }
@@ -333,7 +449,10 @@ fn missing(portfolio_id: &str) -> Error {
 }
 
 fn taken(portfolio_id: &str) -> Error {
-    Error::new(Code::AlreadyExists, format!("The id `{portfolio_id}` is taken by another portfolio."))
-        .with("resource_type", "portfolio")
-        .with("resource_name", portfolio_id)
+    Error::new(
+        Code::AlreadyExists,
+        format!("The id `{portfolio_id}` is taken by another portfolio."),
+    )
+    .with("resource_type", "portfolio")
+    .with("resource_name", portfolio_id)
 }

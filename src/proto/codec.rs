@@ -55,11 +55,16 @@ impl<U: Message + Default + Name> Decoder for BoundedDecoder<U> {
         if chunk.len() != buffer.remaining() {
             return Err(Status::internal("a message in more than one piece"));
         }
-        let Some((shortened, faults)) = guard::shortened(&U::full_name(), chunk) else { return self.0.decode(buffer) };
+        let Some((shortened, faults)) = guard::shortened(&U::full_name(), chunk) else {
+            return self.0.decode(buffer);
+        };
         // The rest goes to the service, which finds the other faults, and nothing is done.
-        let (Some(form), Some(shortened)) = (Form::current(), shortened) else { return Err(Error::validation(faults).into()) };
-        let message =
-            U::decode(shortened.as_slice()).map_err(|error| Status::internal(format!("failed to decode Protobuf message: {error}")))?;
+        let (Some(form), Some(shortened)) = (Form::current(), shortened) else {
+            return Err(Error::validation(faults).into());
+        };
+        let message = U::decode(shortened.as_slice()).map_err(|error| {
+            Status::internal(format!("failed to decode Protobuf message: {error}"))
+        })?;
         form.note(&faults);
         buffer.advance(buffer.remaining());
         Ok(Some(message))

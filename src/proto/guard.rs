@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field,
+};
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
 use super::DESCRIPTOR_SET;
 use crate::error::Violations;
-use crate::limits::bodies::{DEFAULT_MAX_ITEMS, MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
+use crate::limits::bodies::{
+    DEFAULT_MAX_ITEMS, MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED,
+};
 use crate::limits::thousands;
 
 /// The request messages of every method, and their fields.
@@ -49,13 +53,16 @@ impl Guards {
         for field in descriptor.fields() {
             let message = match field.kind() {
                 // Those that are free-form check themselves.
-                Kind::Message(inner) if inner.full_name() != "google.protobuf.Struct" => Some(self.add(&inner)),
+                Kind::Message(inner) if inner.full_name() != "google.protobuf.Struct" => {
+                    Some(self.add(&inner))
+                }
                 _ => None,
             };
             let list = (field.is_list() || field.is_map()).then(|| (max_items(&field), lists));
             lists += usize::from(list.is_some());
             if list.is_some() || message.is_some() {
-                self.messages[place].insert(field.number(), Field { name: field.name().to_owned(), list, message });
+                self.messages[place]
+                    .insert(field.number(), Field { name: field.name().to_owned(), list, message });
             }
         }
         place
@@ -87,7 +94,8 @@ pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Vi
         return Some((None, look.faults));
     }
     // Few have anything too long, so the rest is written only then.
-    let mut again = Scan { listed: 0, kept: Some(Vec::new()), path: Vec::new(), faults: Violations::new() };
+    let mut again =
+        Scan { listed: 0, kept: Some(Vec::new()), path: Vec::new(), faults: Violations::new() };
     let left = again.walk(place, message).ok().and(again.kept);
     Some((left, look.faults))
 }
@@ -119,12 +127,18 @@ impl Scan {
         while !rest.is_empty() {
             let start = rest;
             let (number, wire_type) = decode_key(&mut rest).map_err(|_| Malformed)?;
-            let Some(field) = fields.get(&number).filter(|_| wire_type == WireType::LengthDelimited) else {
-                skip_field(wire_type, number, &mut rest, DecodeContext::default()).map_err(|_| Malformed)?;
+            let Some(field) =
+                fields.get(&number).filter(|_| wire_type == WireType::LengthDelimited)
+            else {
+                skip_field(wire_type, number, &mut rest, DecodeContext::default())
+                    .map_err(|_| Malformed)?;
                 self.keep(&start[..start.len() - rest.len()]);
                 continue;
             };
-            let length = decode_varint(&mut rest).ok().and_then(|length| usize::try_from(length).ok()).ok_or(Malformed)?;
+            let length = decode_varint(&mut rest)
+                .ok()
+                .and_then(|length| usize::try_from(length).ok())
+                .ok_or(Malformed)?;
             let (content, behind) = rest.split_at_checked(length).ok_or(Malformed)?;
             rest = behind;
             let mut index = None;
@@ -143,7 +157,13 @@ impl Scan {
                 if field.message.is_some() && self.listed > MAX_LISTED_MESSAGES {
                     if self.listed == MAX_LISTED_MESSAGES + 1 {
                         MESSAGE_LISTED.reached();
-                        self.fault(field, format!("the request has more than {} objects in lists", thousands(MAX_LISTED_MESSAGES)));
+                        self.fault(
+                            field,
+                            format!(
+                                "the request has more than {} objects in lists",
+                                thousands(MAX_LISTED_MESSAGES)
+                            ),
+                        );
                     }
                     continue;
                 }
@@ -151,7 +171,10 @@ impl Scan {
             match field.message {
                 None => self.keep(&start[..start.len() - rest.len()]),
                 Some(message) => {
-                    self.path.push(index.map_or_else(|| field.name.clone(), |index| format!("{}[{index}]", field.name)));
+                    self.path.push(index.map_or_else(
+                        || field.name.clone(),
+                        |index| format!("{}[{index}]", field.name),
+                    ));
                     self.nested(number, message, content)?;
                     self.path.pop();
                 }
@@ -198,7 +221,10 @@ mod tests {
     }
 
     fn entity(dependents: usize) -> Option<v1::NewEntity> {
-        Some(v1::NewEntity { dependents: vec![v1::NewDependent::default(); dependents], ..Default::default() })
+        Some(v1::NewEntity {
+            dependents: vec![v1::NewDependent::default(); dependents],
+            ..Default::default()
+        })
     }
 
     #[test]
@@ -215,23 +241,40 @@ mod tests {
         assert_eq!(fault("offboard.v1.CreateEntityRequest", &create(10_000)), None);
         let too_many = Some(("entity.dependents".to_owned(), "must be at most 10,000".to_owned()));
         assert_eq!(fault("offboard.v1.CreateEntityRequest", &create(10_001)), too_many);
-        let batch = |requests, dependents| v1::BatchCreateEntitiesRequest { requests: vec![create(dependents); requests] };
+        let batch = |requests, dependents| v1::BatchCreateEntitiesRequest {
+            requests: vec![create(dependents); requests],
+        };
         assert_eq!(fault("offboard.v1.BatchCreateEntitiesRequest", &batch(1_000, 49)), None);
         let (path, _) = fault("offboard.v1.BatchCreateEntitiesRequest", &batch(10_001, 0)).unwrap();
         assert_eq!(path, "requests");
-        let (path, _) = fault("offboard.v1.BatchCreateEntitiesRequest", &batch(1_000, 100)).unwrap();
+        let (path, _) =
+            fault("offboard.v1.BatchCreateEntitiesRequest", &batch(1_000, 100)).unwrap();
         assert_eq!(path, "requests[495].entity.dependents");
     }
 
     #[test]
     fn what_is_no_request_or_no_message_is_left_to_prost() {
         let entities = vec![v1::Entity::default(); 20_000];
-        assert_eq!(fault("offboard.v1.ListEntitiesResponse", &v1::ListEntitiesResponse { entities, ..Default::default() }), None);
+        assert_eq!(
+            fault(
+                "offboard.v1.ListEntitiesResponse",
+                &v1::ListEntitiesResponse { entities, ..Default::default() }
+            ),
+            None
+        );
         assert!(shortened("offboard.v1.CreateEntityRequest", b"\x0a\xff").is_none());
-        let broken =
-            [v1::BatchCreateEntitiesRequest { requests: vec![Default::default(); 10_001] }.encode_to_vec(), vec![0x0a, 0xff]].concat();
+        let broken = [
+            v1::BatchCreateEntitiesRequest { requests: vec![Default::default(); 10_001] }
+                .encode_to_vec(),
+            vec![0x0a, 0xff],
+        ]
+        .concat();
         let (left, faults) = shortened("offboard.v1.BatchCreateEntitiesRequest", &broken).unwrap();
-        assert_eq!((left, faults.count()), (None, 1), "what is malformed behind a list that is too long is not decoded");
+        assert_eq!(
+            (left, faults.count()),
+            (None, 1),
+            "what is malformed behind a list that is too long is not decoded"
+        );
     }
 
     #[test]
@@ -243,14 +286,25 @@ mod tests {
             ..entity(10_002).unwrap()
         };
         let request = v1::BatchCreateEntitiesRequest {
-            requests: vec![v1::CreateEntityRequest { entity: Some(new.clone()) }, v1::CreateEntityRequest { entity: entity(1) }],
+            requests: vec![
+                v1::CreateEntityRequest { entity: Some(new.clone()) },
+                v1::CreateEntityRequest { entity: entity(1) },
+            ],
         };
-        let (left, faults) = shortened("offboard.v1.BatchCreateEntitiesRequest", &request.encode_to_vec()).expect("faults");
-        let mut fields: Vec<_> = faults.as_slice().iter().map(|fault| fault.field.as_str()).collect();
+        let (left, faults) =
+            shortened("offboard.v1.BatchCreateEntitiesRequest", &request.encode_to_vec())
+                .expect("faults");
+        let mut fields: Vec<_> =
+            faults.as_slice().iter().map(|fault| fault.field.as_str()).collect();
         fields.sort_unstable();
         assert_eq!(fields, ["requests[0].entity.components", "requests[0].entity.dependents"]);
-        let left = v1::BatchCreateEntitiesRequest::decode(left.expect("a message").as_slice()).expect("a message");
-        let cut = v1::NewEntity { components: vec!["c".to_owned(); 10_000], dependents: vec![v1::NewDependent::default(); 10_000], ..new };
+        let left = v1::BatchCreateEntitiesRequest::decode(left.expect("a message").as_slice())
+            .expect("a message");
+        let cut = v1::NewEntity {
+            components: vec!["c".to_owned(); 10_000],
+            dependents: vec![v1::NewDependent::default(); 10_000],
+            ..new
+        };
         assert_eq!(left.requests[0].entity, Some(cut));
         assert_eq!(left.requests[1], request.requests[1]);
     }

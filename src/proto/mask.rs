@@ -51,7 +51,11 @@ impl Mask {
 
     /// Returns whether it is of any of these fields, or of a part of one.
     pub fn is_of_any(&self, fields: &[&str]) -> bool {
-        self.is_all || self.paths.iter().any(|path| fields.iter().any(|field| part_of(path, field).is_some()))
+        self.is_all
+            || self
+                .paths
+                .iter()
+                .any(|path| fields.iter().any(|field| part_of(path, field).is_some()))
     }
 }
 
@@ -75,7 +79,13 @@ mod tests {
     fn mask(paths: &[&str], faults: &mut Violations) -> Mask {
         let mask = FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
         let is_known = |path: &str| path == "name" || part_of(path, "rules").is_some();
-        Mask::check(Some(mask), ["name".to_owned(), "rules.most".to_owned()], is_known, "is not a field", faults)
+        Mask::check(
+            Some(mask),
+            ["name".to_owned(), "rules.most".to_owned()],
+            is_known,
+            "is not a field",
+            faults,
+        )
     }
 
     #[test]
@@ -97,7 +107,17 @@ mod tests {
     fn every_path_that_is_not_known_is_a_fault() {
         let mut faults = Violations::new();
         mask(&["nam", "name", "rulesmost"], &mut faults);
-        let reported: Vec<_> = faults.as_slice().iter().map(|fault| (fault.code.as_ref(), fault.description.as_str())).collect();
-        assert_eq!(reported, [("unknown_field", "`nam` is not a field"), ("unknown_field", "`rulesmost` is not a field")]);
+        let reported: Vec<_> = faults
+            .as_slice()
+            .iter()
+            .map(|fault| (fault.code.as_ref(), fault.description.as_str()))
+            .collect();
+        assert_eq!(
+            reported,
+            [
+                ("unknown_field", "`nam` is not a field"),
+                ("unknown_field", "`rulesmost` is not a field")
+            ]
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! The types that `build.rs` makes of `proto/`.
 
 /// Encoded `google.protobuf.FileDescriptorSet` of every file under `proto/`, with comments and custom options.
-pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/offboard.descriptor.bin"));
+pub const DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/offboard.descriptor.bin"));
 
 /// Messages, clients and servers of the package `offboard.v1`.
 #[allow(

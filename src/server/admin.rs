@@ -61,7 +61,9 @@ pub enum Stage {
 impl Stage {
     fn finding(self) -> Finding {
         match self {
-            Stage::Starting => Finding::new("starting", "starts: the database was not looked at yet"),
+            Stage::Starting => {
+                Finding::new("starting", "starts: the database was not looked at yet")
+            }
             Stage::Migrating => Finding::new("migrating", "brings the schema up to date"),
         }
     }
@@ -108,13 +110,21 @@ impl Readiness {
     }
 
     /// Adds a check that is made for every probe, so it must take no time.
-    pub fn with_instant(mut self, name: &'static str, run: impl Fn() -> Result<(), Finding> + Send + Sync + 'static) -> Self {
+    pub fn with_instant(
+        mut self,
+        name: &'static str,
+        run: impl Fn() -> Result<(), Finding> + Send + Sync + 'static,
+    ) -> Self {
         self.instant.push(InstantCheck { name, run: Arc::new(run) });
         self
     }
 
     /// Adds a check that is made every second, as long as [`Readiness::keep`] runs. It may have something to say also when all is well.
-    pub fn with_note<F>(mut self, name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn with_note<F>(
+        mut self,
+        name: &'static str,
+        run: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Result<Option<Finding>, Finding>> + Send + 'static,
     {
@@ -144,8 +154,12 @@ impl Readiness {
     async fn check(&self) -> Vec<Outcome> {
         let checks = self.checks.iter().map(async |check| {
             let result = timeout(CHECK_TIMEOUT, (check.run)()).await;
-            let result =
-                result.unwrap_or_else(|_| Err(Finding::new("no_answer", format!("no answer within {} s", CHECK_TIMEOUT.as_secs()))));
+            let result = result.unwrap_or_else(|_| {
+                Err(Finding::new(
+                    "no_answer",
+                    format!("no answer within {} s", CHECK_TIMEOUT.as_secs()),
+                ))
+            });
             Outcome::new(check.name, result)
         });
         join_all(checks).await
@@ -154,8 +168,10 @@ impl Readiness {
     /// What was found last, and what is so at this instant. Waits for nothing: before the first round of checks is over, the start is not.
     fn report(&self) -> Report {
         let found = self.found.borrow().clone();
-        let found = found.unwrap_or_else(|| vec![Outcome::new(START, Err(Stage::Starting.finding()))]);
-        let instant = self.instant.iter().map(|check| Outcome::new(check.name, (check.run)().map(|()| None)));
+        let found =
+            found.unwrap_or_else(|| vec![Outcome::new(START, Err(Stage::Starting.finding()))]);
+        let instant =
+            self.instant.iter().map(|check| Outcome::new(check.name, (check.run)().map(|()| None)));
         let checks: Vec<_> = instant.chain(found).collect();
         Report { ready: checks.iter().all(|check| check.ok), checks }
     }
@@ -229,7 +245,8 @@ struct Outcome {
 impl Outcome {
     fn new(name: &'static str, result: Result<Option<Finding>, Finding>) -> Self {
         let ok = result.is_ok();
-        let (reason, detail) = result.unwrap_or_else(Some).map(|Finding { reason, detail }| (reason, detail)).unzip();
+        let (reason, detail) =
+            result.unwrap_or_else(Some).map(|Finding { reason, detail }| (reason, detail)).unzip();
         Outcome { name, ok, reason, detail }
     }
 }
@@ -245,7 +262,8 @@ impl IntoResponse for Report {
     fn into_response(self) -> Response {
         let status = if self.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = serde_json::to_vec(&self).expect("text and truth values are JSON");
-        (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+        (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
+            .into_response()
     }
 }
 
@@ -254,15 +272,28 @@ impl IntoResponse for Report {
 /// - `/livez`: 200 for as long as the threads of calls run at all; reports nothing of the database, since a restart would not repair that.
 /// - `/readyz`: 200 or 503, with the outcome of every check as JSON.
 /// - `/metrics`: what `metrics` gives, as Prometheus text.
-pub fn router(current: Current, pulse: Pulse, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Router {
+pub fn router(
+    current: Current,
+    pulse: Pulse,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+) -> Router {
     let scrape = async move || {
         // There may be much to write, and a probe must not wait for it.
         let text = tokio::task::spawn_blocking(metrics).await.unwrap_or_default();
-        ([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))], text)
+        (
+            [(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+            )],
+            text,
+        )
     };
     let alive = async move || match pulse.silence() {
         silence if silence < STANDSTILL => (StatusCode::OK, "ok\n".to_owned()),
-        silence => (StatusCode::SERVICE_UNAVAILABLE, format!("the threads of calls have stood still for {} s\n", silence.as_secs())),
+        silence => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the threads of calls have stood still for {} s\n", silence.as_secs()),
+        ),
     };
     Router::new()
         .route("/livez", get(alive))
@@ -280,7 +311,12 @@ pub struct AdminThread {
 
 impl AdminThread {
     /// Serves the port and makes the checks of the readiness of now.
-    pub fn spawn(listener: TcpListener, protocol: impl Answer, current: Current, options: Options) -> std::io::Result<Self> {
+    pub fn spawn(
+        listener: TcpListener,
+        protocol: impl Answer,
+        current: Current,
+        options: Options,
+    ) -> std::io::Result<Self> {
         let listener = listener.into_std()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = CancellationToken::new();

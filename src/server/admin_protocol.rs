@@ -29,7 +29,11 @@ pub struct AdminProtocol {
 impl AdminProtocol {
     /// These routes, at this port; the service is known as `public_url`.
     pub fn new(router: Router, port: Port, public_url: Option<&str>) -> Self {
-        AdminProtocol { router, port, base: public_url.unwrap_or_default().trim_end_matches('/').to_owned() }
+        AdminProtocol {
+            router,
+            port,
+            base: public_url.unwrap_or_default().trim_end_matches('/').to_owned(),
+        }
     }
 
     fn problem(&self, headers: &HeaderMap, error: Error) -> Response<Body> {
@@ -45,17 +49,35 @@ impl AdminProtocol {
         }
         if is_grpc(&parts.headers) {
             let status = self.port.not_grpc(parts.uri.path());
-            return refused(Failures::new(0, None), Request::from_parts(parts, tonic::body::Body::empty()), status).await.map(Body::new);
+            return refused(
+                Failures::new(0, None),
+                Request::from_parts(parts, tonic::body::Body::empty()),
+                status,
+            )
+            .await
+            .map(Body::new);
         }
         let headers = parts.headers.clone();
-        let answer = self.router.clone().oneshot(Request::from_parts(parts, body)).await.unwrap_or_else(|never| match never {});
+        let answer = self
+            .router
+            .clone()
+            .oneshot(Request::from_parts(parts, body))
+            .await
+            .unwrap_or_else(|never| match never {});
         let error = match answer.status() {
-            StatusCode::NOT_FOUND => Error::new(Code::NotFound, format!("No route has this path. {}", self.port.sentence())),
-            StatusCode::METHOD_NOT_ALLOWED => Error::new(Code::MethodNotAllowed, "This path takes GET, HEAD."),
+            StatusCode::NOT_FOUND => Error::new(
+                Code::NotFound,
+                format!("No route has this path. {}", self.port.sentence()),
+            ),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Error::new(Code::MethodNotAllowed, "This path takes GET, HEAD.")
+            }
             _ => return answer,
         };
         let mut problem = self.problem(&headers, error);
-        problem.headers_mut().extend(answer.headers().get(header::ALLOW).cloned().map(|allowed| (header::ALLOW, allowed)));
+        problem.headers_mut().extend(
+            answer.headers().get(header::ALLOW).cloned().map(|allowed| (header::ALLOW, allowed)),
+        );
         problem
     }
 }
@@ -63,7 +85,11 @@ impl AdminProtocol {
 impl Answer for AdminProtocol {
     type Body = Body;
 
-    fn answer(&self, mut request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + 'static {
+    fn answer(
+        &self,
+        mut request: Request<Arriving>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
         request.extensions_mut().insert(ConnectInfo(peer));
         let given = request.headers().get(request_id::HEADER).cloned();
         let answer = self.clone().route(request.map(Body::new));
@@ -72,8 +98,13 @@ impl Answer for AdminProtocol {
             let headers = answer.headers_mut();
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             if !headers.contains_key(request_id::HEADER) {
-                let id = request_id::sane_or_new(given.as_ref().and_then(|given| given.to_str().ok()));
-                headers.extend(HeaderValue::try_from(id).ok().map(|id| (http::HeaderName::from_static(request_id::HEADER), id)));
+                let id =
+                    request_id::sane_or_new(given.as_ref().and_then(|given| given.to_str().ok()));
+                headers.extend(
+                    HeaderValue::try_from(id)
+                        .ok()
+                        .map(|id| (http::HeaderName::from_static(request_id::HEADER), id)),
+                );
             }
             answer
         }

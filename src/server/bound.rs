@@ -15,7 +15,11 @@ pub struct Bound {
 }
 
 /// The addresses of the listeners that there are to be, and what sets each.
-type Wanted = (Option<(SocketAddr, &'static str)>, Option<(SocketAddr, &'static str)>, (SocketAddr, &'static str));
+type Wanted = (
+    Option<(SocketAddr, &'static str)>,
+    Option<(SocketAddr, &'static str)>,
+    (SocketAddr, &'static str),
+);
 
 fn wanted(settings: &Serve) -> Wanted {
     let has = |role| settings.roles.contains(&role);
@@ -28,7 +32,11 @@ impl Bound {
     /// Takes the addresses of `settings`. Before anything else is done, so that a taken port changes nothing.
     pub async fn of(settings: &Serve) -> Result<Bound> {
         let (grpc, http, admin) = wanted(settings);
-        Ok(Bound { grpc: bind_if(grpc).await?, http: bind_if(http).await?, admin: bind(admin.0, admin.1).await? })
+        Ok(Bound {
+            grpc: bind_if(grpc).await?,
+            http: bind_if(http).await?,
+            admin: bind(admin.0, admin.1).await?,
+        })
     }
 
     /// Finds listeners that are to have one address.
@@ -37,7 +45,9 @@ impl Bound {
         let mut others: Vec<(SocketAddr, &str)> = Vec::new();
         for (address, flag) in grpc.into_iter().chain(http).chain([admin]) {
             if let Some((_, other)) = others.iter().find(|(other, _)| is_same(*other, address)) {
-                let reported = format!("{address} is the address of {other} too: each listener needs a port of its own");
+                let reported = format!(
+                    "{address} is the address of {other} too: each listener needs a port of its own"
+                );
                 faults.add(flag, "invalid", reported);
             }
             others.push((address, flag));
@@ -48,7 +58,9 @@ impl Bound {
 /// Returns whether two listeners cannot have these two addresses. Port 0 is any that is free.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let (ip, other_ip) = (one.ip(), other.ip());
-    one.port() == other.port() && one.port() != 0 && (ip == other_ip || ip.is_unspecified() || other_ip.is_unspecified())
+    one.port() == other.port()
+        && one.port() != 0
+        && (ip == other_ip || ip.is_unspecified() || other_ip.is_unspecified())
 }
 
 async fn bind_if(wanted: Option<(SocketAddr, &str)>) -> Result<Option<TcpListener>> {
@@ -75,7 +87,15 @@ mod tests {
     #[test]
     fn two_listeners_need_two_ports() {
         let same = |one: &str, other: &str| is_same(one.parse().unwrap(), other.parse().unwrap());
-        assert!(same("127.0.0.1:1", "127.0.0.1:1") && same("0.0.0.0:1", "127.0.0.1:1") && same("[::1]:1", "[::]:1"));
-        assert!(!same("127.0.0.1:1", "127.0.0.1:2") && !same("127.0.0.1:1", "127.0.0.2:1") && !same("127.0.0.1:0", "127.0.0.1:0"));
+        assert!(
+            same("127.0.0.1:1", "127.0.0.1:1")
+                && same("0.0.0.0:1", "127.0.0.1:1")
+                && same("[::1]:1", "[::]:1")
+        );
+        assert!(
+            !same("127.0.0.1:1", "127.0.0.1:2")
+                && !same("127.0.0.1:1", "127.0.0.2:1")
+                && !same("127.0.0.1:0", "127.0.0.1:0")
+        );
     }
 }

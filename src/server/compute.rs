@@ -86,13 +86,18 @@ impl Compute {
             async move {
                 let (answer, guard) = Steps { guard: Some(guard), inner: Box::pin(answer) }.await;
                 let answer: Result<Response<tonic::body::Body>, BoxError> = answer;
-                answer.map(|answer| answer.map(|inner| tonic::body::Body::new(ComputeBody { guard, inner })))
+                answer.map(|answer| {
+                    answer.map(|inner| tonic::body::Body::new(ComputeBody { guard, inner }))
+                })
             }
         }))
     }
 
     /// The same for work that makes one answer of one request.
-    pub async fn answer<B>(guard: Guard, work: impl Future<Output = Response<B>> + Send) -> Response<ComputeBody<B>> {
+    pub async fn answer<B>(
+        guard: Guard,
+        work: impl Future<Output = Response<B>> + Send,
+    ) -> Response<ComputeBody<B>> {
         let (answer, guard) = Steps { guard: Some(guard), inner: Box::pin(work) }.await;
         answer.map(|inner| ComputeBody { guard, inner })
     }
@@ -113,13 +118,25 @@ impl Compute {
             hasher.write_usize(path.matches('/').count());
         });
         let work = Work { caller, kind };
-        let count = self.known().get(&work).filter(|known| known.learned.elapsed() < REMEMBER).map_or(0, |known| known.count);
+        let count = self
+            .known()
+            .get(&work)
+            .filter(|known| known.learned.elapsed() < REMEMBER)
+            .map_or(0, |known| known.count);
         let large = is_large(headers);
         if large {
             COMPUTE.reached();
         }
         let takes_long = large || count >= COUNT;
-        Guard { compute: self.clone(), work, takes_long, is_known: count > 0, was_long: false, short_steps: 0, turn: None }
+        Guard {
+            compute: self.clone(),
+            work,
+            takes_long,
+            is_known: count > 0,
+            was_long: false,
+            short_steps: 0,
+            turn: None,
+        }
     }
 
     /// Counts a step that took so long. Returns whether the next ones are to run off the runtime.
@@ -134,7 +151,10 @@ impl Compute {
         }
         let learned = Instant::now();
         let known = known.entry(work).or_insert(CallDuration { count: 0, learned });
-        *known = CallDuration { count: (known.count + times.min(COUNT_AT_MOST)).min(COUNT_AT_MOST), learned };
+        *known = CallDuration {
+            count: (known.count + times.min(COUNT_AT_MOST)).min(COUNT_AT_MOST),
+            learned,
+        };
         known.count >= COUNT
     }
 
@@ -161,11 +181,16 @@ impl Default for Compute {
 }
 
 fn credential(headers: &HeaderMap) -> &[u8] {
-    headers.get(header::AUTHORIZATION).or_else(|| headers.get("apikey")).map_or(&[], |value| value.as_bytes())
+    headers
+        .get(header::AUTHORIZATION)
+        .or_else(|| headers.get("apikey"))
+        .map_or(&[], |value| value.as_bytes())
 }
 
 fn is_large(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     length.is_some_and(|length| length > COMPUTE_BYTES)
 }
 
@@ -185,7 +210,11 @@ pub struct Guard {
 
 impl Guard {
     /// Runs a step: here if it is not expected to take long, and otherwise off the runtime, when it is its turn.
-    fn step<T>(&mut self, context: &mut Context<'_>, step: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    fn step<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        step: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
         if !self.takes_long || !can_leave_runtime() {
             let (done, took) = measured(|| step(context));
             if took > LONG {
@@ -223,13 +252,20 @@ impl Drop for Guard {
 
 fn turn(compute: Compute, work: Work) -> BoxFuture<'static, Option<Turn>> {
     let key = Uuid::from_u64_pair(work.caller, 0);
-    let party = Party { realm: work.caller as i32, key, kind: Arc::default(), streams: false, heavy: false };
+    let party = Party {
+        realm: work.caller as i32,
+        key,
+        kind: Arc::default(),
+        streams: false,
+        heavy: false,
+    };
     async move { compute.0.turns.acquire(Some(party), PATIENCE, |_| {}).await.ok() }.boxed()
 }
 
 /// Returns whether this thread can leave its other tasks to another one.
 fn can_leave_runtime() -> bool {
-    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+    Handle::try_current()
+        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 thread_local! {
@@ -243,13 +279,17 @@ const READING_SERVES: Duration = Duration::from_micros(STEP_MICROSECONDS / 4);
 /// Runs the work and returns for how long it kept the processor busy, if that may have been [`LONG`]: the time on the wall clock would say
 /// more about the other work of the machine. The result may be too long by one reading of the clock.
 fn measured<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let processor = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
+    let processor =
+        || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
     let begun = Instant::now();
-    let (_, before) = CLOCKS.get().filter(|(read, _)| begun.duration_since(*read) < READING_SERVES).unwrap_or_else(|| {
-        let clocks = (begun, processor());
-        CLOCKS.set(Some(clocks));
-        clocks
-    });
+    let (_, before) = CLOCKS
+        .get()
+        .filter(|(read, _)| begun.duration_since(*read) < READING_SERVES)
+        .unwrap_or_else(|| {
+            let clocks = (begun, processor());
+            CLOCKS.set(Some(clocks));
+            clocks
+        });
     let done = work();
     let took = begun.elapsed();
     // The processor was not busy for longer than it took.
@@ -288,7 +328,10 @@ impl<B: Body + Unpin> Body for ComputeBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = &mut *self;
         this.guard.step(context, |context| Pin::new(&mut this.inner).poll_frame(context))
     }
@@ -319,7 +362,9 @@ mod tests {
     }
 
     fn spend_time() {
-        let now = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).expect("a clock");
+        let now = || {
+            clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).expect("a clock")
+        };
         let begun = now();
         while now() - begun < LONG * (COUNT + 1) {
             (0..1000).map(std::hint::black_box).sum::<u64>();
@@ -330,7 +375,9 @@ mod tests {
     async fn while_a_large_request_is_worked_on_the_only_thread_does_other_work() {
         let guard = Compute::new().guard(&request("k", "/v1/entities", 1 << 20));
         let answer = tokio::spawn(async move {
-            let answer = Compute::answer(guard, async { Response::new(Full::new(Bytes::from(waits_for_another_task().to_string()))) });
+            let answer = Compute::answer(guard, async {
+                Response::new(Full::new(Bytes::from(waits_for_another_task().to_string())))
+            });
             answer.await.into_body().collect().await
         });
         assert_eq!(answer.await.unwrap().unwrap().to_bytes(), "true");
@@ -341,9 +388,16 @@ mod tests {
         let compute = Compute::new();
         let made = |work: fn() -> bool| {
             let guard = compute.guard(&request("k", "/v1/entities/e", 0));
-            let frames = futures::stream::once(async move { Ok::<_, Infallible>(Frame::data(Bytes::from(work().to_string()))) });
-            let answer = Compute::answer(guard, std::future::ready(Response::new(StreamBody::new(Box::pin(frames)))));
-            tokio::spawn(async { answer.await.into_body().collect().await.map(|body| body.to_bytes()) })
+            let frames = futures::stream::once(async move {
+                Ok::<_, Infallible>(Frame::data(Bytes::from(work().to_string())))
+            });
+            let answer = Compute::answer(
+                guard,
+                std::future::ready(Response::new(StreamBody::new(Box::pin(frames)))),
+            );
+            tokio::spawn(async {
+                answer.await.into_body().collect().await.map(|body| body.to_bytes())
+            })
         };
         let first = made(|| {
             spend_time();
@@ -353,7 +407,11 @@ mod tests {
         assert_eq!(made(waits_for_another_task).await.unwrap().unwrap(), "true");
         let takes_long = |key, path| compute.guard(&request(key, path, 0)).takes_long;
         assert!(takes_long("k", "/v1/entities/another"));
-        assert!(!takes_long("other", "/v1/entities/e") && !takes_long("k", "/v1/portfolios/p") && !takes_long("k", "/v1/entities"));
+        assert!(
+            !takes_long("other", "/v1/entities/e")
+                && !takes_long("k", "/v1/portfolios/p")
+                && !takes_long("k", "/v1/entities")
+        );
     }
 
     #[test]
@@ -364,7 +422,8 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_was_hardly_too_long_changes_nothing_and_calls_that_are_short_again_are_as_any_other() {
+    fn a_step_that_was_hardly_too_long_changes_nothing_and_calls_that_are_short_again_are_as_any_other()
+     {
         let compute = Compute::new();
         let guard = || compute.guard(&request("k", "/v1/entities/e", 0));
         let work = guard().work;

@@ -44,12 +44,17 @@ impl Cors {
         if self.origins.iter().any(|allowed| allowed == "*") {
             return Some(HeaderValue::from_static("*"));
         }
-        self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+        self.origins
+            .iter()
+            .any(|allowed| allowed.as_bytes() == origin.as_bytes())
+            .then(|| origin.clone())
     }
 
     /// The answer to a browser that asks whether a page may send a request. None if the request asks something else, or the page may not.
     pub fn preflight(&self, request: &Parts) -> Option<Response<Body>> {
-        if request.method != Method::OPTIONS || !request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+        if request.method != Method::OPTIONS
+            || !request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        {
             return None;
         }
         let origin = self.allowed(&request.headers)?;
@@ -69,7 +74,10 @@ impl Cors {
     pub fn headers(&self, request: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
         let mut reported = vec![(header::VARY, VARY)];
         if let Some(origin) = self.allowed(request) {
-            reported.extend([(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin), (header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS)]);
+            reported.extend([
+                (header::ACCESS_CONTROL_ALLOW_ORIGIN, origin),
+                (header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS),
+            ]);
         }
         reported
     }
@@ -79,9 +87,15 @@ const VARY: HeaderValue = HeaderValue::from_static("origin");
 
 /// The headers that a page may send: those that we know, and those that it asks for and that only name a version.
 fn allowed_headers(request: &HeaderMap) -> HeaderValue {
-    let asked = request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|value| value.to_str().ok());
-    let names = asked.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase());
-    let versions = names.filter(|name| name.ends_with(VERSION) && name.len() <= MAX_NAME && HeaderName::try_from(name).is_ok());
+    let asked = request
+        .get_all(header::ACCESS_CONTROL_REQUEST_HEADERS)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let names =
+        asked.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase());
+    let versions = names.filter(|name| {
+        name.ends_with(VERSION) && name.len() <= MAX_NAME && HeaderName::try_from(name).is_ok()
+    });
     let mut allowed = REQUEST_HEADERS.to_owned();
     for (place, name) in versions.enumerate() {
         if place == MAX_VERSION_HEADERS {
@@ -117,14 +131,26 @@ mod tests {
     #[test]
     fn a_page_of_a_named_origin_may_send_and_read() {
         let cors = cors("https://b.example");
-        let answer = cors.preflight(&asked(Method::OPTIONS, "https://b.example", PREFLIGHT)).unwrap();
+        let answer =
+            cors.preflight(&asked(Method::OPTIONS, "https://b.example", PREFLIGHT)).unwrap();
         assert_eq!(
             (answer.status(), &answer.headers()["access-control-allow-origin"]),
             (StatusCode::NO_CONTENT, &"https://b.example".parse().unwrap())
         );
-        assert!(answer.headers()["access-control-allow-headers"].to_str().unwrap().contains("idempotency-key"));
+        assert!(
+            answer.headers()["access-control-allow-headers"]
+                .to_str()
+                .unwrap()
+                .contains("idempotency-key")
+        );
         let reported = cors.headers(&asked(Method::GET, "https://b.example", &[]).headers);
-        assert!(reported.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("https://b.example"))), "{reported:?}");
+        assert!(
+            reported.contains(&(
+                header::ACCESS_CONTROL_ALLOW_ORIGIN,
+                HeaderValue::from_static("https://b.example")
+            )),
+            "{reported:?}"
+        );
         assert!(reported.iter().any(|(_, value)| value.to_str().unwrap().contains("etag")));
     }
 
@@ -133,7 +159,8 @@ mod tests {
         let allowed = |asked: &str| {
             let more = [PREFLIGHT[0], ("access-control-request-headers", asked)];
             let answer = cors("*").preflight(&asked_for(&more)).unwrap();
-            let allowed = answer.headers()["access-control-allow-headers"].to_str().unwrap().to_owned();
+            let allowed =
+                answer.headers()["access-control-allow-headers"].to_str().unwrap().to_owned();
             allowed.split(", ").map(str::to_owned).collect::<Vec<_>>()
         };
         fn asked_for(more: &[(&str, &str)]) -> Parts {
@@ -141,7 +168,9 @@ mod tests {
         }
         let reported = allowed("authorization, Matter-Version,x-other");
         assert!(
-            ["authorization", "api-version", "matter-version"].iter().all(|name| reported.iter().any(|reported| reported == name)),
+            ["authorization", "api-version", "matter-version"]
+                .iter()
+                .all(|name| reported.iter().any(|reported| reported == name)),
             "{reported:?}"
         );
         assert!(!reported.contains(&"x-other".to_owned()));
@@ -157,21 +186,33 @@ mod tests {
     fn a_page_of_another_origin_is_reported_nothing() {
         let cors = cors("https://b.example");
         for origin in ["https://b.example:444", "http://b.example", "https://x.b.example", "null"] {
-            assert!(cors.preflight(&asked(Method::OPTIONS, origin, PREFLIGHT)).is_none(), "{origin}");
-            assert_eq!(cors.headers(&asked(Method::GET, origin, &[]).headers), [(header::VARY, VARY)], "{origin}");
+            assert!(
+                cors.preflight(&asked(Method::OPTIONS, origin, PREFLIGHT)).is_none(),
+                "{origin}"
+            );
+            assert_eq!(
+                cors.headers(&asked(Method::GET, origin, &[]).headers),
+                [(header::VARY, VARY)],
+                "{origin}"
+            );
         }
     }
 
     #[test]
     fn options_that_no_browser_asks_are_left_to_the_routes() {
         assert!(cors("*").preflight(&asked(Method::OPTIONS, "https://b.example", &[])).is_none());
-        assert!(cors("*").preflight(&asked(Method::POST, "https://b.example", PREFLIGHT)).is_none());
+        assert!(
+            cors("*").preflight(&asked(Method::POST, "https://b.example", PREFLIGHT)).is_none()
+        );
     }
 
     #[test]
     fn a_star_is_every_origin() {
         let reported = cors("*").headers(&asked(Method::GET, "https://any.example", &[]).headers);
-        assert!(reported.contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))));
+        assert!(
+            reported
+                .contains(&(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")))
+        );
         assert!(Cors::new(&[]).is_none());
     }
 }

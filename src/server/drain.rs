@@ -127,7 +127,12 @@ impl Drain {
 
     /// Drains the process, each step when the one before is done or has used up its time: `listeners` ends when the last call has,
     /// `workers` when the last worker has. The caller then closes the rest, and has until the returned instant.
-    pub async fn run(&self, grace: Grace, listeners: impl Future<Output = ()>, workers: impl Future<Output = ()>) -> Instant {
+    pub async fn run(
+        &self,
+        grace: Grace,
+        listeners: impl Future<Output = ()>,
+        workers: impl Future<Output = ()>,
+    ) -> Instant {
         self.advance(Phase::Draining);
         tokio::time::sleep(grace.notice).await;
         self.advance(Phase::ClosingListeners);
@@ -139,12 +144,16 @@ impl Drain {
             tracing::warn!("calls that did not end in time are ended");
             self.calls.cancel();
             if timeout_at(cut, listeners).await.is_err() {
-                tracing::info!("connections are closed although their callers have not read the end of the last response");
+                tracing::info!(
+                    "connections are closed although their callers have not read the end of the last response"
+                );
             }
         }
         self.advance(Phase::StoppingWorkers);
         if timeout_at((ends - left / 2).max(Instant::now() + LEAST), workers).await.is_err() {
-            tracing::warn!("jobs that did not reach the end of a chunk in time are left to another replica");
+            tracing::warn!(
+                "jobs that did not reach the end of a chunk in time are left to another replica"
+            );
         }
         self.advance(Phase::Stopped);
         ends.max(Instant::now() + LEAST)
@@ -168,7 +177,9 @@ impl Signals {
             ("SIGALRM", SignalKind::alarm()),
         ];
         let ignored = ignored_signals();
-        let taken = named.into_iter().filter(|(_, kind)| *kind != SignalKind::hangup() || ignored & 1 << (kind.as_raw_value() - 1) == 0);
+        let taken = named.into_iter().filter(|(_, kind)| {
+            *kind != SignalKind::hangup() || ignored & 1 << (kind.as_raw_value() - 1) == 0
+        });
         taken.map(|(name, kind)| Ok((name, signal(kind)?))).collect::<io::Result<_>>().map(Signals)
     }
 
@@ -253,10 +264,18 @@ mod tests {
         let started = Instant::now();
         let last_words = tokio::spawn(drain.calls().cancelled_owned().map(|()| Instant::now()));
         let ends = drain.run(GRACE, pending(), pending()).await;
-        assert_eq!((last_words.await.expect("no panic") - started).as_secs(), 5 + 23, "a second before they are cut off");
+        assert_eq!(
+            (last_words.await.expect("no panic") - started).as_secs(),
+            5 + 23,
+            "a second before they are cut off"
+        );
         assert_eq!(drain.phase(), Phase::Stopped);
         assert_eq!((ends - started).as_secs(), 35, "one time for all");
-        assert_eq!((ends - Instant::now()).as_secs(), 3, "of which a part is left for the very end");
+        assert_eq!(
+            (ends - Instant::now()).as_secs(),
+            3,
+            "of which a part is left for the very end"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -265,8 +284,15 @@ mod tests {
         let grace = Grace { notice: Duration::ZERO, in_all: Duration::ZERO };
         let idle = || tokio::time::sleep(LEAST / 2);
         let (listeners, workers) = (std::cell::Cell::new(false), std::cell::Cell::new(false));
-        let ends = drain.run(grace, idle().map(|()| listeners.set(true)), idle().map(|()| workers.set(true))).await;
-        assert!(listeners.get() && workers.get() && ends > Instant::now() && !drain.calls().is_cancelled());
+        let ends = drain
+            .run(grace, idle().map(|()| listeners.set(true)), idle().map(|()| workers.set(true)))
+            .await;
+        assert!(
+            listeners.get()
+                && workers.get()
+                && ends > Instant::now()
+                && !drain.calls().is_cancelled()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -281,7 +307,14 @@ mod tests {
     #[tokio::test]
     async fn a_signal_is_not_lost_when_it_comes_before_anyone_waits() {
         let mut signals = Signals::install().expect("handlers");
-        for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM] {
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGALRM,
+        ] {
             raise(signal).expect("a signal");
             signals.first_signal().await;
         }

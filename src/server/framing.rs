@@ -23,12 +23,16 @@ fn host(request: &Parts) -> Result<(), Error> {
         (None, _) => Err(refusal("A request of HTTP/1.1 must have the header `Host`.")),
         (Some(_), Some(_)) => Err(refusal("A request must have one header `Host`.")),
         (Some(host), None) if is_authority(host) => Ok(()),
-        (Some(_), None) => Err(refusal("The header `Host` must be a name or an address, and may have a port.")),
+        (Some(_), None) => {
+            Err(refusal("The header `Host` must be a name or an address, and may have a port."))
+        }
     }
 }
 
 fn is_authority(host: &HeaderValue) -> bool {
-    host.is_empty() || Authority::try_from(host.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
+    host.is_empty()
+        || Authority::try_from(host.as_bytes())
+            .is_ok_and(|authority| !authority.as_str().contains('@'))
 }
 
 /// If there is a `Content-Length` besides, hyper has removed it.
@@ -36,10 +40,14 @@ fn body(request: &Parts) -> Result<(), Error> {
     let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Err(refusal("`Transfer-Encoding` must be `chunked` alone; what is compressed is named by `Content-Encoding`."));
+        return Err(refusal(
+            "`Transfer-Encoding` must be `chunked` alone; what is compressed is named by `Content-Encoding`.",
+        ));
     }
     if request.extensions.get::<Arrival>().is_some_and(Arrival::is_confusing) {
-        return Err(refusal("A request must have `Content-Length` or `Transfer-Encoding`, and not both."));
+        return Err(refusal(
+            "A request must have `Content-Length` or `Transfer-Encoding`, and not both.",
+        ));
     }
     Ok(())
 }
@@ -70,15 +78,27 @@ mod tests {
         for host in ["a b", "x@y", "x/y"] {
             assert!(!is_fine(Version::HTTP_11, &[("host", host)]), "{host}");
         }
-        assert!(!is_fine(Version::HTTP_11, &[]) && !is_fine(Version::HTTP_11, &[("host", "x"), ("host", "x")]));
-        assert!(is_fine(Version::HTTP_10, &[]) && !is_fine(Version::HTTP_10, &[("host", "x"), ("host", "y")]));
+        assert!(
+            !is_fine(Version::HTTP_11, &[])
+                && !is_fine(Version::HTTP_11, &[("host", "x"), ("host", "x")])
+        );
+        assert!(
+            is_fine(Version::HTTP_10, &[])
+                && !is_fine(Version::HTTP_10, &[("host", "x"), ("host", "y")])
+        );
         assert!(is_fine(Version::HTTP_2, &[]), "there it is no header");
     }
 
     #[test]
     fn a_body_ends_where_all_agree_that_it_does() {
-        let with = |headers: &[(&str, &str)]| is_fine(Version::HTTP_11, &[&[("host", "x")], headers].concat());
-        assert!(with(&[("transfer-encoding", "chunked")]) && with(&[("transfer-encoding", "Chunked")]) && with(&[("content-length", "3")]));
+        let with = |headers: &[(&str, &str)]| {
+            is_fine(Version::HTTP_11, &[&[("host", "x")], headers].concat())
+        };
+        assert!(
+            with(&[("transfer-encoding", "chunked")])
+                && with(&[("transfer-encoding", "Chunked")])
+                && with(&[("content-length", "3")])
+        );
         for coding in ["gzip, chunked", "gzip", "chunked, chunked", "identity", "\tchunked", ""] {
             assert!(!with(&[("transfer-encoding", coding)]), "{coding}");
         }

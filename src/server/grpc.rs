@@ -57,15 +57,26 @@ impl Answer for Grpc {
 
     const WAITS_FOR_REST: bool = false;
 
-    fn answer(&self, mut request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + 'static {
-        request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr: Some(peer) });
+    fn answer(
+        &self,
+        mut request: Request<Arriving>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
+        request
+            .extensions_mut()
+            .insert(TcpConnectInfo { local_addr: None, remote_addr: Some(peer) });
         if request.version() < Version::HTTP_2 || !is_grpc(request.headers()) {
             return std::future::ready(self.misdirected(&request)).boxed();
         }
         let (parts, body) = request.into_parts();
         if let Err(error) = check_head(&parts) {
-            let (reported, asked) = (self.reported.clone(), Asked::by(&parts.headers, &parts.extensions));
-            let refused = refused(self.failures.clone(), Request::from_parts(parts, Body::empty()), error.into());
+            let (reported, asked) =
+                (self.reported.clone(), Asked::by(&parts.headers, &parts.extensions));
+            let refused = refused(
+                self.failures.clone(),
+                Request::from_parts(parts, Body::empty()),
+                error.into(),
+            );
             let complete = move |mut answer: Response<Body>| {
                 reported.complete(&asked, answer.headers_mut());
                 answer
@@ -73,8 +84,9 @@ impl Answer for Grpc {
             return refused.map(complete).boxed();
         }
         let answer = self.stack.clone().oneshot(Request::from_parts(parts, Body::new(body)));
-        let answer: BoxFuture<'static, Response<Body>> =
-            answer.map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error)))).boxed();
+        let answer: BoxFuture<'static, Response<Body>> = answer
+            .map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error))))
+            .boxed();
         answer
     }
 

@@ -18,32 +18,47 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 pub fn readiness(probe: &Probe, drain: &Drain) -> Readiness {
     let (probe, drain) = (probe.clone(), drain.clone());
     Readiness::new()
-        .with_instant(
-            "draining",
-            move || {
-                if drain.phase() == Phase::Serving { Ok(()) } else { Err(Finding::new("draining", "shutting down")) }
-            },
-        )
+        .with_instant("draining", move || {
+            if drain.phase() == Phase::Serving {
+                Ok(())
+            } else {
+                Err(Finding::new("draining", "shutting down"))
+            }
+        })
         .with_note("database", move || check_database(probe.clone()))
 }
 
 /// Returns whether the database can be used, with a notice about it if it can.
 async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
-    let database = probe.check().await.map_err(|(trouble, reported)| Finding::new(reason(trouble), reported))?;
+    let database = probe
+        .check()
+        .await
+        .map_err(|(trouble, reported)| Finding::new(reason(trouble), reported))?;
     match database.schema {
         SchemaState::Behind(missing) => {
-            let reported = format!("the schema lacks {} migrations: run `offboard migrate`", missing.len());
+            let reported =
+                format!("the schema lacks {} migrations: run `offboard migrate`", missing.len());
             return Err(Finding::new("schema_behind", reported));
         }
         SchemaState::Foreign(_) => {
-            return Err(Finding::new("schema_foreign", "the schema has tables of others, and no migration: run `offboard migrate`"));
+            return Err(Finding::new(
+                "schema_foreign",
+                "the schema has tables of others, and no migration: run `offboard migrate`",
+            ));
         }
-        SchemaState::Absent(absent) => return Err(Finding::new("schema_absent", absent.to_string())),
+        SchemaState::Absent(absent) => {
+            return Err(Finding::new("schema_absent", absent.to_string()));
+        }
         SchemaState::Current | SchemaState::Ahead(_) => {}
     }
     Ok(match (database.standby, database.read_only, database.schema) {
-        (true, ..) => Some(Finding::new("database_standby", "a standby: reads are answered, changes are not")),
-        (_, true, _) => Some(Finding::new("database_read_only", "read only: reads are answered, changes are not")),
+        (true, ..) => {
+            Some(Finding::new("database_standby", "a standby: reads are answered, changes are not"))
+        }
+        (_, true, _) => Some(Finding::new(
+            "database_read_only",
+            "read only: reads are answered, changes are not",
+        )),
         (.., SchemaState::Ahead(ahead)) => Some(Finding::new("schema_ahead", ahead.to_string())),
         _ => None,
     })
@@ -69,7 +84,8 @@ impl Health {
     /// Adds every service. None serves before the database was checked; the overall health, that of the empty name, follows the drain
     /// alone: a restart repairs no database.
     pub async fn register(reporter: HealthReporter, descriptors: &DescriptorPool) -> Self {
-        let services = descriptors.services().map(|service| service.full_name().to_owned()).collect();
+        let services =
+            descriptors.services().map(|service| service.full_name().to_owned()).collect();
         let health = Health { reporter, services };
         health.set(ServingStatus::NotServing).await;
         health.reporter.set_service_status("", ServingStatus::Serving).await;
@@ -90,7 +106,13 @@ pub async fn report(health: Health, probe: Probe, drain: Drain) {
             () = drain.reached(Phase::Draining) => break,
             checked = tokio::time::timeout(CHECK_TIMEOUT, check_database(probe.clone())) => checked,
         };
-        health.set(if matches!(checked, Ok(Ok(_))) { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        health
+            .set(if matches!(checked, Ok(Ok(_))) {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            })
+            .await;
         tokio::select! {
             () = drain.reached(Phase::Draining) => break,
             () = tokio::time::sleep(CHECK_EVERY) => {}

@@ -46,14 +46,25 @@ impl HttpProtocol {
         cors: Option<Cors>,
         (port, reported, failures): (Port, CommonHeaders, Failures),
     ) -> Self {
-        HttpProtocol { gateway, web: GrpcWebLayer::new().layer(stack), cors, compute: Compute::new(), port, reported, failures }
+        HttpProtocol {
+            gateway,
+            web: GrpcWebLayer::new().layer(stack),
+            cors,
+            compute: Compute::new(),
+            port,
+            reported,
+            failures,
+        }
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
-        let (reported, asked) = (self.reported.clone(), Asked::by(request.headers(), request.extensions()));
+        let (reported, asked) =
+            (self.reported.clone(), Asked::by(request.headers(), request.extensions()));
         let mut answer = self.answer_page(request).await;
         // A browser takes a body for what its media type says, whoever chose its content.
-        answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        answer
+            .headers_mut()
+            .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         reported.complete(&asked, answer.headers_mut());
         answer
     }
@@ -66,7 +77,9 @@ impl HttpProtocol {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             return answer;
         }
-        let Some(cors) = self.cors.clone() else { return self.route(Request::from_parts(parts, body)).await };
+        let Some(cors) = self.cors.clone() else {
+            return self.route(Request::from_parts(parts, body)).await;
+        };
         if let Some(answer) = cors.preflight(&parts) {
             return answer;
         }
@@ -99,7 +112,12 @@ impl HttpProtocol {
     }
 
     /// A refusal as gRPC and gRPC-Web have it: all in the headers.
-    async fn refuse_call(self, parts: Parts, media_type: &'static str, status: Status) -> Response<Body> {
+    async fn refuse_call(
+        self,
+        parts: Parts,
+        media_type: &'static str,
+        status: Status,
+    ) -> Response<Body> {
         let request = Request::from_parts(parts, tonic::body::Body::empty());
         let mut answer = refused(self.failures, request, status).await.map(Body::new);
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -109,13 +127,17 @@ impl HttpProtocol {
     // Neither is async itself: the compiler cannot prove there that the error of the stack can be one.
     fn web(self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let guard = self.compute.guard(&request);
-        let answer = self.web.oneshot(request).map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error))));
+        let answer = self
+            .web
+            .oneshot(request)
+            .map(|answer| answer.unwrap_or_else(|error| refuse(Error::internal(error))));
         Compute::answer(guard, answer).map(|answer| answer.map(Body::new)).boxed()
     }
 
     fn rest(mut self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let guard = self.compute.guard(&request);
-        let answer = self.gateway.call(request).map(|answer| answer.unwrap_or_else(|never| match never {}));
+        let answer =
+            self.gateway.call(request).map(|answer| answer.unwrap_or_else(|never| match never {}));
         Compute::answer(guard, answer).map(|answer| answer.map(Body::new)).boxed()
     }
 }
@@ -123,13 +145,21 @@ impl HttpProtocol {
 impl Answer for HttpProtocol {
     type Body = Body;
 
-    fn answer(&self, mut request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + 'static {
+    fn answer(
+        &self,
+        mut request: Request<Arriving>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
         request.extensions_mut().insert(ConnectInfo(peer));
         self.clone().answer(request.map(Body::new))
     }
 
     fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes> {
-        let mut answer = self.gateway.refuse_unread(&unreadable.begun.path, &unreadable.begun.headers, self.port.unreadable(unreadable));
+        let mut answer = self.gateway.refuse_unread(
+            &unreadable.begun.path,
+            &unreadable.begun.headers,
+            self.port.unreadable(unreadable),
+        );
         self.reported.complete(&Asked::default(), answer.headers_mut());
         answer
     }
@@ -137,6 +167,7 @@ impl Answer for HttpProtocol {
 
 /// The calls of gRPC-Web are `POST`s with media types of their own.
 fn is_grpc_web(method: &Method, headers: &HeaderMap) -> bool {
-    let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let media_type =
+        headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     *method == Method::POST && media_type.starts_with(b"application/grpc-web")
 }

@@ -30,11 +30,23 @@ pub struct Opening {
 
 impl Opening {
     /// Answers probes at the addresses that were taken.
-    pub fn of(bound: Bound, settings: &Serve, metrics: impl Fn() -> String + Clone + Send + Sync + 'static) -> Result<Opening> {
+    pub fn of(
+        bound: Bound,
+        settings: &Serve,
+        metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+    ) -> Result<Opening> {
         let Bound { grpc, http, admin } = bound;
         let addresses = Addresses {
-            grpc: grpc.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
-            http: http.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
+            grpc: grpc
+                .as_ref()
+                .map(TcpListener::local_addr)
+                .transpose()
+                .map_err(Error::internal)?,
+            http: http
+                .as_ref()
+                .map(TcpListener::local_addr)
+                .transpose()
+                .map_err(Error::internal)?,
             admin: admin.local_addr().map_err(Error::internal)?,
         };
         let (stage, stages) = watch::channel(Stage::Starting);
@@ -42,10 +54,12 @@ impl Opening {
         let (shown, mut pulse) = (Pulse::new(), JoinSet::new());
         pulse.spawn(shown.clone().beat());
         let router = admin::router(current.clone(), shown, metrics);
-        let options = listener::Options::admin(Patience { idle_without_key: None, ..patience(settings) });
+        let options =
+            listener::Options::admin(Patience { idle_without_key: None, ..patience(settings) });
         let public_url = settings.public_url.as_deref();
         let protocol = AdminProtocol::new(router, Port::admin(&addresses, public_url), public_url);
-        let admin = AdminThread::spawn(admin, protocol, current, options).map_err(Error::internal)?;
+        let admin =
+            AdminThread::spawn(admin, protocol, current, options).map_err(Error::internal)?;
         Ok(Opening { addresses, grpc, http, admin, readiness, pulse, stage })
     }
 

@@ -43,11 +43,15 @@ impl Port {
 
     /// The listener of probes and metrics.
     pub fn admin(addresses: &Addresses, public_url: Option<&str>) -> Self {
-        Port::named("admin", rest(addresses, public_url).into_iter().chain(grpc(addresses)).collect())
+        Port::named(
+            "admin",
+            rest(addresses, public_url).into_iter().chain(grpc(addresses)).collect(),
+        )
     }
 
     fn named(name: &str, others: Vec<String>) -> Self {
-        let others = if others.is_empty() { String::new() } else { format!("; {}", others.join(", and ")) };
+        let others =
+            if others.is_empty() { String::new() } else { format!("; {}", others.join(", and ")) };
         Port { sentence: format!("This is the {name} port{others}.") }
     }
 
@@ -69,7 +73,10 @@ impl Port {
     pub fn misdirected(&self, request: &Request<impl Sized>) -> Error {
         // gRPC refuses other media types by this status, as its specification says.
         let is_a_call = request.version() == Version::HTTP_2 && *request.method() == Method::POST;
-        Error::new(if is_a_call { Code::UnsupportedMediaType } else { Code::NotFound }, &*self.sentence)
+        Error::new(
+            if is_a_call { Code::UnsupportedMediaType } else { Code::NotFound },
+            &*self.sentence,
+        )
     }
 
     /// The failure of bytes that are not a request.
@@ -85,14 +92,20 @@ impl Port {
             }
             StatusCode::PAYLOAD_TOO_LARGE => {
                 MESSAGE_BYTES.reached();
-                Error::new(Code::PayloadTooLarge, "The body is longer, by its `Content-Length`, than any that is taken.")
+                Error::new(
+                    Code::PayloadTooLarge,
+                    "The body is longer, by its `Content-Length`, than any that is taken.",
+                )
             }
             _ if unreadable.is_length => {
                 let description = "must be a number of bytes, in digits alone, and given once";
                 Error::invalid("Content-Length", "invalid", description)
             }
             _ if unreadable.is_tls => {
-                let message = format!("{} It speaks no TLS: use `http`, or the address of what speaks TLS before it.", self.sentence);
+                let message = format!(
+                    "{} It speaks no TLS: use `http`, or the address of what speaks TLS before it.",
+                    self.sentence
+                );
                 Error::new(Code::ValidationFailed, message)
             }
             _ => {
@@ -108,7 +121,10 @@ impl Port {
 
 fn rest(addresses: &Addresses, public_url: Option<&str>) -> Option<String> {
     let address = addresses.http?;
-    Some(public_url.map_or_else(|| format!("REST is on port {}", address.port()), |url| format!("REST is at {url}")))
+    Some(public_url.map_or_else(
+        || format!("REST is on port {}", address.port()),
+        |url| format!("REST is at {url}"),
+    ))
 }
 
 fn grpc(addresses: &Addresses) -> Option<String> {
@@ -117,7 +133,8 @@ fn grpc(addresses: &Addresses) -> Option<String> {
 
 /// Returns whether these are the headers of a gRPC call; gRPC-Web is another protocol.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let media_type =
+        headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     media_type.starts_with(b"application/grpc") && !media_type.starts_with(b"application/grpc-web")
 }
 
@@ -136,17 +153,34 @@ mod tests {
         let both = addresses(true, true);
         assert_eq!(Port::rest(&both).sentence(), "This is the REST port; gRPC is on port 50051.");
         assert_eq!(Port::rest(&addresses(false, true)).sentence(), "This is the REST port.");
-        assert_eq!(Port::grpc(&both, None).sentence(), "This is the gRPC port; REST is on port 8080.");
+        assert_eq!(
+            Port::grpc(&both, None).sentence(),
+            "This is the gRPC port; REST is on port 8080."
+        );
         let public = Some("https://api.example.com");
-        assert_eq!(Port::grpc(&both, public).sentence(), "This is the gRPC port; REST is at https://api.example.com.");
-        assert_eq!(Port::grpc(&addresses(true, false), public).sentence(), "This is the gRPC port.");
-        assert_eq!(Port::admin(&both, None).sentence(), "This is the admin port; REST is on port 8080, and gRPC is on port 50051.");
+        assert_eq!(
+            Port::grpc(&both, public).sentence(),
+            "This is the gRPC port; REST is at https://api.example.com."
+        );
+        assert_eq!(
+            Port::grpc(&addresses(true, false), public).sentence(),
+            "This is the gRPC port."
+        );
+        assert_eq!(
+            Port::admin(&both, None).sentence(),
+            "This is the admin port; REST is on port 8080, and gRPC is on port 50051."
+        );
     }
 
     #[test]
     fn each_protocol_is_refused_in_its_words() {
         let port = Port::rest(&addresses(true, true));
-        let unreadable = |status, is_length, is_tls| Unreadable { status, is_length, is_tls, begun: Begun::default() };
+        let unreadable = |status, is_length, is_tls| Unreadable {
+            status,
+            is_length,
+            is_tls,
+            begun: Begun::default(),
+        };
         let code = |status, is_tls| port.unreadable(&unreadable(status, false, is_tls)).code();
         let length = |status| port.unreadable(&unreadable(status, true, false));
         assert_eq!(length(StatusCode::PAYLOAD_TOO_LARGE).code(), Code::PayloadTooLarge);
@@ -155,9 +189,16 @@ mod tests {
         assert_eq!(code(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, false), Code::HeadersTooLarge);
         let tls = port.unreadable(&unreadable(StatusCode::BAD_REQUEST, false, true));
         assert!(tls.message().contains("no TLS"), "{tls}");
-        let request = |version, method| Request::builder().version(version).method(method).body(()).unwrap();
-        assert_eq!(port.misdirected(&request(Version::HTTP_2, Method::POST)).code(), Code::UnsupportedMediaType);
+        let request =
+            |version, method| Request::builder().version(version).method(method).body(()).unwrap();
+        assert_eq!(
+            port.misdirected(&request(Version::HTTP_2, Method::POST)).code(),
+            Code::UnsupportedMediaType
+        );
         assert_eq!(port.misdirected(&request(Version::HTTP_2, Method::GET)).code(), Code::NotFound);
-        assert_eq!(port.misdirected(&request(Version::HTTP_11, Method::POST)).code(), Code::NotFound);
+        assert_eq!(
+            port.misdirected(&request(Version::HTTP_11, Method::POST)).code(),
+            Code::NotFound
+        );
     }
 }

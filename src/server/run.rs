@@ -68,16 +68,29 @@ pub struct Running {
 }
 
 /// Starts the listeners for calls and the workers of `settings` on this database, at the addresses that were taken for them.
-pub async fn start(settings: &Serve, opening: Opening, db: Db, instance: String) -> Result<Running> {
+pub async fn start(
+    settings: &Serve,
+    opening: Opening,
+    db: Db,
+    instance: String,
+) -> Result<Running> {
     let has = |role| settings.roles.contains(&role);
-    let Opening { addresses, grpc, http, admin, readiness: current, pulse: mut keepers, .. } = opening;
+    let Opening { addresses, grpc, http, admin, readiness: current, pulse: mut keepers, .. } =
+        opening;
 
     let mailer = mailer(&settings.mail)?;
     let publisher = if has(Role::Worker) { publisher(&settings.nats, &db).await? } else { None };
     let drain = Drain::new();
-    let topics = Topics::new([KEYS_TOPIC, offboarding::queries::TOPIC, task::TOPIC, entity::index::queries::TOPIC]);
+    let topics = Topics::new([
+        KEYS_TOPIC,
+        offboarding::queries::TOPIC,
+        task::TOPIC,
+        entity::index::queries::TOPIC,
+    ]);
     let stop_listening = CancellationToken::new();
-    let listening = listen::spawn(ReservedConnection::before(&db), topics.clone(), stop_listening.clone()).map_err(Error::internal)?;
+    let listening =
+        listen::spawn(ReservedConnection::before(&db), topics.clone(), stop_listening.clone())
+            .map_err(Error::internal)?;
 
     let probe = Probe::spawn(ReservedConnection::before(&db)).map_err(Error::internal)?;
 
@@ -86,11 +99,23 @@ pub async fn start(settings: &Serve, opening: Opening, db: Db, instance: String)
     keepers.spawn(async move { keys.watch_revocations(revocations).await });
     keepers.spawn(partitions::keep(db.clone()));
     keepers.spawn(sweep(db.clone(), "idempotency keys", idempotency_queries::sweep));
-    keepers.spawn(sweep(db.clone(), "what idempotency records showed", idempotency_queries::sweep_subjects));
+    keepers.spawn(sweep(
+        db.clone(),
+        "what idempotency records showed",
+        idempotency_queries::sweep_subjects,
+    ));
     keepers.spawn(sweep(db.clone(), "tombstones", offboarding::policy_queries::sweep_tombstones));
     keepers.spawn(sweep(db.clone(), "tasks", task::list_queries::sweep));
-    keepers.spawn(sweep(db.clone(), "offboarding requests", offboarding::policy_queries::sweep_requests));
-    keepers.spawn(sweep(db.clone(), "filters of tasks", offboarding::policy_queries::sweep_filters));
+    keepers.spawn(sweep(
+        db.clone(),
+        "offboarding requests",
+        offboarding::policy_queries::sweep_requests,
+    ));
+    keepers.spawn(sweep(
+        db.clone(),
+        "filters of tasks",
+        offboarding::policy_queries::sweep_filters,
+    ));
     keepers.spawn(sweep(db.clone(), "samples of bulk deletes", task::queries::sweep_samples));
     keepers.spawn(sweep(db.clone(), "positions of events", events::drop_old));
     keepers.spawn(task::rescue(db.clone(), settings.worker.poll_interval));
@@ -99,25 +124,68 @@ pub async fn start(settings: &Serve, opening: Opening, db: Db, instance: String)
 
     let mut listeners = JoinSet::new();
     let traffic = Traffic::default();
-    open_listeners(settings, (&db, &probe), authenticator, &drain, &traffic, (grpc, http, &addresses), (&mut listeners, &mut keepers))
-        .await?;
+    open_listeners(
+        settings,
+        (&db, &probe),
+        authenticator,
+        &drain,
+        &traffic,
+        (grpc, http, &addresses),
+        (&mut listeners, &mut keepers),
+    )
+    .await?;
     let mut workers = JoinSet::new();
     if has(Role::Worker) {
-        spawn_workers(&settings.worker, &db, instance.clone(), &traffic, &topics, &drain, &mut workers);
+        spawn_workers(
+            &settings.worker,
+            &db,
+            instance.clone(),
+            &traffic,
+            &topics,
+            &drain,
+            &mut workers,
+        );
         if let Some(mailer) = mailer {
             let lease = Lease { owner: instance.clone(), duration: settings.worker.lease };
-            let mails = MailExecutor::new(db.clone(), mailer, lease, settings.public_url.clone(), settings.mail.mails_per_hour);
-            workers.spawn(jobs::run(mails, topics.clone(), settings.worker.poll_interval, drain.workers()));
+            let mails = MailExecutor::new(
+                db.clone(),
+                mailer,
+                lease,
+                settings.public_url.clone(),
+                settings.mail.mails_per_hour,
+            );
+            workers.spawn(jobs::run(
+                mails,
+                topics.clone(),
+                settings.worker.poll_interval,
+                drain.workers(),
+            ));
         }
     }
     if let Some(publisher) = publisher {
-        let options = publish_loop::Options { owner: instance, lease: settings.worker.lease, poll: settings.worker.poll_interval };
+        let options = publish_loop::Options {
+            owner: instance,
+            lease: settings.worker.lease,
+            poll: settings.worker.poll_interval,
+        };
         workers.spawn(publish_loop::run(db.clone(), publisher, options, drain.workers()));
     }
     let readiness = health::readiness(&probe, &drain);
     current.send_replace(readiness.clone());
     let grace = Grace { notice: settings.drain_delay, in_all: settings.drain_timeout };
-    Ok(Running { addresses, readiness, _current: current, drain, grace, listeners, workers, keepers, admin, stop_listening, listening })
+    Ok(Running {
+        addresses,
+        readiness,
+        _current: current,
+        drain,
+        grace,
+        listeners,
+        workers,
+        keepers,
+        admin,
+        stop_listening,
+        listening,
+    })
 }
 
 /// How each kind of work with a due time is recalled after the clock has stepped back.
@@ -155,26 +223,39 @@ async fn open_listeners(
     let calls = RateLimit::new(NonZeroU32::new(settings.rate_limit));
     keepers.spawn(calls.clone().forget());
     let memory = usize::try_from(settings.bodies.body_memory_bytes).unwrap_or(usize::MAX);
-    let bodies = BodyMemory::new(memory, settings.bodies.body_memory_wait, settings.bodies.body_timeout);
-    let responses = ResponseMemory::new(usize::try_from(settings.bodies.response_memory_bytes).unwrap_or(usize::MAX));
+    let bodies =
+        BodyMemory::new(memory, settings.bodies.body_memory_wait, settings.bodies.body_timeout);
+    let responses = ResponseMemory::new(
+        usize::try_from(settings.bodies.response_memory_bytes).unwrap_or(usize::MAX),
+    );
     let limits = Limits {
         bodies: bodies.clone(),
         responses: responses.clone(),
         calls,
         message_bytes: settings.max_body_bytes,
-        concurrent_calls: settings.max_concurrent_calls.saturating_add(settings.shares.max_concurrent_streams),
+        concurrent_calls: settings
+            .max_concurrent_calls
+            .saturating_add(settings.shares.max_concurrent_streams),
         shares: settings.shares.clone(),
         reflection_streams: settings.listeners.max_reflection_streams as usize,
         reflection_needs_key: settings.listeners.reflection == Reflection::Key,
         request_timeout: settings.request_timeout,
-        kept: Quota { records: settings.kept.idempotency_records, bytes: settings.kept.idempotency_bytes },
+        kept: Quota {
+            records: settings.kept.idempotency_records,
+            bytes: settings.kept.idempotency_bytes,
+        },
         public_url: settings.public_url.clone(),
     };
     let hub = Hub::new(db.clone());
     keepers.spawn(hub.clone().run());
     keepers.spawn(hub.sequencer().clone().run());
     let sends_mail = settings.mail.smtp_url.is_some();
-    let streams = Streams { hub, authenticator: authenticator.clone(), closing: drain.listeners(), sends_mail };
+    let streams = Streams {
+        hub,
+        authenticator: authenticator.clone(),
+        closing: drain.listeners(),
+        sends_mail,
+    };
     let (reported, failures) = limits.courtesy(&authenticator);
     let public_url = settings.public_url.as_deref();
     let layers = layers(&limits, authenticator, &descriptors, drain, traffic.clone());
@@ -187,12 +268,19 @@ async fn open_listeners(
             api_versions: ApiVersion::all().map(|version| version.to_string()).collect(),
         };
         // The gateway has held the body to the limit; as a message it is larger.
-        let routes = services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
-        let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options).map_err(Error::internal)?;
+        let routes =
+            services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
+        let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options)
+            .map_err(Error::internal)?;
         let web = layers.layer(services(db, &streams, settings.max_body_bytes));
         let courtesy = (Port::rest(addresses), reported.clone(), failures.clone());
         let protocol = HttpProtocol::new(gateway, web, Cors::new(&settings.cors_origins), courtesy);
-        listeners.spawn(listener::serve(listener, protocol, listening("HTTP", settings), drain.listeners()));
+        listeners.spawn(listener::serve(
+            listener,
+            protocol,
+            listening("HTTP", settings),
+            drain.listeners(),
+        ));
     }
     if let Some(listener) = grpc {
         let (reporter, service) = tonic_health::server::health_reporter();
@@ -223,7 +311,9 @@ async fn open_listeners(
 fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     let listeners = &settings.listeners;
     let others = OTHER_FILES + 2 * u64::from(settings.pool.db_pool_size);
-    let room = usize::try_from(listener::open_files().saturating_sub(others) / 2).unwrap_or(usize::MAX).max(1);
+    let room = usize::try_from(listener::open_files().saturating_sub(others) / 2)
+        .unwrap_or(usize::MAX)
+        .max(1);
     let wanted = listeners.max_connections as usize;
     if room < wanted {
         tracing::warn!(
@@ -238,11 +328,16 @@ fn listening(name: &'static str, settings: &Serve) -> listener::Options {
         connections: Connections {
             in_all: wanted.min(room),
             address: listeners.max_connections_per_address as usize,
-            realm: listeners.max_connections_per_realm.map_or(wanted.min(room).div_ceil(2), |realm| realm as usize),
+            realm: listeners
+                .max_connections_per_realm
+                .map_or(wanted.min(room).div_ceil(2), |realm| realm as usize),
         },
         streams: listeners.max_streams_per_connection,
         patience: patience(settings),
-        keepalive: (given(settings.grpc.grpc_keepalive_interval), settings.grpc.grpc_keepalive_timeout),
+        keepalive: (
+            given(settings.grpc.grpc_keepalive_interval),
+            settings.grpc.grpc_keepalive_timeout,
+        ),
         age: (None, None),
         reserve: 0,
     }
@@ -291,13 +386,17 @@ impl Running {
     /// Ends the service in an order in which no caller notices: readiness and health turn, listeners close when their calls are done, workers
     /// stop at the end of a chunk. The database is not used any more when this returns. Returns by when all else is to be over.
     pub async fn drain(self) -> Instant {
-        let (mut listeners, mut workers, mut keepers) = (self.listeners, self.workers, self.keepers);
+        let (mut listeners, mut workers, mut keepers) =
+            (self.listeners, self.workers, self.keepers);
         let listeners = async move { while listeners.join_next().await.is_some() {} };
         let working = async move { while workers.join_next().await.is_some() {} };
         let ends = self.drain.run(self.grace, listeners, working).await;
         self.stop_listening.cancel();
         let listening = self.listening;
-        let listening = timeout_at(ends.min(Instant::now() + LISTENING_GRACE), tokio::task::spawn_blocking(move || listening.join()));
+        let listening = timeout_at(
+            ends.min(Instant::now() + LISTENING_GRACE),
+            tokio::task::spawn_blocking(move || listening.join()),
+        );
         let (kept, ended) = tokio::join!(timeout_at(ends, keepers.shutdown()), listening);
         if kept.is_err() {
             tracing::warn!("what is done now and then is left in the middle");
@@ -305,7 +404,9 @@ impl Running {
         match ended {
             Ok(Ok(Ok(()))) => {}
             Ok(_) => tracing::warn!("the listening thread did not end well"),
-            Err(_) => tracing::warn!("the listening thread is left behind: the database does not answer"),
+            Err(_) => {
+                tracing::warn!("the listening thread is left behind: the database does not answer")
+            }
         }
         self.admin.stop();
         ends

@@ -17,10 +17,16 @@ pub fn check(settings: &Serve) -> Result<()> {
     if uses_system_roots(settings)
         && let Some((variable, fault)) = roots_fault()
     {
-        faults.add(variable, "invalid", format!("{fault}; the servers that are reached by TLS are checked by it"));
+        faults.add(
+            variable,
+            "invalid",
+            format!("{fault}; the servers that are reached by TLS are checked by it"),
+        );
     }
     pairs(settings, &mut faults);
-    for checked in [mailer(&settings.mail).map(drop), nats(&settings.nats).map_or(Ok(()), |nats| nats.check())] {
+    for checked in
+        [mailer(&settings.mail).map(drop), nats(&settings.nats).map_or(Ok(()), |nats| nats.check())]
+    {
         match checked {
             Err(error) if error.violations().is_empty() => return Err(error),
             Err(error) => faults.append(&error),
@@ -43,49 +49,98 @@ fn pairs(settings: &Serve, faults: &mut Violations) {
     });
     let (lock, statement) = (settings.pool.lock_timeout(), settings.pool.db_statement_timeout);
     refuse(!statement.is_zero() && lock > statement, "--db-lock-timeout", &|| {
-        format!("must be at most --db-statement-timeout, {}: a statement that waits for a lock ends then", statement.as_secs_f64())
+        format!(
+            "must be at most --db-statement-timeout, {}: a statement that waits for a lock ends then",
+            statement.as_secs_f64()
+        )
     });
     let worker = &settings.worker;
     let (lease, works) = (worker.lease, settings.roles.contains(&Role::Worker));
     refuse(works && worker.bulk_chunk_target >= lease, "--bulk-chunk-target", &|| {
-        format!("must be less than --lease, {}: the end of a transaction is what renews the lease", lease.as_secs_f64())
+        format!(
+            "must be less than --lease, {}: the end of a transaction is what renews the lease",
+            lease.as_secs_f64()
+        )
     });
     refuse(works && worker.poll_interval > lease, "--poll-interval", &|| {
-        format!("must be at most --lease, {}: what a lost worker leaves is found by a look", lease.as_secs_f64())
+        format!(
+            "must be at most --lease, {}: what a lost worker leaves is found by a look",
+            lease.as_secs_f64()
+        )
     });
     let grpc = &settings.grpc;
     let never_old = grpc.grpc_max_connection_age.is_zero();
-    refuse(never_old && !grpc.grpc_max_connection_age_grace.is_zero(), "--grpc-max-connection-age-grace", &|| {
-        "must be 0 where --grpc-max-connection-age is 0: it begins when a connection is old, and none ever is".to_owned()
-    });
+    refuse(
+        never_old && !grpc.grpc_max_connection_age_grace.is_zero(),
+        "--grpc-max-connection-age-grace",
+        &|| {
+            "must be 0 where --grpc-max-connection-age is 0: it begins when a connection is old, and none ever is".to_owned()
+        },
+    );
     parts(settings, &mut refuse);
 }
 
 /// A part of something that is said to be more than the whole.
 fn parts(settings: &Serve, refuse: &mut impl FnMut(bool, &str, &dyn Fn() -> String)) {
     let mut part = |flag: &str, part: Option<usize>, of: &str, whole: usize| {
-        refuse(part.is_some_and(|part| part > whole), flag, &|| format!("must be at most {of}, {whole}"));
+        refuse(part.is_some_and(|part| part > whole), flag, &|| {
+            format!("must be at most {of}, {whole}")
+        });
     };
     let (shares, pool) = (&settings.shares, settings.pool.db_pool_size as usize);
     let most = settings.listeners.max_connections as usize;
-    part("--max-connections-per-realm", settings.listeners.max_connections_per_realm.map(|part| part as usize), "--max-connections", most);
+    part(
+        "--max-connections-per-realm",
+        settings.listeners.max_connections_per_realm.map(|part| part as usize),
+        "--max-connections",
+        most,
+    );
     let calls = settings.max_concurrent_calls;
-    part("--realm-concurrent-calls", shares.realm_concurrent_calls, "--max-concurrent-calls", calls);
-    part("--key-concurrent-calls", shares.key_concurrent_calls, "what its realm may have", shares.calls(calls).0);
-    part("--realm-concurrent-streams", shares.realm_concurrent_streams, "--max-concurrent-streams", shares.max_concurrent_streams);
-    part("--key-concurrent-streams", shares.key_concurrent_streams, "what its realm may have", shares.streams().0);
+    part(
+        "--realm-concurrent-calls",
+        shares.realm_concurrent_calls,
+        "--max-concurrent-calls",
+        calls,
+    );
+    part(
+        "--key-concurrent-calls",
+        shares.key_concurrent_calls,
+        "what its realm may have",
+        shares.calls(calls).0,
+    );
+    part(
+        "--realm-concurrent-streams",
+        shares.realm_concurrent_streams,
+        "--max-concurrent-streams",
+        shares.max_concurrent_streams,
+    );
+    part(
+        "--key-concurrent-streams",
+        shares.key_concurrent_streams,
+        "what its realm may have",
+        shares.streams().0,
+    );
     part("--realm-db-connections", shares.realm_db_connections, "--db-pool-size", pool);
     match shares.realm_db_connections {
-        Some(realm) if realm < pool => part("--slow-db-connections", shares.slow_db_connections, "--realm-db-connections", realm),
+        Some(realm) if realm < pool => part(
+            "--slow-db-connections",
+            shares.slow_db_connections,
+            "--realm-db-connections",
+            realm,
+        ),
         _ => part("--slow-db-connections", shares.slow_db_connections, "--db-pool-size", pool),
     }
 }
 
 /// Returns whether a server of mails or of events is checked by the root certificates of the system.
 fn uses_system_roots(settings: &Serve) -> bool {
-    let by_tls = |url: &Option<String>, marks: &[&str]| url.as_deref().is_some_and(|url| marks.iter().any(|mark| url.contains(mark)));
-    let mails = settings.mail.smtp_ca_file.is_none() && by_tls(&settings.mail.smtp_url, &["smtps://", "tls=required"]);
-    let events = settings.nats.nats_ca_file.is_none() && by_tls(&settings.nats.nats_url, &["tls://"]);
+    let by_tls = |url: &Option<String>, marks: &[&str]| {
+        url.as_deref().is_some_and(|url| marks.iter().any(|mark| url.contains(mark)))
+    };
+    let mails = settings.mail.smtp_ca_file.is_none()
+        && by_tls(&settings.mail.smtp_url, &["smtps://", "tls=required"]);
+    let events =
+        settings.nats.nats_ca_file.is_none() && by_tls(&settings.nats.nats_url, &["tls://"]);
     settings.roles.contains(&Role::Worker) && (mails || events)
 }
 

@@ -14,8 +14,9 @@ use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::drain::Drain;
 use super::layers::{
-    AroundLayer, Auth, Authorize, Bodies, Closing, CommonHeaders, Deadline, Failures, Forms, Idempotency, Keyless, Load, Methods, Panics,
-    RateLimit, RequestIds, Responses, Scopes, Share, Trace, UnknownHeaders, Version,
+    AroundLayer, Auth, Authorize, Bodies, Closing, CommonHeaders, Deadline, Failures, Forms,
+    Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds, Responses, Scopes, Share,
+    Trace, UnknownHeaders, Version,
 };
 use crate::access::{Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
@@ -84,7 +85,12 @@ pub struct Streams {
 /// The capabilities as gRPC services.
 pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
     let Streams { hub, authenticator, closing, sends_mail } = streams.clone();
-    let watching = Watching { db: db.clone(), hub, authenticator: authenticator.clone(), closing: closing.clone() };
+    let watching = Watching {
+        db: db.clone(),
+        hub,
+        authenticator: authenticator.clone(),
+        closing: closing.clone(),
+    };
     let events = EventService::new(watching.clone());
     macro_rules! limited {
         ($server:ident, $service:expr) => {
@@ -96,13 +102,16 @@ pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
                 .send_compressed(CompressionEncoding::Zstd)
         };
     }
-    Routes::new(limited!(EntityServiceServer, EntityService::new(db.clone(), authenticator.clone(), closing)))
-        .add_service(limited!(AttributeIndexServiceServer, AttributeIndexService::new(db.clone())))
-        .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone(), authenticator)))
-        .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
-        .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching.clone())))
-        .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(watching, sends_mail)))
-        .add_service(limited!(EventServiceServer, events))
+    Routes::new(limited!(
+        EntityServiceServer,
+        EntityService::new(db.clone(), authenticator.clone(), closing)
+    ))
+    .add_service(limited!(AttributeIndexServiceServer, AttributeIndexService::new(db.clone())))
+    .add_service(limited!(PortfolioServiceServer, PortfolioService::new(db.clone(), authenticator)))
+    .add_service(limited!(RemovalServiceServer, RemovalService::new(db.clone())))
+    .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching.clone())))
+    .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(watching, sends_mail)))
+    .add_service(limited!(EventServiceServer, events))
 }
 
 /// Reflection in both versions that clients speak: `grpcurl` and others ask for v1 first, older ones know v1alpha alone.
@@ -113,7 +122,9 @@ pub fn reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Er
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(
+                tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+            )
     };
     Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }
@@ -169,5 +180,7 @@ pub fn layers(
         .layer(AroundLayer(UnknownHeaders(scopes)))
         .layer(AroundLayer(Forms::new(methods)))
         .into_inner();
-    layer_fn(move |routes: Routes| BoxCloneSyncService::new(layers.layer(routes.prepare()).map_err(BoxError::from)))
+    layer_fn(move |routes: Routes| {
+        BoxCloneSyncService::new(layers.layer(routes.prepare()).map_err(BoxError::from))
+    })
 }

@@ -35,7 +35,14 @@ pub enum Full {
 impl Budget {
     /// So many places, with the most that one realm and one key may have.
     pub fn new(total: usize, realm: usize, key: usize) -> Self {
-        Budget(Arc::new(Mutex::new(Taken { total, realm, key, held: 0, realms: HashMap::new(), keys: HashMap::new() })))
+        Budget(Arc::new(Mutex::new(Taken {
+            total,
+            realm,
+            key,
+            held: 0,
+            realms: HashMap::new(),
+            keys: HashMap::new(),
+        })))
     }
 
     /// Takes a place, which is given back when it is dropped.

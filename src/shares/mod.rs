@@ -27,7 +27,10 @@ pub fn leaves_enough(held: usize, free: usize, part: usize, total: usize) -> boo
     if free == 0 {
         return false;
     }
-    held == 0 || held < part && (held + 1).saturating_mul(total.saturating_sub(part)) <= part.saturating_mul(free - 1)
+    held == 0
+        || held < part
+            && (held + 1).saturating_mul(total.saturating_sub(part))
+                <= part.saturating_mul(free - 1)
 }
 
 #[cfg(test)]

@@ -67,7 +67,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_of_its_own_keeps_the_party_only_if_it_inherits_it() {
-        let party = Party { realm: 1, key: Uuid::nil(), kind: "/a.B/C".into(), streams: false, heavy: false };
+        let party = Party {
+            realm: 1,
+            key: Uuid::nil(),
+            kind: "/a.B/C".into(),
+            streams: false,
+            heavy: false,
+        };
         let (kept, lost) = of(party.clone(), async {
             let kept = tokio::spawn(inherit(async { current() }));
             let lost = tokio::spawn(async { current() });

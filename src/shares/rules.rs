@@ -26,9 +26,15 @@ pub struct Rules {
 impl Rules {
     /// Those of a pool of connections: a realm has at most seven tenths of it, and three tenths for each kind of work that takes long. All such work
     /// together has at most half. Either part may be given.
-    pub fn of_pool(total: usize, realm: Option<usize>, slow: Option<usize>, waiting: usize) -> Self {
+    pub fn of_pool(
+        total: usize,
+        realm: Option<usize>,
+        slow: Option<usize>,
+        waiting: usize,
+    ) -> Self {
         let at_most_all = |part: usize| part.clamp(1, total.max(1));
-        let realm = at_most_all(realm.unwrap_or_else(|| total.saturating_sub((total * 3 / 10).max(1))));
+        let realm =
+            at_most_all(realm.unwrap_or_else(|| total.saturating_sub((total * 3 / 10).max(1))));
         let slow = at_most_all(slow.unwrap_or(total * 3 / 10)).min(realm);
         let slow_total = at_most_all(total / 2).max(slow);
         let realm_waiting = waiting.div_ceil(2);

@@ -46,7 +46,12 @@ impl Turns {
     }
 
     /// Takes a turn for a party, or for the service itself, within this time. If there is none at once, `waits` gets the reason.
-    pub async fn acquire(&self, party: Option<Party>, patience: Duration, waits: impl FnOnce(Hindrance)) -> Result<Turn, Refused> {
+    pub async fn acquire(
+        &self,
+        party: Option<Party>,
+        patience: Duration,
+        waits: impl FnOnce(Hindrance),
+    ) -> Result<Turn, Refused> {
         let (sender, receiver) = oneshot::channel();
         let entry = self.state().enter(party, sender, Instant::now())?;
         let (ticket, hindrance) = match entry {
@@ -130,7 +135,13 @@ mod tests {
     use super::*;
 
     fn party(realm: i32) -> Option<Party> {
-        Some(Party { realm, key: Uuid::from_u128(realm as u128), kind: "/a.B/C".into(), streams: false, heavy: false })
+        Some(Party {
+            realm,
+            key: Uuid::from_u128(realm as u128),
+            kind: "/a.B/C".into(),
+            streams: false,
+            heavy: false,
+        })
     }
 
     const LONG: Duration = Duration::from_secs(60);

@@ -43,7 +43,11 @@ pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Respo
 
 /// The tenant of the path is the caller's own organisation; any other looks like a missing one.
 pub fn check_tenant(tenant: &str, realm: &Realm) -> Result<()> {
-    if tenant.is_empty() || tenant == realm.org() { Ok(()) } else { Err(Error::not_found("tenant", tenant)) }
+    if tenant.is_empty() || tenant == realm.org() {
+        Ok(())
+    } else {
+        Err(Error::not_found("tenant", tenant))
+    }
 }
 
 /// The refusal of a missing task.
@@ -85,11 +89,15 @@ pub fn to_proto(task: Task, realm: &Realm) -> v1::Task {
         number_of_mended_findings: mended,
     };
     let mode = task.parameters["mode"].as_str().and_then(DeleteMode::parse);
-    let undo = mode.filter(|_| task.kind == TaskKind::Delete).map(|mode| mode.undo().to_owned()).unwrap_or_default();
+    let undo = mode
+        .filter(|_| task.kind == TaskKind::Delete)
+        .map(|mode| mode.undo().to_owned())
+        .unwrap_or_default();
     let parameters = match task.parameters {
-        serde_json::Value::Object(members) => {
-            members.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect()
-        }
+        serde_json::Value::Object(members) => members
+            .into_iter()
+            .map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned()))
+            .collect(),
         _ => Default::default(),
     };
     v1::Task {
@@ -124,7 +132,14 @@ pub fn to_proto(task: Task, realm: &Realm) -> v1::Task {
 /// The accounts of the lists of the task's request, as they are stored.
 pub fn lists_to_proto(stored: &Json) -> v1::TaskLists {
     let count = |name: &str| stored[name].as_i64().unwrap_or_default();
-    let ids = |name: &str| stored[name].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned)).collect();
+    let ids = |name: &str| {
+        stored[name]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|id| id.as_str().map(str::to_owned))
+            .collect()
+    };
     v1::TaskLists {
         excluded_count: count("excluded_count"),
         excluded: ids("excluded"),

@@ -111,7 +111,12 @@ mod tests {
     fn where_all_are_refused_each_is_tried_once_but_for_the_first_chunk() {
         let walked = walk(5_000, 1_000, &(0..5_000).collect());
         assert_eq!(walked.failed.len(), 5_000);
-        assert!(walked.attempts <= 5_000 + 11 && walked.in_vain <= 7_000, "{}, {}", walked.attempts, walked.in_vain);
+        assert!(
+            walked.attempts <= 5_000 + 11 && walked.in_vain <= 7_000,
+            "{}, {}",
+            walked.attempts,
+            walked.in_vain
+        );
     }
 
     #[test]

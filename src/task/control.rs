@@ -16,19 +16,29 @@ use crate::task::state::TaskAction;
 const SUCCESS: &str = "success";
 
 /// Has a task pause.
-pub async fn pause_task(db: &Db, request: Request<v1::PauseTaskRequest>) -> Result<Response<v1::PauseTaskResponse>, Status> {
+pub async fn pause_task(
+    db: &Db,
+    request: Request<v1::PauseTaskRequest>,
+) -> Result<Response<v1::PauseTaskResponse>, Status> {
     let answer = v1::PauseTaskResponse { status: SUCCESS.to_owned() };
     apply(db, request, TaskAction::Pause, |request| (request.tenant, request.task_id), answer).await
 }
 
 /// Has a task continue.
-pub async fn resume_task(db: &Db, request: Request<v1::ResumeTaskRequest>) -> Result<Response<v1::ResumeTaskResponse>, Status> {
+pub async fn resume_task(
+    db: &Db,
+    request: Request<v1::ResumeTaskRequest>,
+) -> Result<Response<v1::ResumeTaskResponse>, Status> {
     let answer = v1::ResumeTaskResponse { status: SUCCESS.to_owned() };
-    apply(db, request, TaskAction::Resume, |request| (request.tenant, request.task_id), answer).await
+    apply(db, request, TaskAction::Resume, |request| (request.tenant, request.task_id), answer)
+        .await
 }
 
 /// Has a task stop for good.
-pub async fn stop_task(db: &Db, request: Request<v1::StopTaskRequest>) -> Result<Response<v1::StopTaskResponse>, Status> {
+pub async fn stop_task(
+    db: &Db,
+    request: Request<v1::StopTaskRequest>,
+) -> Result<Response<v1::StopTaskResponse>, Status> {
     let answer = v1::StopTaskResponse { status: SUCCESS.to_owned() };
     apply(db, request, TaskAction::Stop, |request| (request.tenant, request.task_id), answer).await
 }
@@ -52,13 +62,19 @@ async fn apply<M: Message, A: Answer + Clone>(
 }
 
 /// Changes how fast a task may go.
-pub async fn update_task(db: &Db, request: Request<v1::UpdateTaskRequest>) -> Result<Response<v1::Task>, Status> {
+pub async fn update_task(
+    db: &Db,
+    request: Request<v1::UpdateTaskRequest>,
+) -> Result<Response<v1::Task>, Status> {
     let once = Once::of(&request)?;
-    let v1::UpdateTaskRequest { tenant, task_id: id, max_objects_per_second: most } = request.into_inner();
+    let v1::UpdateTaskRequest { tenant, task_id: id, max_objects_per_second: most } =
+        request.into_inner();
     let caller = caller(&once, &tenant)?;
     let mut faults = Violations::new();
     match most {
-        None => faults.add("max_objects_per_second", "required", "must be given; 0 lifts the limit"),
+        None => {
+            faults.add("max_objects_per_second", "required", "must be given; 0 lifts the limit")
+        }
         Some(..0) => faults.add("max_objects_per_second", "out_of_range", "must be at least 0"),
         Some(_) => {}
     }

@@ -15,7 +15,12 @@ use crate::task::turn_queries::{self, ReadySlices};
 /// Pauses, resumes or stops a task, and returns its state after that. If no worker has a slice of it, it pauses or stops at once. None if
 /// there is no such task; `invalid_state_transition` if its state does not allow it; `permission_denied` for a caller who may not delete
 /// for good and would resume such a delete. Call it in a transaction.
-pub fn apply(connection: &mut PgConnection, caller: &Caller, task: Uuid, action: TaskAction) -> Work<Option<TaskState>> {
+pub fn apply(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    task: Uuid,
+    action: TaskAction,
+) -> Work<Option<TaskState>> {
     let realm = &caller.realm;
     let Some((state, mode)) = lock(connection, realm, task)? else { return Ok(None) };
     let to = state.transition(action)?;
@@ -25,7 +30,12 @@ pub fn apply(connection: &mut PgConnection, caller: &Caller, task: Uuid, action:
     if to == state {
         return Ok(Some(state));
     }
-    change(connection, realm, task, Move { from: state, to, by: Some(caller.principal_id), error: None })?;
+    change(
+        connection,
+        realm,
+        task,
+        Move { from: state, to, by: Some(caller.principal_id), error: None },
+    )?;
     if action == TaskAction::Resume {
         Wake { channel: listen::CHANNEL, topic: TOPIC }.execute(connection)?;
     }
@@ -34,7 +44,8 @@ pub fn apply(connection: &mut PgConnection, caller: &Caller, task: Uuid, action:
 
 /// Returns whether workers are to continue with a task: not if it is to pause or to stop, or is over.
 pub fn is_at_work(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<bool> {
-    let state: Option<(TaskState,)> = ReadState { realm: realm.id(), task }.get_result(connection).optional()?;
+    let state: Option<(TaskState,)> =
+        ReadState { realm: realm.id(), task }.get_result(connection).optional()?;
     Ok(state.is_some_and(|(state,)| state.is_at_work()))
 }
 
@@ -48,11 +59,17 @@ statement! {
 }
 
 /// Changes the pace of a task. None if there is no such task; `invalid_state_transition` if it has ended. Call it in a transaction.
-pub fn set_pace(connection: &mut PgConnection, caller: &Caller, task: Uuid, most: Option<i32>) -> Work<Option<()>> {
+pub fn set_pace(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    task: Uuid,
+    most: Option<i32>,
+) -> Work<Option<()>> {
     let Some((state, mode)) = lock(connection, &caller.realm, task)? else { return Ok(None) };
     state.transition(TaskAction::Update)?;
     may_go_on(caller, mode)?;
-    SetPace { realm: caller.realm.id(), task, most, principal: caller.principal_id }.execute(connection)?;
+    SetPace { realm: caller.realm.id(), task, most, principal: caller.principal_id }
+        .execute(connection)?;
     Ok(Some(()))
 }
 
@@ -64,8 +81,14 @@ fn may_go_on(caller: &Caller, mode: Option<DeleteMode>) -> Result<()> {
 /// Moves a task without workers to its next state: paused or stopped if that was asked for, else by `unless_held`, if it was at work.
 /// Returns the state. Call it in a transaction; of two workers that give back the last two slices at once, the later one to lock the task
 /// sees both.
-pub fn settle(connection: &mut PgConnection, realm: &Realm, task: Uuid, unless_held: Option<TaskAction>) -> Work<TaskState> {
-    let (state, _) = lock(connection, realm, task)?.ok_or_else(|| Error::internal("a task was removed while it was at work"))?;
+pub fn settle(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: Uuid,
+    unless_held: Option<TaskAction>,
+) -> Work<TaskState> {
+    let (state, _) = lock(connection, realm, task)?
+        .ok_or_else(|| Error::internal("a task was removed while it was at work"))?;
     let action = match state {
         TaskState::Pausing => TaskAction::Paused,
         TaskState::Canceling => TaskAction::Stopped,
@@ -90,7 +113,9 @@ pub fn complete(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Wor
     let Survey { open, failed, .. } = survey(connection, realm, task)?;
     let end = if failed == 0 { TaskAction::Complete } else { TaskAction::CompleteWithErrors };
     match state.after(end) {
-        Some(to) if !open => change(connection, realm, task, Move { from: state, to, by: None, error: None }),
+        Some(to) if !open => {
+            change(connection, realm, task, Move { from: state, to, by: None, error: None })
+        }
         _ => {
             // Where nobody else waits, it continues at once.
             let others = turn_queries::is_any_ready(connection, realm, task, ReadySlices::Any)?;
@@ -119,16 +144,31 @@ statement! {
 
 /// Ends a task that cannot continue, unless it is to pause or to stop: then it does that. Chunks that other workers have in hand come
 /// first. Call it in a transaction.
-pub fn fail(connection: &mut PgConnection, realm: &Realm, task: Uuid, code: &str, message: &str) -> Work<()> {
+pub fn fail(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: Uuid,
+    code: &str,
+    message: &str,
+) -> Work<()> {
     let Some((state, _)) = lock(connection, realm, task)? else { return Ok(()) };
     match state.after(TaskAction::Fail) {
-        Some(to) => change(connection, realm, task, Move { from: state, to, by: None, error: Some((code, message)) }),
+        Some(to) => change(
+            connection,
+            realm,
+            task,
+            Move { from: state, to, by: None, error: Some((code, message)) },
+        ),
         None => settle(connection, realm, task, None).map(drop),
     }
 }
 
 /// The state of the task, which stays so until the transaction ends, and its mode, if it deletes.
-fn lock(connection: &mut PgConnection, realm: &Realm, task: Uuid) -> Work<Option<(TaskState, Option<DeleteMode>)>> {
+fn lock(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: Uuid,
+) -> Work<Option<(TaskState, Option<DeleteMode>)>> {
     Ok(LockTask { realm: realm.id(), task }.get_result(connection).optional()?)
 }
 

@@ -193,9 +193,12 @@ impl TaskExecutor {
 
     /// Plans the task, or does the next step of that.
     async fn plan(&self, claim: &ClaimedSlice, work: &Arc<dyn TaskWork>) -> Result<Planned> {
-        let (claimed, work, lease, target) = (claim.clone(), work.clone(), self.lease.duration, self.pace.chunk_target);
+        let (claimed, work, lease, target) =
+            (claim.clone(), work.clone(), self.lease.duration, self.pace.chunk_target);
         let planning = self.db.run(move |connection| {
-            let planned = connection.transaction(|connection| plan_queries::plan(connection, &claimed, &*work, lease, target));
+            let planned = connection.transaction(|connection| {
+                plan_queries::plan(connection, &claimed, &*work, lease, target)
+            });
             unless_lost(planned, Planned::Halt)
         });
         Ok(self.unless_halted(claim, planning).await?.unwrap_or(Planned::Halt))
@@ -203,7 +206,11 @@ impl TaskExecutor {
 
     /// The result of this work; none if the task is to pause or to stop and the work is not over soon. The present statement is cancelled
     /// then, and the transaction rolled back, unless it is being committed.
-    async fn unless_halted<T>(&self, claim: &ClaimedSlice, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    async fn unless_halted<T>(
+        &self,
+        claim: &ClaimedSlice,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<Option<T>> {
         let mut work = pin!(work);
         let mut halted = None;
         loop {
@@ -213,9 +220,13 @@ impl TaskExecutor {
                 () = tokio::time::sleep(LOOK) => {}
             }
             let (realm, task) = (claim.realm.clone(), claim.task_id);
-            let is_at_work = self.db.run(move |connection| control_queries::is_at_work(connection, &realm, task));
+            let is_at_work = self
+                .db
+                .run(move |connection| control_queries::is_at_work(connection, &realm, task));
             match is_at_work.await {
-                Ok(false) if halted.get_or_insert_with(Instant::now).elapsed() >= LAST => return Ok(None),
+                Ok(false) if halted.get_or_insert_with(Instant::now).elapsed() >= LAST => {
+                    return Ok(None);
+                }
                 Ok(false) => {}
                 // If that cannot be found out, the work continues.
                 Ok(true) | Err(_) => halted = None,
@@ -227,7 +238,8 @@ impl TaskExecutor {
     fn learn(&self, claim: &ClaimedSlice, size: ChunkSize) {
         // One of limited pace reports nothing of others.
         if !claim.limited {
-            *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some((claim.task_id, size));
+            *self.learned.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((claim.task_id, size));
         }
     }
 
@@ -239,7 +251,13 @@ impl TaskExecutor {
     }
 
     /// Reserves what the next chunk may take up, where the task's pace is limited, and does it.
-    async fn next(&self, claim: &mut ClaimedSlice, work: &Arc<dyn TaskWork>, size: ChunkSize, caution: &mut Caution) -> Result<Next> {
+    async fn next(
+        &self,
+        claim: &mut ClaimedSlice,
+        work: &Arc<dyn TaskWork>,
+        size: ChunkSize,
+        caution: &mut Caution,
+    ) -> Result<Next> {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
         let (full, reach) = (size.get(), size.reach());
         let (wanted, before) = (caution.limit(full), *caution);
@@ -297,7 +315,9 @@ impl TaskExecutor {
     async fn again(&self, claim: &ClaimedSlice) -> Result<Next> {
         WORKER_STATEMENT.reached();
         let (claim, lease) = (claim.clone(), self.lease.duration);
-        let renew = move |connection: &mut PgConnection| slice_queries::renew(connection, &claim, lease).map(|()| Next::Again);
+        let renew = move |connection: &mut PgConnection| {
+            slice_queries::renew(connection, &claim, lease).map(|()| Next::Again)
+        };
         self.db.run(move |connection| unless_lost(renew(connection), Next::Leave)).await
     }
 
@@ -308,12 +328,19 @@ impl TaskExecutor {
 
     async fn is_any_ready(&self, claim: &ClaimedSlice, ready: ReadySlices) -> Result<bool> {
         let claim = claim.clone();
-        self.db.run(move |connection| turn_queries::is_any_ready(connection, &claim.realm, claim.task_id, ready)).await
+        self.db
+            .run(move |connection| {
+                turn_queries::is_any_ready(connection, &claim.realm, claim.task_id, ready)
+            })
+            .await
     }
 
     async fn leave(&self, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Result<()> {
         let claimed = claim.clone();
-        let released = self.db.run(move |connection| slice_queries::release(connection, &claimed, leave, delay)).await?;
+        let released = self
+            .db
+            .run(move |connection| slice_queries::release(connection, &claimed, leave, delay))
+            .await?;
         if !released {
             tracing::warn!(task = %claim.task_id, slice = claim.slice, "the lease of a slice was lost");
             telemetry::lease_lost(TOPIC);
@@ -324,13 +351,21 @@ impl TaskExecutor {
     /// After a failure: tries again later, or ends the task when it has not moved for long.
     async fn give_back(&self, claim: &ClaimedSlice, error: &Error) -> Result<()> {
         warn_of!(error, task = %claim.task_id, slice = claim.slice, attempts = claim.attempts, "slice failed");
-        let hopeless = matches!(error.code(), Code::InvalidFilter | Code::CountMismatch | Code::UnknownAttribute);
+        let hopeless = matches!(
+            error.code(),
+            Code::InvalidFilter | Code::CountMismatch | Code::UnknownAttribute
+        );
         if !hopeless && claim.attempts < MAX_ATTEMPTS {
             let delay = Duration::from_secs(1 << claim.attempts.clamp(1, 6).unsigned_abs()) / 2;
             return self.leave(claim, Leave::Failure, delay).await;
         }
         let (claim, code) = (claim.clone(), error.code().name());
-        let message = if hopeless { error.message() } else { "The task could not continue; the service's log says why." }.to_owned();
+        let message = if hopeless {
+            error.message()
+        } else {
+            "The task could not continue; the service's log says why."
+        }
+        .to_owned();
         self.db.run(move |connection| slice_queries::fail(connection, &claim, code, &message)).await
     }
 }
@@ -348,7 +383,10 @@ impl Executor for TaskExecutor {
             return Ok(None);
         }
         let (Lease { owner, duration }, works) = (self.lease.clone(), self.works);
-        let claimed = self.db.run(move |connection| turn_queries::claim(connection, works, &owner, duration)).await?;
+        let claimed = self
+            .db
+            .run(move |connection| turn_queries::claim(connection, works, &owner, duration))
+            .await?;
         claimed.iter().for_each(|_| telemetry::job_claimed(TOPIC));
         Ok(claimed)
     }

@@ -51,7 +51,11 @@ pub static TASK: Vocabulary = Vocabulary {
         Property::new(&["status"], PropertyKind::Text, "b.status").one_of(TaskState::SPELLINGS),
         Property::nullable(&["mode"], PropertyKind::Text, "b.mode").one_of(DeleteMode::SPELLINGS),
         Property::nullable(&["entityType", "entity_type"], PropertyKind::Text, "b.entity_type"),
-        Property::new(&["createdBy", "created_by"], PropertyKind::Text, "CAST(b.principal_id AS text)"),
+        Property::new(
+            &["createdBy", "created_by"],
+            PropertyKind::Text,
+            "CAST(b.principal_id AS text)",
+        ),
         Property::new(&["createdTime", "created_time"], PropertyKind::Time, "b.created_at"),
         Property::nullable(&["startTime", "start_time"], PropertyKind::Time, "b.started_at"),
         Property::nullable(&["endTime", "end_time"], PropertyKind::Time, "b.ended_at"),
@@ -87,7 +91,11 @@ impl Listing {
             0 => DEFAULT_SIZE,
             max if (1..=MAX_SIZE).contains(&max) => max,
             _ => {
-                faults.add("max", "out_of_range", format!("must be from 1 to 1,000, or 0 for {DEFAULT_SIZE}"));
+                faults.add(
+                    "max",
+                    "out_of_range",
+                    format!("must be from 1 to 1,000, or 0 for {DEFAULT_SIZE}"),
+                );
                 DEFAULT_SIZE
             }
         };
@@ -102,7 +110,12 @@ impl Listing {
             let words: Vec<_> = Order::ALL.iter().map(|order| format!("`{order}`")).collect();
             faults.add("order_by", "invalid", format!("must be one of {}", words.join(", ")));
         }
-        let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
+        let narrowed = Listing::narrowed(
+            &request.created_by,
+            request.created_since,
+            request.created_before,
+            &mut faults,
+        );
         let filter = only_filter(&TASK, &request.filter, faults)?;
         Ok(Listing {
             limit: limit.into(),
@@ -117,19 +130,32 @@ impl Listing {
     /// Checks a request for a number of tasks.
     pub fn check_count(request: v1::CountTasksRequest) -> Result<Listing> {
         let mut faults = Violations::new();
-        let narrowed = Listing::narrowed(&request.created_by, request.created_since, request.created_before, &mut faults);
+        let narrowed = Listing::narrowed(
+            &request.created_by,
+            request.created_since,
+            request.created_before,
+            &mut faults,
+        );
         Ok(Listing { filter: only_filter(&TASK, &request.filter, faults)?, ..narrowed })
     }
 
-    fn narrowed(created_by: &str, since: Option<Timestamp>, before: Option<Timestamp>, faults: &mut Violations) -> Listing {
+    fn narrowed(
+        created_by: &str,
+        since: Option<Timestamp>,
+        before: Option<Timestamp>,
+        faults: &mut Violations,
+    ) -> Listing {
         let principal = (!created_by.is_empty()).then(|| Uuid::try_parse(created_by).ok());
         if principal == Some(None) {
             faults.add("created_by", "invalid", "must be the id of a principal, a UUID");
         }
         let mut moment = |given: Option<Timestamp>, field: &str| {
             let moment = convert::check_moment(given?, field, faults)?;
-            if moment != DateTime::UNIX_EPOCH && Moment::of_milliseconds(moment.timestamp_millis()).is_none() {
-                let meant = Moment::meant_by(moment.timestamp_millis()).and_then(|meant| meant.as_milliseconds());
+            if moment != DateTime::UNIX_EPOCH
+                && Moment::of_milliseconds(moment.timestamp_millis()).is_none()
+            {
+                let meant = Moment::meant_by(moment.timestamp_millis())
+                    .and_then(|meant| meant.as_milliseconds());
                 let meant = meant.map(|meant| format!("; {meant}")).unwrap_or_default();
                 faults.add(
                     field,
@@ -156,15 +182,40 @@ impl Listing {
 // The two lists are asked for alike.
 impl From<v1::ListTaskHistoryRequest> for v1::ListTasksRequest {
     fn from(request: v1::ListTaskHistoryRequest) -> Self {
-        let v1::ListTaskHistoryRequest { tenant, max, offset, order_by, ascending, created_by, created_since, created_before, filter } =
-            request;
-        v1::ListTasksRequest { tenant, max, offset, order_by, ascending, created_by, created_since, created_before, filter }
+        let v1::ListTaskHistoryRequest {
+            tenant,
+            max,
+            offset,
+            order_by,
+            ascending,
+            created_by,
+            created_since,
+            created_before,
+            filter,
+        } = request;
+        v1::ListTasksRequest {
+            tenant,
+            max,
+            offset,
+            order_by,
+            ascending,
+            created_by,
+            created_since,
+            created_before,
+            filter,
+        }
     }
 }
 
 impl From<v1::CountTaskHistoryRequest> for v1::CountTasksRequest {
     fn from(request: v1::CountTaskHistoryRequest) -> Self {
-        let v1::CountTaskHistoryRequest { tenant, created_by, created_since, created_before, filter } = request;
+        let v1::CountTaskHistoryRequest {
+            tenant,
+            created_by,
+            created_since,
+            created_before,
+            filter,
+        } = request;
         v1::CountTasksRequest { tenant, created_by, created_since, created_before, filter }
     }
 }
@@ -176,17 +227,31 @@ mod tests {
     #[test]
     fn a_list_is_of_the_latest_fifty_unless_it_is_said() {
         let listing = Listing::check(v1::ListTasksRequest::default()).unwrap();
-        assert_eq!((listing.limit, listing.offset, listing.order, listing.ascending), (50, 0, Order::CreatedTime, false));
-        let request = v1::ListTasksRequest { max: 1000, offset: 3, order_by: "name".to_owned(), ascending: true, ..Default::default() };
+        assert_eq!(
+            (listing.limit, listing.offset, listing.order, listing.ascending),
+            (50, 0, Order::CreatedTime, false)
+        );
+        let request = v1::ListTasksRequest {
+            max: 1000,
+            offset: 3,
+            order_by: "name".to_owned(),
+            ascending: true,
+            ..Default::default()
+        };
         let listing = Listing::check(request).unwrap();
-        assert_eq!((listing.limit, listing.offset, listing.order, listing.ascending), (1000, 3, Order::Name, true));
+        assert_eq!(
+            (listing.limit, listing.offset, listing.order, listing.ascending),
+            (1000, 3, Order::Name, true)
+        );
     }
 
     #[test]
     fn the_time_that_an_advice_names_is_taken() {
         let since = |milliseconds: i64| {
-            let created_since =
-                Some(Timestamp { seconds: milliseconds.div_euclid(1000), nanos: (milliseconds.rem_euclid(1000) * 1_000_000) as i32 });
+            let created_since = Some(Timestamp {
+                seconds: milliseconds.div_euclid(1000),
+                nanos: (milliseconds.rem_euclid(1000) * 1_000_000) as i32,
+            });
             Listing::check(v1::ListTasksRequest { created_since, ..Default::default() })
         };
         for (meant, reported) in [(2024, "a year"), (1_767_225_600, "seconds")] {
@@ -197,7 +262,10 @@ mod tests {
         }
         // No date that could be written is so near to 1970, so there is no advice.
         for number in [1, 1971, 20_260_101] {
-            assert!(!since(number).unwrap_err().violations()[0].description.contains('`'), "{number}");
+            assert!(
+                !since(number).unwrap_err().violations()[0].description.contains('`'),
+                "{number}"
+            );
         }
     }
 
@@ -215,6 +283,17 @@ mod tests {
         };
         let error = Listing::check(request).unwrap_err();
         let fields: Vec<_> = error.violations().iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(fields, ["max", "offset", "order_by", "created_by", "created_since", "created_before", "filter"]);
+        assert_eq!(
+            fields,
+            [
+                "max",
+                "offset",
+                "order_by",
+                "created_by",
+                "created_since",
+                "created_before",
+                "filter"
+            ]
+        );
     }
 }

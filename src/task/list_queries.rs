@@ -14,29 +14,48 @@ use crate::task::model::{FAILURES_SHOWN, Task};
 use crate::task::queries::{AccountRow, account, sums};
 
 /// The tasks of a page, each with its account.
-pub fn list(connection: &mut PgConnection, realm: &Realm, which: Which, listing: &Listing) -> Work<Vec<Task>> {
+pub fn list(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    which: Which,
+    listing: &Listing,
+) -> Work<Vec<Task>> {
     let (realm, shown) = (realm.id(), FAILURES_SHOWN);
-    let Listing { limit, offset, order, ascending, created_by, since, before, ref filter } = *listing;
+    let Listing { limit, offset, order, ascending, created_by, since, before, ref filter } =
+        *listing;
     let filter = filter.as_ref().map(Filter::predicate);
     let key = order.as_str();
     Ok(match which {
         Which::Active => {
-            ListActive { realm, shown, limit, offset, key, ascending, created_by, since, before }.filtered(filter).load(connection)?
+            ListActive { realm, shown, limit, offset, key, ascending, created_by, since, before }
+                .filtered(filter)
+                .load(connection)?
         }
         Which::Ended => {
-            ListEnded { realm, shown, limit, offset, key, ascending, created_by, since, before }.filtered(filter).load(connection)?
+            ListEnded { realm, shown, limit, offset, key, ascending, created_by, since, before }
+                .filtered(filter)
+                .load(connection)?
         }
     })
 }
 
 /// How many tasks there are.
-pub fn count(connection: &mut PgConnection, realm: &Realm, which: Which, listing: &Listing) -> Work<i64> {
+pub fn count(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    which: Which,
+    listing: &Listing,
+) -> Work<i64> {
     let realm = realm.id();
     let Listing { created_by, since, before, ref filter, .. } = *listing;
     let filter = filter.as_ref().map(Filter::predicate);
     let (total,): (i64,) = match which {
-        Which::Active => CountActive { realm, created_by, since, before }.filtered(filter).get_result(connection)?,
-        Which::Ended => CountEnded { realm, created_by, since, before }.filtered(filter).get_result(connection)?,
+        Which::Active => CountActive { realm, created_by, since, before }
+            .filtered(filter)
+            .get_result(connection)?,
+        Which::Ended => CountEnded { realm, created_by, since, before }
+            .filtered(filter)
+            .get_result(connection)?,
     };
     Ok(total)
 }
@@ -150,9 +169,11 @@ const OLD_TASKS: i64 = 100;
 /// with the rest when it has none any more.
 pub fn sweep(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     connection.transaction(|connection| {
-        let old: Vec<(i32, Uuid)> = OldTasks { at_most: OLD_TASKS.min(at_most) }.load(connection)?;
+        let old: Vec<(i32, Uuid)> =
+            OldTasks { at_most: OLD_TASKS.min(at_most) }.load(connection)?;
         let (realms, tasks): (Vec<i32>, Vec<Uuid>) = old.iter().copied().unzip();
-        let failures = DeleteFailures { realms: &realms, tasks: &tasks, at_most }.execute(connection)?;
+        let failures =
+            DeleteFailures { realms: &realms, tasks: &tasks, at_most }.execute(connection)?;
         if failures as i64 == at_most {
             return Ok(failures);
         }

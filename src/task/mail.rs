@@ -30,11 +30,26 @@ const MAX_DELAY: Duration = Duration::from_secs(900);
 /// Longer than a server may take.
 const LEASE_AT_LEAST: Duration = Duration::from_secs(60);
 /// The parameters that a mail shows: those that are words of ours or numbers.
-const PARAMETERS_SHOWN: [&str; 9] =
-    ["mode", "matchAll", "uriCount", "excludeCount", "expectedCount", "maxObjects", "maxObjectsPerSecond", "cleanReportWithin", "fix"];
+const PARAMETERS_SHOWN: [&str; 9] = [
+    "mode",
+    "matchAll",
+    "uriCount",
+    "excludeCount",
+    "expectedCount",
+    "maxObjects",
+    "maxObjectsPerSecond",
+    "cleanReportWithin",
+    "fix",
+];
 
 /// Finds the recipient of the mail that a call asks for, if it asks for one: an address, or `true` for that of the caller's key.
-pub async fn recipient(db: &Db, sends: bool, caller: &Caller, send_mail: &str, faults: &mut Violations) -> Result<Option<String>> {
+pub async fn recipient(
+    db: &Db,
+    sends: bool,
+    caller: &Caller,
+    send_mail: &str,
+    faults: &mut Violations,
+) -> Result<Option<String>> {
     let asked = send_mail.trim();
     if matches!(asked, "" | "false") {
         return Ok(None);
@@ -44,15 +59,24 @@ pub async fn recipient(db: &Db, sends: bool, caller: &Caller, send_mail: &str, f
         return Ok(None);
     }
     if asked != "true" && !is_address(asked) {
-        faults.add("send_mail", "invalid", "must be `true` or an address, such as `someone@example.com`");
+        faults.add(
+            "send_mail",
+            "invalid",
+            "must be `true` or an address, such as `someone@example.com`",
+        );
         return Ok(None);
     }
     let (realm, key_id) = (caller.realm.clone(), caller.key_id);
-    let permitted = db.run(move |connection| mail_queries::permitted(connection, &realm, key_id)).await?;
+    let permitted =
+        db.run(move |connection| mail_queries::permitted(connection, &realm, key_id)).await?;
     if asked == "true" {
         let registered = permitted.registered.filter(|registered| is_address(registered));
         if registered.is_none() {
-            faults.add("send_mail", "invalid", "must be an address: no address is registered with this key");
+            faults.add(
+                "send_mail",
+                "invalid",
+                "must be an address: no address is registered with this key",
+            );
         }
         return Ok(registered);
     }
@@ -63,8 +87,7 @@ pub async fn recipient(db: &Db, sends: bool, caller: &Caller, send_mail: &str, f
     Ok(Some(asked.to_owned()))
 }
 
-const NOT_ALLOWED: &str =
-    "must be `true`, the address that is registered with this key, or one of a domain in `mail_domains` of the removal policy";
+const NOT_ALLOWED: &str = "must be `true`, the address that is registered with this key, or one of a domain in `mail_domains` of the removal policy";
 
 impl Permitted {
     /// Returns whether mail may go to this address. Upper and lower case are as one.
@@ -104,7 +127,13 @@ pub struct MailExecutor {
 
 impl MailExecutor {
     /// A worker on this database. `public_url` is where callers reach the REST listener, `per_hour` how many mails a realm may send.
-    pub fn new(db: Db, mailer: Mailer, lease: Lease, public_url: Option<String>, per_hour: i64) -> Self {
+    pub fn new(
+        db: Db,
+        mailer: Mailer,
+        lease: Lease,
+        public_url: Option<String>,
+        per_hour: i64,
+    ) -> Self {
         let lease = Lease { duration: lease.duration.max(LEASE_AT_LEAST), ..lease };
         MailExecutor { db, mailer, lease, public_url, per_hour }
     }
@@ -113,7 +142,9 @@ impl MailExecutor {
     async fn admit(&self, claim: &ClaimedMail) -> Result<Option<Unsent>> {
         let (claim, at_most) = (claim.clone(), self.per_hour);
         let admit = move |connection: &mut diesel::PgConnection| {
-            if !mail_queries::permitted(connection, &claim.realm, claim.key_id)?.has(&claim.recipient) {
+            if !mail_queries::permitted(connection, &claim.realm, claim.key_id)?
+                .has(&claim.recipient)
+            {
                 return Ok(Some(Unsent::NotAllowed));
             }
             Ok((!mail_queries::admit(connection, &claim, at_most)?).then_some(Unsent::Limit))
@@ -126,9 +157,14 @@ impl MailExecutor {
         match self.admit(claim).await? {
             Some(Unsent::Limit) => {
                 MAILS.reached();
-                return Ok(Outcome::Failed(Unsent::Limit, format!("the realm has sent {} mails within an hour", self.per_hour)));
+                return Ok(Outcome::Failed(
+                    Unsent::Limit,
+                    format!("the realm has sent {} mails within an hour", self.per_hour),
+                ));
             }
-            Some(reason) => return Ok(Outcome::Failed(reason, "the address is no longer allowed".to_owned())),
+            Some(reason) => {
+                return Ok(Outcome::Failed(reason, "the address is no longer allowed".to_owned()));
+            }
             None => {}
         }
         let mail = self.mail(claim).await?;
@@ -138,7 +174,9 @@ impl MailExecutor {
         };
         Ok(match sent {
             Ok(()) => Outcome::Sent,
-            Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => Outcome::Again(backoff_of(claim.attempts, MAX_DELAY), error),
+            Err(Refusal::ForNow(error)) if claim.attempts < MAX_ATTEMPTS => {
+                Outcome::Again(backoff_of(claim.attempts, MAX_DELAY), error)
+            }
             Err(Refusal::ForNow(error)) => Outcome::Failed(Unsent::Unreachable, error),
             Err(Refusal::ForGood(error)) => Outcome::Failed(Unsent::Refused, error),
         })
@@ -151,7 +189,8 @@ impl MailExecutor {
             let failures = mail_queries::failures_by_reason(connection, &realm, id)?;
             Ok(task.map(|task| (task, failures)))
         });
-        let (task, failures) = found.await?.ok_or_else(|| Error::internal("the task of a mail is there"))?;
+        let (task, failures) =
+            found.await?.ok_or_else(|| Error::internal("the task of a mail is there"))?;
         Ok(write(&task, &failures, &claim.realm, &claim.recipient, self.public_url.as_deref()))
     }
 }
@@ -181,12 +220,21 @@ impl Executor for MailExecutor {
                 tracing::error!(task = %claim.task_id, org, %mode, attempts = claim.attempts, %reason, cause, "mail given up")
             }
         }
-        self.db.run(move |connection| mail_queries::finish(connection, &claim, &outcome)).await.map(drop)
+        self.db
+            .run(move |connection| mail_queries::finish(connection, &claim, &outcome))
+            .await
+            .map(drop)
     }
 }
 
 /// The mail that reports a task's end.
-fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, public_url: Option<&str>) -> Mail {
+fn write(
+    task: &Task,
+    failures: &[(String, i64)],
+    realm: &Realm,
+    to: &str,
+    public_url: Option<&str>,
+) -> Mail {
     let status = task.state.as_str().replace('_', " ");
     // The name continues with the type that was asked for.
     let name = one_line(task.name.split(':').next().unwrap_or_default());
@@ -200,7 +248,11 @@ fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, publi
     row("Task", &task.id);
     row("Organisation", &format!("{} ({})", realm.org(), realm.mode()));
     row("Asked for by", &task.principal_id);
-    for (name, moment) in [("Asked for", Some(task.created_at)), ("Started", task.started_at), ("Ended", task.ended_at)] {
+    for (name, moment) in [
+        ("Asked for", Some(task.created_at)),
+        ("Started", task.started_at),
+        ("Ended", task.ended_at),
+    ] {
         if let Some(moment) = moment {
             row(name, &moment.format("%Y-%m-%d %H:%M:%S UTC"));
         }
@@ -238,8 +290,16 @@ fn write(task: &Task, failures: &[(String, i64)], realm: &Realm, to: &str, publi
 }
 
 fn how_to_see_more(task: &Task, realm: &Realm, public_url: Option<&str>) -> String {
-    let path = format!("{}/api/{}/tasks/{}", public_url.unwrap_or_default().trim_end_matches('/'), realm.org(), task.id);
-    let mut text = format!("The task, by REST and on the command line:\n\n  GET {path}\n  offboard bulk-delete watch {}\n", task.id);
+    let path = format!(
+        "{}/api/{}/tasks/{}",
+        public_url.unwrap_or_default().trim_end_matches('/'),
+        realm.org(),
+        task.id
+    );
+    let mut text = format!(
+        "The task, by REST and on the command line:\n\n  GET {path}\n  offboard bulk-delete watch {}\n",
+        task.id
+    );
     if task.failed > 0 {
         let _ = write!(
             text,
@@ -259,12 +319,21 @@ mod tests {
 
     #[test]
     fn mail_goes_to_the_registered_address_and_to_the_domains_of_the_realm() {
-        let permitted = Permitted { registered: Some("Jo@Own.Example".to_owned()), domains: vec!["team.example".to_owned()] };
+        let permitted = Permitted {
+            registered: Some("Jo@Own.Example".to_owned()),
+            domains: vec!["team.example".to_owned()],
+        };
         for address in ["jo@own.example", "anyone@team.example", "ANYONE@TEAM.EXAMPLE"] {
             assert!(permitted.has(address), "{address}");
         }
-        for address in ["other@own.example", "jo@sub.team.example", "jo@team.example.evil.example", "jo@xteam.example", "team.example", ""]
-        {
+        for address in [
+            "other@own.example",
+            "jo@sub.team.example",
+            "jo@team.example.evil.example",
+            "jo@xteam.example",
+            "team.example",
+            "",
+        ] {
             assert!(!permitted.has(address), "{address}");
         }
         assert!(!Permitted::default().has("jo@own.example"));
@@ -272,8 +341,14 @@ mod tests {
 
     #[test]
     fn a_mail_that_was_given_up_always_has_a_reason() {
-        let reported = |status: &str, reason: Option<&str>| to_proto(&serde_json::json!({"status": status, "reason": reason})).reason;
-        assert_eq!(reported("failed", None).as_deref(), Some("refused"), "as versions before this one write it");
+        let reported = |status: &str, reason: Option<&str>| {
+            to_proto(&serde_json::json!({"status": status, "reason": reason})).reason
+        };
+        assert_eq!(
+            reported("failed", None).as_deref(),
+            Some("refused"),
+            "as versions before this one write it"
+        );
         assert_eq!(reported("failed", Some("limit")).as_deref(), Some("limit"));
         assert_eq!((reported("pending", None), reported("sent", None)), (None, None));
     }

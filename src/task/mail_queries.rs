@@ -13,7 +13,12 @@ use crate::db::{self, Realm, Work, lock_realm, statement, text_enum};
 const LONGEST_WAIT: Duration = Duration::from_secs(1_000);
 
 /// Has a mail sent when the task is over. Call it in the transaction that starts the task.
-pub fn ask(connection: &mut PgConnection, realm: &Realm, task_id: Uuid, recipient: &str) -> Work<()> {
+pub fn ask(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task_id: Uuid,
+    recipient: &str,
+) -> Work<()> {
     Ask { realm: realm.id(), task: task_id, recipient }.execute(connection)?;
     Ok(())
 }
@@ -41,7 +46,9 @@ pub struct Permitted {
 pub fn permitted(connection: &mut PgConnection, realm: &Realm, key_id: Uuid) -> Work<Permitted> {
     let found: Option<(Option<String>, Option<Vec<String>>)> =
         ReadPermitted { realm: realm.id(), key: key_id }.get_result(connection).optional()?;
-    Ok(found.map(|(registered, domains)| Permitted { registered, domains: domains.unwrap_or_default() }).unwrap_or_default())
+    Ok(found
+        .map(|(registered, domains)| Permitted { registered, domains: domains.unwrap_or_default() })
+        .unwrap_or_default())
 }
 
 statement! {
@@ -57,7 +64,11 @@ statement! {
 }
 
 /// How many entities a task could not delete, for each reason.
-pub fn failures_by_reason(connection: &mut PgConnection, realm: &Realm, task_id: Uuid) -> Work<Vec<(String, i64)>> {
+pub fn failures_by_reason(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task_id: Uuid,
+) -> Work<Vec<(String, i64)>> {
     Ok(FailuresByReason { realm: realm.id(), task: task_id }.load(connection)?)
 }
 
@@ -93,9 +104,14 @@ pub struct ClaimedMail {
 
 /// Claims a mail that is ready, also one whose worker was lost: of the realms that have any that of the one that has sent the fewest within
 /// the last hour, and of its mails the one that has been due for longest.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<ClaimedMail>> {
+pub fn claim(
+    connection: &mut PgConnection,
+    owner: &str,
+    lease: Duration,
+) -> Work<Option<ClaimedMail>> {
     type Row = (i32, String, db::Mode, Uuid, String, Uuid, i64, i32);
-    let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
+    let row: Option<Row> =
+        Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
     Ok(row.map(|(realm_id, org, mode, task_id, recipient, key_id, token, attempts)| {
         let realm = Realm::from_row(realm_id, org, mode);
         ClaimedMail { realm, task_id, recipient, key_id, token, attempts }
@@ -181,7 +197,9 @@ impl Unsent {
             Unsent::Limit => "The realm has sent as many mails as it may within an hour.",
             Unsent::NotAllowed => "The removal policy allows mail to the address no longer.",
             Unsent::Refused => "The mail server does not take it.",
-            Unsent::Unreachable => "The mail server could not be reached, or said to come back later.",
+            Unsent::Unreachable => {
+                "The mail server could not be reached, or said to come back later."
+            }
         }
     }
 }
@@ -202,8 +220,12 @@ pub fn finish(connection: &mut PgConnection, claim: &ClaimedMail, outcome: &Outc
     let (realm, task, token) = (claim.realm.id(), claim.task_id, claim.token);
     let written = match outcome {
         Outcome::Sent => Sent { realm, task, token }.execute(connection)?,
-        Outcome::Again(delay, error) => Again { realm, task, token, delay: delay.as_secs_f64(), error }.execute(connection)?,
-        Outcome::Failed(reason, error) => Failed { realm, task, token, reason: reason.as_str(), error }.execute(connection)?,
+        Outcome::Again(delay, error) => {
+            Again { realm, task, token, delay: delay.as_secs_f64(), error }.execute(connection)?
+        }
+        Outcome::Failed(reason, error) => {
+            Failed { realm, task, token, reason: reason.as_str(), error }.execute(connection)?
+        }
     };
     Ok(written == 1)
 }

@@ -56,7 +56,9 @@ impl DeleteMode {
             DeleteMode::Soft => {
                 "Nobody sees what is marked as deleted, nor restores it by this API. Its data stays until a hard bulk delete takes it."
             }
-            DeleteMode::Hard => "This cannot be undone: of what is erased only ids, types, versions and times stay, as tombstones.",
+            DeleteMode::Hard => {
+                "This cannot be undone: of what is erased only ids, types, versions and times stay, as tombstones."
+            }
         }
     }
 }
@@ -88,7 +90,9 @@ impl Reason {
             Reason::Offboarding => "An offboarding of the entity is pending or running.",
             Reason::Locked => "The entity was being changed by others each time it was tried.",
             Reason::NotFound => "No such entity is visible.",
-            Reason::Refused => "The database refused to delete the entity; the service's log says why.",
+            Reason::Refused => {
+                "The database refused to delete the entity; the service's log says why."
+            }
         }
     }
 }
@@ -164,7 +168,8 @@ pub struct Task {
 
 /// The number of findings by kind, and of repaired ones, from an object with `[found, mended]` for each kind.
 pub fn tally(counts: &Json) -> (BTreeMap<String, i64>, i64) {
-    let number = |pair: &Json, place: usize| pair.get(place).and_then(Json::as_i64).unwrap_or_default();
+    let number =
+        |pair: &Json, place: usize| pair.get(place).and_then(Json::as_i64).unwrap_or_default();
     let kinds: Vec<_> = counts.as_object().into_iter().flatten().collect();
     let found = kinds.iter().map(|(kind, pair)| ((*kind).clone(), number(pair, 0))).collect();
     (found, kinds.iter().map(|(_, pair)| number(pair, 1)).sum())
@@ -173,17 +178,27 @@ pub fn tally(counts: &Json) -> (BTreeMap<String, i64>, i64) {
 /// The one type that a task is about, in full: the one that was asked for, or the one that the filter names. A filter is blanked in time, so the
 /// name is what keeps that.
 pub fn type_of(entity_type: Option<&str>, name: &str) -> String {
-    entity_type.map(full_type).or_else(|| name.split_once(BY_TYPE).map(|(_, named)| named.to_owned())).unwrap_or_default()
+    entity_type
+        .map(full_type)
+        .or_else(|| name.split_once(BY_TYPE).map(|(_, named)| named.to_owned()))
+        .unwrap_or_default()
 }
 
 /// A type in full, where it was given by its last part.
 pub fn full_type(entity_type: &str) -> String {
-    if entity_type.contains('/') { entity_type.to_owned() } else { format!("{TYPE_PREFIX}{entity_type}") }
+    if entity_type.contains('/') {
+        entity_type.to_owned()
+    } else {
+        format!("{TYPE_PREFIX}{entity_type}")
+    }
 }
 
 /// The error of a task that would take up more entities than it may.
 pub fn cap_exceeded(cap: i64) -> Error {
-    let message = format!("Others changed entities while the task ran, so that it selects more than {}.", entities(cap));
+    let message = format!(
+        "Others changed entities while the task ran, so that it selects more than {}.",
+        entities(cap)
+    );
     Error::new(Code::CountMismatch, message).with("max_objects", cap)
 }
 
@@ -200,8 +215,12 @@ mod tests {
 
     #[test]
     fn counts_are_reported_by_kind_and_repairs_in_all() {
-        let (found, mended) = tally(&json!({"orphan_dependent": [5, 3], "portfolio_count": [1, 1]}));
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("orphan_dependent".to_owned(), 5), ("portfolio_count".to_owned(), 1)]);
+        let (found, mended) =
+            tally(&json!({"orphan_dependent": [5, 3], "portfolio_count": [1, 1]}));
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            [("orphan_dependent".to_owned(), 5), ("portfolio_count".to_owned(), 1)]
+        );
         assert_eq!(mended, 4);
         assert_eq!(tally(&Json::Null), (BTreeMap::new(), 0));
     }

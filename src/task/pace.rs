@@ -22,7 +22,8 @@ const FIRST_REACH: i64 = 50_000;
 const LEAST_REACH: i64 = 1_000;
 
 /// How long each statement of a chunk may take, unless it is about one object alone.
-const STATEMENT_TIME: Duration = Duration::from_secs(crate::limits::database::WORKER_STATEMENT_SECONDS);
+const STATEMENT_TIME: Duration =
+    Duration::from_secs(crate::limits::database::WORKER_STATEMENT_SECONDS);
 
 /// The size of the next chunk. It begins small and moves to where a chunk takes the target time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,14 @@ pub struct ChunkSize {
 impl ChunkSize {
     /// For chunks of at most `most` objects that shall take `target`.
     pub fn new(most: i64, target: Duration) -> Self {
-        ChunkSize { now: FIRST.min(most), most, target, reach: Some(FIRST_REACH), time: STATEMENT_TIME, wary: false }
+        ChunkSize {
+            now: FIRST.min(most),
+            most,
+            target,
+            reach: Some(FIRST_REACH),
+            time: STATEMENT_TIME,
+            wary: false,
+        }
     }
 
     /// How many objects the next chunk may take up.
@@ -116,7 +124,10 @@ pub fn reserve(most: i64, ahead: f64, wanted: i64) -> Reservation {
     }
     let share = (most / SHARES).max(1);
     let objects = wanted.min(share).max(1);
-    Reservation::Take { objects, until: ahead.max(-1.0 / SHARES as f64) + objects as f64 / most as f64 }
+    Reservation::Take {
+        objects,
+        until: ahead.max(-1.0 / SHARES as f64) + objects as f64 / most as f64,
+    }
 }
 
 /// How many objects a task may take up a second.
@@ -153,9 +164,17 @@ mod tests {
     #[test]
     fn chunks_begin_small_and_come_to_take_the_target_time() {
         assert_eq!(sizes(10_000, 20, 6), [500, 1_000, 2_000, 4_000, 5_000, 5_000]);
-        assert_eq!(sizes(10_000, 1, 7).last(), Some(&10_000), "the largest size is kept to, however fast chunks are");
+        assert_eq!(
+            sizes(10_000, 1, 7).last(),
+            Some(&10_000),
+            "the largest size is kept to, however fast chunks are"
+        );
         assert_eq!(sizes(10_000, 500, 5), [500, 250, 200, 200, 200]);
-        assert_eq!(sizes(10_000, 1_000_000, 5).last(), Some(&LEAST), "there is a least size, however slow chunks are");
+        assert_eq!(
+            sizes(10_000, 1_000_000, 5).last(),
+            Some(&LEAST),
+            "there is a least size, however slow chunks are"
+        );
         assert_eq!(sizes(10, 1_000_000, 3), [10, 10, 10]);
     }
 
@@ -174,7 +193,10 @@ mod tests {
         let chunk = |_| {
             let looked_at = (size.get() * one_in).min(size.reach().unwrap_or(i64::MAX));
             let took = Duration::from_micros(looked_at.unsigned_abs());
-            size.learn(Moved { reached: looked_at < size.get() * one_in, ..full(looked_at / one_in) }, took);
+            size.learn(
+                Moved { reached: looked_at < size.get() * one_in, ..full(looked_at / one_in) },
+                took,
+            );
             took
         };
         (0..100).map(chunk).collect()
@@ -186,10 +208,15 @@ mod tests {
             let times = times(one_in);
             assert!(times.iter().all(|took| *took <= 4 * TARGET), "one in {one_in}: {times:?}");
             let late = &times[10..];
-            let fits = |took: &Duration| *took <= 2 * TARGET && (*took >= TARGET / 2 || one_in < 10);
+            let fits =
+                |took: &Duration| *took <= 2 * TARGET && (*took >= TARGET / 2 || one_in < 10);
             assert!(late.iter().all(fits), "one in {one_in}: {late:?}");
         }
-        assert_eq!(ChunkSize::new(10, TARGET).reach(), Some(FIRST_REACH), "nothing is known before the first one");
+        assert_eq!(
+            ChunkSize::new(10, TARGET).reach(),
+            Some(FIRST_REACH),
+            "nothing is known before the first one"
+        );
     }
 
     #[test]
@@ -213,13 +240,21 @@ mod tests {
         size.took_too_long();
         assert_eq!(size.time(), 2 * STATEMENT_TIME, "one object has more time");
         size.learn(Moved { reached: true, ..full(1) }, Duration::from_secs(7));
-        assert_eq!((size.get(), size.reach()), (1, Some(1)), "nothing makes the next one larger while one takes so long");
+        assert_eq!(
+            (size.get(), size.reach()),
+            (1, Some(1)),
+            "nothing makes the next one larger while one takes so long"
+        );
         for _ in 0..20 {
             size.learn(full(size.get()), Duration::from_micros(10));
             size.learn(Moved { reached: true, ..full(0) }, Duration::from_micros(10));
         }
         assert_eq!(size.get(), 10_000);
-        assert!(size.reach().is_some_and(|reach| reach > FIRST_REACH), "it looks far again, and never without a limit: {:?}", size.reach());
+        assert!(
+            size.reach().is_some_and(|reach| reach > FIRST_REACH),
+            "it looks far again, and never without a limit: {:?}",
+            size.reach()
+        );
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid,
+};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -29,7 +31,13 @@ pub enum Planned {
 
 /// Plans a task, its count and its slices, or does the next step of that: at first all at once, and in steps where there is not the time for that. A step
 /// shall take `target`. Call it in a transaction.
-pub fn plan(connection: &mut PgConnection, claim: &ClaimedSlice, work: &dyn TaskWork, lease: Duration, target: Duration) -> Step<Planned> {
+pub fn plan(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    work: &dyn TaskWork,
+    lease: Duration,
+    target: Duration,
+) -> Step<Planned> {
     // Locked, so that nobody else plans it however long this takes.
     let time = Duration::from_secs(WORKER_STATEMENT_SECONDS);
     let held = slice_queries::hold(connection, claim, lease, lease, time)?;
@@ -38,7 +46,8 @@ pub fn plan(connection: &mut PgConnection, claim: &ClaimedSlice, work: &dyn Task
     }
     let (realm, task) = (claim.realm.id(), claim.task_id);
     let (known,): (Option<Json>,) = ReadPlanning { realm, task }.get_result(connection)?;
-    let mut planning: Option<Planning> = known.map(serde_json::from_value).transpose().map_err(Error::internal)?;
+    let mut planning: Option<Planning> =
+        known.map(serde_json::from_value).transpose().map_err(Error::internal)?;
     let started = Instant::now();
     let step = connection.transaction(|connection| match &mut planning {
         None => work.plan(connection, claim).map(Some),
@@ -49,7 +58,9 @@ pub fn plan(connection: &mut PgConnection, claim: &ClaimedSlice, work: &dyn Task
     });
     match step {
         Ok(Some(plan)) => return set_plan(connection, claim, plan, lease).map(|()| Planned::Whole),
-        Ok(None) => planning.iter_mut().for_each(|planning| planning.took(started.elapsed(), target)),
+        Ok(None) => {
+            planning.iter_mut().for_each(|planning| planning.took(started.elapsed(), target))
+        }
         Err(Fail::Database(error)) if fault(&error) == Fault::Timeout => {
             WORKER_STATEMENT.reached();
             match &mut planning {
@@ -84,7 +95,12 @@ statement! {
     "UPDATE bulk_delete SET planning = {planning} WHERE realm_id = {realm} AND id = {task}"
 }
 
-fn set_plan(connection: &mut PgConnection, claim: &ClaimedSlice, plan: Plan, lease: Duration) -> Step<()> {
+fn set_plan(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    plan: Plan,
+    lease: Duration,
+) -> Step<()> {
     let Plan { selected, slices } = plan;
     let statement = SetPlan {
         realm: claim.realm.id(),

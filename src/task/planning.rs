@@ -71,7 +71,9 @@ impl Planning {
     /// A step took this long, which shall be `target`.
     pub fn took(&mut self, took: Duration, target: Duration) {
         let share = target.as_secs_f64() / took.as_secs_f64().max(1e-6);
-        self.reach = ((self.reach as f64 * share) as i64).clamp(self.reach / 2, self.reach * 2).clamp(1, MOST);
+        self.reach = ((self.reach as f64 * share) as i64)
+            .clamp(self.reach / 2, self.reach * 2)
+            .clamp(1, MOST);
     }
 
     /// A step took too long and was rolled back. The next one reads less; one that reads a single entity has more time.
@@ -104,7 +106,11 @@ impl Planning {
     /// Keys at which to cut the selection into so many parts of about the same size.
     pub fn cuts(&self, parts: usize) -> Vec<String> {
         let mut cuts: Vec<String> = (1..parts as i64)
-            .filter_map(|n| self.marks.iter().find(|(_, selected)| *selected >= self.selected * n / parts as i64))
+            .filter_map(|n| {
+                self.marks
+                    .iter()
+                    .find(|(_, selected)| *selected >= self.selected * n / parts as i64)
+            })
             .filter(|(_, selected)| *selected < self.selected)
             .map(|(key, _)| key.clone())
             .collect();
@@ -129,7 +135,10 @@ mod tests {
             planning.took(took, TARGET);
         }
         assert_eq!(times.first(), Some(&Duration::from_secs(2)));
-        assert!(times[8..].iter().all(|took| *took <= 2 * TARGET && *took >= TARGET / 2), "{times:?}");
+        assert!(
+            times[8..].iter().all(|took| *took <= 2 * TARGET && *took >= TARGET / 2),
+            "{times:?}"
+        );
         planning.took(Duration::ZERO, TARGET);
         assert!(
             (0..30)
@@ -165,7 +174,10 @@ mod tests {
         let cuts = planning.cuts(4);
         let places: Vec<i64> = cuts.iter().map(|cut| cut[2..].parse().unwrap()).collect();
         assert_eq!(places.len(), 3);
-        assert!(places.iter().zip([250, 500, 750]).all(|(place, wanted)| (place - wanted).abs() <= 40), "{places:?}");
+        assert!(
+            places.iter().zip([250, 500, 750]).all(|(place, wanted)| (place - wanted).abs() <= 40),
+            "{places:?}"
+        );
     }
 
     #[test]

@@ -33,14 +33,18 @@ impl Rates {
         });
         let now = if at_work { per_second(task.met_lately, lately) } else { 0.0 };
         let until = task.ended_at.unwrap_or(task.now);
-        let in_hour = task.started_at.map_or(0.0, |started| seconds(until - started.max(task.now - TimeDelta::hours(1))).min(HOUR));
+        let in_hour = task.started_at.map_or(0.0, |started| {
+            seconds(until - started.max(task.now - TimeDelta::hours(1))).min(HOUR)
+        });
         let left = task.selected.map(|selected| (selected - task.matched).max(0) as f64);
         Rates {
             now,
             last_hour: per_second(task.processed_in_hour, in_hour),
             throughput: per_second(task.processed, task.worked),
             // A rate that is limited was limited otherwise, or not at all, a moment ago.
-            remaining: left.filter(|_| now > 0.0).map(|left| left / now.min(task.max_objects_per_second.map_or(f64::INFINITY, f64::from))),
+            remaining: left.filter(|_| now > 0.0).map(|left| {
+                left / now.min(task.max_objects_per_second.map_or(f64::INFINITY, f64::from))
+            }),
         }
     }
 }
@@ -115,24 +119,39 @@ mod tests {
     #[test]
     fn a_task_that_has_just_begun_is_measured_from_its_start() {
         let rates = Rates::of(&task(4));
-        assert_eq!(rates, Rates { now: 1_000.0, last_hour: 750.0, throughput: 750.0, remaining: Some(6.0) });
+        assert_eq!(
+            rates,
+            Rates { now: 1_000.0, last_hour: 750.0, throughput: 750.0, remaining: Some(6.0) }
+        );
     }
 
     #[test]
     fn the_rate_of_now_is_that_of_the_samples_of_lately() {
         let rates = Rates::of(&task(5_000));
-        assert_eq!(rates.now, 4_000.0 / 25.0, "two samples of ten seconds and the five seconds of this one");
+        assert_eq!(
+            rates.now,
+            4_000.0 / 25.0,
+            "two samples of ten seconds and the five seconds of this one"
+        );
         assert_eq!(rates.last_hour, 3_000.0 / 3_600.0);
         assert_eq!(rates.throughput, 3_000.0 / 5_000.0);
     }
 
     #[test]
     fn pauses_do_not_count() {
-        let paused = Task { state: TaskState::Paused, worked: 10.0, working_since: None, ..task(1_000) };
-        assert_eq!(Rates::of(&paused), Rates { now: 0.0, last_hour: 3.0, throughput: 300.0, remaining: None });
+        let paused =
+            Task { state: TaskState::Paused, worked: 10.0, working_since: None, ..task(1_000) };
+        assert_eq!(
+            Rates::of(&paused),
+            Rates { now: 0.0, last_hour: 3.0, throughput: 300.0, remaining: None }
+        );
         let resumed = task(1_000);
         // Five seconds into the sample: its objects may be from before the pause.
-        let resumed = Task { working_since: Some(resumed.now - TimeDelta::seconds(2)), met_lately: 500, ..resumed };
+        let resumed = Task {
+            working_since: Some(resumed.now - TimeDelta::seconds(2)),
+            met_lately: 500,
+            ..resumed
+        };
         assert_eq!((Rates::of(&resumed).now, Rates::of(&resumed).remaining), (100.0, Some(60.0)));
     }
 
@@ -145,11 +164,25 @@ mod tests {
     #[test]
     fn what_is_over_has_no_rate_of_now_and_its_last_hour_passes() {
         let over = task(1_000);
-        let over = Task { state: TaskState::Completed, ended_at: Some(over.now - TimeDelta::seconds(900)), working_since: None, ..over };
-        assert_eq!((Rates::of(&over).now, Rates::of(&over).last_hour, Rates::of(&over).remaining), (0.0, 30.0, None));
+        let over = Task {
+            state: TaskState::Completed,
+            ended_at: Some(over.now - TimeDelta::seconds(900)),
+            working_since: None,
+            ..over
+        };
+        assert_eq!(
+            (Rates::of(&over).now, Rates::of(&over).last_hour, Rates::of(&over).remaining),
+            (0.0, 30.0, None)
+        );
         let long_ago = task(9_000);
         let ended_at = Some(long_ago.now - TimeDelta::hours(2));
-        let long_ago = Task { state: TaskState::Completed, ended_at, working_since: None, processed_in_hour: 0, ..long_ago };
+        let long_ago = Task {
+            state: TaskState::Completed,
+            ended_at,
+            working_since: None,
+            processed_in_hour: 0,
+            ..long_ago
+        };
         assert_eq!(Rates::of(&long_ago).last_hour, 0.0);
     }
 
@@ -159,7 +192,13 @@ mod tests {
         assert_eq!(Rates::of(&unplanned).remaining, None);
         let stuck = Task { met_lately: 0, ..task(400) };
         assert_eq!(Rates::of(&stuck).remaining, None);
-        let scheduled = Task { state: TaskState::Scheduled, started_at: None, working_since: None, worked: 0.0, ..task(4) };
+        let scheduled = Task {
+            state: TaskState::Scheduled,
+            started_at: None,
+            working_since: None,
+            worked: 0.0,
+            ..task(4)
+        };
         assert_eq!(Rates::of(&scheduled), Rates::default());
     }
 }

@@ -2,7 +2,9 @@
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use crate::db::filtered::Statement;
@@ -12,7 +14,9 @@ use crate::task::model::{FAILURES_SHOWN, Reason, Task};
 
 /// The task with this id and its account.
 pub fn get(connection: &mut PgConnection, realm: &Realm, task_id: Uuid) -> Work<Option<Task>> {
-    Ok(GetTask { realm: realm.id(), id: task_id, shown: FAILURES_SHOWN }.get_result(connection).optional()?)
+    Ok(GetTask { realm: realm.id(), id: task_id, shown: FAILURES_SHOWN }
+        .get_result(connection)
+        .optional()?)
 }
 
 /// The columns of a [`Task`], of `bulk_delete b` and its [`sums!`].
@@ -122,7 +126,8 @@ pub struct Failure {
 pub static FAILURE: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["uri", "entityId", "entity_id"], filter::PropertyKind::Uri, "f.entity_id"),
-        Property::new(&["reason"], filter::PropertyKind::Text, "f.reason").one_of(Reason::SPELLINGS),
+        Property::new(&["reason"], filter::PropertyKind::Text, "f.reason")
+            .one_of(Reason::SPELLINGS),
         Property::new(&["time"], filter::PropertyKind::Time, "f.occurred_at"),
     ],
 };

@@ -18,7 +18,10 @@ use crate::task::watch;
 paged!(v1::ListTaskFailuresRequest, "TaskFailures", PageSize { default: 100, max: 1_000 });
 
 /// Answers a task.
-pub async fn get_task(db: &Db, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::Task>, Status> {
+pub async fn get_task(
+    db: &Db,
+    request: Request<v1::GetTaskRequest>,
+) -> Result<Response<v1::Task>, Status> {
     let realm = Caller::of(&request)?.realm;
     let v1::GetTaskRequest { tenant, task_id } = request.into_inner();
     check_tenant(&tenant, &realm)?;
@@ -26,7 +29,11 @@ pub async fn get_task(db: &Db, request: Request<v1::GetTaskRequest>) -> Result<R
 }
 
 /// The tasks of a page.
-pub async fn list(db: &Db, which: Which, request: Request<v1::ListTasksRequest>) -> Result<Vec<v1::Task>> {
+pub async fn list(
+    db: &Db,
+    which: Which,
+    request: Request<v1::ListTasksRequest>,
+) -> Result<Vec<v1::Task>> {
     let realm = Caller::of(&request)?.realm;
     let request = request.into_inner();
     check_tenant(&request.tenant, &realm)?;
@@ -60,7 +67,8 @@ pub async fn watch_task(
     // Before the first look, so that nothing happens between the two unseen.
     let wake_up = watching.hub.subscribe(&realm);
     let world = realm.clone();
-    let found = watching.db.run(move |connection| queries::get(connection, &world, task_id)).await?;
+    let found =
+        watching.db.run(move |connection| queries::get(connection, &world, task_id)).await?;
     let first = found.ok_or_else(|| no_task(&id))?;
     let tasks = watch::watch(watching, caller, wake_up, first);
     Ok(Response::new(tasks.map_ok(move |task| to_proto(task, &realm)).boxed()))
@@ -81,7 +89,11 @@ pub async fn list_task_failures(
     let page: Page<String> = Page::check(db.seal().await?, &realm, &mut request, &mut faults);
     let filter = only_filter(&queries::FAILURE, &request.filter, faults)?;
     let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
-    let found = db.run(move |connection| queries::failures(connection, &realm, (id, filter.as_ref()), &after, limit)).await?;
+    let found = db
+        .run(move |connection| {
+            queries::failures(connection, &realm, (id, filter.as_ref()), &after, limit)
+        })
+        .await?;
     let mut failures = found.ok_or_else(|| no_task(&request.task_id))?;
     let next_page_token = page.cut(&mut failures, |failure| failure.entity_id.clone())?;
     let failures = failures.into_iter().map(failure_to_proto).collect();

@@ -45,7 +45,9 @@ pub fn hold(
     // 0 would be without end.
     let [lock_wait, time] = [lock_wait, time].map(|time| time.as_millis().max(1).to_string());
     type Row = (String, Option<String>, TaskState, Option<i32>, Option<i64>, String);
-    let row: Option<Row> = HoldSlice { realm, task, slice, token, patience, lock_wait, time }.get_result(connection).optional()?;
+    let row: Option<Row> = HoldSlice { realm, task, slice, token, patience, lock_wait, time }
+        .get_result(connection)
+        .optional()?;
     let (cursor, until, state, max_objects_per_second, cap, _) = row.ok_or(Undone::LeaseLost)?;
     Ok(LockedSlice { cursor, until, state, max_objects_per_second, cap })
 }
@@ -104,7 +106,12 @@ pub struct Advance {
 }
 
 /// Moves the slice behind a chunk, renews its lease and counts, in the transaction of the chunk.
-pub fn advance(connection: &mut PgConnection, claim: &ClaimedSlice, lease: Duration, advance: &Advance) -> Step<()> {
+pub fn advance(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    lease: Duration,
+    advance: &Advance,
+) -> Step<()> {
     let Advance { cursor, done, processed, failed, excluded, skipped } = advance;
     let statement = MoveSlice {
         realm: claim.realm.id(),
@@ -161,11 +168,17 @@ statement! {
 
 /// Reserves how many objects a task may take up now, of at most `wanted`. All workers of all replicas reserve from the same allowance. The
 /// lease is renewed before: a worker that waits for an allowance has locked the slice.
-pub fn reserve(connection: &mut PgConnection, claim: &ClaimedSlice, wanted: i64, lease: Duration) -> Step<Reservation> {
+pub fn reserve(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    wanted: i64,
+    lease: Duration,
+) -> Step<Reservation> {
     let (realm, task) = (claim.realm.id(), claim.task_id);
     renew(connection, claim, lease)?;
     connection.transaction(|connection| {
-        let found: Option<(Option<i32>, f64)> = LockPace { realm, task }.get_result(connection).optional()?;
+        let found: Option<(Option<i32>, f64)> =
+            LockPace { realm, task }.get_result(connection).optional()?;
         let Some((Some(most), ahead)) = found else { return Ok(Reservation::Unlimited) };
         let reservation = pace::reserve(most.into(), ahead, wanted);
         if let Reservation::Take { until, .. } = reservation {
@@ -178,7 +191,8 @@ pub fn reserve(connection: &mut PgConnection, claim: &ClaimedSlice, wanted: i64,
 /// Renews the lease of a slice.
 pub fn renew(connection: &mut PgConnection, claim: &ClaimedSlice, lease: Duration) -> Step<()> {
     let (realm, task, slice, token) = (claim.realm.id(), claim.task_id, claim.slice, claim.token);
-    let renewed = Renew { realm, task, slice, token, lease: lease.as_secs_f64() }.execute(connection)?;
+    let renewed =
+        Renew { realm, task, slice, token, lease: lease.as_secs_f64() }.execute(connection)?;
     if renewed == 0 { Err(Undone::LeaseLost) } else { Ok(()) }
 }
 
@@ -233,7 +247,12 @@ pub enum Leave {
 
 /// Gives a slice back, to be claimed again after `delay`, and moves its task to its next state if it has no worker any more. False if the
 /// lease is lost.
-pub fn release(connection: &mut PgConnection, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Work<bool> {
+pub fn release(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    leave: Leave,
+    delay: Duration,
+) -> Work<bool> {
     connection.transaction(|connection| {
         if !give_back(connection, claim, leave, delay)? {
             return Ok(false);
@@ -249,7 +268,12 @@ pub fn release(connection: &mut PgConnection, claim: &ClaimedSlice, leave: Leave
 }
 
 /// Ends a task that cannot continue; a worker that lost its lease ends nothing.
-pub fn fail(connection: &mut PgConnection, claim: &ClaimedSlice, code: &str, message: &str) -> Work<()> {
+pub fn fail(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    code: &str,
+    message: &str,
+) -> Work<()> {
     connection.transaction(|connection| {
         // A chunk locks its slice, and the task behind that.
         LockSlices { realm: claim.realm.id(), task: claim.task_id }.execute(connection)?;
@@ -269,7 +293,12 @@ statement! {
     "SELECT s.slice FROM bulk_delete_slice s WHERE s.realm_id = {realm} AND s.bulk_delete_id = {task} ORDER BY s.slice FOR UPDATE"
 }
 
-fn give_back(connection: &mut PgConnection, claim: &ClaimedSlice, leave: Leave, delay: Duration) -> Work<bool> {
+fn give_back(
+    connection: &mut PgConnection,
+    claim: &ClaimedSlice,
+    leave: Leave,
+    delay: Duration,
+) -> Work<bool> {
     let statement = Release {
         realm: claim.realm.id(),
         task: claim.task_id,

@@ -68,10 +68,13 @@ impl TaskState {
         self.after(action).ok_or_else(|| {
             // As the contract spells a status.
             let status = self.as_str().to_ascii_uppercase();
-            Error::new(Code::InvalidStateTransition, format!("The task is `{status}`, so `{action}` is not possible."))
-                .with("current_state", status)
-                .with("attempted_transition", action)
-                .with_choices("allowed_transitions", self.allowed())
+            Error::new(
+                Code::InvalidStateTransition,
+                format!("The task is `{status}`, so `{action}` is not possible."),
+            )
+            .with("current_state", status)
+            .with("attempted_transition", action)
+            .with_choices("allowed_transitions", self.allowed())
         })
     }
 
@@ -97,7 +100,11 @@ impl TaskState {
 
     /// The states in which a worker may take up a slice.
     pub fn startable() -> Vec<&'static str> {
-        TaskState::ALL.iter().filter(|state| state.after(TaskAction::Start).is_some()).map(|state| state.as_str()).collect()
+        TaskState::ALL
+            .iter()
+            .filter(|state| state.after(TaskAction::Start).is_some())
+            .map(|state| state.as_str())
+            .collect()
     }
 
     /// The state that an action leads to; none if it is not possible.
@@ -105,20 +112,33 @@ impl TaskState {
         use TaskAction as A;
         use TaskState as S;
         match (self, action) {
-            (S::Scheduled | S::Processing | S::WaitingForResource | S::ScheduledPoll, A::Start) => Some(S::Processing),
+            (S::Scheduled | S::Processing | S::WaitingForResource | S::ScheduledPoll, A::Start) => {
+                Some(S::Processing)
+            }
             // Where no worker has it, there is nothing to wait for.
-            (S::Scheduled | S::WaitingForResource | S::ScheduledPoll | S::Paused, A::Pause) => Some(S::Paused),
+            (S::Scheduled | S::WaitingForResource | S::ScheduledPoll | S::Paused, A::Pause) => {
+                Some(S::Paused)
+            }
             (S::Processing | S::Pausing, A::Pause) => Some(S::Pausing),
             (S::Pausing, A::Paused) => Some(S::Paused),
             (S::Paused, A::Resume) => Some(S::Scheduled),
             (S::Pausing | S::Processing, A::Resume) => Some(S::Processing),
             (S::Scheduled | S::WaitingForResource | S::ScheduledPoll, A::Resume) => Some(self),
             (S::Scheduled | S::Canceled, A::Stop) => Some(S::Canceled),
-            (S::Processing | S::Pausing | S::Paused | S::WaitingForResource | S::ScheduledPoll | S::Canceling, A::Stop) => {
-                Some(S::Canceling)
-            }
+            (
+                S::Processing
+                | S::Pausing
+                | S::Paused
+                | S::WaitingForResource
+                | S::ScheduledPoll
+                | S::Canceling,
+                A::Stop,
+            ) => Some(S::Canceling),
             (S::Canceling, A::Stopped) => Some(S::Canceled),
-            (state, A::Update) => (!matches!(state, S::Canceled | S::Completed | S::CompletedWithErrors | S::Failed)).then_some(state),
+            (state, A::Update) => {
+                (!matches!(state, S::Canceled | S::Completed | S::CompletedWithErrors | S::Failed))
+                    .then_some(state)
+            }
             (S::Processing, A::Wait) => Some(S::WaitingForResource),
             (S::Processing, A::Lose) => Some(S::ScheduledPoll),
             // The last chunk may have been in hand when the task was to pause.
@@ -132,7 +152,9 @@ impl TaskState {
     /// The contract's word for it inside `currentState`.
     pub fn word(self) -> &'static str {
         match self {
-            TaskState::Scheduled | TaskState::WaitingForResource | TaskState::ScheduledPoll => "Scheduled",
+            TaskState::Scheduled | TaskState::WaitingForResource | TaskState::ScheduledPoll => {
+                "Scheduled"
+            }
             TaskState::Processing => "Processing",
             TaskState::Pausing => "Pausing",
             TaskState::Paused => "Paused",
@@ -169,7 +191,15 @@ mod tests {
     #[test]
     fn an_ended_task_allows_nothing() {
         let ended: Vec<_> = TaskState::ALL.iter().filter(|state| state.is_ended()).collect();
-        assert_eq!(ended, [&TaskState::Canceled, &TaskState::Completed, &TaskState::CompletedWithErrors, &TaskState::Failed]);
+        assert_eq!(
+            ended,
+            [
+                &TaskState::Canceled,
+                &TaskState::Completed,
+                &TaskState::CompletedWithErrors,
+                &TaskState::Failed
+            ]
+        );
     }
 
     #[test]
@@ -178,11 +208,26 @@ mod tests {
         use TaskState as S;
         let walks: [(S, &[(A, S)]); 6] = [
             (S::Scheduled, &[(A::Stop, S::Canceled)]),
-            (S::Scheduled, &[(A::Start, S::Processing), (A::Pause, S::Pausing), (A::Paused, S::Paused), (A::Resume, S::Scheduled)]),
+            (
+                S::Scheduled,
+                &[
+                    (A::Start, S::Processing),
+                    (A::Pause, S::Pausing),
+                    (A::Paused, S::Paused),
+                    (A::Resume, S::Scheduled),
+                ],
+            ),
             (S::Processing, &[(A::Stop, S::Canceling), (A::Stopped, S::Canceled)]),
             (S::Paused, &[(A::Stop, S::Canceling)]),
             (S::WaitingForResource, &[(A::Stop, S::Canceling)]),
-            (S::Processing, &[(A::Lose, S::ScheduledPoll), (A::Start, S::Processing), (A::CompleteWithErrors, S::CompletedWithErrors)]),
+            (
+                S::Processing,
+                &[
+                    (A::Lose, S::ScheduledPoll),
+                    (A::Start, S::Processing),
+                    (A::CompleteWithErrors, S::CompletedWithErrors),
+                ],
+            ),
         ];
         for (from, moves) in walks {
             moves.iter().fold(from, |state, (action, to)| {
@@ -197,7 +242,12 @@ mod tests {
         for action in [TaskAction::Pause, TaskAction::Resume, TaskAction::Stop] {
             for state in TaskState::ALL {
                 if let Some(next) = state.after(action) {
-                    assert!(next.after(action) == Some(next) || next.is_ended() || !next.may_hold_slices(), "{state} {action}");
+                    assert!(
+                        next.after(action) == Some(next)
+                            || next.is_ended()
+                            || !next.may_hold_slices(),
+                        "{state} {action}"
+                    );
                     assert!(next.after(action).is_some(), "{state} {action} twice");
                 }
             }
@@ -206,7 +256,10 @@ mod tests {
 
     #[test]
     fn what_is_about_to_stop_goes_nowhere_else() {
-        let ways: Vec<_> = TaskAction::ALL.iter().filter_map(|action| TaskState::Canceling.after(*action)).collect();
+        let ways: Vec<_> = TaskAction::ALL
+            .iter()
+            .filter_map(|action| TaskState::Canceling.after(*action))
+            .collect();
         assert_eq!(ways, [TaskState::Canceling, TaskState::Canceled, TaskState::Canceling]);
     }
 }

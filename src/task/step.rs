@@ -62,7 +62,8 @@ pub fn step(
     let (mut limit, mut locked) = (caution.limit(size.limit), Locked::Await);
     loop {
         let chunk = StepSize { limit, ..size };
-        let outcome = connection.transaction(|connection| attempt(connection, work, claim, chunk, locked, caution));
+        let outcome = connection
+            .transaction(|connection| attempt(connection, work, claim, chunk, locked, caution));
         let Err(Undone::Failed(Fail::Database(error))) = &outcome else { return outcome };
         match (fault(error), locked) {
             (Fault::Locked, Locked::Await) if Instant::now() < until => limit = (limit / 2).max(1),
@@ -111,7 +112,11 @@ fn attempt(
     let (cursor, reach, lease) = (&held.cursor, size.reach, size.lease);
     let span = Span { cursor, until, limit, reach, lease, locked, only: None, refused: None };
     let mut after = *caution;
-    let moved = if after.is_alone() { one(connection, work, claim, &span, &mut after)? } else { work.chunk(connection, claim, &span)? };
+    let moved = if after.is_alone() {
+        one(connection, work, claim, &span, &mut after)?
+    } else {
+        work.chunk(connection, claim, &span)?
+    };
     if let Some(cap) = held.cap {
         control_queries::hold_to_cap(connection, &claim.realm, claim.task_id, cap)?;
     }
@@ -126,7 +131,13 @@ fn attempt(
 }
 
 /// Takes up the next object alone; one that the database refuses to change is counted as failed, and logged.
-fn one(connection: &mut PgConnection, work: &dyn TaskWork, claim: &ClaimedSlice, span: &Span<'_>, caution: &mut Caution) -> Step<Moved> {
+fn one(
+    connection: &mut PgConnection,
+    work: &dyn TaskWork,
+    claim: &ClaimedSlice,
+    span: &Span<'_>,
+    caution: &mut Caution,
+) -> Step<Moved> {
     let next = work.next(connection, claim, span)?;
     let span = Span { limit: 1, only: next.as_deref(), ..*span };
     let outcome = connection.transaction(|connection| work.chunk(connection, claim, &span));

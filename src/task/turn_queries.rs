@@ -5,7 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use crate::db::{self, Realm, Work, statement};
@@ -15,7 +17,12 @@ use crate::task::work::{ClaimedSlice, Works};
 
 /// Claims a slice that is open and ready, also one whose worker was lost, of a kind that this version knows. The realm with the fewest
 /// slices at work comes first, and of these the one that was served least recently; so it is with the tasks of a realm.
-pub fn claim(connection: &mut PgConnection, works: Works, owner: &str, lease: Duration) -> Work<Option<ClaimedSlice>> {
+pub fn claim(
+    connection: &mut PgConnection,
+    works: Works,
+    owner: &str,
+    lease: Duration,
+) -> Work<Option<ClaimedSlice>> {
     let (startable, kinds, parts) = (TaskState::startable(), works.kinds(), works.parts());
     let claim = Claim { owner, lease: lease.as_secs_f64(), startable, kinds, parts };
     Ok(claim.get_result::<ClaimedRow>(connection).optional()?.map(ClaimedSlice::from))
@@ -132,9 +139,14 @@ statement! {
 
 /// Returns whether a slice is ready that comes before the one that this worker has: of a realm with fewer slices at work, or of another
 /// task of the realm with fewer.
-pub fn others_wait(connection: &mut PgConnection, works: Works, claim: &ClaimedSlice) -> Work<bool> {
+pub fn others_wait(
+    connection: &mut PgConnection,
+    works: Works,
+    claim: &ClaimedSlice,
+) -> Work<bool> {
     let (startable, kinds, parts) = (TaskState::startable(), works.kinds(), works.parts());
-    let statement = OthersWait { realm: claim.realm.id(), task: claim.task_id, startable, kinds, parts };
+    let statement =
+        OthersWait { realm: claim.realm.id(), task: claim.task_id, startable, kinds, parts };
     let (wait,): (bool,) = statement.get_result(connection)?;
     Ok(wait)
 }
@@ -179,8 +191,18 @@ pub enum ReadySlices {
 }
 
 /// Returns whether a slice of another task, of any realm, could be taken up.
-pub fn is_any_ready(connection: &mut PgConnection, realm: &Realm, task: Uuid, ready: ReadySlices) -> Work<bool> {
-    let statement = OthersReady { realm: realm.id(), task, any: ready == ReadySlices::Any, startable: TaskState::startable() };
+pub fn is_any_ready(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    task: Uuid,
+    ready: ReadySlices,
+) -> Work<bool> {
+    let statement = OthersReady {
+        realm: realm.id(),
+        task,
+        any: ready == ReadySlices::Any,
+        startable: TaskState::startable(),
+    };
     let (is_any,): (bool,) = statement.get_result(connection)?;
     Ok(is_any)
 }

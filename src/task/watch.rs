@@ -28,8 +28,19 @@ struct Watch {
 }
 
 /// Sends a task as it is, and whenever it has moved, until it has ended.
-pub fn watch(on: &Watching, caller: Caller, wake_up: WakeUp, first: Task) -> BoxStream<'static, Result<Task, Status>> {
-    let watch = Watch { db: on.db.clone(), admission: on.admission(caller), wake_up, reported: first.clone(), reported_at: Instant::now() };
+pub fn watch(
+    on: &Watching,
+    caller: Caller,
+    wake_up: WakeUp,
+    first: Task,
+) -> BoxStream<'static, Result<Task, Status>> {
+    let watch = Watch {
+        db: on.db.clone(),
+        admission: on.admission(caller),
+        wake_up,
+        reported: first.clone(),
+        reported_at: Instant::now(),
+    };
     let rest = stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
@@ -70,7 +81,14 @@ impl Watch {
 /// Returns whether there is anything to report but the passing of time.
 fn has_moved(reported: &Task, now: &Task) -> bool {
     let account = |task: &Task| {
-        let counts = [task.matched, task.processed, task.failed, task.excluded, task.skipped, task.unpublished];
+        let counts = [
+            task.matched,
+            task.processed,
+            task.failed,
+            task.excluded,
+            task.skipped,
+            task.unpublished,
+        ];
         (counts, task.selected, task.max_objects_per_second, task.instances.len())
     };
     account(reported) != account(now)

@@ -46,7 +46,10 @@ impl Works {
     /// The work on a slice, with its kind and part.
     pub fn of(self, claim: &ClaimedSlice) -> Result<Arc<dyn TaskWork>> {
         let work = self.0.iter().find(|work| work.kind == claim.kind);
-        work.map_or_else(|| Err(Error::internal(format!("this version has no worker for `{}`", claim.kind))), |work| (work.of)(claim))
+        work.map_or_else(
+            || Err(Error::internal(format!("this version has no worker for `{}`", claim.kind))),
+            |work| (work.of)(claim),
+        )
     }
 }
 
@@ -78,15 +81,30 @@ pub trait TaskWork: Send + Sync {
     fn planning(&self, claim: &ClaimedSlice) -> Planning;
 
     /// Does the next step of planning, in a transaction of its own that is like that of [`TaskWork::plan`]; none if there is more to come.
-    fn plan_on(&self, connection: &mut PgConnection, claim: &ClaimedSlice, planning: &mut Planning) -> Work<Option<Plan>>;
+    fn plan_on(
+        &self,
+        connection: &mut PgConnection,
+        claim: &ClaimedSlice,
+        planning: &mut Planning,
+    ) -> Work<Option<Plan>>;
 
     /// Does the next chunk, moves the slice's cursor past it and counts the objects it read. Called in a transaction that has locked the
     /// slice and checked its lease. Work that needs several statements moves the slice by [`super::slice_queries::advance`].
-    fn chunk(&self, connection: &mut PgConnection, claim: &ClaimedSlice, span: &Span<'_>) -> Step<Moved>;
+    fn chunk(
+        &self,
+        connection: &mut PgConnection,
+        claim: &ClaimedSlice,
+        span: &Span<'_>,
+    ) -> Step<Moved>;
 
     /// The key of the object that the next chunk would take up first, whether or not it can be done; none where there is none, or where
     /// this kind of work cannot find it.
-    fn next(&self, _connection: &mut PgConnection, _claim: &ClaimedSlice, _span: &Span<'_>) -> Work<Option<String>> {
+    fn next(
+        &self,
+        _connection: &mut PgConnection,
+        _claim: &ClaimedSlice,
+        _span: &Span<'_>,
+    ) -> Work<Option<String>> {
         Ok(None)
     }
 
@@ -158,8 +176,11 @@ impl Range {
     pub fn cut(part: Option<&str>, cuts: &[String]) -> Vec<Range> {
         let starts = iter::once("").chain(cuts.iter().map(String::as_str));
         let ends = cuts.iter().map(String::as_str).chain(iter::once(ID_END));
-        let range =
-            |(after, until): (&str, &str)| Range { part: part.map(str::to_owned), after: after.to_owned(), until: until.to_owned() };
+        let range = |(after, until): (&str, &str)| Range {
+            part: part.map(str::to_owned),
+            after: after.to_owned(),
+            until: until.to_owned(),
+        };
         starts.zip(ends).map(range).collect()
     }
 }
@@ -214,8 +235,12 @@ mod tests {
     #[test]
     fn keys_are_cut_without_gap_or_overlap() {
         let ranges = Range::cut(Some("entities"), &["b".to_owned(), "d".to_owned()]);
-        let ranges: Vec<_> = ranges.iter().map(|range| (range.after.as_str(), range.until.as_str())).collect();
+        let ranges: Vec<_> =
+            ranges.iter().map(|range| (range.after.as_str(), range.until.as_str())).collect();
         assert_eq!(ranges, [("", "b"), ("b", "d"), ("d", ID_END)]);
-        assert_eq!(Range::cut(None, &[]), [Range { part: None, after: String::new(), until: ID_END.to_owned() }]);
+        assert_eq!(
+            Range::cut(None, &[]),
+            [Range { part: None, after: String::new(), until: ID_END.to_owned() }]
+        );
     }
 }

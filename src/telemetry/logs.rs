@@ -24,7 +24,8 @@ pub enum LogFormat {
 }
 
 /// The span fields that every line written within the span carries.
-const CARRIED: &[&str] = &["request_id", "trace_id", "key_id", "principal_id", "org", "mode", "job_id"];
+const CARRIED: &[&str] =
+    &["request_id", "trace_id", "key_id", "principal_id", "org", "mode", "job_id"];
 
 /// Returns whether a span has any of them.
 pub(super) fn has_carried(fields: &FieldSet) -> bool {
@@ -114,8 +115,17 @@ impl Line {
         Line {
             time: Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
             level: event.metadata().level().as_str(),
-            target: target.as_ref().and_then(Value::as_str).unwrap_or(event.metadata().target()).to_owned(),
-            message: fields.shift_remove("message").as_ref().and_then(Value::as_str).unwrap_or_default().to_owned(),
+            target: target
+                .as_ref()
+                .and_then(Value::as_str)
+                .unwrap_or(event.metadata().target())
+                .to_owned(),
+            message: fields
+                .shift_remove("message")
+                .as_ref()
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
             fields,
         }
     }
@@ -155,7 +165,11 @@ impl Line {
         for (name, value) in &self.fields {
             let value = match value {
                 // A value is quoted when it could be taken for more than one, or for a line of its own.
-                Value::String(word) if word.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"') => word.clone(),
+                Value::String(word)
+                    if word.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"') =>
+                {
+                    word.clone()
+                }
                 other => other.to_string(),
             };
             text.push_str(&format!(" {name}={value}"));
@@ -209,7 +223,9 @@ mod tests {
     fn a_line_of_json_carries_the_ids_of_the_request_it_belongs_to() {
         let capture = Capture::start("info", LogFormat::Json);
         let request = tracing::info_span!("rpc", request_id = "req_1", other = "not carried");
-        request.in_scope(|| tracing::info_span!("inner").in_scope(|| tracing::warn!(count = 3, "things went wrong")));
+        request.in_scope(|| {
+            tracing::info_span!("inner").in_scope(|| tracing::warn!(count = 3, "things went wrong"))
+        });
         drop(request);
 
         let lines = capture.json_lines();

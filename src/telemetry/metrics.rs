@@ -12,9 +12,11 @@ use tracing::Instrument;
 use super::NAME;
 
 /// Buckets for whole calls, as the semantic conventions advise.
-const CALL_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const CALL_SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 /// Buckets for what a call is made of: statements and waits.
-const STEP_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0];
+const STEP_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0];
 
 /// Made at first use, from the provider that [`super::init`] installs; before that, measurements go nowhere.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new(&global::meter(NAME)));
@@ -42,7 +44,12 @@ struct Metrics {
 impl Metrics {
     fn new(meter: &Meter) -> Self {
         let seconds = |name: &'static str, description: &'static str, buckets: &[f64]| {
-            meter.f64_histogram(name).with_unit("s").with_description(description).with_boundaries(buckets.to_vec()).build()
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_description(description)
+                .with_boundaries(buckets.to_vec())
+                .build()
         };
         let count = |name: &'static str, unit: &'static str, description: &'static str| {
             meter.u64_counter(name).with_unit(unit).with_description(description).build()
@@ -100,10 +107,14 @@ pub fn rpc_call(method: &str, status: &'static str, duration: Duration) {
 pub fn http_request(method: &http::Method, route: &str, status: u16, duration: Duration) {
     // A caller may invent methods, and each would become a time series of its own.
     let method = match method.as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH") => known.to_owned(),
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE"
+        | "PATCH") => known.to_owned(),
         _ => "_OTHER".to_owned(),
     };
-    let mut attributes = vec![KeyValue::new("http.request.method", method), KeyValue::new("http.response.status_code", i64::from(status))];
+    let mut attributes = vec![
+        KeyValue::new("http.request.method", method),
+        KeyValue::new("http.response.status_code", i64::from(status)),
+    ];
     if !route.is_empty() {
         attributes.push(KeyValue::new("http.route", route.to_owned()));
     }
@@ -112,20 +123,27 @@ pub fn http_request(method: &http::Method, route: &str, status: u16, duration: D
 
 /// Someone waited this long for a database connection.
 pub fn pool_wait(duration: Duration) {
-    METRICS.pool_wait.record(duration.as_secs_f64(), &[KeyValue::new("db.client.connection.pool.name", NAME)]);
+    METRICS
+        .pool_wait
+        .record(duration.as_secs_f64(), &[KeyValue::new("db.client.connection.pool.name", NAME)]);
 }
 
 /// Waits for a database connection by `acquire`: in a span of its own, and measured by [`pool_wait`].
 pub async fn waiting_for_pool<F: Future>(acquire: F) -> F::Output {
     let started = Instant::now();
-    let acquired = acquire.instrument(tracing::info_span!("db.pool.wait", "db.client.connection.pool.name" = NAME)).await;
+    let acquired = acquire
+        .instrument(tracing::info_span!("db.pool.wait", "db.client.connection.pool.name" = NAME))
+        .await;
     pool_wait(started.elapsed());
     acquired
 }
 
 /// A statement has ended. `operation` is its first keyword; `error` is its error in a word.
 pub fn statement(operation: &str, error: Option<&str>, duration: Duration) {
-    let mut attributes = vec![KeyValue::new("db.system.name", "postgresql"), KeyValue::new("db.operation.name", operation.to_owned())];
+    let mut attributes = vec![
+        KeyValue::new("db.system.name", "postgresql"),
+        KeyValue::new("db.operation.name", operation.to_owned()),
+    ];
     if let Some(error) = error {
         attributes.push(KeyValue::new("error.type", error.to_owned()));
     }
@@ -149,7 +167,9 @@ pub struct PoolState {
 pub fn observe_pool(read: impl Fn() -> PoolState + Send + Sync + 'static) {
     let (meter, read) = (global::meter(NAME), Arc::new(read));
     const POOL: &str = "db.client.connection.pool.name";
-    let state = |state: &'static str| [KeyValue::new(POOL, NAME), KeyValue::new("db.client.connection.state", state)];
+    let state = |state: &'static str| {
+        [KeyValue::new(POOL, NAME), KeyValue::new("db.client.connection.state", state)]
+    };
     let count = Arc::clone(&read);
     meter
         .i64_observable_up_down_counter("db.client.connection.count")
@@ -166,13 +186,17 @@ pub fn observe_pool(read: impl Fn() -> PoolState + Send + Sync + 'static) {
         .i64_observable_up_down_counter("db.client.connection.pending_requests")
         .with_unit("{request}")
         .with_description("Callers waiting for a database connection")
-        .with_callback(move |observer| observer.observe(i64::from(waiting().waiting), &[KeyValue::new(POOL, NAME)]))
+        .with_callback(move |observer| {
+            observer.observe(i64::from(waiting().waiting), &[KeyValue::new(POOL, NAME)])
+        })
         .build();
     meter
         .i64_observable_up_down_counter("db.client.connection.max")
         .with_unit("{connection}")
         .with_description("The most database connections that the pool opens")
-        .with_callback(move |observer| observer.observe(i64::from(read().max), &[KeyValue::new(POOL, NAME)]))
+        .with_callback(move |observer| {
+            observer.observe(i64::from(read().max), &[KeyValue::new(POOL, NAME)])
+        })
         .build();
 }
 
@@ -183,7 +207,10 @@ pub fn job_claimed(kind: &'static str) {
 
 /// This replica has ended a job; `outcome` says how: `succeeded`, `failed`, ...
 pub fn job_finished(kind: &'static str, outcome: &'static str) {
-    METRICS.jobs_finished.add(1, &[KeyValue::new("offboard.job.kind", kind), KeyValue::new("offboard.job.outcome", outcome)]);
+    METRICS.jobs_finished.add(
+        1,
+        &[KeyValue::new("offboard.job.kind", kind), KeyValue::new("offboard.job.outcome", outcome)],
+    );
 }
 
 /// Another replica has taken over a job of this one.
@@ -213,7 +240,9 @@ pub fn events_published(publisher: &'static str, count: u64) {
 
 /// An attempt to publish has failed; `error` says in a word why: `disconnected`, `timeout`, ...
 pub fn publish_failed(publisher: &'static str, error: &'static str) {
-    METRICS.publish_failures.add(1, &[KeyValue::new(PUBLISHER, publisher), KeyValue::new("error.type", error)]);
+    METRICS
+        .publish_failures
+        .add(1, &[KeyValue::new(PUBLISHER, publisher), KeyValue::new("error.type", error)]);
 }
 
 /// How far a publisher is behind.
@@ -226,7 +255,10 @@ pub struct PublisherLag {
 }
 
 /// Has the lag of a publisher read whenever metrics are collected. To be called once for a publisher.
-pub fn observe_publisher(publisher: &'static str, read: impl Fn() -> PublisherLag + Send + Sync + 'static) {
+pub fn observe_publisher(
+    publisher: &'static str,
+    read: impl Fn() -> PublisherLag + Send + Sync + 'static,
+) {
     let (meter, read) = (global::meter(NAME), Arc::new(read));
     let attributes = [KeyValue::new(PUBLISHER, publisher)];
     let (events, labels) = (Arc::clone(&read), attributes.clone());
@@ -239,7 +271,9 @@ pub fn observe_publisher(publisher: &'static str, read: impl Fn() -> PublisherLa
     meter
         .f64_observable_gauge("offboard.publisher.lag_time")
         .with_unit("s")
-        .with_description("For how long the oldest event that is not published has waited, by publisher")
+        .with_description(
+            "For how long the oldest event that is not published has waited, by publisher",
+        )
         .with_callback(move |observer| observer.observe(read().seconds, &attributes))
         .build();
 }

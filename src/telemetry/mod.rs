@@ -42,8 +42,9 @@ use crate::error::panic_text;
 
 pub use logs::LogFormat;
 pub use metrics::{
-    PoolState, PublisherLag, body_memory, chunk, clock_ahead, entities_deleted, events_published, http_request, job_claimed, job_finished,
-    lease_lost, limit_reached, observe_pool, observe_publisher, pool_wait, publish_failed, readiness, response_memory, rpc_call, statement,
+    PoolState, PublisherLag, body_memory, chunk, clock_ahead, entities_deleted, events_published,
+    http_request, job_claimed, job_finished, lease_lost, limit_reached, observe_pool,
+    observe_publisher, pool_wait, publish_failed, readiness, response_memory, rpc_call, statement,
     waiting_for_pool,
 };
 pub use propagation::continue_trace;
@@ -167,21 +168,39 @@ impl Telemetry {
             .with_attribute(KeyValue::new("service.instance.id", options.service_instance.clone()))
             .build();
         let registry = prometheus::Registry::new();
-        let prometheus = opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false).build()?;
+        let prometheus = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .build()?;
 
         let mut traces = None;
-        let mut meters = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(prometheus);
+        let mut meters =
+            SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(prometheus);
         if let Some(endpoint) = &options.otlp_endpoint {
             let failed = |source| InitError::Exporter { endpoint: endpoint.clone(), source };
-            let (mut spans, mut metrics) = (SpanExporter::builder().with_tonic(), MetricExporter::builder().with_tonic());
+            let (mut spans, mut metrics) =
+                (SpanExporter::builder().with_tonic(), MetricExporter::builder().with_tonic());
             if endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
                 // The exporter would speak TLS and trust nobody.
                 let tls = || ClientTlsConfig::new().with_native_roots();
                 (spans, metrics) = (spans.with_tls_config(tls()), metrics.with_tls_config(tls()));
             }
-            let spans = spans.with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
-            let metrics = metrics.with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT).build().map_err(failed)?;
-            traces = Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(spans).build());
+            let spans = spans
+                .with_endpoint(endpoint)
+                .with_timeout(EXPORT_TIMEOUT)
+                .build()
+                .map_err(failed)?;
+            let metrics = metrics
+                .with_endpoint(endpoint)
+                .with_timeout(EXPORT_TIMEOUT)
+                .build()
+                .map_err(failed)?;
+            traces = Some(
+                SdkTracerProvider::builder()
+                    .with_resource(resource)
+                    .with_batch_exporter(spans)
+                    .build(),
+            );
             meters = meters.with_periodic_exporter(metrics);
         }
         Ok(Telemetry { traces, meters: meters.build(), registry })
@@ -201,17 +220,22 @@ impl Telemetry {
     /// Sends the rest and ends the exporters; gives up at an instant, and after a few seconds in any case, since an unreachable collector
     /// must not delay the end of the process.
     pub async fn shutdown(self, ends: Instant) {
-        let time = ends.saturating_duration_since(Instant::now()).clamp(LEAST_FLUSH, EXPORT_TIMEOUT);
+        let time =
+            ends.saturating_duration_since(Instant::now()).clamp(LEAST_FLUSH, EXPORT_TIMEOUT);
         let (traces, meters) = (self.traces, self.meters);
         let flushed = async {
             tokio::join!(
-                tokio::task::spawn_blocking(move || traces.map_or(Ok(()), |traces| traces.shutdown_with_timeout(time))),
+                tokio::task::spawn_blocking(
+                    move || traces.map_or(Ok(()), |traces| traces.shutdown_with_timeout(time))
+                ),
                 tokio::task::spawn_blocking(move || meters.shutdown_with_timeout(time)),
             )
         };
         match tokio::time::timeout(time, flushed).await {
             Ok((Ok(Ok(())), Ok(Ok(())))) => {}
-            Ok((Ok(Err(error)), _) | (_, Ok(Err(error)))) => tracing::warn!(%error, "the last spans and metrics may be lost"),
+            Ok((Ok(Err(error)), _) | (_, Ok(Err(error)))) => {
+                tracing::warn!(%error, "the last spans and metrics may be lost")
+            }
             Ok(_) | Err(_) => tracing::warn!("the last spans and metrics may be lost"),
         }
     }
@@ -227,36 +251,66 @@ fn prometheus_text(registry: &prometheus::Registry) -> String {
 /// Joins the log and the traces. The log filter chooses events alone: all spans of this crate that have something for the log reach it, since a line at
 /// `warn` needs the request id of a span at `info`. Traces take this crate's spans at `info` and above, so that probes, which are at `debug`, make
 /// none.
-fn subscriber<W>(options: &Options, traces: Option<&SdkTracerProvider>, writer: W) -> Result<tracing::Dispatch, InitError>
+fn subscriber<W>(
+    options: &Options,
+    traces: Option<&SdkTracerProvider>,
+    writer: W,
+) -> Result<tracing::Dispatch, InitError>
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let log = logs::LogLayer::new(options.log_format, writer);
-    let Some(traces) = traces else { return Ok(Registry::default().with(alone::Alone::new(log_filter(options)?, log)).into()) };
+    let Some(traces) = traces else {
+        return Ok(Registry::default().with(alone::Alone::new(log_filter(options)?, log)).into());
+    };
     let traced = Targets::new().with_target(NAME, LevelFilter::INFO);
-    let traces =
-        tracing_opentelemetry::layer().with_tracer(traces.tracer(NAME)).with_location(false).with_threads(false).with_filter(traced);
+    let traces = tracing_opentelemetry::layer()
+        .with_tracer(traces.tracer(NAME))
+        .with_location(false)
+        .with_threads(false)
+        .with_filter(traced);
     Ok(Registry::default().with(traces).with(log.with_filter(log_filter(options)?)).into())
 }
 
 /// The lines that reach the log.
-fn log_filter<S: Subscriber>(options: &Options) -> Result<impl Filter<S> + Send + Sync + 'static, InitError> {
+fn log_filter<S: Subscriber>(
+    options: &Options,
+) -> Result<impl Filter<S> + Send + Sync + 'static, InitError> {
     let failed = |source| InitError::Filter { filter: options.log_filter.clone(), source };
     let filter = EnvFilter::builder().parse(&options.log_filter).map_err(failed)?;
     // A filter without spans uses the cheaper of the two: it need not know the present spans.
-    let plain = options.log_filter.parse::<Targets>().ok().filter(|_| !options.log_filter.trim().is_empty());
+    let plain = options
+        .log_filter
+        .parse::<Targets>()
+        .ok()
+        .filter(|_| !options.log_filter.trim().is_empty());
     let events: Box<dyn Filter<S> + Send + Sync> = match plain {
         Some(plain) if !options.log_filter.contains(['[', '{']) => Box::new(plain),
         _ => Box::new(filter),
     };
-    let is_event = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
-    let spans = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with(NAME) && logs::has_carried(metadata.fields()));
+    let is_event =
+        filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let spans = filter_fn(|metadata| {
+        metadata.is_span()
+            && metadata.target().starts_with(NAME)
+            && logs::has_carried(metadata.fields())
+    });
     // At `trace` the NATS client logs what it sends to the server, and that begins with its password.
-    let silent = filter_fn(|metadata| !(metadata.target().starts_with("async_nats") && *metadata.level() == Level::TRACE));
+    let silent = filter_fn(|metadata| {
+        !(metadata.target().starts_with("async_nats") && *metadata.level() == Level::TRACE)
+    });
     // OpenTelemetry reports at `info` that it was started, which is nothing to know, least of all before a refusal to start.
     let quiet = !options.log_filter.contains("opentelemetry");
-    let quiet = filter_fn(move |metadata| !(quiet && metadata.target().starts_with("opentelemetry") && *metadata.level() > Level::WARN));
-    Ok(is_event.and(events).and(silent).and(quiet).or(spans.with_max_level_hint(LevelFilter::TRACE)))
+    let quiet = filter_fn(move |metadata| {
+        !(quiet
+            && metadata.target().starts_with("opentelemetry")
+            && *metadata.level() > Level::WARN)
+    });
+    Ok(is_event
+        .and(events)
+        .and(silent)
+        .and(quiet)
+        .or(spans.with_max_level_hint(LevelFilter::TRACE)))
 }
 
 /// Makes a panic a line of the log, with the ids of the request that it happened in, instead of loose text on standard error.
@@ -300,6 +354,10 @@ mod tests {
     fn the_metrics_say_which_replica_they_are_of() {
         let telemetry = Telemetry::new(&options()).expect("telemetry");
         let text = telemetry.prometheus_text();
-        assert!(text.contains(r#"service_name="offboard""#) && text.contains(r#"service_instance_id="replica-1""#), "{text}");
+        assert!(
+            text.contains(r#"service_name="offboard""#)
+                && text.contains(r#"service_instance_id="replica-1""#),
+            "{text}"
+        );
     }
 }

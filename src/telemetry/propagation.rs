@@ -18,7 +18,8 @@ pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     if !headers.contains_key(TRACEPARENT) || Context::current().span().span_context().is_valid() {
         return;
     }
-    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Incoming(headers)));
+    let parent =
+        global::get_text_map_propagator(|propagator| propagator.extract(&Incoming(headers)));
     if parent.span().span_context().is_valid() {
         let trace_id = parent.span().span_context().trace_id();
         // Fails for a span that nobody collects, which then has no parent to be given.

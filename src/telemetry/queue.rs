@@ -59,9 +59,16 @@ impl Queue {
     }
 
     fn start_to(mut to: impl Write + Send + 'static, bytes: usize) -> io::Result<Queue> {
-        let queue = Queue(Arc::new(Shared { state: Mutex::default(), filled: Condvar::new(), written: Condvar::new(), bytes }));
+        let queue = Queue(Arc::new(Shared {
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            written: Condvar::new(),
+            bytes,
+        }));
         let taken = queue.clone();
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || taken.write_on(&mut to))?;
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || taken.write_on(&mut to))?;
         Ok(queue)
     }
 
@@ -96,7 +103,8 @@ impl Queue {
             if left.is_zero() {
                 return false;
             }
-            state = self.0.written.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                self.0.written.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
@@ -106,10 +114,17 @@ impl Queue {
             write(to, &self.take());
             let mut state = self.state();
             // The log says so by a line like any other, which comes by this queue too and needs room.
-            let dropped = if state.bytes <= self.0.bytes / 2 { std::mem::take(&mut state.dropped) } else { 0 };
+            let dropped = if state.bytes <= self.0.bytes / 2 {
+                std::mem::take(&mut state.dropped)
+            } else {
+                0
+            };
             drop(state);
             if dropped > 0 {
-                tracing::warn!(lines = dropped, "lines of the log were dropped: nobody read it in time");
+                tracing::warn!(
+                    lines = dropped,
+                    "lines of the log were dropped: nobody read it in time"
+                );
             }
             self.state().writes = false;
             self.0.written.notify_all();
@@ -183,12 +198,17 @@ mod tests {
     fn lines_are_written_in_their_order_and_all_of_them_by_the_end() {
         let (reader, writer) = io::pipe().unwrap();
         let queue = Queue::start_to(writer, 1 << 20).unwrap();
-        let read = std::thread::spawn(|| BufReader::new(reader).lines().take(10_000).map(Result::unwrap).collect::<Vec<_>>());
+        let read = std::thread::spawn(|| {
+            BufReader::new(reader).lines().take(10_000).map(Result::unwrap).collect::<Vec<_>>()
+        });
         for line in 0..10_000 {
             queue.push(format!("{line}\n").as_bytes());
         }
         assert!(queue.flush(LONG));
-        assert_eq!(read.join().unwrap(), (0..10_000).map(|line| line.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            read.join().unwrap(),
+            (0..10_000).map(|line| line.to_string()).collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -59,10 +59,14 @@ impl StatementTracer {
             "db.query.summary" = Empty,
             "error.type" = Empty,
         );
-        let Summary { operation, table } = Summary::of(&head(query, if span.is_disabled() { VERB_BYTES } else { HEAD_BYTES }));
+        let Summary { operation, table } =
+            Summary::of(&head(query, if span.is_disabled() { VERB_BYTES } else { HEAD_BYTES }));
         if !span.is_disabled() {
-            let summary = table.map_or_else(|| operation.clone(), |table| format!("{operation} {table}"));
-            span.record("otel.name", &summary).record("db.query.summary", &summary).record("db.operation.name", &operation);
+            let summary =
+                table.map_or_else(|| operation.clone(), |table| format!("{operation} {table}"));
+            span.record("otel.name", &summary)
+                .record("db.query.summary", &summary)
+                .record("db.operation.name", &operation);
         }
         self.running = Some(Running { span, operation, started: Instant::now() });
     }
@@ -99,7 +103,9 @@ fn head(query: &dyn DebugQuery, bytes: usize) -> String {
                 None => (text, true),
             };
             let room = self.1.saturating_sub(self.0.len());
-            let end = (0..=room.min(text.len())).rfind(|end| text.is_char_boundary(*end)).unwrap_or_default();
+            let end = (0..=room.min(text.len()))
+                .rfind(|end| text.is_char_boundary(*end))
+                .unwrap_or_default();
             self.0.push_str(&text[..end]);
             // An error ends the formatting, before it comes to the values.
             if more && self.0.len() < self.1 { Ok(()) } else { Err(fmt::Error) }
@@ -119,21 +125,34 @@ struct Summary {
 impl Summary {
     /// The first keyword, and the first name after `FROM`, `INTO`, `UPDATE` or `TABLE`. Nothing after a quote is read, where values are.
     fn of(sql: &str) -> Self {
-        let code: String = sql.lines().map(|line| line.split("--").next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
+        let code: String = sql
+            .lines()
+            .map(|line| line.split("--").next().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join(" ");
         let code = code.split('\'').next().unwrap_or_default();
-        let mut words = code.split(|c: char| c.is_whitespace() || "(),;".contains(c)).filter(|word| !word.is_empty()).peekable();
+        let mut words = code
+            .split(|c: char| c.is_whitespace() || "(),;".contains(c))
+            .filter(|word| !word.is_empty())
+            .peekable();
         let operation = words
             .peek()
             .filter(|word| word.chars().all(|c| c.is_ascii_alphabetic()))
             .map_or("_OTHER".to_owned(), |word| word.to_uppercase());
-        let after = words.skip_while(|word| !["from", "into", "update", "table"].iter().any(|keyword| word.eq_ignore_ascii_case(keyword)));
-        let table = after.skip(1).map(|word| word.replace('"', "")).next().filter(|word| is_name(word));
+        let after = words.skip_while(|word| {
+            !["from", "into", "update", "table"]
+                .iter()
+                .any(|keyword| word.eq_ignore_ascii_case(keyword))
+        });
+        let table =
+            after.skip(1).map(|word| word.replace('"', "")).next().filter(|word| is_name(word));
         Summary { operation, table }
     }
 }
 
 fn is_name(word: &str) -> bool {
-    word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && word.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c))
+    word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c))
 }
 
 #[cfg(test)]
@@ -156,10 +175,21 @@ mod tests {
 
     #[test]
     fn a_statement_is_reported_by_its_verb_and_its_first_table() {
-        assert_eq!(summary("SELECT \"entities\".\"id\" FROM \"entities\" WHERE id = $1"), "SELECT entities");
-        assert_eq!(summary("INSERT INTO offboard.events (id) VALUES ($1)"), "INSERT offboard.events");
+        assert_eq!(
+            summary("SELECT \"entities\".\"id\" FROM \"entities\" WHERE id = $1"),
+            "SELECT entities"
+        );
+        assert_eq!(
+            summary("INSERT INTO offboard.events (id) VALUES ($1)"),
+            "INSERT offboard.events"
+        );
         assert_eq!(summary("update jobs\nset x = 1"), "UPDATE jobs");
-        assert_eq!(summary("-- Picks the next chunk from nowhere.\nWITH chunk AS (\n  SELECT id\n  FROM entities\n)"), "WITH entities");
+        assert_eq!(
+            summary(
+                "-- Picks the next chunk from nowhere.\nWITH chunk AS (\n  SELECT id\n  FROM entities\n)"
+            ),
+            "WITH entities"
+        );
         assert_eq!(summary("COMMIT"), "COMMIT ");
         assert_eq!(summary(""), "_OTHER ");
     }
@@ -176,7 +206,10 @@ mod tests {
         use diesel::prelude::*;
         let query = entities::table.filter(entities::note.eq("hunter2")).select(entities::id);
         let query = diesel::debug_query::<diesel::pg::Pg, _>(&query);
-        assert!(query.to_string().contains("hunter2"), "diesel shows values, or this test means nothing");
+        assert!(
+            query.to_string().contains("hunter2"),
+            "diesel shows values, or this test means nothing"
+        );
         assert!(!head(&query, HEAD_BYTES).contains("hunter2"));
         assert!(head(&query, HEAD_BYTES).contains("FROM \"entities\""));
     }
@@ -185,7 +218,9 @@ mod tests {
     fn a_long_text_is_cut_between_characters() {
         let text = "é".repeat(HEAD_BYTES);
         let sql = diesel::sql_query(format!("x{text}"));
-        assert!(head(&diesel::debug_query::<diesel::pg::Pg, _>(&sql), HEAD_BYTES).len() <= HEAD_BYTES);
+        assert!(
+            head(&diesel::debug_query::<diesel::pg::Pg, _>(&sql), HEAD_BYTES).len() <= HEAD_BYTES
+        );
     }
 
     #[test]
@@ -205,7 +240,13 @@ mod tests {
         let find = |name: &str| spans.iter().find(|span| span.name == name).expect("recorded");
         let statement = find("DELETE entities");
         assert_eq!(statement.parent_span_id, find("rpc").span_context.span_id());
-        let attribute = |name: &str| statement.attributes.iter().find(|pair| pair.key.as_str() == name).map(|pair| pair.value.to_string());
+        let attribute = |name: &str| {
+            statement
+                .attributes
+                .iter()
+                .find(|pair| pair.key.as_str() == name)
+                .map(|pair| pair.value.to_string())
+        };
         assert_eq!(attribute("db.operation.name").as_deref(), Some("DELETE"));
         assert_eq!(attribute("error.type").as_deref(), Some("UniqueViolation"));
         assert!(!format!("{statement:?}{}", capture.text()).contains("hunter2"));

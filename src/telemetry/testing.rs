@@ -22,7 +22,8 @@ pub(crate) const SPAN_ID: &str = "b7ad6b7169203331";
 
 /// Headers with a trace context.
 pub(crate) fn traceparent() -> HeaderMap {
-    let value = HeaderValue::try_from(format!("00-{TRACE_ID}-{SPAN_ID}-01")).expect("digits and dashes");
+    let value =
+        HeaderValue::try_from(format!("00-{TRACE_ID}-{SPAN_ID}-01")).expect("digits and dashes");
     HeaderMap::from_iter([(http::HeaderName::from_static("traceparent"), value)])
 }
 
@@ -61,7 +62,9 @@ impl Capture {
             service_instance: "test".into(),
         };
         let writer = log.clone();
-        let dispatch = super::subscriber(&options, collects.then_some(&traces), move || writer.clone()).expect("a subscriber");
+        let dispatch =
+            super::subscriber(&options, collects.then_some(&traces), move || writer.clone())
+                .expect("a subscriber");
         Capture { log, spans, traces, _default: tracing::dispatcher::set_default(&dispatch) }
     }
 

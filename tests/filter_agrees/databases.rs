@@ -109,7 +109,8 @@ impl RunQueryDsl<PgConnection> for Verdicts {}
 
 impl Databases {
     pub fn create() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let plain = empty_database("TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'").await;
             let mut databases = vec![plain];
@@ -135,29 +136,41 @@ impl Databases {
         }
         for connection in &mut self.connections {
             diesel::sql_query("DELETE FROM entity").execute(connection).expect("rows are deleted");
-            diesel::sql_query("INSERT INTO entity SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)")
-                .bind::<Array<Text>, _>(column(rows, |row| &row.id))
-                .bind::<Array<Text>, _>(column(rows, |row| &row.kind))
-                .bind::<Array<Text>, _>(column(rows, |row| &row.state))
-                .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.portfolio.as_ref()))
-                .bind::<Array<Timestamptz>, _>(column(rows, |row| row.created_at))
-                .bind::<Array<Timestamptz>, _>(column(rows, |row| row.updated_at))
-                .bind::<Array<Jsonb>, _>(column(rows, |row| Value::from(vec![json!({}); row.crosswalks])))
-                .bind::<Array<Jsonb>, _>(column(rows, |row| &row.attributes))
-                .execute(connection)
-                .expect("rows are inserted");
+            diesel::sql_query(
+                "INSERT INTO entity SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
+            )
+            .bind::<Array<Text>, _>(column(rows, |row| &row.id))
+            .bind::<Array<Text>, _>(column(rows, |row| &row.kind))
+            .bind::<Array<Text>, _>(column(rows, |row| &row.state))
+            .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.portfolio.as_ref()))
+            .bind::<Array<Timestamptz>, _>(column(rows, |row| row.created_at))
+            .bind::<Array<Timestamptz>, _>(column(rows, |row| row.updated_at))
+            .bind::<Array<Jsonb>, _>(column(rows, |row| {
+                Value::from(vec![json!({}); row.crosswalks])
+            }))
+            .bind::<Array<Jsonb>, _>(column(rows, |row| &row.attributes))
+            .execute(connection)
+            .expect("rows are inserted");
         }
     }
 
     /// The ids of the rows on which the evaluator and a Postgres differ, for each Postgres.
     pub fn differences(&mut self, filter: &Filter, rows: &[Row]) -> Vec<BTreeSet<String>> {
-        let expected: BTreeMap<&str, bool> = rows.iter().map(|row| (row.id.as_str(), row.satisfies(filter))).collect();
+        let expected: BTreeMap<&str, bool> =
+            rows.iter().map(|row| (row.id.as_str(), row.satisfies(filter))).collect();
         let mut differences = Vec::new();
         for connection in &mut self.connections {
-            let verdicts: Vec<(String, bool)> =
-                Verdicts { predicate: filter.predicate() }.load(connection).unwrap_or_else(|error| panic!("{filter}: {error}"));
+            let verdicts: Vec<(String, bool)> = Verdicts { predicate: filter.predicate() }
+                .load(connection)
+                .unwrap_or_else(|error| panic!("{filter}: {error}"));
             assert_eq!(verdicts.len(), rows.len());
-            differences.push(verdicts.into_iter().filter(|(id, verdict)| expected[id.as_str()] != *verdict).map(|(id, _)| id).collect());
+            differences.push(
+                verdicts
+                    .into_iter()
+                    .filter(|(id, verdict)| expected[id.as_str()] != *verdict)
+                    .map(|(id, _)| id)
+                    .collect(),
+            );
         }
         differences
     }

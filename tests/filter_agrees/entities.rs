@@ -121,7 +121,14 @@ pub const TEXTS: &[&str] = &[
     "1e-400",
 ];
 pub const NAMES: &[&str] = &["a", "B", "0", "k x", "q\"", "b\\", "é", "", "count"];
-pub const KINDS: &[&str] = &["configuration/entityTypes/HCP", "configuration/entityTypes/hco", "É", "a", "2024-02-29", "10"];
+pub const KINDS: &[&str] = &[
+    "configuration/entityTypes/HCP",
+    "configuration/entityTypes/hco",
+    "É",
+    "a",
+    "2024-02-29",
+    "10",
+];
 pub const STATES: &[&str] = &["onboarding", "active", "offboarding"];
 pub const PORTFOLIOS: &[&str] = &["p1", "P1", "1", "p-É", "two words"];
 /// Moments that lie near each other, in several precisions.
@@ -138,7 +145,16 @@ pub const MOMENTS: &[&str] = &[
 
 pub fn numbers() -> Vec<Value> {
     let floats = [1.0, 0.1, -0.0, -1.5, 1e22, 1e-7, 100.0, 5e-324, f64::MAX].map(Value::from);
-    let integers = [json!(0), json!(1), json!(10), json!(-10), json!(100), json!(i64::MIN), json!(u64::MAX), json!(9007199254740993_u64)];
+    let integers = [
+        json!(0),
+        json!(1),
+        json!(10),
+        json!(-10),
+        json!(100),
+        json!(i64::MIN),
+        json!(u64::MAX),
+        json!(9007199254740993_u64),
+    ];
     floats.into_iter().chain(integers).chain(EXACT.iter().map(|text| number(text))).collect()
 }
 
@@ -167,7 +183,8 @@ pub fn name() -> impl Strategy<Value = String> {
 }
 
 pub fn text() -> impl Strategy<Value = String> {
-    let random = any::<String>().prop_map(|text| text.chars().filter(|c| *c != '\0').take(6).collect());
+    let random =
+        any::<String>().prop_map(|text| text.chars().filter(|c| *c != '\0').take(6).collect());
     prop_oneof![12 => prop::sample::select(TEXTS).prop_map(str::to_owned), 1 => random]
 }
 
@@ -207,22 +224,36 @@ fn moment() -> impl Strategy<Value = DateTime<Utc>> {
 }
 
 pub fn rows() -> impl Strategy<Value = Vec<Row>> {
-    let one_of = |texts: &'static [&'static str]| prop::sample::select(texts).prop_map(str::to_owned);
+    let one_of =
+        |texts: &'static [&'static str]| prop::sample::select(texts).prop_map(str::to_owned);
     let attributes = prop::collection::vec((name(), value()), 0..4).prop_map(object);
-    let row = (one_of(KINDS), one_of(STATES), prop::option::of(one_of(PORTFOLIOS)), moment(), moment(), 0..4_usize, attributes);
+    let row = (
+        one_of(KINDS),
+        one_of(STATES),
+        prop::option::of(one_of(PORTFOLIOS)),
+        moment(),
+        moment(),
+        0..4_usize,
+        attributes,
+    );
     prop::collection::vec(row, 1..60).prop_map(|rows| {
         let ids = ["e", "E", "ent", "entities.", "a~"].iter().cycle().zip(0..);
         ids.zip(rows)
-            .map(|((id, number), (kind, state, portfolio, created_at, updated_at, crosswalks, attributes))| Row {
-                id: format!("{id}{number}"),
-                kind,
-                state,
-                portfolio,
-                created_at,
-                updated_at,
-                crosswalks,
-                attributes: exact(&attributes),
-            })
+            .map(
+                |(
+                    (id, number),
+                    (kind, state, portfolio, created_at, updated_at, crosswalks, attributes),
+                )| Row {
+                    id: format!("{id}{number}"),
+                    kind,
+                    state,
+                    portfolio,
+                    created_at,
+                    updated_at,
+                    crosswalks,
+                    attributes: exact(&attributes),
+                },
+            )
             .collect()
     })
 }

@@ -52,8 +52,11 @@ fn value(class: &'static str) -> BoxedStrategy<String> {
 
 fn path(class: &'static str) -> BoxedStrategy<String> {
     let names = |count| {
-        prop::collection::vec(name(), count)
-            .prop_map(|names| names.iter().fold("attributes".to_owned(), |path, name| format!("{path}.{}", quoted(name))))
+        prop::collection::vec(name(), count).prop_map(|names| {
+            names
+                .iter()
+                .fold("attributes".to_owned(), |path, name| format!("{path}.{}", quoted(name)))
+        })
     };
     match class {
         "attributes.A" => names(1..2).boxed(),
@@ -87,10 +90,15 @@ fn expression() -> impl Strategy<Value = String> {
         "\\x{1F600}?[^\\x01-\\x{10FFFE}x]|.",
         "[éÉΣσ]*",
     ];
-    let escaped =
-        text().prop_map(|text| text.chars().map(|c| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() }).collect());
-    let readable = |text: &String| Filter::parse(&format!("regexp(type, {})", quoted(text))).is_ok();
-    prop_oneof![2 => select(fixed.to_vec()).prop_map(str::to_owned), 1 => escaped].prop_filter("it is admitted", readable)
+    let escaped = text().prop_map(|text| {
+        text.chars()
+            .map(|c| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() })
+            .collect()
+    });
+    let readable =
+        |text: &String| Filter::parse(&format!("regexp(type, {})", quoted(text))).is_ok();
+    prop_oneof![2 => select(fixed.to_vec()).prop_map(str::to_owned), 1 => escaped]
+        .prop_filter("it is admitted", readable)
 }
 
 /// A text in which some characters gave way to wildcards.
@@ -111,7 +119,10 @@ fn escaped(c: char) -> String {
 }
 
 fn is_of_texts(function: &str) -> bool {
-    matches!(function, "startsWith" | "containsWordStartingWith" | "fullText" | "contains" | "regexp")
+    matches!(
+        function,
+        "startsWith" | "containsWordStartingWith" | "fullText" | "contains" | "regexp"
+    )
 }
 
 fn names() -> Vec<&'static str> {
@@ -122,7 +133,8 @@ fn names() -> Vec<&'static str> {
 pub fn possible(function: &str, class: &str) -> bool {
     match class {
         "createdTime" | "updatedTime" | "crosswalks_count" | "count" => {
-            !is_of_texts(function) && !matches!(function, "exists" | "missing" | "inSameAttributeValue")
+            !is_of_texts(function)
+                && !matches!(function, "exists" | "missing" | "inSameAttributeValue")
         }
         "attributes.A.B" => true,
         _ => function != "inSameAttributeValue",
@@ -131,42 +143,56 @@ pub fn possible(function: &str, class: &str) -> bool {
 
 fn call_text(function: &'static str, class: &'static str) -> BoxedStrategy<String> {
     let values = |count| prop::collection::vec(value(class), count);
-    let list = |values: Vec<String>| values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ");
+    let list = |values: Vec<String>| {
+        values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ")
+    };
     match function {
-        "exists" | "missing" => path(class).prop_map(move |path| format!("{function}({path})")).boxed(),
-        "in" | "listEquals" | "listEqualsCaseSensitive" => {
-            (path(class), values(2..5)).prop_map(move |(path, values)| format!("{function}({path}, {})", list(values))).boxed()
+        "exists" | "missing" => {
+            path(class).prop_map(move |path| format!("{function}({path})")).boxed()
         }
+        "in" | "listEquals" | "listEqualsCaseSensitive" => (path(class), values(2..5))
+            .prop_map(move |(path, values)| format!("{function}({path}, {})", list(values)))
+            .boxed(),
         "range" => (path(class), values(2..3)).prop_map(ordered_range).boxed(),
-        "contains" => (path(class), wildcards()).prop_map(|(path, text)| format!("contains({path}, {})", quoted(&text))).boxed(),
-        "regexp" => (path(class), expression()).prop_map(|(path, text)| format!("regexp({path}, {})", quoted(&text))).boxed(),
+        "contains" => (path(class), wildcards())
+            .prop_map(|(path, text)| format!("contains({path}, {})", quoted(&text)))
+            .boxed(),
+        "regexp" => (path(class), expression())
+            .prop_map(|(path, text)| format!("regexp({path}, {})", quoted(&text)))
+            .boxed(),
         "inSameAttributeValue" => {
-            let inner = select(names()).prop_filter("it has a path", |function| *function != "inSameAttributeValue");
+            let inner = select(names())
+                .prop_filter("it has a path", |function| *function != "inSameAttributeValue");
             let two = prop::collection::vec(inner.prop_flat_map(within), 2);
             (two, select(vec![" and ", " or ", " and not "]))
                 .prop_map(|(two, operator)| format!("inSameAttributeValue({})", two.join(operator)))
                 .boxed()
         }
-        _ => (path(class), value(class)).prop_map(move |(path, value)| format!("{function}({path}, {})", quoted(&value))).boxed(),
+        _ => (path(class), value(class))
+            .prop_map(move |(path, value)| format!("{function}({path}, {})", quoted(&value)))
+            .boxed(),
     }
 }
 
 /// A call that looks at a member of `attributes.a`.
 fn within(function: &'static str) -> BoxedStrategy<String> {
-    call_text(function, "attributes.A").prop_map(|text| text.replacen("attributes.", "attributes.a.", 1)).boxed()
+    call_text(function, "attributes.A")
+        .prop_map(|text| text.replacen("attributes.", "attributes.a.", 1))
+        .boxed()
 }
 
 /// A range with its ends in their order, whichever it is.
 fn ordered_range((path, ends): (String, Vec<String>)) -> String {
-    let range = |first: &str, last: &str| format!("range({path}, {}, {})", quoted(first), quoted(last));
+    let range =
+        |first: &str, last: &str| format!("range({path}, {}, {})", quoted(first), quoted(last));
     let straight = range(&ends[0], &ends[1]);
     if Filter::parse(&straight).is_ok() { straight } else { range(&ends[1], &ends[0]) }
 }
 
 /// A filter of one function, each of which is as likely as the others.
 pub fn call() -> impl Strategy<Value = Call> {
-    let function_and_class =
-        (select(names()), select(CLASSES)).prop_filter("it makes sense", |(function, class)| possible(function, class));
+    let function_and_class = (select(names()), select(CLASSES))
+        .prop_filter("it makes sense", |(function, class)| possible(function, class));
     function_and_class.prop_flat_map(|(function, class)| call_of(function, class))
 }
 
@@ -176,11 +202,21 @@ pub fn call_of(function: &'static str, class: &'static str) -> impl Strategy<Val
     call_text(function, class).prop_filter_map("it is admitted", move |text| {
         let filter = Filter::parse(&text);
         let expected = |message: &str| {
-            ["needs at least one", "this range is empty", "a list in a file", "an id is missing", "an exponent", "is never"]
-                .iter()
-                .any(|part| message.contains(part))
+            [
+                "needs at least one",
+                "this range is empty",
+                "a list in a file",
+                "an id is missing",
+                "an exponent",
+                "is never",
+            ]
+            .iter()
+            .any(|part| message.contains(part))
         };
-        assert!(filter.as_ref().err().is_none_or(|error| expected(&error.message)), "{text}: {filter:?}");
+        assert!(
+            filter.as_ref().err().is_none_or(|error| expected(&error.message)),
+            "{text}: {filter:?}"
+        );
         Some(Call { function, class, filter: filter.ok()? })
     })
 }
@@ -190,8 +226,10 @@ pub fn filter() -> impl Strategy<Value = Filter> {
     let text = call().prop_map(|call| call.filter.to_string()).prop_recursive(3, 8, 3, |inner| {
         prop_oneof![
             inner.clone().prop_map(|inner| format!("not ({inner})")),
-            prop::collection::vec(inner.clone(), 2..4).prop_map(|members| format!("({})", members.join(" and "))),
-            prop::collection::vec(inner, 2..4).prop_map(|members| format!("({})", members.join(" or "))),
+            prop::collection::vec(inner.clone(), 2..4)
+                .prop_map(|members| format!("({})", members.join(" and "))),
+            prop::collection::vec(inner, 2..4)
+                .prop_map(|members| format!("({})", members.join(" or "))),
         ]
     });
     text.prop_map(|text| Filter::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
@@ -205,8 +243,10 @@ pub fn crowd() -> impl Strategy<Value = Filter> {
         .prop_flat_map(|(function, class)| call_of(function, class));
     let group = |inner: BoxedStrategy<String>| {
         let operator = select(vec![" and ", " or ", " and not ", " or not "]);
-        (prop::collection::vec(inner, 6), operator).prop_map(|(members, operator)| format!("({})", members.join(operator)))
+        (prop::collection::vec(inner, 6), operator)
+            .prop_map(|(members, operator)| format!("({})", members.join(operator)))
     };
     let crowd = group(few.prop_map(|call| call.filter.to_string()).boxed()).boxed();
-    group(crowd).prop_map(|text| Filter::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
+    group(crowd)
+        .prop_map(|text| Filter::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
 }

@@ -34,7 +34,12 @@ fn count(tally: &mut Tally, name: &'static str, holds: usize, of: usize) {
 fn sql_selects_exactly_what_the_evaluator_selects() {
     let databases = Mutex::new(Databases::create());
     let tally = Mutex::new(Tally::new());
-    let config = ProptestConfig { cases: 64, failure_persistence: None, max_shrink_iters: 2_000, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..ProptestConfig::default()
+    };
     let property = |(rows, calls, filters): (Vec<Row>, Vec<Call>, Vec<Filter>)| {
         let mut databases = databases.lock().unwrap_or_else(PoisonError::into_inner);
         databases.fill(&rows);
@@ -48,14 +53,17 @@ fn sql_selects_exactly_what_the_evaluator_selects() {
         let holds = |filter: &Filter| rows.iter().filter(|row| row.satisfies(filter)).count();
         for call in &calls {
             let holds = holds(&call.filter);
-            [call.function, call.class, "all"].iter().for_each(|name| count(&mut tally, name, holds, rows.len()));
+            [call.function, call.class, "all"]
+                .iter()
+                .for_each(|name| count(&mut tally, name, holds, rows.len()));
         }
         filters.iter().for_each(|filter| count(&mut tally, "all", holds(filter), rows.len()));
         Ok(())
     };
     // Few rows have what this one looks for, so it is tried more often.
     let nested = prop::collection::vec(call_of("inSameAttributeValue", "attributes.A.B"), 6);
-    let calls = (prop::collection::vec(call(), 34), nested).prop_map(|(calls, nested)| [calls, nested].concat());
+    let calls = (prop::collection::vec(call(), 34), nested)
+        .prop_map(|(calls, nested)| [calls, nested].concat());
     let given = (rows(), calls, prop::collection::vec(filter(), 12));
     TestRunner::new(config).run(&given, property).unwrap_or_else(|error| panic!("{error}"));
     let tally = tally.into_inner().unwrap();
@@ -64,7 +72,10 @@ fn sql_selects_exactly_what_the_evaluator_selects() {
     assert!(holding + not_holding >= 20_000 && holding > 2_000 && not_holding > 2_000, "{tally:?}");
     for name in FUNCTIONS.iter().map(|function| function.name).chain(CLASSES.iter().copied()) {
         let (holding, not_holding) = tally.get(name).copied().unwrap_or_default();
-        assert!(holding > 0 && not_holding > 0, "{name} held {holding} times and did not {not_holding} times");
+        assert!(
+            holding > 0 && not_holding > 0,
+            "{name} held {holding} times and did not {not_holding} times"
+        );
     }
 }
 
@@ -72,14 +83,22 @@ fn sql_selects_exactly_what_the_evaluator_selects() {
 fn what_many_conditions_look_at_is_the_same_where_it_is_taken_out_once() {
     let databases = Mutex::new(Databases::create());
     let shared = Mutex::new((0, 0));
-    let config = ProptestConfig { cases: 24, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        max_shrink_iters: 500,
+        ..ProptestConfig::default()
+    };
     let property = |(rows, filters): (Vec<Row>, Vec<Filter>)| {
         let mut databases = databases.lock().unwrap_or_else(PoisonError::into_inner);
         databases.fill(&rows);
         for filter in &filters {
             let sql = filter.predicate().sql();
             let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            *shared = (shared.0 + usize::from(sql.contains("AS s1(")), shared.1 + usize::from(sql.contains("AS s3(")));
+            *shared = (
+                shared.0 + usize::from(sql.contains("AS s1(")),
+                shared.1 + usize::from(sql.contains("AS s3(")),
+            );
             for difference in databases.differences(filter, &rows) {
                 let first = rows.iter().find(|row| difference.contains(&row.id));
                 prop_assert!(first.is_none(), "{filter}\n{sql}\n{first:?}");
@@ -95,7 +114,9 @@ fn what_many_conditions_look_at_is_the_same_where_it_is_taken_out_once() {
 
 #[test]
 fn every_letter_that_has_a_case_meets_its_other_cases_and_nothing_else() {
-    let letters: Vec<char> = ('\u{1}'..=char::MAX).filter(|c| fold(&c.to_string()) != c.to_string() || c.is_lowercase()).collect();
+    let letters: Vec<char> = ('\u{1}'..=char::MAX)
+        .filter(|c| fold(&c.to_string()) != c.to_string() || c.is_lowercase())
+        .collect();
     let row = |c: &char| Row::with(format!("{:X}", u32::from(*c)), json!({"a": c.to_string()}));
     let rows: Vec<Row> = letters.iter().map(row).collect();
     let mut databases = Databases::create();
@@ -103,7 +124,9 @@ fn every_letter_that_has_a_case_meets_its_other_cases_and_nothing_else() {
     for letters in letters.chunks(97) {
         let list: Vec<String> = letters.iter().map(|c| quoted(&c.to_string())).collect();
         databases.agree(&format!("in(attributes.a, {})", list.join(", ")), &rows);
-        for function in ["startsWith", "contains", "fullText", "containsWordStartingWith", "lt", "gte"] {
+        for function in
+            ["startsWith", "contains", "fullText", "containsWordStartingWith", "lt", "gte"]
+        {
             databases.agree(&format!("{function}(attributes.a, {})", list[0]), &rows);
         }
     }
@@ -128,19 +151,47 @@ fn words_are_cut_alike_at_every_character() {
 
 #[test]
 fn every_kind_of_value_compares_with_every_text_in_the_same_way() {
-    let others =
-        numbers().into_iter().chain([json!(true), json!(false), json!(null), json!({}), json!([]), json!([[]]), json!({"d": null})]);
+    let others = numbers().into_iter().chain([
+        json!(true),
+        json!(false),
+        json!(null),
+        json!({}),
+        json!([]),
+        json!([[]]),
+        json!({"d": null}),
+    ]);
     let values = TEXTS.iter().map(|text| json!(text)).chain(others);
-    let row =
-        |(number, value): (usize, Value)| Row::with(format!("e{number}"), json!({"a": value, "b": [null, value], "c": [[{"d": value}]]}));
+    let row = |(number, value): (usize, Value)| {
+        Row::with(
+            format!("e{number}"),
+            json!({"a": value, "b": [null, value], "c": [[{"d": value}]]}),
+        )
+    };
     let rows: Vec<Row> = values.enumerate().map(row).collect();
     let mut databases = Databases::create();
     databases.fill(&rows);
-    let functions = ["equals", "equalsCaseSensitive", "startsWith", "lt", "gte", "contains", "containsWordStartingWith"];
+    let functions = [
+        "equals",
+        "equalsCaseSensitive",
+        "startsWith",
+        "lt",
+        "gte",
+        "contains",
+        "containsWordStartingWith",
+    ];
     for path in ["attributes.a", "attributes.b", "attributes.c.d"] {
-        let one = |text: &&str| functions.map(|function| format!("{function}({path}, {})", quoted(text)));
-        let comparisons = TEXTS.iter().filter(|text| !text.is_empty()).flat_map(one).filter(|text| Filter::parse(text).is_ok());
-        for text in comparisons.chain([format!("exists({path})"), format!("missing({path})"), format!("equals({path}, '')")]) {
+        let one =
+            |text: &&str| functions.map(|function| format!("{function}({path}, {})", quoted(text)));
+        let comparisons = TEXTS
+            .iter()
+            .filter(|text| !text.is_empty())
+            .flat_map(one)
+            .filter(|text| Filter::parse(text).is_ok());
+        for text in comparisons.chain([
+            format!("exists({path})"),
+            format!("missing({path})"),
+            format!("equals({path}, '')"),
+        ]) {
             databases.agree(&text, &rows);
         }
     }
@@ -153,9 +204,15 @@ fn an_expression_that_is_admitted_does_not_keep_postgres_busy() {
         long("a"),
         long("ab"),
         long("aab") + "!",
-        (0..250_000_u32).map(|n| if n.wrapping_mul(2_654_435_761) >> 31 == 0 { 'a' } else { 'b' }).collect(),
+        (0..250_000_u32)
+            .map(|n| if n.wrapping_mul(2_654_435_761) >> 31 == 0 { 'a' } else { 'b' })
+            .collect(),
     ];
-    let rows: Vec<Row> = texts.iter().enumerate().map(|(n, text)| Row::with(format!("e{n}"), json!({"a": text}))).collect();
+    let rows: Vec<Row> = texts
+        .iter()
+        .enumerate()
+        .map(|(n, text)| Row::with(format!("e{n}"), json!({"a": text})))
+        .collect();
     let mut databases = Databases::create();
     databases.fill(&rows);
     for connection in &mut databases.connections {
@@ -184,9 +241,17 @@ fn an_expression_that_is_admitted_does_not_keep_postgres_busy() {
 
 #[test]
 fn expressions_at_the_bound_do_not_keep_postgres_busy() {
-    let texts =
-        ["abcdefgh".repeat(12_500), (0..100_000_u32).map(|n| if n.wrapping_mul(2_654_435_761) >> 31 == 0 { 'a' } else { 'b' }).collect()];
-    let rows: Vec<Row> = texts.iter().enumerate().map(|(n, text)| Row::with(format!("e{n}"), json!({"a": text}))).collect();
+    let texts = [
+        "abcdefgh".repeat(12_500),
+        (0..100_000_u32)
+            .map(|n| if n.wrapping_mul(2_654_435_761) >> 31 == 0 { 'a' } else { 'b' })
+            .collect(),
+    ];
+    let rows: Vec<Row> = texts
+        .iter()
+        .enumerate()
+        .map(|(n, text)| Row::with(format!("e{n}"), json!({"a": text})))
+        .collect();
     let mut databases = Databases::create();
     databases.fill(&rows);
     for connection in &mut databases.connections {
@@ -194,7 +259,9 @@ fn expressions_at_the_bound_do_not_keep_postgres_busy() {
     }
     let regexp = |expression: &str| format!("regexp(attributes.a, {})", quoted(expression));
     let admitted = |expression: &String| Filter::parse(&regexp(expression)).is_ok();
-    let repeated = |body: &str| (1..=255).rev().map(|n| body.replace('N', &n.to_string())).find(admitted).unwrap();
+    let repeated = |body: &str| {
+        (1..=255).rev().map(|n| body.replace('N', &n.to_string())).find(admitted).unwrap()
+    };
     for body in [
         ".*(.?){N}a.{30}z",
         ".*a(.{N}){4}z",
@@ -217,9 +284,13 @@ fn expressions_at_the_bound_do_not_keep_postgres_busy() {
 
 /// The entity of an example: what it does not say is as the page says.
 fn example(entity: &Value) -> Row {
-    let text = |name: &str, default: &str| entity.get(name).and_then(Value::as_str).unwrap_or(default).to_owned();
-    let known = ["type", "state", "portfolio", "createdTime", "updatedTime", "crosswalks", "attributes"];
-    let unknown: Vec<_> = entity.as_object().unwrap().keys().filter(|name| !known.contains(&name.as_str())).collect();
+    let text = |name: &str, default: &str| {
+        entity.get(name).and_then(Value::as_str).unwrap_or(default).to_owned()
+    };
+    let known =
+        ["type", "state", "portfolio", "createdTime", "updatedTime", "crosswalks", "attributes"];
+    let unknown: Vec<_> =
+        entity.as_object().unwrap().keys().filter(|name| !known.contains(&name.as_str())).collect();
     assert!(unknown.is_empty(), "an example has {unknown:?}");
     Row {
         kind: text("type", "configuration/entityTypes/HCP"),
@@ -239,21 +310,35 @@ fn the_examples_of_the_guide_are_true() {
     let mut reported = BTreeSet::new();
     let mut examples = 0;
     for line in guide.lines().skip_while(|line| *line != "## Examples") {
-        let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
+        let cells: Vec<&str> =
+            line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
         let [filter, entity, answer] = cells.as_slice() else { continue };
-        let Some(entity) = entity.strip_prefix('`').and_then(|entity| entity.strip_suffix('`')) else { continue };
-        let filter = Filter::parse(filter.trim_matches('`')).unwrap_or_else(|error| panic!("{line}: {error}"));
-        let row = example(&serde_json::from_str(entity).unwrap_or_else(|error| panic!("{line}: {error}")));
+        let Some(entity) = entity.strip_prefix('`').and_then(|entity| entity.strip_suffix('`'))
+        else {
+            continue;
+        };
+        let filter = Filter::parse(filter.trim_matches('`'))
+            .unwrap_or_else(|error| panic!("{line}: {error}"));
+        let row = example(
+            &serde_json::from_str(entity).unwrap_or_else(|error| panic!("{line}: {error}")),
+        );
         assert_eq!(if row.satisfies(&filter) { "yes" } else { "no" }, *answer, "{line}");
         databases.fill(std::slice::from_ref(&row));
         assert!(databases.differences(&filter, &[row]).iter().all(BTreeSet::is_empty), "{line}");
         reported.extend(
-            FUNCTIONS.iter().filter(|function| filter.to_string().contains(&format!("{}(", function.name))).map(|function| function.name),
+            FUNCTIONS
+                .iter()
+                .filter(|function| filter.to_string().contains(&format!("{}(", function.name)))
+                .map(|function| function.name),
         );
         examples += 1;
     }
     assert!(examples >= 60, "only {examples} examples were found");
-    assert_eq!(reported.len(), FUNCTIONS.len(), "the guide has no example of some function: {reported:?}");
+    assert_eq!(
+        reported.len(),
+        FUNCTIONS.len(),
+        "the guide has no example of some function: {reported:?}"
+    );
 }
 
 #[test]

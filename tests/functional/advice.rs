@@ -6,21 +6,37 @@ use crate::kit::*;
 fn faults(reply: &Reply) -> Vec<(String, String)> {
     let document = reply.json();
     let text = |fault: &Value, name: &str| fault[name].as_str().unwrap_or_default().to_owned();
-    document["errors"].as_array().into_iter().flatten().map(|fault| (text(fault, "field"), text(fault, "description"))).collect()
+    document["errors"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|fault| (text(fault, "field"), text(fault, "description")))
+        .collect()
 }
 
 #[tokio::test]
 async fn faults_have_the_names_of_the_contract_that_the_caller_speaks() {
     let rest = Rest::start().await;
-    rest.world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await.unwrap();
-    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    rest.world
+        .call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"}))
+        .await
+        .unwrap();
+    rest.world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}}))
+        .await
+        .unwrap();
     let by_type = ("/api/acme/entities", "entityType");
     for (method, path, body, field) in [
         ("DELETE", by_type.0, "", by_type.1),
         ("DELETE", "/api/acme/entities?entityType=", "", by_type.1),
         ("POST", "/api/acme/entities/_delete", "{}", "objects"),
         ("POST", "/api/acme/entities/_delete", r#"{"objects":{}}"#, "objects.filter"),
-        ("POST", "/api/acme/entities/_delete?entityType=T", r#"{"objects":{"entityType":"T"}}"#, by_type.1),
+        (
+            "POST",
+            "/api/acme/entities/_delete?entityType=T",
+            r#"{"objects":{"entityType":"T"}}"#,
+            by_type.1,
+        ),
         ("POST", "/api/acme/entities/_deleteByUris?entityType=T", r#"["e"]"#, by_type.1),
         ("POST", "/api/acme/entities/_deleteByUris", r#"["a b"]"#, "[0]"),
         ("PATCH", "/v1/portfolios/p", "{}", "body"),
@@ -32,7 +48,11 @@ async fn faults_have_the_names_of_the_contract_that_the_caller_speaks() {
     ] {
         let reply = rest.send(method, path, &[], body).await;
         let reported = faults(&reply);
-        assert_eq!((reply.status, reported.len(), reported[0].0.as_str()), (400, 1, field), "{method} {path} {body}: {reported:?}");
+        assert_eq!(
+            (reply.status, reported.len(), reported[0].0.as_str()),
+            (400, 1, field),
+            "{method} {path} {body}: {reported:?}"
+        );
         let text = reply.text();
         for inner in ["spec", "`uris`", "entity_type", "uri_list", "match_all"] {
             assert!(!text.contains(inner), "{method} {path} {body} shows `{inner}`: {text}");
@@ -40,11 +60,17 @@ async fn faults_have_the_names_of_the_contract_that_the_caller_speaks() {
     }
     // By gRPC they are those of the messages.
     let grpc = rest.world.through(Protocol::Grpc);
-    let refused = grpc.call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
+    let refused = grpc
+        .call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p"}))
+        .await
+        .unwrap_err();
     assert_eq!(refused.faults[0].field, "update_mask");
     let both = json!({"entity_type": "T", "spec": {"objects": {"entity_type": "T"}}});
     let refused = grpc.call("BulkDeleteService/StartBulkDelete", both).await;
-    assert_eq!(refused.unwrap_err().faults[0].description, "must not be given together with `spec`, which says what to delete as well");
+    assert_eq!(
+        refused.unwrap_err().faults[0].description,
+        "must not be given together with `spec`, which says what to delete as well"
+    );
 }
 
 /// A request with a value in it, and the field in which it stands.
@@ -60,9 +86,19 @@ struct Case {
 #[tokio::test]
 async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
     let rest = Rest::start().await;
-    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    rest.world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}}))
+        .await
+        .unwrap();
     type Make = fn(&str) -> String;
-    let of_path = |path: Make, field, wrong| Case { method: "GET", path, header: None, body: |_| String::new(), field, wrong };
+    let of_path = |path: Make, field, wrong| Case {
+        method: "GET",
+        path,
+        header: None,
+        body: |_| String::new(),
+        field,
+        wrong,
+    };
     let of_header = |header, path: Make, field| Case {
         method: "PATCH",
         path,
@@ -71,13 +107,32 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
         field,
         wrong: "x",
     };
-    let of_body = |method, path: Make, body: Make, field, wrong| Case { method, path, header: None, body, field, wrong };
+    let of_body = |method, path: Make, body: Make, field, wrong| Case {
+        method,
+        path,
+        header: None,
+        body,
+        field,
+        wrong,
+    };
     let cases = [
         of_path(|value| format!("/api/acme/tasks?createdSince={value}"), "createdSince", "2024"),
-        of_path(|value| format!("/api/acme/tasks/history?createdBefore={value}"), "createdBefore", "1767225600"),
-        of_path(|value| format!("/api/acme/tasks/_total?createdBefore={value}"), "createdBefore", "2024-01-01"),
+        of_path(
+            |value| format!("/api/acme/tasks/history?createdBefore={value}"),
+            "createdBefore",
+            "1767225600",
+        ),
+        of_path(
+            |value| format!("/api/acme/tasks/_total?createdBefore={value}"),
+            "createdBefore",
+            "2024-01-01",
+        ),
         of_path(|value| format!("/v1/entities?filter=gt(createdTime,'{value}')"), "filter", "2024"),
-        of_path(|value| format!("/v1/entities?filter=gt(createdTime,'{value}')"), "filter", "1767225600"),
+        of_path(
+            |value| format!("/v1/entities?filter=gt(createdTime,'{value}')"),
+            "filter",
+            "1767225600",
+        ),
         of_path(|value| format!("/v1/entities?order_by={value}"), "order_by", "colour"),
         of_path(|value| format!("/v1/entities?filter={value}(type,T)"), "filter", "equal"),
         of_path(|value| format!("/api/acme/tasks?orderBy={value}"), "orderBy", "colour"),
@@ -99,21 +154,42 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
             "mail_domains[0]",
             "nowhere",
         ),
-        of_body("POST", |_| "/v1/attribute-indexes".to_owned(), |value| json!({"attribute": value}).to_string(), "attribute", "a..b"),
-        of_body("POST", |_| "/v1/entities".to_owned(), |value| json!({"type": "T", "state": value}).to_string(), "state", "offboarding"),
+        of_body(
+            "POST",
+            |_| "/v1/attribute-indexes".to_owned(),
+            |value| json!({"attribute": value}).to_string(),
+            "attribute",
+            "a..b",
+        ),
+        of_body(
+            "POST",
+            |_| "/v1/entities".to_owned(),
+            |value| json!({"type": "T", "state": value}).to_string(),
+            "state",
+            "offboarding",
+        ),
     ];
     for Case { method, path, header, body, field, wrong } in cases {
         let send = async |value: &str| {
             let headers: Vec<_> = header.map(|name| (name, value)).into_iter().collect();
-            let reported = faults(&rest.send(method, &path(&value.replace(' ', "%20")), &headers, &body(value)).await);
-            reported.into_iter().find(|(reported, _)| reported == field).map(|(_, description)| description)
+            let reported = faults(
+                &rest.send(method, &path(&value.replace(' ', "%20")), &headers, &body(value)).await,
+            );
+            reported
+                .into_iter()
+                .find(|(reported, _)| reported == field)
+                .map(|(_, description)| description)
         };
         let what = format!("{method} {} {field}", path(wrong));
         let description = send(wrong).await.unwrap_or_else(|| panic!("{what}: {wrong} is taken"));
         // The names in backticks, except those of the subject of the sentence.
         let said = description.lines().next().unwrap_or_default().to_owned();
-        let samples: Vec<_> =
-            said.split('`').skip(1).step_by(2).filter(|sample| ![wrong, "createdTime", "attributes.", "*", "s"].contains(sample)).collect();
+        let samples: Vec<_> = said
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|sample| ![wrong, "createdTime", "attributes.", "*", "s"].contains(sample))
+            .collect();
         assert!(!samples.is_empty(), "{what}: {said}");
         for sample in samples {
             assert_eq!(send(sample).await, None, "{what}: `{sample}` of: {said}");
@@ -125,10 +201,22 @@ async fn whoever_follows_the_advice_of_a_fault_is_not_refused_for_it_again() {
 #[tokio::test]
 async fn a_mask_is_reported_by_its_own_name_wherever_the_caller_has_one() {
     let rest = Rest::start().await;
-    rest.world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await.unwrap();
-    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
-    let none = rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"name":"P6","update_mask":null}"#).await;
-    assert_eq!((none.status, &none.json()["name"]), (200, &json!("P6")), "`null` is as good as left out: {}", none.text());
+    rest.world
+        .call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"}))
+        .await
+        .unwrap();
+    rest.world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}}))
+        .await
+        .unwrap();
+    let none =
+        rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"name":"P6","update_mask":null}"#).await;
+    assert_eq!(
+        (none.status, &none.json()["name"]),
+        (200, &json!("P6")),
+        "`null` is as good as left out: {}",
+        none.text()
+    );
     let of_kind = "must be a string, names with commas between them";
     let parameter = "is not known here; `update_mask` is a query parameter";
     for (path, body, field, reported) in [
@@ -140,10 +228,25 @@ async fn a_mask_is_reported_by_its_own_name_wherever_the_caller_has_one() {
             "update_mask",
             "unknown query parameter `update_mask`; it goes into the body as `update_mask`",
         ),
-        ("/v1/portfolios/p", r#"{"name":"x","updatemask":"name"}"#, "updatemask", "is not known here; did you mean `update_mask`?"),
-        ("/v1/portfolios/p", r#"{"name":"x","updated_at":"2026-01-01T00:00:00Z"}"#, "updated_at", "cannot be changed here"),
+        (
+            "/v1/portfolios/p",
+            r#"{"name":"x","updatemask":"name"}"#,
+            "updatemask",
+            "is not known here; did you mean `update_mask`?",
+        ),
+        (
+            "/v1/portfolios/p",
+            r#"{"name":"x","updated_at":"2026-01-01T00:00:00Z"}"#,
+            "updated_at",
+            "cannot be changed here",
+        ),
         ("/v1/entities/e", r#"{"type":"z","update_mask":"type"}"#, "update_mask", parameter),
-        ("/v1/removal-policy", r#"{"max_grace_period":"60s","update_mask":"max_grace_period"}"#, "update_mask", parameter),
+        (
+            "/v1/removal-policy",
+            r#"{"max_grace_period":"60s","update_mask":"max_grace_period"}"#,
+            "update_mask",
+            parameter,
+        ),
         (
             "/v1/entities/e?update_masc=type",
             r#"{"type":"z"}"#,
@@ -158,7 +261,11 @@ async fn a_mask_is_reported_by_its_own_name_wherever_the_caller_has_one() {
         ),
     ] {
         let reply = rest.send("PATCH", path, &[], body).await;
-        assert_eq!((reply.status, faults(&reply)), (400, vec![(field.to_owned(), reported.to_owned())]), "{path} {body}");
+        assert_eq!(
+            (reply.status, faults(&reply)),
+            (400, vec![(field.to_owned(), reported.to_owned())]),
+            "{path} {body}"
+        );
         assert!(!reply.text().contains("`body`"), "{path} {body}: {}", reply.text());
     }
 }
@@ -166,30 +273,64 @@ async fn a_mask_is_reported_by_its_own_name_wherever_the_caller_has_one() {
 #[tokio::test]
 async fn the_paths_of_a_mask_are_reported_as_they_were_sent() {
     let rest = Rest::start().await;
-    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    rest.world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}}))
+        .await
+        .unwrap();
     for (path, body, sent) in [
         ("/v1/entities/e?update_mask=entity.type", r#"{"type":"z"}"#, "entity.type"),
-        ("/v1/removal-policy?update_mask=policy.min_grace_period", r#"{"min_grace_period":"1s"}"#, "policy.min_grace_period"),
-        ("/v1/removal-policy?update_mask=hardDelete.nope", r#"{"hard_delete":{"max_objects":1}}"#, "hardDelete.nope"),
+        (
+            "/v1/removal-policy?update_mask=policy.min_grace_period",
+            r#"{"min_grace_period":"1s"}"#,
+            "policy.min_grace_period",
+        ),
+        (
+            "/v1/removal-policy?update_mask=hardDelete.nope",
+            r#"{"hard_delete":{"max_objects":1}}"#,
+            "hardDelete.nope",
+        ),
     ] {
         let reply = rest.send("PATCH", path, &[], body).await;
         let reported = faults(&reply);
-        assert_eq!((reply.status, reported.len(), reported[0].0.as_str()), (400, 1, "update_mask"), "{path}: {reported:?}");
+        assert_eq!(
+            (reply.status, reported.len(), reported[0].0.as_str()),
+            (400, 1, "update_mask"),
+            "{path}: {reported:?}"
+        );
         assert!(reported[0].1.starts_with(&format!("`{sent}` ")), "{path}: {reported:?}");
-        assert!(reply.json()["detail"].as_str().unwrap().starts_with(&format!("update_mask: `{sent}` ")), "{path}: {}", reply.text());
+        assert!(
+            reply.json()["detail"]
+                .as_str()
+                .unwrap()
+                .starts_with(&format!("update_mask: `{sent}` ")),
+            "{path}: {}",
+            reply.text()
+        );
     }
     let grpc = rest.world.through(Protocol::Grpc);
     let of = json!({"entity_id": "e", "entity": {"type": "z"}, "update_mask": "entity.type"});
     let refused = grpc.call("EntityService/UpdateEntity", of).await.unwrap_err();
-    assert!(refused.faults[0].description.starts_with("`entity.type` cannot be updated"), "{refused:#?}");
+    assert!(
+        refused.faults[0].description.starts_with("`entity.type` cannot be updated"),
+        "{refused:#?}"
+    );
 }
 
 /// A caller who reads a resource, changes a member and sends the whole has all members of the response in the body.
 #[tokio::test]
 async fn a_whole_thing_can_be_sent_back_with_a_mask() {
     let rest = Rest::start().await;
-    rest.world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await.unwrap();
-    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T", "portfolio_id": "p"}})).await.unwrap();
+    rest.world
+        .call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"}))
+        .await
+        .unwrap();
+    rest.world
+        .call(
+            "EntityService/CreateEntity",
+            json!({"entity": {"entity_id": "e", "type": "T", "portfolio_id": "p"}}),
+        )
+        .await
+        .unwrap();
     for (path, query, member, mask) in [
         ("/v1/entities/e", "?update_mask=type", "type", None),
         ("/v1/portfolios/p", "", "name", Some("name")),
@@ -206,24 +347,54 @@ async fn a_whole_thing_can_be_sent_back_with_a_mask() {
             whole["update_mask"] = json!(mask);
         }
         let changed = rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await;
-        assert_eq!((changed.status, &changed.json()[member]), (200, &whole[member]), "{path}: {}", changed.text());
+        assert_eq!(
+            (changed.status, &changed.json()[member]),
+            (200, &whole[member]),
+            "{path}: {}",
+            changed.text()
+        );
         whole["frobnicate"] = json!(1);
-        let reported = faults(&rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await);
-        assert_eq!(reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["frobnicate"], "{path}");
+        let reported =
+            faults(&rest.send("PATCH", &format!("{path}{query}"), &[], &whole.to_string()).await);
+        assert_eq!(
+            reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(),
+            ["frobnicate"],
+            "{path}"
+        );
     }
     // Members that the mask names are not ignored.
-    let named = rest.send("PATCH", "/v1/entities/e?update_mask=type,state", &[], r#"{"type":"z","state":"active","hold":null}"#).await;
+    let named = rest
+        .send(
+            "PATCH",
+            "/v1/entities/e?update_mask=type,state",
+            &[],
+            r#"{"type":"z","state":"active","hold":null}"#,
+        )
+        .await;
     let reported = faults(&named);
-    assert_eq!(reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(), ["state", "update_mask"], "{reported:?}");
+    assert_eq!(
+        reported.iter().map(|fault| fault.0.as_str()).collect::<Vec<_>>(),
+        ["state", "update_mask"],
+        "{reported:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_hint_does_not_send_the_caller_astray() {
     let rest = Rest::start().await;
-    rest.world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
+    rest.world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}}))
+        .await
+        .unwrap();
     for (method, path, body, field, reported) in [
         ("PATCH", "/v1/entities/e", r#"{"state":"active"}"#, "state", "cannot be changed here"),
-        ("PATCH", "/v1/entities/e", r#"{"portfolio_id":"p"}"#, "portfolio_id", "cannot be changed here"),
+        (
+            "PATCH",
+            "/v1/entities/e",
+            r#"{"portfolio_id":"p"}"#,
+            "portfolio_id",
+            "cannot be changed here",
+        ),
         ("PATCH", "/v1/entities/e", r#"{"hold":null}"#, "hold", "cannot be changed here"),
         ("PATCH", "/v1/entities/e", r#"{"id":"x"}"#, "id", "cannot be changed here"),
         ("PATCH", "/v1/entities/e", r#"{"createdAt":null}"#, "createdAt", "cannot be changed here"),
@@ -234,9 +405,21 @@ async fn a_hint_does_not_send_the_caller_astray() {
             "version",
             "cannot be changed here; the version that it must be at goes into `expected_version`",
         ),
-        ("PATCH", "/v1/entities/e", r#"{"LastName":"x"}"#, "LastName", "is not known here; your own data goes into `attributes`"),
+        (
+            "PATCH",
+            "/v1/entities/e",
+            r#"{"LastName":"x"}"#,
+            "LastName",
+            "is not known here; your own data goes into `attributes`",
+        ),
         ("POST", "/v1/entities", r#"{"type":"T","hold":null}"#, "hold", "cannot be given here"),
-        ("POST", "/v1/portfolios", r#"{"name":"x","entity_count":1}"#, "entity_count", "cannot be given here"),
+        (
+            "POST",
+            "/v1/portfolios",
+            r#"{"name":"x","entity_count":1}"#,
+            "entity_count",
+            "cannot be given here",
+        ),
         (
             "POST",
             "/v1/entities",
@@ -255,8 +438,19 @@ async fn a_hint_does_not_send_the_caller_astray() {
         let reply = rest.send(method, path, &[], body).await;
         let all = faults(&reply);
         let of_field = all.iter().find(|fault| fault.0 == field).map(|fault| fault.1.as_str());
-        assert_eq!((reply.status, of_field), (400, Some(reported)), "{method} {path} {body}: {all:?}");
+        assert_eq!(
+            (reply.status, of_field),
+            (400, Some(reported)),
+            "{method} {path} {body}: {all:?}"
+        );
     }
-    let twice = rest.send("POST", "/api/acme/entities/_delete", &[], r#"{"objects":{"entityType":"T","objects":{}}}"#).await;
+    let twice = rest
+        .send(
+            "POST",
+            "/api/acme/entities/_delete",
+            &[],
+            r#"{"objects":{"entityType":"T","objects":{}}}"#,
+        )
+        .await;
     assert_eq!(faults(&twice), [("objects.objects".to_owned(), "is not known here".to_owned())]);
 }

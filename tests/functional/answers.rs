@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use offboard::proto::v1::{
-    ListTasksRequest, RemovalPolicy, RequestOffboardingRequest, StartBulkDeleteRequest, UpdateRemovalPolicyRequest,
-    bulk_delete_service_client::BulkDeleteServiceClient, offboarding_service_client::OffboardingServiceClient,
+    ListTasksRequest, RemovalPolicy, RequestOffboardingRequest, StartBulkDeleteRequest,
+    UpdateRemovalPolicyRequest, bulk_delete_service_client::BulkDeleteServiceClient,
+    offboarding_service_client::OffboardingServiceClient,
     removal_service_client::RemovalServiceClient,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,13 @@ use tonic_types::StatusExt;
 use crate::kit::*;
 
 /// A request with the key.
-async fn send(world: &World, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> Reply {
+async fn send(
+    world: &World,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<bytes::Bytes>,
+) -> Reply {
     let bearer = format!("Bearer {}", world.key.secret);
     let headers = [&[("authorization", bearer.as_str())], headers].concat();
     http(world.server.addresses.http, method, path, &headers, body).await
@@ -92,16 +99,34 @@ scenario! {
 async fn what_has_such_an_id_already_stays_reachable_by_grpc() {
     let world = World::start(Protocol::Grpc).await;
     for id in ["e", "p"] {
-        world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "T"}})).await.unwrap();
+        world
+            .call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "T"}}))
+            .await
+            .unwrap();
     }
-    world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"})).await.unwrap();
-    world.call("EntityService/PutDependent", json!({"entity_id": "e", "kind": "task", "dependent_id": "d"})).await.unwrap();
+    world
+        .call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"}))
+        .await
+        .unwrap();
+    world
+        .call(
+            "EntityService/PutDependent",
+            json!({"entity_id": "e", "kind": "task", "dependent_id": "d"}),
+        )
+        .await
+        .unwrap();
     world.database.sql("UPDATE dependent SET id = '..'; UPDATE entity SET id = '.' WHERE id = 'p'; UPDATE portfolio SET id = '..'");
     let found = world.call("EntityService/GetEntity", json!({"entity_id": "."})).await.unwrap();
     assert_eq!(found.json["id"], ".");
-    world.call("PortfolioService/AttachEntity", json!({"portfolio_id": "..", "entity_id": "."})).await.unwrap();
+    world
+        .call("PortfolioService/AttachEntity", json!({"portfolio_id": "..", "entity_id": "."}))
+        .await
+        .unwrap();
     let put = json!({"entity_id": "e", "kind": "task", "dependent_id": "..", "data": {"a": 1}});
-    assert_eq!(world.call("EntityService/PutDependent", put).await.unwrap().json["data"], json!({"a": 1}));
+    assert_eq!(
+        world.call("EntityService/PutDependent", put).await.unwrap().json["data"],
+        json!({"a": 1})
+    );
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "."})).await.unwrap();
 }
 
@@ -109,20 +134,45 @@ async fn what_has_such_an_id_already_stays_reachable_by_grpc() {
 async fn no_organisation_is_named_like_a_step_in_a_path() {
     let database = database().await;
     for org in [".", "..", "a/b"] {
-        let ended = run(&["key", "create", "--database-url", &database.url, "--org", org, "--scope", "admin"]);
-        assert!(ended.code == Some(2) && ended.stderr.contains("'--org <ORG>': must be"), "{org}: {ended:?}");
+        let ended = run(&[
+            "key",
+            "create",
+            "--database-url",
+            &database.url,
+            "--org",
+            org,
+            "--scope",
+            "admin",
+        ]);
+        assert!(
+            ended.code == Some(2) && ended.stderr.contains("'--org <ORG>': must be"),
+            "{org}: {ended:?}"
+        );
         let file = tempfile::NamedTempFile::new().unwrap();
-        let ended = run(&["import", "--offline", "--org", org, "--database-url", &database.url, file.path().to_str().unwrap()]);
-        assert!(ended.code == Some(2) && ended.stderr.contains("'--org <ORG>': must be"), "{org}: {ended:?}");
+        let ended = run(&[
+            "import",
+            "--offline",
+            "--org",
+            org,
+            "--database-url",
+            &database.url,
+            file.path().to_str().unwrap(),
+        ]);
+        assert!(
+            ended.code == Some(2) && ended.stderr.contains("'--org <ORG>': must be"),
+            "{org}: {ended:?}"
+        );
     }
     assert_eq!(database.count("SELECT count(*) FROM realm"), 0);
 }
 
 #[tokio::test]
 async fn every_answer_of_http_keeps_browsers_from_guessing() {
-    let world = World::start_with(Protocol::Rest, &["--cors-origins=https://app.example.com"]).await;
+    let world =
+        World::start_with(Protocol::Rest, &["--cors-origins=https://app.example.com"]).await;
     let http_address = world.server.addresses.http;
-    let preflight = [("origin", "https://app.example.com"), ("access-control-request-method", "GET")];
+    let preflight =
+        [("origin", "https://app.example.com"), ("access-control-request-method", "GET")];
     let answers = [
         send(&world, "GET", "/v1/entities", &[], "").await,
         send(&world, "GET", "/v1/entities/e", &[], "").await,
@@ -130,7 +180,14 @@ async fn every_answer_of_http_keeps_browsers_from_guessing() {
         send(&world, "GET", "/v1/tombstones", &[("accept", "text/csv")], "").await,
         send(&world, "GET", "/docs", &[], "").await,
         send(&world, "HEAD", "/v1/entities", &[], "").await,
-        send(&world, "POST", "/offboard.v1.EntityService/GetEntity", &[("content-type", "application/grpc-web+proto")], "").await,
+        send(
+            &world,
+            "POST",
+            "/offboard.v1.EntityService/GetEntity",
+            &[("content-type", "application/grpc-web+proto")],
+            "",
+        )
+        .await,
         http(http_address, "GET", "/v1/entities", &[], "").await,
         http(http_address, "OPTIONS", "/v1/entities", &preflight, "").await,
         http(world.server.addresses.admin, "GET", "/readyz", &[], "").await,
@@ -145,12 +202,16 @@ async fn every_answer_of_http_keeps_browsers_from_guessing() {
 #[tokio::test]
 async fn every_form_of_an_answer_that_has_more_than_one_says_what_it_varies_by() {
     let world = World::start(Protocol::Rest).await;
-    let task = world.call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "T", "mode": "soft"})).await.unwrap();
+    let task = world
+        .call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "T", "mode": "soft"}))
+        .await
+        .unwrap();
     let failures = format!("/api/acme/tasks/{}/failures", task.json["id"].as_str().unwrap());
     for path in ["/v1/tombstones", failures.as_str()] {
         for accept in ["text/csv", "application/json", "*/*"] {
             let answer = send(&world, "GET", path, &[("accept", accept)], "").await;
-            let varies = answer.headers.iter().any(|(name, value)| name == "vary" && value == "accept");
+            let varies =
+                answer.headers.iter().any(|(name, value)| name == "vary" && value == "accept");
             assert!(answer.status == 200 && varies, "{path} {accept}: {answer:?}");
         }
     }
@@ -161,7 +222,10 @@ async fn every_form_of_an_answer_that_has_more_than_one_says_what_it_varies_by()
 #[tokio::test]
 async fn head_reports_the_length_that_get_has() {
     let world = World::start(Protocol::Rest).await;
-    world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"})).await.unwrap();
+    world
+        .call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "n"}))
+        .await
+        .unwrap();
     for (path, headers) in [
         ("/v1/portfolios/p", &[][..]),
         ("/v1/portfolios/q", &[]),
@@ -171,13 +235,20 @@ async fn head_reports_the_length_that_get_has() {
         ("/openapi.json", &[("accept-encoding", "gzip")]),
         ("/docs/swagger-ui.js", &[("accept-encoding", "gzip")]),
     ] {
-        let (get, head) = (send(&world, "GET", path, headers, "").await, send(&world, "HEAD", path, headers, "").await);
+        let (get, head) = (
+            send(&world, "GET", path, headers, "").await,
+            send(&world, "HEAD", path, headers, "").await,
+        );
         assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
         for name in ["content-length", "content-type", "content-encoding", "etag"] {
             // Responses differ from one another only in the ids of requests, which are all of one length.
             assert_eq!(head.header(name), get.header(name), "{name} of {path}");
         }
-        assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()), "{path}");
+        assert_eq!(
+            head.header("content-length"),
+            Some(get.body.len().to_string().as_str()),
+            "{path}"
+        );
     }
 }
 
@@ -185,53 +256,105 @@ async fn head_reports_the_length_that_get_has() {
 async fn a_request_line_or_headers_that_are_too_long_are_refused_by_a_document() {
     let world = World::start_with(Protocol::Rest, &["--public-url=https://api.example.com"]).await;
     let address = world.server.addresses.http;
-    let uri = |bytes: usize| format!("GET /v1/entities/{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "x".repeat(bytes));
-    let header =
-        |bytes: usize| format!("GET /v1/entities HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-long: {}\r\n\r\n", "x".repeat(bytes));
+    let uri = |bytes: usize| {
+        format!(
+            "GET /v1/entities/{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+            "x".repeat(bytes)
+        )
+    };
+    let header = |bytes: usize| {
+        format!(
+            "GET /v1/entities HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-long: {}\r\n\r\n",
+            "x".repeat(bytes)
+        )
+    };
     let headers = |count: usize| {
         let many: String = (0..count).map(|n| format!("x-{n}: 1\r\n")).collect();
         format!("GET /v1/entities HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{many}\r\n")
     };
-    for (request, status, code) in
-        [(uri(40_000), 414, "uri_too_long"), (header(40_000), 431, "headers_too_large"), (headers(99), 431, "headers_too_large")]
-    {
+    for (request, status, code) in [
+        (uri(40_000), 414, "uri_too_long"),
+        (header(40_000), 431, "headers_too_large"),
+        (headers(99), 431, "headers_too_large"),
+    ] {
         let (head, body) = raw(address, request.as_bytes()).await;
         let start = &request[..request.len().min(40)];
-        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{start:?} of {}: {head}", request.len());
-        for wanted in ["content-type: application/problem+json", "x-content-type-options: nosniff", "x-request-id: req_"] {
+        assert!(
+            head.starts_with(&format!("http/1.1 {status} ")),
+            "{start:?} of {}: {head}",
+            request.len()
+        );
+        for wanted in [
+            "content-type: application/problem+json",
+            "x-content-type-options: nosniff",
+            "x-request-id: req_",
+        ] {
             assert!(head.contains(wanted), "{start:?} of {}: no {wanted} in {head}", request.len());
         }
-        let problem: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
-        assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)), "{start:?}");
+        let problem: Value =
+            serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        assert_eq!(
+            (&problem["code"], &problem["status"]),
+            (&json!(code), &json!(status)),
+            "{start:?}"
+        );
         assert_eq!(problem["type"], format!("https://api.example.com/errors/{code}"));
     }
     let (head, _) = raw(address, headers(90).as_bytes()).await;
     assert!(head.starts_with("http/1.1 401 "), "{head}");
     let long = format!("/v1/entities?filter={}", "x".repeat(30_000));
-    assert_eq!(send(&world, "GET", &long, &[], "").await.json()["code"], "invalid_filter", "what is within the limits is read");
+    assert_eq!(
+        send(&world, "GET", &long, &[], "").await.json()["code"],
+        "invalid_filter",
+        "what is within the limits is read"
+    );
     let web = [("content-type", "application/grpc-web+proto"), ("x-long", &"x".repeat(40_000))];
     let web = send(&world, "POST", "/offboard.v1.EntityService/GetEntity", &web, "").await;
-    assert_eq!((web.status, web.header("grpc-status"), web.header("content-type")), (200, Some("8"), Some("application/grpc-web+proto")));
+    assert_eq!(
+        (web.status, web.header("grpc-status"), web.header("content-type")),
+        (200, Some("8"), Some("application/grpc-web+proto"))
+    );
 }
 
 #[tokio::test]
 async fn a_byte_order_mark_is_named() {
     let world = World::start(Protocol::Rest).await;
     let json = [("content-type", "application/json")];
-    let utf16: Vec<u8> = "\u{feff}{\"name\":\"n\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    for (body, named) in [("\u{feff}{\"name\":\"n\"}".as_bytes().to_vec(), "U+FEFF"), (utf16, "UTF-16")] {
+    let utf16: Vec<u8> =
+        "\u{feff}{\"name\":\"n\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (body, named) in
+        [("\u{feff}{\"name\":\"n\"}".as_bytes().to_vec(), "U+FEFF"), (utf16, "UTF-16")]
+    {
         let refused = send(&world, "POST", "/v1/portfolios", &json, body).await;
         let detail = refused.json()["detail"].as_str().unwrap().to_owned();
-        assert!(refused.status == 400 && detail.contains("byte order mark") && detail.contains(named), "{detail}");
+        assert!(
+            refused.status == 400 && detail.contains("byte order mark") && detail.contains(named),
+            "{detail}"
+        );
     }
     let lines = [("content-type", "application/x-ndjson")];
-    let imported = send(&world, "POST", "/v1/entities:import", &lines, "\u{feff}{\"type\":\"T\"}\n").await;
-    assert!(imported.text().contains("line 1: must be JSON without a byte order mark"), "{}", imported.text());
+    let imported =
+        send(&world, "POST", "/v1/entities:import", &lines, "\u{feff}{\"type\":\"T\"}\n").await;
+    assert!(
+        imported.text().contains("line 1: must be JSON without a byte order mark"),
+        "{}",
+        imported.text()
+    );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "\u{feff}{\"type\":\"T\"}\n{\"type\":\"T\"}\n").unwrap();
     let server = format!("http://{}", world.server.addresses.grpc);
-    let ended = run(&["import", "--server", &server, "--key", &world.key.secret, file.path().to_str().unwrap()]);
-    assert!(ended.stderr.contains("line 1: ") && ended.stderr.contains("byte order mark"), "{ended:?}");
+    let ended = run(&[
+        "import",
+        "--server",
+        &server,
+        "--key",
+        &world.key.secret,
+        file.path().to_str().unwrap(),
+    ]);
+    assert!(
+        ended.stderr.contains("line 1: ") && ended.stderr.contains("byte order mark"),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]
@@ -246,8 +369,17 @@ async fn a_plus_in_a_query_is_a_blank_and_the_caller_is_reported_so() {
         ("/v1/entities?filter=equals(attributes.phone,%20'+49')", "validation_failed"),
     ] {
         let answer = ask(query).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!(code)), "{query}: {}", answer.text());
-        assert!(answer.json()["detail"].as_str().unwrap().contains("`%2B`"), "{query}: {}", answer.text());
+        assert_eq!(
+            (answer.status, &answer.json()["code"]),
+            (400, &json!(code)),
+            "{query}: {}",
+            answer.text()
+        );
+        assert!(
+            answer.json()["detail"].as_str().unwrap().contains("`%2B`"),
+            "{query}: {}",
+            answer.text()
+        );
     }
     let without = ask("/v1/entities?filter=gt(attributes.n,)").await;
     assert!(!without.text().contains("%2B"), "{}", without.text());
@@ -259,11 +391,18 @@ async fn a_plus_in_a_query_is_a_blank_and_the_caller_is_reported_so() {
 #[tokio::test]
 async fn grpc_takes_no_times_that_json_could_not_say() {
     let world = World::start(Protocol::Grpc).await;
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}})).await.unwrap();
-    let channel: Channel = Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap().connect_lazy();
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T"}}))
+        .await
+        .unwrap();
+    let channel: Channel = Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc))
+        .unwrap()
+        .connect_lazy();
     fn with_key<T>(world: &World, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        request.metadata_mut().insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
         request
     }
     fn refused<T: std::fmt::Debug>(answer: Result<T, tonic::Status>, field: &str) {
@@ -274,29 +413,53 @@ async fn grpc_takes_no_times_that_json_could_not_say() {
     }
     for (seconds, nanos) in [(10, -5), (-10, 5), (10, 1_500_000_000), (i64::MAX, 0)] {
         let duration = Some(prost_types::Duration { seconds, nanos });
-        let request = RequestOffboardingRequest { entity_id: "e".to_owned(), grace_period: duration };
-        refused(OffboardingServiceClient::new(channel.clone()).request_offboarding(with_key(&world, request)).await, "grace_period");
         let request =
-            StartBulkDeleteRequest { entity_type: "T".to_owned(), clean_report_within: duration, dry_run: true, ..Default::default() };
-        refused(BulkDeleteServiceClient::new(channel.clone()).start_bulk_delete(with_key(&world, request)).await, "clean_report_within");
+            RequestOffboardingRequest { entity_id: "e".to_owned(), grace_period: duration };
+        refused(
+            OffboardingServiceClient::new(channel.clone())
+                .request_offboarding(with_key(&world, request))
+                .await,
+            "grace_period",
+        );
+        let request = StartBulkDeleteRequest {
+            entity_type: "T".to_owned(),
+            clean_report_within: duration,
+            dry_run: true,
+            ..Default::default()
+        };
+        refused(
+            BulkDeleteServiceClient::new(channel.clone())
+                .start_bulk_delete(with_key(&world, request))
+                .await,
+            "clean_report_within",
+        );
         let policy = RemovalPolicy {
             default_grace_period: duration,
             max_grace_period: duration,
-            tombstone_retention: duration
-                .map(|duration| prost_types::Duration { seconds: duration.seconds.saturating_mul(86_400), ..duration }),
+            tombstone_retention: duration.map(|duration| prost_types::Duration {
+                seconds: duration.seconds.saturating_mul(86_400),
+                ..duration
+            }),
             ..Default::default()
         };
         for field in ["default_grace_period", "max_grace_period", "tombstone_retention"] {
             let update_mask = Some(prost_types::FieldMask { paths: vec![field.to_owned()] });
             let request = UpdateRemovalPolicyRequest { policy: Some(policy.clone()), update_mask };
-            let answer = RemovalServiceClient::new(channel.clone()).update_removal_policy(with_key(&world, request)).await;
+            let answer = RemovalServiceClient::new(channel.clone())
+                .update_removal_policy(with_key(&world, request))
+                .await;
             refused(answer, &format!("policy.{field}"));
         }
     }
     for (seconds, nanos) in [(59, 1_500_000_000), (0, -1), (i64::MAX, 0)] {
         let created_since = Some(prost_types::Timestamp { seconds, nanos });
         let request = ListTasksRequest { created_since, ..Default::default() };
-        refused(BulkDeleteServiceClient::new(channel.clone()).list_tasks(with_key(&world, request)).await, "created_since");
+        refused(
+            BulkDeleteServiceClient::new(channel.clone())
+                .list_tasks(with_key(&world, request))
+                .await,
+            "created_since",
+        );
     }
     assert_eq!(world.database.count("SELECT count(*) FROM offboarding_request"), 0);
 }
@@ -316,15 +479,27 @@ async fn cells_of_a_table_are_neither_taken_apart_nor_run() {
     ];
     for (id, kind) in types {
         // Some of them were taken once, and are no more.
-        world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "T"}})).await.unwrap();
+        world
+            .call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "T"}}))
+            .await
+            .unwrap();
         world.database.sql(&format!("UPDATE entity SET type = '{kind}' WHERE id = '{id}'"));
     }
     let uris: Vec<_> = types.iter().map(|(id, _)| *id).collect();
-    world.call("BulkDeleteService/StartBulkDelete", json!({"uris": uris, "mode": "hard"})).await.unwrap();
-    until("they are gone", || world.database.count("SELECT count(*) FROM tombstone") == types.len() as i64).await;
+    world
+        .call("BulkDeleteService/StartBulkDelete", json!({"uris": uris, "mode": "hard"}))
+        .await
+        .unwrap();
+    until("they are gone", || {
+        world.database.count("SELECT count(*) FROM tombstone") == types.len() as i64
+    })
+    .await;
     let table = send(&world, "GET", "/v1/tombstones", &[("accept", "text/csv")], "").await.text();
     let cell = |id: &str| {
-        let line = table.split("\r\n").find(|line| line.starts_with(&format!("{id},"))).unwrap_or_else(|| panic!("no {id} in {table}"));
+        let line = table
+            .split("\r\n")
+            .find(|line| line.starts_with(&format!("{id},")))
+            .unwrap_or_else(|| panic!("no {id} in {table}"));
         let (_, rest) = line.split_once(',').unwrap();
         rest.to_owned()
     };

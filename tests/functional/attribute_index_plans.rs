@@ -44,17 +44,22 @@ fn collect(plan: &Value, nodes: &mut Vec<String>) {
 #[tokio::test]
 async fn a_filter_that_few_match_reads_as_much_of_many_entities_as_of_few() {
     let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;
-    let candidates =
-        "SELECT a.entity_id FROM attribute_index a WHERE a.realm_id = $1 AND a.attribute = 'name' AND a.value = ANY(ARRAY[$2])";
+    let candidates = "SELECT a.entity_id FROM attribute_index a WHERE a.realm_id = $1 AND a.attribute = 'name' AND a.value = ANY(ARRAY[$2])";
     let list = |key: Key| {
         let text = list_queries::text_among(Order { key, descending: false }, false);
         let predicate = "(lower(e.attributes ->> 'name' COLLATE \"C\") = 'few')";
-        text.replace("{candidates}", candidates).replace("{predicate}", predicate).replace("{realm}", "$1").replace("{limit}", "$3")
+        text.replace("{candidates}", candidates)
+            .replace("{predicate}", predicate)
+            .replace("{realm}", "$1")
+            .replace("{limit}", "$3")
     };
     let statements = [
         ("list by id", list(Key::Id)),
         ("list by creation", list(Key::CreatedAt)),
-        ("count of candidates", format!("SELECT count(*) FROM (SELECT 1 FROM ({candidates}) c LIMIT $3) few")),
+        (
+            "count of candidates",
+            format!("SELECT count(*) FROM (SELECT 1 FROM ({candidates}) c LIMIT $3) few"),
+        ),
     ];
     let mut reads: Vec<Vec<(i64, i64, Vec<String>)>> = Vec::new();
     for count in [20_000, 200_000] {
@@ -62,24 +67,39 @@ async fn a_filter_that_few_match_reads_as_much_of_many_entities_as_of_few() {
         given(
             &world.database,
             count,
-            &format!("jsonb_build_object('name', CASE WHEN n % {} = 0 THEN 'few' ELSE 'n' || n END)", count / 100),
+            &format!(
+                "jsonb_build_object('name', CASE WHEN n % {} = 0 THEN 'few' ELSE 'n' || n END)",
+                count / 100
+            ),
         );
         indexed(&world, "name").await;
         // A row whose commit is not on disk yet cannot be marked as visible to all, and the tests' Postgres may commit before it writes.
-        world.database.sql("SET synchronous_commit = on; DROP TABLE IF EXISTS written; CREATE TABLE written ()");
+        world.database.sql(
+            "SET synchronous_commit = on; DROP TABLE IF EXISTS written; CREATE TABLE written ()",
+        );
         world.database.sql("VACUUM ANALYZE entity, attribute_index");
         assert_eq!(found(&world, "equals(attributes.name, Few)").await.len(), 100);
         for generic in [false, true] {
-            reads.push(statements.iter().map(|(_, text)| read(&world.database, text, generic)).collect());
+            reads.push(
+                statements.iter().map(|(_, text)| read(&world.database, text, generic)).collect(),
+            );
         }
     }
-    for ((n, (what, _)), generic) in statements.iter().enumerate().flat_map(|one| [(one, 0), (one, 1)]) {
-        let ((small, rows, nodes), (large, rows_of_many, nodes_of_many)) = (&reads[generic][n], &reads[2 + generic][n]);
-        println!("{what}: {small} blocks of 20,000 entities, {large} of 200,000: {nodes_of_many:?}");
+    for ((n, (what, _)), generic) in
+        statements.iter().enumerate().flat_map(|one| [(one, 0), (one, 1)])
+    {
+        let ((small, rows, nodes), (large, rows_of_many, nodes_of_many)) =
+            (&reads[generic][n], &reads[2 + generic][n]);
+        println!(
+            "{what}: {small} blocks of 20,000 entities, {large} of 200,000: {nodes_of_many:?}"
+        );
         assert_eq!(rows, rows_of_many, "{what}");
         assert_eq!(nodes, nodes_of_many, "{what} is done in the same way");
         assert!(nodes.iter().all(|node| !node.contains("Seq Scan")), "{what}: {nodes:?}");
-        assert!(nodes.iter().any(|node| node.ends_with("attribute_index_pkey")), "{what}: {nodes:?}");
+        assert!(
+            nodes.iter().any(|node| node.ends_with("attribute_index_pkey")),
+            "{what}: {nodes:?}"
+        );
         // A tree of ten times as many has at most one level more: a block for each of a hundred looks.
         assert!(*large <= small + 150 && *large < 600, "{what}: {small} blocks grow to {large}");
     }

@@ -13,22 +13,42 @@ const DECLARE: &str = "AttributeIndexService/CreateAttributeIndex";
 
 async fn set_name(world: &World, entity: &str, name: &str) {
     let request = json!({"entity_id": entity, "entity": {"attributes": {"name": name}}});
-    world.call("EntityService/UpdateEntity", request).await.unwrap_or_else(|failure| panic!("{entity}: {failure:#?}"));
+    world
+        .call("EntityService/UpdateEntity", request)
+        .await
+        .unwrap_or_else(|failure| panic!("{entity}: {failure:#?}"));
 }
 
 async fn is_ready(world: &World) {
-    world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"}), |index| index["state"] == "ready").await;
+    world
+        .call_until(
+            "AttributeIndexService/GetAttributeIndex",
+            json!({"attribute": "name"}),
+            |index| index["state"] == "ready",
+        )
+        .await;
 }
 
 /// A transaction that has locked the row which the build will write for an entity, so that the build stops between its read and its write.
 /// The build is set not to wait for this one transaction before it begins.
 async fn stop_build_at(world: &World, entity: &str, value: &str) -> PgConnection {
     let mut holder = world.database.connection();
-    let row = format!("SELECT id, 'name', '{value}', '{entity}' FROM realm WHERE org = 'acme' AND mode = 'test'");
-    holder.batch_execute(&format!("BEGIN; INSERT INTO attribute_index (realm_id, attribute, value, entity_id) {row}")).unwrap();
+    let row = format!(
+        "SELECT id, 'name', '{value}', '{entity}' FROM realm WHERE org = 'acme' AND mode = 'test'"
+    );
+    holder
+        .batch_execute(&format!(
+            "BEGIN; INSERT INTO attribute_index (realm_id, attribute, value, entity_id) {row}"
+        ))
+        .unwrap();
     world.call(DECLARE, json!({"attribute": "name"})).await.unwrap();
-    until("the build waits", || world.database.count("SELECT count(*) FROM attribute_declaration WHERE cardinality(waits_for) > 0") == 1)
-        .await;
+    until("the build waits", || {
+        world
+            .database
+            .count("SELECT count(*) FROM attribute_declaration WHERE cardinality(waits_for) > 0")
+            == 1
+    })
+    .await;
     world.database.sql("UPDATE attribute_declaration SET waits_for = '{}'");
     until("the build has read and cannot write", || {
         world.database.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%attribute_index%'") == 1
@@ -51,7 +71,8 @@ async fn what_changes_between_the_read_of_a_build_and_its_write_is_indexed_as_it
         set_name(&world, "e-000002", name).await;
         set_name(&world, "e-000098", name).await;
     }
-    let clear = json!({"entity_id": "e-000003", "entity": {"attributes": {}, "replace_attributes": true}});
+    let clear =
+        json!({"entity_id": "e-000003", "entity": {"attributes": {}, "replace_attributes": true}});
     world.call("EntityService/UpdateEntity", clear).await.unwrap();
     for entity in ["e-000004", "e-000097"] {
         world.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await.unwrap();
@@ -63,13 +84,19 @@ async fn what_changes_between_the_read_of_a_build_and_its_write_is_indexed_as_it
         .await
         .unwrap();
     world
-        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "z", "type": "T", "attributes": {"name": "late"}}}))
+        .call(
+            "EntityService/CreateEntity",
+            json!({"entity": {"entity_id": "z", "type": "T", "attributes": {"name": "late"}}}),
+        )
         .await
         .unwrap();
     holder.batch_execute("ROLLBACK").unwrap();
     is_ready(&world).await;
     assert_exact(&world.database);
-    assert_eq!(found(&world, "equals(attributes.name, NEW)").await, ["e-000001", "e-000050", "e-000099"]);
+    assert_eq!(
+        found(&world, "equals(attributes.name, NEW)").await,
+        ["e-000001", "e-000050", "e-000099"]
+    );
 }
 
 /// A transaction without a transaction id and without a snapshot is nobody that `pg_current_snapshot` knows of.
@@ -81,11 +108,17 @@ async fn a_writer_that_began_before_the_declaration_is_waited_for() {
     writer.batch_execute("BEGIN; SELECT 1").unwrap();
     world.call(DECLARE, json!({"attribute": "name"})).await.unwrap();
     until("the writer is waited for", || {
-        world.database.count("SELECT count(*) FROM attribute_declaration WHERE cardinality(waits_for) > 0") == 1
+        world
+            .database
+            .count("SELECT count(*) FROM attribute_declaration WHERE cardinality(waits_for) > 0")
+            == 1
     })
     .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(world.database.text("SELECT phase FROM attribute_declaration").as_deref(), Some("waiting"));
+    assert_eq!(
+        world.database.text("SELECT phase FROM attribute_declaration").as_deref(),
+        Some("waiting")
+    );
     // It does not know of the declaration, and so writes no rows.
     writer
         .batch_execute(
@@ -105,7 +138,10 @@ async fn a_build_goes_on_where_it_was_when_its_worker_is_killed() {
     given(&world.database, 12_000, "jsonb_build_object('name', 'n' || n)");
     let mut holder = stop_build_at(&world, "e-011000", "tn11000").await;
     assert_eq!(
-        world.database.text("SELECT phase || cursor_id || ' ' || entities_done FROM attribute_declaration").as_deref(),
+        world
+            .database
+            .text("SELECT phase || cursor_id || ' ' || entities_done FROM attribute_declaration")
+            .as_deref(),
         Some("walkinge-010000 10000")
     );
     world.server.kill();
@@ -113,9 +149,20 @@ async fn a_build_goes_on_where_it_was_when_its_worker_is_killed() {
     set_rows_apart(&world.database);
     let server = Server::start_with(&world.database, &["--lease", "1"], &[]).await;
     let client = Client::new(&server, &world.key, world.protocol);
-    until("it is ready", || world.database.count("SELECT count(*) FROM attribute_declaration WHERE state = 'ready'") == 1).await;
-    let index = client.call("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"})).await.unwrap();
-    assert_eq!((index.get("entities_done"), index.get("rows_written")), (&json!(12_000), &json!(12_000)), "nothing is read twice");
+    until("it is ready", || {
+        world.database.count("SELECT count(*) FROM attribute_declaration WHERE state = 'ready'")
+            == 1
+    })
+    .await;
+    let index = client
+        .call("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"}))
+        .await
+        .unwrap();
+    assert_eq!(
+        (index.get("entities_done"), index.get("rows_written")),
+        (&json!(12_000), &json!(12_000)),
+        "nothing is read twice"
+    );
     assert_exact(&world.database);
 }
 
@@ -151,12 +198,20 @@ async fn an_index_that_is_built_while_many_write_is_exact() {
         let written: i64 = join_all(writers).await.into_iter().sum();
         println!("round {round}: {written} changes while the index was built");
         until("nothing leaves any more", || {
-            world.database.count("SELECT count(*) FROM offboarding_request WHERE status IN ('pending', 'running')") == 0
+            world.database.count(
+                "SELECT count(*) FROM offboarding_request WHERE status IN ('pending', 'running')",
+            ) == 0
         })
         .await;
         assert_exact(&world.database);
-        world.call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await.unwrap();
-        until("it was removed", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
+        world
+            .call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"}))
+            .await
+            .unwrap();
+        until("it was removed", || {
+            world.database.count("SELECT count(*) FROM attribute_declaration") == 0
+        })
+        .await;
         assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 0);
     }
     indexed(&world, "name").await;
@@ -175,12 +230,18 @@ async fn realms_take_turns_in_having_their_indexes_built() {
          CREATE TRIGGER linger BEFORE INSERT ON attribute_index FOR EACH ROW EXECUTE FUNCTION linger()",
     );
     for attribute in ["name", "b", "c", "d"] {
-        world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": attribute})).await.unwrap();
+        world
+            .call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": attribute}))
+            .await
+            .unwrap();
     }
     let _worker = Server::start_with(&world.database, &[], &[]).await;
     let building = "SELECT count(*) FROM attribute_declaration WHERE attribute = 'name' AND phase = 'walking' AND entities_done > 0";
     until("the first is being built", || world.database.count(building) == 1).await;
-    other.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "name"})).await.unwrap();
+    other
+        .call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "name"}))
+        .await
+        .unwrap();
     let ready = |org: &str| {
         format!(
             "SELECT count(*) FROM attribute_declaration d JOIN realm r ON r.id = d.realm_id WHERE r.org = '{org}' AND d.state = 'ready'"
@@ -188,7 +249,11 @@ async fn realms_take_turns_in_having_their_indexes_built() {
     };
     until("the other has its index", || world.database.count(&ready("umbrella")) == 1).await;
     let first = format!("{} AND d.attribute = 'name'", ready("acme"));
-    assert_eq!(world.database.count(&first), 0, "it did not wait for the one that was being built before");
+    assert_eq!(
+        world.database.count(&first),
+        0,
+        "it did not wait for the one that was being built before"
+    );
     until("so have the first", || world.database.count(&ready("acme")) == 4).await;
     assert_exact(&world.database);
 }

@@ -10,7 +10,13 @@ pub async fn indexed(world: &World, attribute: &str) -> Answer {
         .await
         .unwrap_or_else(|failure| panic!("{failure:#?}"));
     let is_ready = |index: &Value| index["state"] == "ready";
-    world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": attribute}), is_ready).await
+    world
+        .call_until(
+            "AttributeIndexService/GetAttributeIndex",
+            json!({"attribute": attribute}),
+            is_ready,
+        )
+        .await
 }
 
 /// Makes entities by SQL, as they were before the attribute was declared: the ids are `e-000001` and so on.
@@ -27,21 +33,32 @@ pub fn given(database: &Database, count: i64, attributes: &str) {
 pub fn assert_exact(database: &Database) {
     let rows = "SELECT realm_id, value, entity_id FROM attribute_index WHERE attribute = 'name'";
     let due = "SELECT realm_id, 't' || lower(attributes ->> 'name'), id FROM entity WHERE attributes ? 'name'";
-    let reported = |rows: &str| database.text(&format!("SELECT string_agg(r::text, ' ') FROM ({rows}) r"));
+    let reported =
+        |rows: &str| database.text(&format!("SELECT string_agg(r::text, ' ') FROM ({rows}) r"));
     assert_eq!(reported(&format!("({due}) EXCEPT ({rows})")), None, "missing rows");
     assert_eq!(reported(&format!("({rows}) EXCEPT ({due})")), None, "stale rows");
 }
 
 /// The matches of a filter: ids, in one page.
 pub async fn found(world: &World, filter: &str) -> Vec<String> {
-    let page = world.call("EntityService/ListEntities", json!({"filter": filter, "page_size": 1000})).await;
+    let page = world
+        .call("EntityService/ListEntities", json!({"filter": filter, "page_size": 1000}))
+        .await;
     let page = page.unwrap_or_else(|failure| panic!("{filter}: {failure:#?}"));
-    page.get("entities").as_array().unwrap().iter().map(|entity| entity["id"].as_str().unwrap().to_owned()).collect()
+    page.get("entities")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entity| entity["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 async fn create(world: &World, id: &str, attributes: Value) {
     let entity = json!({"entity_id": id, "type": "T", "attributes": attributes});
-    world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap_or_else(|failure| panic!("{id}: {failure:#?}"));
+    world
+        .call("EntityService/CreateEntity", json!({"entity": entity}))
+        .await
+        .unwrap_or_else(|failure| panic!("{id}: {failure:#?}"));
 }
 
 /// The values that the rows of an entity have.

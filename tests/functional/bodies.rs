@@ -25,7 +25,8 @@ const PEAK_MIB: u64 = 400;
 const ANSWER: usize = 512 << 10;
 
 fn peak_mib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server lives");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))
+        .expect("the server lives");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
 }
@@ -45,7 +46,8 @@ async fn zstd(data: &[u8]) -> Vec<u8> {
 /// Sends bytes to a path of REST.
 async fn post(world: &World, path: &str, coding: Option<&str>, body: Vec<u8>) -> Reply {
     let bearer = format!("Bearer {}", world.key.secret);
-    let media_type = if path.ends_with(":import") { "application/x-ndjson" } else { "application/json" };
+    let media_type =
+        if path.ends_with(":import") { "application/x-ndjson" } else { "application/json" };
     let mut headers = vec![("authorization", bearer.as_str()), ("content-type", media_type)];
     headers.extend(coding.map(|coding| ("content-encoding", coding)));
     http(world.server.addresses.http, "POST", path, &headers, body).await
@@ -59,21 +61,33 @@ fn framed(compressed: bool, message: &[u8]) -> Vec<u8> {
 }
 
 /// Sends the bytes of a gRPC call. The answer is its status and how many bytes its headers and trailers had.
-async fn grpc(world: &World, method: &str, coding: Option<&str>, frames: Vec<u8>) -> (Status, usize) {
-    let mut request = http::Request::post(format!("http://{}/offboard.v1.{method}", world.server.addresses.grpc))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", format!("Bearer {}", world.key.secret));
+async fn grpc(
+    world: &World,
+    method: &str,
+    coding: Option<&str>,
+    frames: Vec<u8>,
+) -> (Status, usize) {
+    let mut request =
+        http::Request::post(format!("http://{}/offboard.v1.{method}", world.server.addresses.grpc))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", format!("Bearer {}", world.key.secret));
     if let Some(coding) = coding {
         request = request.header("grpc-encoding", coding);
     }
-    let client = HttpClient::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<Bytes>>();
-    let answer = client.request(request.body(Full::new(Bytes::from(frames))).unwrap()).await.unwrap();
+    let client =
+        HttpClient::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<Bytes>>();
+    let answer =
+        client.request(request.body(Full::new(Bytes::from(frames))).unwrap()).await.unwrap();
     let headers = answer.headers().clone();
     let body = answer.into_body().collect().await.unwrap();
     let trailers = body.trailers().cloned().unwrap_or_default();
-    let size = |map: &http::HeaderMap| map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
-    let status = Status::from_header_map(&trailers).or_else(|| Status::from_header_map(&headers)).expect("a status");
+    let size = |map: &http::HeaderMap| {
+        map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
+    };
+    let status = Status::from_header_map(&trailers)
+        .or_else(|| Status::from_header_map(&headers))
+        .expect("a status");
     (status, size(&headers) + size(&trailers))
 }
 
@@ -95,7 +109,8 @@ fn create(attributes: Struct) -> Vec<u8> {
         #[prost(message, optional, tag = "4")]
         attributes: Option<Struct>,
     }
-    Request { entity: Some(Entity { kind: "T".to_owned(), attributes: Some(attributes) }) }.encode_to_vec()
+    Request { entity: Some(Entity { kind: "T".to_owned(), attributes: Some(attributes) }) }
+        .encode_to_vec()
 }
 
 fn attribute(kind: Option<Kind>) -> Struct {
@@ -108,7 +123,10 @@ fn list(values: Vec<Any>) -> Option<Kind> {
 
 async fn is_alive(world: &World) {
     world.portfolios(&["alive"]).await;
-    let found = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "alive"})).await.unwrap();
+    let found = world
+        .call("PortfolioService/GetPortfolio", json!({"portfolio_id": "alive"}))
+        .await
+        .unwrap();
     assert_eq!(found.json["id"], "alive");
 }
 
@@ -117,8 +135,13 @@ async fn a_compressed_body_that_becomes_nothing_is_not_read_for_ever() {
     let world = World::start(Protocol::Rest).await;
     let nothing = (gzip(b"").await, "gzip", zstd(b"").await, "zstd");
     for (empty, coding) in [(&nothing.0, nothing.1), (&nothing.2, nothing.3)] {
-        let reply = post(&world, "/v1/entities", Some(coding), empty.repeat((1 << 20) / empty.len())).await;
-        assert_eq!((reply.status, &reply.json()["errors"][0]["code"]), (400, &json!("empty")), "{coding}");
+        let reply =
+            post(&world, "/v1/entities", Some(coding), empty.repeat((1 << 20) / empty.len())).await;
+        assert_eq!(
+            (reply.status, &reply.json()["errors"][0]["code"]),
+            (400, &json!("empty")),
+            "{coding}"
+        );
     }
     is_alive(&world).await;
 }
@@ -127,11 +150,16 @@ async fn a_compressed_body_that_becomes_nothing_is_not_read_for_ever() {
 #[tokio::test]
 async fn blank_lines_of_an_import_have_an_end() {
     let world = World::start(Protocol::Rest).await;
-    let blank = [b"\n".repeat(60 << 20), [" ".repeat(1 << 20).as_bytes(), b"\n"].concat().repeat(30)];
+    let blank =
+        [b"\n".repeat(60 << 20), [" ".repeat(1 << 20).as_bytes(), b"\n"].concat().repeat(30)];
     for lines in &blank {
         for (coding, packed) in [("gzip", gzip(lines).await), ("zstd", zstd(lines).await)] {
             let reply = post(&world, "/v1/entities:import", Some(coding), packed).await;
-            assert_eq!((reply.status, &reply.json()["errors"][0]["code"]), (400, &json!("too_long")), "{coding}");
+            assert_eq!(
+                (reply.status, &reply.json()["errors"][0]["code"]),
+                (400, &json!("too_long")),
+                "{coding}"
+            );
         }
     }
     let few = [b"\n".repeat(1000).as_slice(), br#"{"type":"T"}"#, b"\n\n"].concat();
@@ -143,7 +171,8 @@ async fn blank_lines_of_an_import_have_an_end() {
 async fn a_small_body_of_many_long_faults_gets_a_small_answer() {
     let world = World::start(Protocol::Rest).await;
     for (key, faults) in [(200_000, 1_000), (1_000_000, 1_000), (10, 300_000)] {
-        let object = format!("{{\"{}\":[{}1e4000]}}", "k".repeat(key), "1e4000,".repeat(faults - 1));
+        let object =
+            format!("{{\"{}\":[{}1e4000]}}", "k".repeat(key), "1e4000,".repeat(faults - 1));
         let bodies = [
             ("/v1/portfolios", format!("{{\"name\":\"n\",\"metadata\":{object}}}")),
             ("/v1/entities", format!("{{\"type\":\"T\",\"attributes\":{object}}}")),
@@ -152,9 +181,15 @@ async fn a_small_body_of_many_long_faults_gets_a_small_answer() {
             ("/v1/entities", object),
         ];
         for (path, body) in bodies {
-            for (coding, packed) in [("gzip", gzip(body.as_bytes()).await), ("zstd", zstd(body.as_bytes()).await)] {
+            for (coding, packed) in
+                [("gzip", gzip(body.as_bytes()).await), ("zstd", zstd(body.as_bytes()).await)]
+            {
                 let reply = post(&world, path, Some(coding), packed).await;
-                assert!(reply.body.len() < ANSWER, "{path} {key} {coding}: {} bytes", reply.body.len());
+                assert!(
+                    reply.body.len() < ANSWER,
+                    "{path} {key} {coding}: {} bytes",
+                    reply.body.len()
+                );
                 if path.ends_with("import") && reply.status != 400 {
                     continue;
                 }
@@ -162,7 +197,10 @@ async fn a_small_body_of_many_long_faults_gets_a_small_answer() {
                 let reported = reply.json();
                 assert_eq!(reported["code"], "validation_failed", "{path}: {}", reported["code"]);
                 let first = reported["errors"][0]["field"].as_str().unwrap().to_owned();
-                assert!(first.chars().count() <= 257 && (key < 257 || first.ends_with('…')), "{first}");
+                assert!(
+                    first.chars().count() <= 257 && (key < 257 || first.ends_with('…')),
+                    "{first}"
+                );
             }
         }
     }
@@ -175,18 +213,39 @@ async fn what_a_filter_a_query_or_a_mask_holds_is_not_repeated_at_length() {
     let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let long = "x".repeat(20_000);
-    for query in [format!("{long}=1"), format!("filter={long}(a)"), format!("filter=equals({long},1)"), format!("order_by={long}")] {
+    for query in [
+        format!("{long}=1"),
+        format!("filter={long}(a)"),
+        format!("filter=equals({long},1)"),
+        format!("order_by={long}"),
+    ] {
         let path = format!("/v1/entities?{query}");
-        let reply = http(world.server.addresses.http, "GET", &path, &[("authorization", &bearer)], "").await;
-        assert!(reply.status == 400 && reply.body.len() < 16 << 10, "{} bytes for {}", reply.body.len(), &query[..12]);
+        let reply =
+            http(world.server.addresses.http, "GET", &path, &[("authorization", &bearer)], "")
+                .await;
+        assert!(
+            reply.status == 400 && reply.body.len() < 16 << 10,
+            "{} bytes for {}",
+            reply.body.len(),
+            &query[..12]
+        );
     }
-    let mask = prost_types::FieldMask { paths: (0..500).map(|n| format!("{n}{}", "m".repeat(4_000))).collect() };
-    let update = v1::UpdateEntityRequest { entity_id: "e".to_owned(), entity: Some(v1::EntityUpdate::default()), update_mask: Some(mask) };
-    let (status, size) = grpc(&world, "EntityService/UpdateEntity", None, framed(false, &update.encode_to_vec())).await;
+    let mask = prost_types::FieldMask {
+        paths: (0..500).map(|n| format!("{n}{}", "m".repeat(4_000))).collect(),
+    };
+    let update = v1::UpdateEntityRequest {
+        entity_id: "e".to_owned(),
+        entity: Some(v1::EntityUpdate::default()),
+        update_mask: Some(mask),
+    };
+    let (status, size) =
+        grpc(&world, "EntityService/UpdateEntity", None, framed(false, &update.encode_to_vec()))
+            .await;
     assert_eq!(reason(&status), "VALIDATION_FAILED");
     assert!(size < 12 << 10, "{size} bytes");
     let get = v1::GetEntityRequest { entity_id: "i".repeat(1_000_000) };
-    let (status, size) = grpc(&world, "EntityService/GetEntity", None, framed(false, &get.encode_to_vec())).await;
+    let (status, size) =
+        grpc(&world, "EntityService/GetEntity", None, framed(false, &get.encode_to_vec())).await;
     assert!(reason(&status) == "VALIDATION_FAILED" && size < 12 << 10, "{size} bytes");
 }
 
@@ -195,8 +254,12 @@ async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
     let world = World::start(Protocol::Rest).await;
     for value in ["1,", "[],", "{},", "null,", "\"\",", "{\"a\":[]},"] {
         for (bytes, coding) in [(600_000, None), (3_900_000, Some("gzip"))] {
-            let body = format!("{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}", value.repeat(bytes / value.len()));
-            let body = if coding.is_some() { gzip(body.as_bytes()).await } else { body.into_bytes() };
+            let body = format!(
+                "{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}",
+                value.repeat(bytes / value.len())
+            );
+            let body =
+                if coding.is_some() { gzip(body.as_bytes()).await } else { body.into_bytes() };
             let reply = post(&world, "/v1/entities", coding, body).await;
             assert!(matches!(reply.status, 201 | 400), "{value} {bytes}: {}", reply.status);
             if reply.status == 400 {
@@ -227,7 +290,10 @@ async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
             continue;
         }
         let faults = status.get_details_bad_request().unwrap().field_violations;
-        assert_eq!((faults[0].field.as_str(), faults[0].reason.as_str()), ("entity.attributes", "TOO_LONG"));
+        assert_eq!(
+            (faults[0].field.as_str(), faults[0].reason.as_str()),
+            ("entity.attributes", "TOO_LONG")
+        );
         assert!(size < 4 << 10, "{size} bytes");
     }
     is_alive(&world).await;
@@ -236,13 +302,25 @@ async fn attributes_stop_at_their_limit_whatever_they_are_made_of() {
 
 #[tokio::test]
 async fn many_large_bodies_at_once_share_the_memory_that_there_is() {
-    let world = World::start_with(Protocol::Rest, &["--body-memory-wait=60", "--body-timeout=600", "--request-timeout=600"]).await;
-    let large = format!("{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}", "1,".repeat(1_825_000));
-    let parts = (0..900).map(|n| format!("{{\"kind\":\"k\",\"id\":\"{n}\",\"data\":{{\"a\":[{}0]}}}}", "[],".repeat(1_300)));
-    let listed = format!("{{\"type\":\"T\",\"dependents\":[{}]}}", parts.collect::<Vec<_>>().join(","));
+    let world = World::start_with(
+        Protocol::Rest,
+        &["--body-memory-wait=60", "--body-timeout=600", "--request-timeout=600"],
+    )
+    .await;
+    let large =
+        format!("{{\"type\":\"T\",\"attributes\":{{\"a\":[{}0]}}}}", "1,".repeat(1_825_000));
+    let parts = (0..900).map(|n| {
+        format!("{{\"kind\":\"k\",\"id\":\"{n}\",\"data\":{{\"a\":[{}0]}}}}", "[],".repeat(1_300))
+    });
+    let listed =
+        format!("{{\"type\":\"T\",\"dependents\":[{}]}}", parts.collect::<Vec<_>>().join(","));
     let message = create(attribute(list(vec![Any { kind: list(Vec::new()) }; 900_000])));
-    let rest = [&large, &listed].map(|body| join_all((0..4).map(|_| post(&world, "/v1/entities", None, body.clone().into_bytes()))));
-    let grpc = join_all((0..4).map(|_| grpc(&world, "EntityService/CreateEntity", None, framed(false, &message))));
+    let rest = [&large, &listed].map(|body| {
+        join_all((0..4).map(|_| post(&world, "/v1/entities", None, body.clone().into_bytes())))
+    });
+    let grpc = join_all(
+        (0..4).map(|_| grpc(&world, "EntityService/CreateEntity", None, framed(false, &message))),
+    );
     let (answers, statuses) = tokio::join!(join_all(rest), grpc);
     for (reply, expected) in answers.iter().flatten().zip([400; 4].into_iter().chain([201; 4])) {
         assert_eq!(reply.status, expected, "{}", reply.text());
@@ -257,11 +335,20 @@ async fn many_large_bodies_at_once_share_the_memory_that_there_is() {
 #[tokio::test]
 async fn lists_of_nothing_are_counted_before_they_are_made() {
     let world = World::start(Protocol::Grpc).await;
-    let batch = v1::BatchCreateEntitiesRequest { requests: vec![v1::CreateEntityRequest::default(); 2_000_000] };
-    let (status, _) = grpc(&world, "EntityService/BatchCreateEntities", None, framed(false, &batch.encode_to_vec())).await;
+    let batch = v1::BatchCreateEntitiesRequest {
+        requests: vec![v1::CreateEntityRequest::default(); 2_000_000],
+    };
+    let (status, _) = grpc(
+        &world,
+        "EntityService/BatchCreateEntities",
+        None,
+        framed(false, &batch.encode_to_vec()),
+    )
+    .await;
     let faults = status.get_details_bad_request().unwrap().field_violations;
     assert_eq!((faults[0].field.as_str(), faults[0].reason.as_str()), ("requests", "TOO_MANY"));
-    let body = format!("{{\"type\":\"T\",\"dependents\":[{}{{}}]}}", "{\"kind\":\"a\"},".repeat(300_000));
+    let body =
+        format!("{{\"type\":\"T\",\"dependents\":[{}{{}}]}}", "{\"kind\":\"a\"},".repeat(300_000));
     let reply = post(&world, "/v1/entities", None, body.into_bytes()).await;
     assert_eq!((reply.status, &reply.json()["errors"][0]["code"]), (400, &json!("too_many")));
     assert!(peak_mib(&world.server) < PEAK_MIB, "{} MiB", peak_mib(&world.server));
@@ -278,9 +365,18 @@ async fn values_that_json_does_not_have_are_refused_by_grpc() {
         (Some(Kind::StringValue("\0".to_owned())), "U+0000"),
     ];
     for (kind, said) in cases {
-        let (status, _) = grpc(&world, "EntityService/CreateEntity", None, framed(false, &create(attribute(kind)))).await;
+        let (status, _) = grpc(
+            &world,
+            "EntityService/CreateEntity",
+            None,
+            framed(false, &create(attribute(kind))),
+        )
+        .await;
         let faults = status.get_details_bad_request().expect("faults").field_violations;
-        assert_eq!((faults[0].field.as_str(), faults[0].reason.as_str()), ("entity.attributes", "INVALID"));
+        assert_eq!(
+            (faults[0].field.as_str(), faults[0].reason.as_str()),
+            ("entity.attributes", "INVALID")
+        );
         assert!(faults[0].description.contains(said), "{}", faults[0].description);
     }
     assert_eq!(world.database.text("SELECT count(*)::text FROM entity").as_deref(), Some("0"));
@@ -292,20 +388,40 @@ async fn a_compressed_message_is_measured_as_it_grows() {
     let small = create(attribute(Some(Kind::StringValue("x".repeat(100_000)))));
     let bomb = create(attribute(Some(Kind::StringValue("x".repeat(40_000_000)))));
     for coding in ["gzip", "zstd"] {
-        let (packed, too_large) =
-            if coding == "gzip" { (gzip(&small).await, gzip(&bomb).await) } else { (zstd(&small).await, zstd(&bomb).await) };
-        let (status, _) = grpc(&world, "EntityService/CreateEntity", Some(coding), framed(true, &packed)).await;
+        let (packed, too_large) = if coding == "gzip" {
+            (gzip(&small).await, gzip(&bomb).await)
+        } else {
+            (zstd(&small).await, zstd(&bomb).await)
+        };
+        let (status, _) =
+            grpc(&world, "EntityService/CreateEntity", Some(coding), framed(true, &packed)).await;
         assert_eq!(status.code(), tonic::Code::Ok, "{status:?}");
-        let (status, _) = grpc(&world, "EntityService/CreateEntity", Some(coding), framed(true, &too_large)).await;
+        let (status, _) =
+            grpc(&world, "EntityService/CreateEntity", Some(coding), framed(true, &too_large))
+                .await;
         assert_eq!(reason(&status), "PAYLOAD_TOO_LARGE", "{status:?}");
-        let (status, _) = grpc(&world, "EntityService/CreateEntity", Some(coding), framed(true, b"nothing of the kind")).await;
+        let (status, _) = grpc(
+            &world,
+            "EntityService/CreateEntity",
+            Some(coding),
+            framed(true, b"nothing of the kind"),
+        )
+        .await;
         assert_eq!(reason(&status), "VALIDATION_FAILED", "{status:?}");
-        assert!(status.message().contains(&format!("is not {coding}, though `grpc-encoding` says so")), "{status:?}");
+        assert!(
+            status.message().contains(&format!("is not {coding}, though `grpc-encoding` says so")),
+            "{status:?}"
+        );
         for path in ["/v1/entities", "/v1/entities:import"] {
             let reported = post(&world, path, Some(coding), b"{\"type\":\"T\"}".to_vec()).await;
             let described = reported.json()["errors"][0]["message"].as_str().unwrap().to_owned();
             assert_eq!(reported.status, 400, "{described}");
-            assert!(described.starts_with(&format!("body: is not {coding}, though `Content-Encoding` says so")), "{described}");
+            assert!(
+                described.starts_with(&format!(
+                    "body: is not {coding}, though `Content-Encoding` says so"
+                )),
+                "{described}"
+            );
         }
     }
 }
@@ -334,14 +450,19 @@ async fn bodies_that_arrive_slowly_keep_out_neither_small_ones_nor_other_realms(
             }
         }
     };
-    let refused = tokio::time::timeout(Duration::from_secs(60), refused).await.expect("the memory of the realm is taken");
+    let refused = tokio::time::timeout(Duration::from_secs(60), refused)
+        .await
+        .expect("the memory of the realm is taken");
     assert_eq!((refused.code.as_str(), refused.http), ("unavailable", Some(503)));
     world.call("EntityService/CreateEntity", json!({"entity": {"type": "T"}})).await.unwrap();
     other.call("EntityService/CreateEntity", large.clone()).await.unwrap();
 
     // It is given up in the end, and then there is room.
     let mut answer = Vec::new();
-    tokio::time::timeout(Duration::from_secs(60), slow.read_to_end(&mut answer)).await.expect("an answer").unwrap();
+    tokio::time::timeout(Duration::from_secs(60), slow.read_to_end(&mut answer))
+        .await
+        .expect("an answer")
+        .unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 504"), "{}", String::from_utf8_lossy(&answer));
     world.call("EntityService/CreateEntity", large).await.unwrap();
 }

@@ -36,16 +36,29 @@ async fn a_service_behind_tls_is_called_by_its_https_url() {
         (Some(0), "acme (test): 1 read, 1 created, 0 there before, 0 refused.\n"),
         "{imported:?}"
     );
-    let previewed = run_aside(&[["bulk-delete", "preview", "--all"].as_slice(), &there].concat()).await;
-    assert!(previewed.code == Some(0) && previewed.stdout.starts_with("1 entity of acme (test) selected.\n"), "{previewed:?}");
-    let watched = run_aside(&[["bulk-delete", "start", "--all", "--yes"].as_slice(), &there].concat()).await;
-    assert!(watched.code == Some(0) && watched.stdout.contains("completed: 1 entity deleted"), "{watched:?}");
+    let previewed =
+        run_aside(&[["bulk-delete", "preview", "--all"].as_slice(), &there].concat()).await;
+    assert!(
+        previewed.code == Some(0)
+            && previewed.stdout.starts_with("1 entity of acme (test) selected.\n"),
+        "{previewed:?}"
+    );
+    let watched =
+        run_aside(&[["bulk-delete", "start", "--all", "--yes"].as_slice(), &there].concat()).await;
+    assert!(
+        watched.code == Some(0) && watched.stdout.contains("completed: 1 entity deleted"),
+        "{watched:?}"
+    );
 
     // The system knows nothing of who made the certificate.
     let stranger = run_aside(&["bulk-delete", "list", "--server", &url, "--key", key]).await;
     assert_eq!((stranger.code, stranger.stdout.as_str()), (Some(1), ""), "{stranger:?}");
     let reported = format!("offboard: {url} cannot be reached. (");
-    assert!(stranger.stderr.starts_with(&reported) && stranger.stderr.contains("certificate"), "{}", stranger.stderr);
+    assert!(
+        stranger.stderr.starts_with(&reported) && stranger.stderr.contains("certificate"),
+        "{}",
+        stranger.stderr
+    );
 }
 
 #[test]
@@ -64,15 +77,28 @@ fn a_key_never_leaves_for_an_https_url_without_tls() {
             bytes
         });
         let url = format!("https://{address}");
-        let ended =
-            run(&[command, ["--server", &url, "--key", "sk_test_sesame", "--server-ca-file", TlsFront::CA_FILE].as_slice()].concat());
+        let ended = run(&[
+            command,
+            ["--server", &url, "--key", "sk_test_sesame", "--server-ca-file", TlsFront::CA_FILE]
+                .as_slice(),
+        ]
+        .concat());
         // Whoever was not called does not wait for ever.
         drop(TcpStream::connect(address));
         let heard = heard.join().unwrap();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{command:?}: {ended:?}");
-        assert!(ended.stderr.starts_with("offboard: ") && ended.stderr.lines().count() == 1, "{command:?}: {}", ended.stderr);
+        assert!(
+            ended.stderr.starts_with("offboard: ") && ended.stderr.lines().count() == 1,
+            "{command:?}: {}",
+            ended.stderr
+        );
         // A handshake record of TLS (RFC 8446, section 5.1), where HTTP/2 would begin with `PRI`.
-        assert_eq!(heard.first(), Some(&0x16), "{command:?} sent {}", String::from_utf8_lossy(&heard));
+        assert_eq!(
+            heard.first(),
+            Some(&0x16),
+            "{command:?} sent {}",
+            String::from_utf8_lossy(&heard)
+        );
         assert!(!String::from_utf8_lossy(&heard).contains("sesame"));
     }
 }
@@ -82,14 +108,43 @@ fn a_url_that_says_neither_http_nor_https_is_wrong_usage() {
     for command in COMMANDS {
         for url in ["127.0.0.1:50051", "ftp://127.0.0.1", "grpcs://127.0.0.1", ""] {
             let ended = run(&[command, ["--server", url, "--key", "k"].as_slice()].concat());
-            assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{command:?} {url}: {ended:?}");
+            assert_eq!(
+                (ended.code, ended.stdout.as_str()),
+                (Some(2), ""),
+                "{command:?} {url}: {ended:?}"
+            );
             assert!(ended.stderr.contains("--server"), "{command:?} {url}: {}", ended.stderr);
         }
     }
-    let away = run(&["bulk-delete", "list", "--key", "k", "--server", "https://127.0.0.1:1", "--server-ca-file", "/nowhere.pem"]);
-    assert!(away.code == Some(1) && away.stderr.contains("--server-ca-file: /nowhere.pem cannot be read"), "{away:?}");
-    let plain = run(&["bulk-delete", "list", "--key", "k", "--server", "http://127.0.0.1:1", "--server-ca-file", TlsFront::CA_FILE]);
-    assert!(plain.code == Some(1) && plain.stderr.contains("--server-ca-file: needs an https URL"), "{plain:?}");
+    let away = run(&[
+        "bulk-delete",
+        "list",
+        "--key",
+        "k",
+        "--server",
+        "https://127.0.0.1:1",
+        "--server-ca-file",
+        "/nowhere.pem",
+    ]);
+    assert!(
+        away.code == Some(1)
+            && away.stderr.contains("--server-ca-file: /nowhere.pem cannot be read"),
+        "{away:?}"
+    );
+    let plain = run(&[
+        "bulk-delete",
+        "list",
+        "--key",
+        "k",
+        "--server",
+        "http://127.0.0.1:1",
+        "--server-ca-file",
+        TlsFront::CA_FILE,
+    ]);
+    assert!(
+        plain.code == Some(1) && plain.stderr.contains("--server-ca-file: needs an https URL"),
+        "{plain:?}"
+    );
 }
 
 #[tokio::test]
@@ -107,7 +162,9 @@ async fn traces_and_metrics_go_to_an_https_collector_by_tls() {
         std::future::pending::<()>().await;
     });
     let environment = [("SSL_CERT_FILE", TlsFront::CA_FILE)];
-    let mut server = Server::start_with(&database, &[&format!("--otlp-endpoint={}", front.url())], &environment).await;
+    let mut server =
+        Server::start_with(&database, &[&format!("--otlp-endpoint={}", front.url())], &environment)
+            .await;
     http(server.addresses.http, "GET", "/v1/entities", &[], "").await;
     assert_eq!(server.terminate().await.code(), Some(0));
     assert_eq!(&preface.await.unwrap(), b"PRI * HTTP/2.0");

@@ -36,16 +36,24 @@ fn every_command_explains_itself() {
     for command in commands {
         let printed = offboard(&[command, ["--help"].as_slice()].concat());
         assert!(printed.contains("Usage: offboard"), "{command:?}: {printed}");
-        assert!(printed.lines().next().is_some_and(|line| line.len() > 10), "{command:?}: {printed}");
+        assert!(
+            printed.lines().next().is_some_and(|line| line.len() > 10),
+            "{command:?}: {printed}"
+        );
     }
     let all = offboard(&["--help"]);
     for command in commands.iter().filter_map(|command| command.first()) {
         assert!(all.contains(command), "{command} is not in the help");
     }
     let serve = offboard(&["serve", "--help"]);
-    for variable in
-        ["OFFBOARD_DATABASE_URL", "OFFBOARD_GRPC_ADDR", "OFFBOARD_HTTP_ADDR", "OFFBOARD_ADMIN_ADDR", "OFFBOARD_DRAIN_DELAY", "OFFBOARD_LOG"]
-    {
+    for variable in [
+        "OFFBOARD_DATABASE_URL",
+        "OFFBOARD_GRPC_ADDR",
+        "OFFBOARD_HTTP_ADDR",
+        "OFFBOARD_ADMIN_ADDR",
+        "OFFBOARD_DRAIN_DELAY",
+        "OFFBOARD_LOG",
+    ] {
         assert!(serve.contains(variable), "{variable} is not in the help");
     }
 }
@@ -69,7 +77,10 @@ fn wrong_usage_is_reported_and_ends_with_2() {
         (&["serve", "--poll-interval=0"], "from 0.01 to 86400"),
         (&["serve", "--db-acquire-timeout=0"], "from 0.001 to 86400"),
         (&["serve", "--public-url=api.example.com"], "http"),
-        (&["key", "revoke", "nokey", "--yes"], "must be the id of a key, as `offboard key list` shows it"),
+        (
+            &["key", "revoke", "nokey", "--yes"],
+            "must be the id of a key, as `offboard key list` shows it",
+        ),
         (
             &["key", "create", "--org=acme", "--scope=entities:raed,nope", "--scope=admin"],
             "`entities:raed`, `nope` are not scopes; the scopes are ",
@@ -81,17 +92,32 @@ fn wrong_usage_is_reported_and_ends_with_2() {
         (&["import", "x.ndjson", "--offline"], "--org"),
         (&["import", "x.ndjson", "--key=k", "--live"], "--offline"),
         (&["import", "x.ndjson", "--key=k", "--org=acme"], "--offline"),
-        (&["import", "x.ndjson", "--key=k", "--data-dir=/tmp/none"], "--data-dir is of no account without --offline"),
-        (&["import", "x.ndjson", "--key=k", "--database-url=postgresql://h/d"], "--database-url is of no account without --offline"),
-        (&["import", "x.ndjson", "--offline", "--org=acme", "--server=http://h:1"], "--server is of a running service"),
-        (&["key", "revoke", "0190a1b2-0000-7000-8000-000000000001"], "--yes revokes the key without asking"),
+        (
+            &["import", "x.ndjson", "--key=k", "--data-dir=/tmp/none"],
+            "--data-dir is of no account without --offline",
+        ),
+        (
+            &["import", "x.ndjson", "--key=k", "--database-url=postgresql://h/d"],
+            "--database-url is of no account without --offline",
+        ),
+        (
+            &["import", "x.ndjson", "--offline", "--org=acme", "--server=http://h:1"],
+            "--server is of a running service",
+        ),
+        (
+            &["key", "revoke", "0190a1b2-0000-7000-8000-000000000001"],
+            "--yes revokes the key without asking",
+        ),
         (&["events", "new-history"], "--yes begins the history without asking"),
         (&["removal-policy", "set", "--key=k"], "--default-grace-period"),
         (
             &["removal-policy", "set", "--key=k", "--mail-domain=none", "--mail-domain=a.com"],
             "--mail-domain none removes all domains, so it cannot be combined with others",
         ),
-        (&["removal-policy", "set", "--key=k", "--tombstone-retention=P1D"], "--yes sets the retention without asking"),
+        (
+            &["removal-policy", "set", "--key=k", "--tombstone-retention=P1D"],
+            "--yes sets the retention without asking",
+        ),
     ] {
         let ended = run(arguments);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}: {ended:?}");
@@ -103,11 +129,19 @@ fn wrong_usage_is_reported_and_ends_with_2() {
 async fn a_reader_that_is_gone_changes_no_exit_code() {
     let world = World::start(Protocol::Grpc).await;
     let database = ["--database-url", world.database.url.as_str()];
-    let (server, admin) = (format!("http://{}", world.server.addresses.grpc), world.server.addresses.admin.to_string());
+    let (server, admin) = (
+        format!("http://{}", world.server.addresses.grpc),
+        world.server.addresses.admin.to_string(),
+    );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
     let path = file.path().to_str().unwrap();
-    let import = |more: &[&str]| run_unread(&[["import", path, "--server", &server, "--key", &world.key.secret].as_slice(), more].concat());
+    let import = |more: &[&str]| {
+        run_unread(
+            &[["import", path, "--server", &server, "--key", &world.key.secret].as_slice(), more]
+                .concat(),
+        )
+    };
     assert_eq!((import(&[]), import(&["--json"])), (Some(0), Some(0)));
     std::fs::write(file.path(), "no JSON\n").unwrap();
     assert_eq!(import(&[]), Some(1), "a failure stays one");
@@ -139,18 +173,37 @@ async fn a_taken_port_is_one_clear_sentence() {
         }
         let ended = run(&arguments);
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        let expected = format!("offboard: {flag} {address} is taken by another process; choose another port.");
-        assert!(ended.stderr.starts_with(&expected) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+        let expected =
+            format!("offboard: {flag} {address} is taken by another process; choose another port.");
+        assert!(
+            ended.stderr.starts_with(&expected) && ended.stderr.lines().count() == 1,
+            "{}",
+            ended.stderr
+        );
         // Nothing was made before that was found out.
         let folder = tempfile::tempdir().unwrap();
         let nowhere = folder.path().join("data");
         arguments[1..3].copy_from_slice(&["--data-dir", nowhere.to_str().unwrap()]);
         let ended = run(&arguments);
-        assert!(ended.code == Some(1) && ended.stderr.starts_with(&expected) && !nowhere.exists(), "{ended:?}");
+        assert!(
+            ended.code == Some(1) && ended.stderr.starts_with(&expected) && !nowhere.exists(),
+            "{ended:?}"
+        );
     }
     drop(taken);
-    let ended = run(&["serve", "--database-url", &database.url, "--log=error", "--grpc-addr", &address, "--http-addr", &address]);
-    let expected = format!("offboard: --http-addr: {address} is the address of --grpc-addr too: each listener needs a port of its own\n");
+    let ended = run(&[
+        "serve",
+        "--database-url",
+        &database.url,
+        "--log=error",
+        "--grpc-addr",
+        &address,
+        "--http-addr",
+        &address,
+    ]);
+    let expected = format!(
+        "offboard: --http-addr: {address} is the address of --grpc-addr too: each listener needs a port of its own\n"
+    );
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), expected.as_str()), "{ended:?}");
 }
 
@@ -158,7 +211,10 @@ async fn a_taken_port_is_one_clear_sentence() {
 async fn the_removal_policy_is_shown_and_changed() {
     let world = World::start(Protocol::Grpc).await;
     let server = format!("http://{}", world.server.addresses.grpc);
-    let policy = |arguments: &[&str]| run(&[&["removal-policy"], arguments, &["--server", &server, "--key", &world.key.secret]].concat());
+    let policy = |arguments: &[&str]| {
+        run(&[&["removal-policy"], arguments, &["--server", &server, "--key", &world.key.secret]]
+            .concat())
+    };
     let set = policy(&[
         "set",
         "--default-grace-period",
@@ -170,17 +226,35 @@ async fn the_removal_policy_is_shown_and_changed() {
         "--mail-domain",
         "example.com",
     ]);
-    assert!(set.code == Some(0) && set.stdout.starts_with("The removal policy of acme (test):\n"), "{set:?}");
-    let set = policy(&["set", "--hard-max-objects", "7", "--request-retention", "P1D", "--yes", "--json"]);
+    assert!(
+        set.code == Some(0) && set.stdout.starts_with("The removal policy of acme (test):\n"),
+        "{set:?}"
+    );
+    let set = policy(&[
+        "set",
+        "--hard-max-objects",
+        "7",
+        "--request-retention",
+        "P1D",
+        "--yes",
+        "--json",
+    ]);
     let shown: Value = serde_json::from_str(&set.stdout).unwrap();
     assert_eq!(shown, world.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap().json);
     assert_eq!(
-        (&shown["hard_delete"]["max_objects"], &shown["hard_delete"]["expected_count"], &shown["request_retention"]),
+        (
+            &shown["hard_delete"]["max_objects"],
+            &shown["hard_delete"]["expected_count"],
+            &shown["request_retention"]
+        ),
         (&json!(7), &json!(true), &json!("86400s"))
     );
     // Nobody can be asked here, and what protects less is asked for.
     for (flags, reported) in [
-        (&["--default-grace-period", "none"][..], "acme (test) would be protected less: default_grace_period: from 3600s to none"),
+        (
+            &["--default-grace-period", "none"][..],
+            "acme (test) would be protected less: default_grace_period: from 3600s to none",
+        ),
         (&["--default-grace-period", "30m"], "default_grace_period: from 3600s to 1800s"),
         (&["--hard-max-objects", "8"], "hard_delete.max_objects: from 7 to 8"),
         (&["--hard-max-objects", "none"], "hard_delete.max_objects: from 7 to none"),
@@ -188,7 +262,11 @@ async fn the_removal_policy_is_shown_and_changed() {
     ] {
         let unasked = policy(&[&["set"], flags].concat());
         assert_eq!((unasked.code, unasked.stdout.as_str()), (Some(2), ""), "{unasked:?}");
-        assert!(unasked.stderr.contains(reported) && unasked.stderr.contains("--yes changes the policy without asking"), "{unasked:?}");
+        assert!(
+            unasked.stderr.contains(reported)
+                && unasked.stderr.contains("--yes changes the policy without asking"),
+            "{unasked:?}"
+        );
     }
     assert_eq!(shown, world.call("RemovalService/GetRemovalPolicy", json!({})).await.unwrap().json);
     let stricter = policy(&[
@@ -203,20 +281,51 @@ async fn the_removal_policy_is_shown_and_changed() {
         "1m",
     ]);
     assert_eq!(stricter.code, Some(0), "{stricter:?}");
-    policy(&["set", "--hard-max-objects", "none", "--mail-domain", "none", "--request-retention", "none", "--yes"]);
+    policy(&[
+        "set",
+        "--hard-max-objects",
+        "none",
+        "--mail-domain",
+        "none",
+        "--request-retention",
+        "none",
+        "--yes",
+    ]);
     let got = policy(&["get"]);
-    assert!(got.stdout.contains("default_grace_period  3600s") && got.stdout.contains("request_retention     -"), "{got:?}");
+    assert!(
+        got.stdout.contains("default_grace_period  3600s")
+            && got.stdout.contains("request_retention     -"),
+        "{got:?}"
+    );
     let refused = |arguments: &[&str], reported: &str| {
         let refused = policy(&[&["set"], arguments].concat());
-        assert!(refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(reported), "{reported} is not in {refused:?}");
+        assert!(
+            refused.code.is_some_and(|code| code > 0) && refused.stderr.contains(reported),
+            "{reported} is not in {refused:?}"
+        );
     };
     refused(&["--hard-max-objects", "x"], "must be a whole number");
     // The faults that are found here and those that the service finds are reported by flag.
-    refused(&["--default-grace-period", "1y"], "offboard: --default-grace-period: must be a number of seconds");
-    refused(&["--hard-preview-within", "1y"], "offboard: --hard-preview-within: must be a number of seconds");
-    refused(&["--min-grace-period", "2h"], "offboard: --min-grace-period: the default must not be shorter than the minimum");
-    refused(&["--tombstone-retention", "1s", "--yes"], "offboard: --tombstone-retention: must be from 86400s");
-    refused(&["--mail-domain", "example.com", "--mail-domain", "nowhere"], "offboard: value 2 of --mail-domain: must be");
+    refused(
+        &["--default-grace-period", "1y"],
+        "offboard: --default-grace-period: must be a number of seconds",
+    );
+    refused(
+        &["--hard-preview-within", "1y"],
+        "offboard: --hard-preview-within: must be a number of seconds",
+    );
+    refused(
+        &["--min-grace-period", "2h"],
+        "offboard: --min-grace-period: the default must not be shorter than the minimum",
+    );
+    refused(
+        &["--tombstone-retention", "1s", "--yes"],
+        "offboard: --tombstone-retention: must be from 86400s",
+    );
+    refused(
+        &["--mail-domain", "example.com", "--mail-domain", "nowhere"],
+        "offboard: value 2 of --mail-domain: must be",
+    );
     refused(&["--soft-preview-within", "0s"], "offboard: --soft-preview-within: must be above 0s");
 }
 
@@ -228,7 +337,12 @@ async fn a_database_is_waited_for_until_it_answers_or_the_time_is_over() {
     for command in [["wait-for-db", "--timeout", "0"].as_slice(), &["migrate"]] {
         let ended = run(&[command, &["--database-url", away]].concat());
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
-        assert!(ended.stderr.contains("The database cannot be reached.") && !ended.stderr.contains("secret"), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("The database cannot be reached.")
+                && !ended.stderr.contains("secret"),
+            "{}",
+            ended.stderr
+        );
     }
 }
 
@@ -242,10 +356,19 @@ fn an_address_of_a_database_that_is_none_is_refused_without_a_word_of_it() {
         "mysql://app:hunter2@h/d",
         "hunter2 is not a valid",
     ] {
-        for command in [["key", "list", "--org", "acme"].as_slice(), &["serve"], &["migrate"], &["wait-for-db"]] {
+        for command in [
+            ["key", "list", "--org", "acme"].as_slice(),
+            &["serve"],
+            &["migrate"],
+            &["wait-for-db"],
+        ] {
             let ended = run(&[command, &["--database-url", address]].concat());
             assert!(ended.code.is_some_and(|code| code != 0), "{command:?}: {ended:?}");
-            assert!(ended.stderr.contains("is not a valid Postgres URL") && !ended.stderr.contains("hunter2"), "{command:?}: {ended:?}");
+            assert!(
+                ended.stderr.contains("is not a valid Postgres URL")
+                    && !ended.stderr.contains("hunter2"),
+                "{command:?}: {ended:?}"
+            );
         }
     }
 }
@@ -274,7 +397,16 @@ async fn a_command_makes_no_database_and_says_which_one_it_uses() {
         assert!(!nowhere.exists(), "{command:?}");
     }
     let database = database().await;
-    let ended = run(&["key", "create", "--org", "acme", "--scope", "entities:read", "--database-url", &database.url]);
+    let ended = run(&[
+        "key",
+        "create",
+        "--org",
+        "acme",
+        "--scope",
+        "entities:read",
+        "--database-url",
+        &database.url,
+    ]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let name = url::Url::parse(&database.url).unwrap().path().trim_start_matches('/').to_owned();
     assert!(ended.stderr.contains(&format!("Using the database `{name}` at ")), "{}", ended.stderr);

@@ -42,11 +42,18 @@ fn bearer(world: &World) -> Caller<'_> {
 }
 
 fn members(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap_or_else(|| panic!("no object: {value}")).keys().map(String::as_str).collect()
+    value
+        .as_object()
+        .unwrap_or_else(|| panic!("no object: {value}"))
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 fn is_time(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.ends_with('Z') && chrono::DateTime::parse_from_rfc3339(text).is_ok())
+    value.as_str().is_some_and(|text| {
+        text.ends_with('Z') && chrono::DateTime::parse_from_rfc3339(text).is_ok()
+    })
 }
 
 #[tokio::test]
@@ -85,27 +92,46 @@ async fn removal() {
         "next_attempt",
     ];
     assert_eq!(members(&done), expected);
-    assert_eq!((&done["id"], &done["entity_id"], &done["error"]), (&json!(id), &json!("ent_1"), &json!(null)));
-    assert!(["created_at", "started_at", "finished_at"].iter().all(|name| is_time(&done[name])), "{done}");
+    assert_eq!(
+        (&done["id"], &done["entity_id"], &done["error"]),
+        (&json!(id), &json!("ent_1"), &json!(null))
+    );
+    assert!(
+        ["created_at", "started_at", "finished_at"].iter().all(|name| is_time(&done[name])),
+        "{done}"
+    );
     for (kind, count) in [("assessments", 2), ("tasks", 1), ("data_overrides", 1), ("notes", 1)] {
         assert_eq!(done["removed"][kind], count, "{done}");
     }
 
     let again = caller.send("DELETE", "/v5/entities/ent_1", None);
-    assert_eq!((again.status, &again.json()["id"], again.header("location")), (200, &json!(id), Some(location.as_str())));
+    assert_eq!(
+        (again.status, &again.json()["id"], again.header("location")),
+        (200, &json!(id), Some(location.as_str()))
+    );
     let never = caller.send("DELETE", "/v5/entities/ent_never", None);
     assert_eq!((never.status, &never.json()["code"]), (404, &json!("not_found")));
     for (entity, state) in [("ent_new", "onboarding"), ("ent_held", "on_hold")] {
         let refused = caller.send("DELETE", &format!("/v5/entities/{entity}"), None);
         let problem = refused.json();
-        assert_eq!((refused.status, &problem["code"], &problem["current_state"]), (409, &json!("invalid_state_transition"), &json!(state)));
-        assert!(problem["attempted_transition"].is_string() && problem["allowed_transitions"].is_array(), "{problem}");
+        assert_eq!(
+            (refused.status, &problem["code"], &problem["current_state"]),
+            (409, &json!("invalid_state_transition"), &json!(state))
+        );
+        assert!(
+            problem["attempted_transition"].is_string()
+                && problem["allowed_transitions"].is_array(),
+            "{problem}"
+        );
     }
     assert_eq!(caller.get("/v5/entities/jobs/0190a1b2-0000-7000-8000-000000000001").status, 404);
     let reader = Key::create(&world.database, "acme", "test", &["entities:read"]);
     let reader = Caller { world: &world, credential: format!("apikey: {}", reader.secret) };
     let denied = reader.send("DELETE", "/v5/entities/ent_1", None);
-    assert_eq!((denied.status, &denied.json()["required_scope"]), (403, &json!("entities:offboard")));
+    assert_eq!(
+        (denied.status, &denied.json()["required_scope"]),
+        (403, &json!("entities:offboard"))
+    );
     let nobody = Caller { world: &world, credential: "X-Nothing: 1".to_owned() };
     assert_eq!(nobody.send("DELETE", "/v5/entities/ent_1", None).status, 401);
 }
@@ -116,7 +142,12 @@ async fn portfolio_membership() {
     let caller = bearer(&world);
     let body = r#"{"portfolio_id":"pf_S4dGqL2c","name":"Studio Fund I","shared_registered_agent_id":"ra_X8nB5wPq","shared_compliance_calendar":true}"#;
     let created = caller.send("POST", "/v1/portfolios", Some(body));
-    assert_eq!((created.status, created.header("location")), (201, Some("/v1/portfolios/pf_S4dGqL2c")), "{}", created.text());
+    assert_eq!(
+        (created.status, created.header("location")),
+        (201, Some("/v1/portfolios/pf_S4dGqL2c")),
+        "{}",
+        created.text()
+    );
     let portfolio = created.json();
     let mut names = members(&portfolio);
     names.sort_unstable();
@@ -136,13 +167,25 @@ async fn portfolio_membership() {
     ];
     expected.sort_unstable();
     assert_eq!(names, expected);
-    assert_eq!((&portfolio["object"], &portfolio["mode"], &portfolio["version"]), (&json!("portfolio"), &json!("test"), &json!(1)));
+    assert_eq!(
+        (&portfolio["object"], &portfolio["mode"], &portfolio["version"]),
+        (&json!("portfolio"), &json!("test"), &json!(1))
+    );
     assert!(is_time(&portfolio["created_at"]) && is_time(&portfolio["updated_at"]), "{portfolio}");
 
-    let bare = caller.send("POST", "/v1/portfolios", Some(r#"{"name":"Bare","portfolio_id":"pf_bare"}"#)).json();
-    assert_eq!((&bare["shared_registered_agent_id"], &bare["entity_ids"], &bare["metadata"]), (&json!(null), &json!([]), &json!({})));
+    let bare = caller
+        .send("POST", "/v1/portfolios", Some(r#"{"name":"Bare","portfolio_id":"pf_bare"}"#))
+        .json();
+    assert_eq!(
+        (&bare["shared_registered_agent_id"], &bare["entity_ids"], &bare["metadata"]),
+        (&json!(null), &json!([]), &json!({}))
+    );
 
-    let entity = caller.send("POST", "/v1/entities", Some(r#"{"entity_id":"ent_Nq3KcAbc","type":"Company"}"#));
+    let entity = caller.send(
+        "POST",
+        "/v1/entities",
+        Some(r#"{"entity_id":"ent_Nq3KcAbc","type":"Company"}"#),
+    );
     assert_eq!(entity.status, 201, "{}", entity.text());
     let expected = [
         "id",
@@ -164,21 +207,37 @@ async fn portfolio_membership() {
         (&json!(null), &json!(null), &json!("active"))
     );
 
-    let attached = caller.send("POST", "/v1/portfolios/pf_S4dGqL2c/entities", Some(r#"{"entity_id":"ent_Nq3KcAbc"}"#));
-    assert_eq!((attached.status, &attached.json()["entity_ids"]), (200, &json!(["ent_Nq3KcAbc"])), "{}", attached.text());
+    let attached = caller.send(
+        "POST",
+        "/v1/portfolios/pf_S4dGqL2c/entities",
+        Some(r#"{"entity_id":"ent_Nq3KcAbc"}"#),
+    );
+    assert_eq!(
+        (attached.status, &attached.json()["entity_ids"]),
+        (200, &json!(["ent_Nq3KcAbc"])),
+        "{}",
+        attached.text()
+    );
     let elsewhere = caller.send("DELETE", "/v1/portfolios/pf_bare/entities/ent_Nq3KcAbc", None);
     let problem = elsewhere.json();
     assert_eq!((elsewhere.status, &problem["code"]), (409, &json!("state_conflict")));
     assert_eq!(problem["current_portfolio_id"], "pf_S4dGqL2c");
     assert!(problem["detail"].as_str().unwrap().contains("pf_S4dGqL2c"), "{problem}");
     let detached = caller.send("DELETE", "/v1/portfolios/pf_S4dGqL2c/entities/ent_Nq3KcAbc", None);
-    let shown = (detached.status, detached.json()["version"].clone(), detached.json()["entity_ids"].clone());
+    let shown = (
+        detached.status,
+        detached.json()["version"].clone(),
+        detached.json()["entity_ids"].clone(),
+    );
     assert_eq!(shown, (200, json!(3), json!([])));
     let again = caller.send("DELETE", "/v1/portfolios/pf_S4dGqL2c/entities/ent_Nq3KcAbc", None);
     assert_eq!((again.status, again.text()), (200, detached.text()));
     assert_eq!(caller.get("/v1/portfolios/pf_S4dGqL2c").text(), detached.text());
     let missing = caller.send("DELETE", "/v1/portfolios/pf_S4dGqL2c/entities/ent_missing", None);
-    assert_eq!((missing.status, missing.header("content-type")), (404, Some("application/problem+json")));
+    assert_eq!(
+        (missing.status, missing.header("content-type")),
+        (404, Some("application/problem+json"))
+    );
 }
 
 #[tokio::test]
@@ -186,9 +245,12 @@ async fn bulk_delete() {
     let world = World::start(Protocol::Rest).await;
     let caller = bearer(&world);
     let full = "configuration/entityTypes/HCP";
-    for (id, name, state) in
-        [("i1", "Indira", "active"), ("i2", "Indigo", "active"), ("i3", "Ines", "active"), ("i4", "Indus", "onboarding")]
-    {
+    for (id, name, state) in [
+        ("i1", "Indira", "active"),
+        ("i2", "Indigo", "active"),
+        ("i3", "Ines", "active"),
+        ("i4", "Indus", "onboarding"),
+    ] {
         let entity = json!({"entity": {"entity_id": id, "type": full, "state": state, "attributes": {"LastName": name}}});
         world.call("EntityService/CreateEntity", entity).await.unwrap();
     }
@@ -196,7 +258,8 @@ async fn bulk_delete() {
     let started = caller.send("POST", "/api/acme/entities/_delete?mode=soft", Some(body));
     assert_eq!(started.status, 200, "{}", started.text());
     let id = started.json()["id"].as_str().unwrap().to_owned();
-    let task = caller.get_until(&format!("/api/acme/tasks/{id}"), "status", "COMPLETED_WITH_ERRORS").await;
+    let task =
+        caller.get_until(&format!("/api/acme/tasks/{id}"), "status", "COMPLETED_WITH_ERRORS").await;
     let names = members(&task);
     for name in [
         "id",
@@ -221,7 +284,9 @@ async fn bulk_delete() {
     }
     assert_eq!((&task["type"], &task["tenant"]), (&json!("DeleteEntitiesTask"), &json!("acme")));
     assert!(
-        ["started", "current", "createdTime", "startTime", "endTime"].iter().all(|name| task[name].as_i64() > Some(1_600_000_000_000)),
+        ["started", "current", "createdTime", "startTime", "endTime"]
+            .iter()
+            .all(|name| task[name].as_i64() > Some(1_600_000_000_000)),
         "{task}"
     );
     assert_eq!((&task["pausedTime"], task["throughput"].is_number()), (&json!(null), true));
@@ -245,14 +310,33 @@ async fn bulk_delete() {
     }
     assert_eq!(state["lastExecutionEC2Instances"], state["lastExecutionInstances"]);
     assert!(state["lastExecutionEC2Instances"][0].is_string(), "{state}");
-    assert_eq!((&state["objectsFailedToDelete"], &state["objectsFailedToDeleteCount"]), (&json!(["i4"]), &json!(1)));
-    assert_eq!((&state["numberOfProcessedObjects"], &state["status"]), (&json!(1), &json!("Completed")));
+    assert_eq!(
+        (&state["objectsFailedToDelete"], &state["objectsFailedToDeleteCount"]),
+        (&json!(["i4"]), &json!(1))
+    );
+    assert_eq!(
+        (&state["numberOfProcessedObjects"], &state["status"]),
+        (&json!(1), &json!("Completed"))
+    );
     let failures = caller.get(&format!("/api/acme/tasks/{id}/failures")).json();
-    assert_eq!((&failures["failures"][0]["entityId"], &failures["failures"][0]["reason"]), (&json!("i4"), &json!("onboarding")));
+    assert_eq!(
+        (&failures["failures"][0]["entityId"], &failures["failures"][0]["reason"]),
+        (&json!("i4"), &json!("onboarding"))
+    );
 
-    let by_list = caller.send("POST", "/api/acme/entities/_deleteByUris?mode=hard", Some(r#"["entities/i3"]"#));
+    let by_list = caller.send(
+        "POST",
+        "/api/acme/entities/_deleteByUris?mode=hard",
+        Some(r#"["entities/i3"]"#),
+    );
     assert_eq!(by_list.status, 200, "{}", by_list.text());
-    caller.get_until(&format!("/api/acme/tasks/{}", by_list.json()["id"].as_str().unwrap()), "status", "COMPLETED").await;
+    caller
+        .get_until(
+            &format!("/api/acme/tasks/{}", by_list.json()["id"].as_str().unwrap()),
+            "status",
+            "COMPLETED",
+        )
+        .await;
     let by_type = caller.send("DELETE", "/api/acme/entities?entityType=HCP&mode=hard", None);
     assert_eq!(
         (by_type.status, &by_type.json()["name"]),
@@ -260,19 +344,36 @@ async fn bulk_delete() {
         "{}",
         by_type.text()
     );
-    let filter = format!(r#"{{"objects":{{"filter":"equals(type, '{full}') and exists(attributes.LastName)"}}}}"#);
-    let by_filter = caller.send("POST", "/api/acme/entities/_delete?mode=hard&dryRun=true", Some(&filter)).json();
+    let filter = format!(
+        r#"{{"objects":{{"filter":"equals(type, '{full}') and exists(attributes.LastName)"}}}}"#
+    );
+    let by_filter = caller
+        .send("POST", "/api/acme/entities/_delete?mode=hard&dryRun=true", Some(&filter))
+        .json();
     assert_eq!(by_filter["name"], format!("Hard Delete Entities By Type: {full}"), "{by_filter}");
-    let by_filter = caller.send("POST", "/api/acme/entities/_delete?mode=hard", Some(&filter)).json();
+    let by_filter =
+        caller.send("POST", "/api/acme/entities/_delete?mode=hard", Some(&filter)).json();
     assert_eq!(
         (&by_filter["name"], &by_filter["currentState"]["entityType"]),
         (&json!(format!("Hard Delete Entities By Type: {full}")), &json!(full))
     );
-    assert_eq!(by_filter["parameters"]["entityType"], json!(null), "parameters are how it was started");
+    assert_eq!(
+        by_filter["parameters"]["entityType"],
+        json!(null),
+        "parameters are how it was started"
+    );
     let id = by_type.json()["id"].as_str().unwrap().to_owned();
-    let task = caller.get_until(&format!("/api/acme/tasks/{id}"), "status", "COMPLETED_WITH_ERRORS").await;
-    assert_eq!((&task["parameters"]["entityType"], &task["currentState"]["entityType"]), (&json!("HCP"), &json!(full)), "{task}");
-    assert_eq!(world.database.text("SELECT string_agg(id, ',') FROM entity").as_deref(), Some("i4"));
+    let task =
+        caller.get_until(&format!("/api/acme/tasks/{id}"), "status", "COMPLETED_WITH_ERRORS").await;
+    assert_eq!(
+        (&task["parameters"]["entityType"], &task["currentState"]["entityType"]),
+        (&json!("HCP"), &json!(full)),
+        "{task}"
+    );
+    assert_eq!(
+        world.database.text("SELECT string_agg(id, ',') FROM entity").as_deref(),
+        Some("i4")
+    );
 
     for body in [
         r#"{}"#,
@@ -284,7 +385,10 @@ async fn bulk_delete() {
         let refused = caller.send("POST", "/api/acme/entities/_delete", Some(body));
         assert_eq!(refused.status, 400, "{body}: {}", refused.text());
     }
-    assert_eq!(caller.send("POST", "/api/other/entities/_deleteByUris", Some(r#"["i4"]"#)).status, 404);
+    assert_eq!(
+        caller.send("POST", "/api/other/entities/_deleteByUris", Some(r#"["i4"]"#)).status,
+        404
+    );
 }
 
 #[tokio::test]
@@ -292,9 +396,19 @@ async fn offboarding_requests() {
     let world = World::start(Protocol::Rest).await;
     let caller = bearer(&world);
     let part = "0190a1b2-0000-7000-8000-000000000001";
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "ent_1", "type": "T", "components": [part]}})).await.unwrap();
+    world
+        .call(
+            "EntityService/CreateEntity",
+            json!({"entity": {"entity_id": "ent_1", "type": "T", "components": [part]}}),
+        )
+        .await
+        .unwrap();
     world.entities(&["ent_2"]).await;
-    let asked = caller.send("POST", "/v1/offboarding/entities", Some(r#"{"entityId":"ent_1","gracePeriod":"3600s"}"#));
+    let asked = caller.send(
+        "POST",
+        "/v1/offboarding/entities",
+        Some(r#"{"entityId":"ent_1","gracePeriod":"3600s"}"#),
+    );
     assert_eq!(asked.status, 201, "{}", asked.text());
     let request = asked.json();
     let expected = [
@@ -313,10 +427,20 @@ async fn offboarding_requests() {
     ];
     assert_eq!(members(&request), expected);
     let id = request["id"].as_str().unwrap().to_owned();
-    assert!(uuid::Uuid::parse_str(&id).is_ok() && uuid::Uuid::parse_str(request["principalId"].as_str().unwrap()).is_ok(), "{request}");
-    assert_eq!((&request["status"], &request["data"]), (&json!("Pending"), &json!({"id": "ent_1", "components": [part]})));
+    assert!(
+        uuid::Uuid::parse_str(&id).is_ok()
+            && uuid::Uuid::parse_str(request["principalId"].as_str().unwrap()).is_ok(),
+        "{request}"
+    );
+    assert_eq!(
+        (&request["status"], &request["data"]),
+        (&json!("Pending"), &json!({"id": "ent_1", "components": [part]}))
+    );
     assert!(is_time(&request["created"]) && is_time(&request["executeAfter"]), "{request}");
-    assert_eq!((&request["started"], &request["finished"], &request["error"]), (&json!(null), &json!(null), &json!(null)));
+    assert_eq!(
+        (&request["started"], &request["finished"], &request["error"]),
+        (&json!(null), &json!(null), &json!(null))
+    );
     let location = format!("/v1/offboarding/entities/{id}");
     assert_eq!(asked.header("location"), Some(location.as_str()));
     let known = caller.send("POST", "/v1/offboarding/entities", Some(r#"{"entityId":"ent_1"}"#));
@@ -324,23 +448,55 @@ async fn offboarding_requests() {
     assert_eq!(caller.get(&location).json(), request);
 
     let canceled = caller.send("PATCH", &format!("{location}/cancel"), None);
-    assert_eq!((canceled.status, &canceled.json()["status"]), (200, &json!("Canceled")), "{}", canceled.text());
-    assert_eq!(members(&canceled.json()), ["id", "principalId", "status", "data"], "what the contract's strict clients know");
+    assert_eq!(
+        (canceled.status, &canceled.json()["status"]),
+        (200, &json!("Canceled")),
+        "{}",
+        canceled.text()
+    );
+    assert_eq!(
+        members(&canceled.json()),
+        ["id", "principalId", "status", "data"],
+        "what the contract's strict clients know"
+    );
     assert_eq!(members(&canceled.json()["data"]), ["id", "components"]);
     assert!(is_time(&caller.get(&location).json()["finished"]), "the rest is reported by GET");
     let again = caller.send("PATCH", &format!("{location}/cancel"), None);
     let refusal = again.json();
-    assert_eq!((again.status, again.header("content-type")), (400, Some("application/json")), "{refusal}");
-    assert_eq!((members(&refusal), members(&refusal["errors"][0])), (vec!["errors"], vec!["code", "message", "description"]), "{refusal}");
+    assert_eq!(
+        (again.status, again.header("content-type")),
+        (400, Some("application/json")),
+        "{refusal}"
+    );
+    assert_eq!(
+        (members(&refusal), members(&refusal["errors"][0])),
+        (vec!["errors"], vec!["code", "message", "description"]),
+        "{refusal}"
+    );
     assert_eq!(refusal["errors"][0]["code"], "not_cancelable");
-    let named = [("accept", "application/problem+json"), ("authorization", &caller.credential["Authorization: ".len()..])];
-    let problem = http(world.server.addresses.http, "PATCH", &format!("{location}/cancel"), &named, "").await;
-    assert_eq!((problem.status, problem.header("content-type")), (400, Some("application/problem+json")));
+    let named = [
+        ("accept", "application/problem+json"),
+        ("authorization", &caller.credential["Authorization: ".len()..]),
+    ];
+    let problem =
+        http(world.server.addresses.http, "PATCH", &format!("{location}/cancel"), &named, "").await;
+    assert_eq!(
+        (problem.status, problem.header("content-type")),
+        (400, Some("application/problem+json"))
+    );
     assert_eq!(problem.json()["current_state"], "Canceled");
-    assert_eq!(world.call("EntityService/GetEntity", json!({"entity_id": "ent_1"})).await.unwrap().json["state"], "active");
+    assert_eq!(
+        world.call("EntityService/GetEntity", json!({"entity_id": "ent_1"})).await.unwrap().json["state"],
+        "active"
+    );
 
     let now = caller.send("POST", "/v1/offboarding/entities", Some(r#"{"entityId":"ent_2"}"#));
-    assert_eq!((now.status, &now.json()["data"]["components"]), (201, &json!(null)), "{}", now.text());
+    assert_eq!(
+        (now.status, &now.json()["data"]["components"]),
+        (201, &json!(null)),
+        "{}",
+        now.text()
+    );
     let location = format!("/v1/offboarding/entities/{}", now.json()["id"].as_str().unwrap());
     let done = caller.get_until(&location, "status", "Succeeded").await;
     assert!(is_time(&done["started"]) && is_time(&done["finished"]), "{done}");
@@ -357,7 +513,8 @@ async fn offboarding_requests() {
         r#"{"entityId":"ent_1","gracePeriod":3600}"#,
     ] {
         let refused = caller.send("POST", "/v1/offboarding/entities", Some(body));
-        let message = refused.json()["errors"][0]["message"].as_str().unwrap_or_default().to_owned();
+        let message =
+            refused.json()["errors"][0]["message"].as_str().unwrap_or_default().to_owned();
         let field = message.split(':').next();
         assert_eq!(
             (refused.status, field.unwrap_or_default()),

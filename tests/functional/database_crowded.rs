@@ -16,7 +16,13 @@ async fn probes_and_wake_ups_come_first_where_the_server_lets_few_in() {
     let role = Role::with_rows(&database);
     let name = &role.name;
     database.sql(&format!("ALTER ROLE {name} CONNECTION LIMIT 4"));
-    let patient = ["--db-pool-size=20", "--db-acquire-timeout=60", "--db-lock-timeout=60", "--lease=600", "--poll-interval=600"];
+    let patient = [
+        "--db-pool-size=20",
+        "--db-acquire-timeout=60",
+        "--db-lock-timeout=60",
+        "--lease=600",
+        "--poll-interval=600",
+    ];
     let server = Server::start_on(&role.url, &patient, &[]).await;
     readiness(&server, 200).await;
 
@@ -31,7 +37,9 @@ async fn probes_and_wake_ups_come_first_where_the_server_lets_few_in() {
                 ("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})),
             ] {
                 let client = client.clone();
-                calls.push(tokio::spawn(async move { client.call(method, request).await.map(drop) }));
+                calls.push(tokio::spawn(
+                    async move { client.call(method, request).await.map(drop) },
+                ));
             }
         }
     }
@@ -60,9 +68,15 @@ async fn probes_and_wake_ups_come_first_where_the_server_lets_few_in() {
             Err(failure) => lost.push(failure),
         }
     }
-    assert!(lost.is_empty(), "the pool makes do with what there is, and calls of which nothing was done are done again: {lost:#?}");
+    assert!(
+        lost.is_empty(),
+        "the pool makes do with what there is, and calls of which nothing was done are done again: {lost:#?}"
+    );
     assert!(database.count(&sessions) <= 4);
-    assert!(server.log().matches("the database is not ready").count() < 5, "the log says it now and then");
+    assert!(
+        server.log().matches("the database is not ready").count() < 5,
+        "the log says it now and then"
+    );
 }
 
 #[tokio::test]
@@ -87,7 +101,11 @@ async fn where_calls_get_no_session_readiness_says_so() {
     }
     assert!(reported.to_string().contains("no session of calls"), "{reported}");
     assert_eq!(check(&reported, "database")["reason"], "database_crowded", "{reported}");
-    let call = || async { Client::new(&server, &key, Protocol::Rest).call("EntityService/ListEntities", json!({})).await };
+    let call = || async {
+        Client::new(&server, &key, Protocol::Rest)
+            .call("EntityService/ListEntities", json!({}))
+            .await
+    };
     assert_eq!(call().await.unwrap_err().code, "unavailable");
     database.sql(&format!("ALTER ROLE {name} CONNECTION LIMIT 3"));
     readiness(&server, 200).await;
@@ -106,10 +124,16 @@ async fn a_role_that_is_let_in_no_more_is_not_taken_for_an_unreachable_database(
     let server = Server::start_on(&role.url, &["--db-acquire-timeout=1"], &[]).await;
     readiness(&server, 200).await;
     database.sql(&format!("ALTER ROLE {name} NOLOGIN"));
-    database.count(&format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{name}'"));
+    database.count(&format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{name}'"
+    ));
     let reported = readiness(&server, 503).await;
     assert_eq!(check(&reported, "database")["reason"], "database_denied", "{reported}");
-    assert!(server.log().contains("does not let the role of `--database-url` in"), "{}", server.log());
+    assert!(
+        server.log().contains("does not let the role of `--database-url` in"),
+        "{}",
+        server.log()
+    );
     database.sql(&format!("ALTER ROLE {name} LOGIN"));
     readiness(&server, 200).await;
 }

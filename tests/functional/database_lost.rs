@@ -62,15 +62,27 @@ async fn connections_that_pass_nothing_any_more_are_given_up_while_new_ones_work
     let proxy = Proxy::open(&database).await;
     let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=30"], &[]).await;
     let client = Client::new(&server, &key, Protocol::Rest);
-    client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
+    client
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}}))
+        .await
+        .unwrap();
     warm(&client).await;
     proxy.leave_hanging();
     // Every connection of the pool is asked of; nothing ever comes back on them.
     warm(&client).await;
-    client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "f", "type": "test"}})).await.unwrap();
+    client
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "f", "type": "test"}}))
+        .await
+        .unwrap();
     readiness(&server, 200).await;
     let metrics = probe(&server, "/metrics").await.text();
-    assert!(metrics.lines().any(|line| line.starts_with("offboard_limit_reached") && line.contains("database_silence")), "{metrics}");
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line.starts_with("offboard_limit_reached")
+                && line.contains("database_silence")),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
@@ -78,8 +90,15 @@ async fn a_statement_that_takes_its_time_is_left_alone() {
     let world = World::start_with(Protocol::Rest, &["--db-lock-timeout=60"]).await;
     world.entities(&["e"]).await;
     let mut held = world.database.connection();
-    diesel::connection::SimpleConnection::batch_execute(&mut held, "BEGIN; SELECT FROM entity FOR UPDATE").unwrap();
-    let change = world.call("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": {"attributes": {"a": 1}}}));
+    diesel::connection::SimpleConnection::batch_execute(
+        &mut held,
+        "BEGIN; SELECT FROM entity FOR UPDATE",
+    )
+    .unwrap();
+    let change = world.call(
+        "EntityService/UpdateEntity",
+        json!({"entity_id": "e", "entity": {"attributes": {"a": 1}}}),
+    );
     let release = async {
         // It is asked after in this time, more than once.
         tokio::time::sleep(Duration::from_secs(8)).await;
@@ -90,7 +109,8 @@ async fn a_statement_that_takes_its_time_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than_a_statement_may_take() {
+async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than_a_statement_may_take()
+ {
     let database = database().await;
     let key = Key::create(&database, "acme", "test", SCOPES);
     let proxy = Proxy::open(&database).await;
@@ -110,7 +130,9 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
     let mut silent = false;
     for _ in 0..1500 {
         let metrics = probe(&server, "/metrics").await.text();
-        silent = metrics.lines().any(|line| line.starts_with("offboard_limit_reached") && line.contains("database_silence"));
+        silent = metrics.lines().any(|line| {
+            line.starts_with("offboard_limit_reached") && line.contains("database_silence")
+        });
         if silent {
             break;
         }
@@ -133,7 +155,8 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
 async fn the_log_reports_of_an_outage_at_its_beginning_and_at_its_end() {
     let database = database().await;
     let proxy = Proxy::open(&database).await;
-    let server = Server::start_on(&proxy.url, &["--db-acquire-timeout=1", "--poll-interval=0.1"], &[]).await;
+    let server =
+        Server::start_on(&proxy.url, &["--db-acquire-timeout=1", "--poll-interval=0.1"], &[]).await;
     readiness(&server, 200).await;
     proxy.set(Way::Cut);
     readiness(&server, 503).await;
@@ -143,10 +166,19 @@ async fn the_log_reports_of_an_outage_at_its_beginning_and_at_its_end() {
     readiness(&server, 200).await;
     until("its end is reported", || server.log().contains("the database is ready again")).await;
     let log = server.log();
-    let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
+    let warnings: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""))
+        .collect();
     // A call that was at work as it began reports that, once.
-    let began = warnings.iter().position(|line| line.contains("the database is not ready")).expect("its beginning is reported");
-    assert!(began <= 5 && warnings[..began].iter().all(|line| line.contains("worker failed")), "{warnings:#?}");
+    let began = warnings
+        .iter()
+        .position(|line| line.contains("the database is not ready"))
+        .expect("its beginning is reported");
+    assert!(
+        began <= 5 && warnings[..began].iter().all(|line| line.contains("worker failed")),
+        "{warnings:#?}"
+    );
     assert_eq!(warnings.len() - began, 2, "{warnings:#?}");
 }
 

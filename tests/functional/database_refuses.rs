@@ -70,12 +70,21 @@ scenario! {
 
 #[tokio::test]
 async fn a_pool_that_is_used_up_makes_no_replica_look_dead() {
-    let world = World::start_with(Protocol::Rest, &["--db-pool-size=2", "--db-lock-timeout=30", "--db-acquire-timeout=30"]).await;
+    let world = World::start_with(
+        Protocol::Rest,
+        &["--db-pool-size=2", "--db-lock-timeout=30", "--db-acquire-timeout=30"],
+    )
+    .await;
     world.entities(&["e"]).await;
     readiness(&world.server, 200).await;
     let mut held = world.database.connection();
     held.batch_execute("BEGIN; SELECT FROM entity FOR UPDATE").unwrap();
-    let change = || world.call("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": {"attributes": {"a": 1}}}));
+    let change = || {
+        world.call(
+            "EntityService/UpdateEntity",
+            json!({"entity_id": "e", "entity": {"attributes": {"a": 1}}}),
+        )
+    };
     let look = async {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         for _ in 0..1500 {
@@ -84,7 +93,10 @@ async fn a_pool_that_is_used_up_makes_no_replica_look_dead() {
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        assert!(world.database.count(waiting) > 0, "every connection that the realm may have waits");
+        assert!(
+            world.database.count(waiting) > 0,
+            "every connection that the realm may have waits"
+        );
         // For longer than a look at the database stays fresh.
         for _ in 0..30 {
             let reported = crate::probes::probe(&world.server, "/readyz").await;
@@ -115,15 +127,20 @@ async fn a_filter_that_the_database_cannot_use_is_named_like_any_other() {
     );
     end_sessions(&world.database);
     let filter = "regexp(attributes.a, 'b+')";
-    let (list, selection) = (json!({"filter": filter}), json!({"spec": {"objects": {"filter": filter}}}));
-    for (method, request, field) in
-        [("EntityService/ListEntities", list, "filter"), ("BulkDeleteService/StartBulkDelete", selection.clone(), "objects.filter")]
-    {
+    let (list, selection) =
+        (json!({"filter": filter}), json!({"spec": {"objects": {"filter": filter}}}));
+    for (method, request, field) in [
+        ("EntityService/ListEntities", list, "filter"),
+        ("BulkDeleteService/StartBulkDelete", selection.clone(), "objects.filter"),
+    ] {
         let refused = world.call(method, request).await.unwrap_err();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!((refused.code.as_str(), fields), ("invalid_filter", vec![field]), "{refused:?}");
     }
     let mut dry = selection;
     dry["dry_run"] = json!(true);
-    assert_eq!(world.call("BulkDeleteService/StartBulkDelete", dry).await.unwrap_err().faults[0].field, "objects.filter");
+    assert_eq!(
+        world.call("BulkDeleteService/StartBulkDelete", dry).await.unwrap_err().faults[0].field,
+        "objects.filter"
+    );
 }

@@ -12,7 +12,10 @@ use crate::probes::readiness;
 use crate::proxy::Proxy;
 
 /// Ends badly, with one sentence that has this in it.
-#[expect(clippy::disallowed_methods, reason = "waits for a process, and nothing else is to be done")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for a process, and nothing else is to be done"
+)]
 pub fn assert_refused(arguments: &[&str], what: &str) {
     let mut process = spawn(arguments);
     // One that is not refused serves for ever.
@@ -23,25 +26,43 @@ pub fn assert_refused(arguments: &[&str], what: &str) {
     let _ = process.kill();
     let output = process.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(ended && output.status.code() == Some(1), "{arguments:?}: {:?}: {stderr}", output.status);
-    let sentences: Vec<&str> = stderr.lines().filter(|line| line.starts_with("offboard: ")).collect();
+    assert!(
+        ended && output.status.code() == Some(1),
+        "{arguments:?}: {:?}: {stderr}",
+        output.status
+    );
+    let sentences: Vec<&str> =
+        stderr.lines().filter(|line| line.starts_with("offboard: ")).collect();
     assert!(sentences.len() == 1 && sentences[0].contains(what), "{arguments:?}: {stderr}");
 }
 
 #[tokio::test]
 async fn a_database_in_another_encoding_is_refused_by_every_command() {
     for encoding in ["LATIN1", "SQL_ASCII"] {
-        let database = empty_database(&format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")).await;
+        let database =
+            empty_database(&format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")).await;
         let url = database.url.as_str();
         for command in [
-            &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"] as &[&str],
+            &[
+                "serve",
+                "--http-addr=127.0.0.1:0",
+                "--grpc-addr=127.0.0.1:0",
+                "--admin-addr=127.0.0.1:0",
+            ] as &[&str],
             &["migrate"],
             &["key", "list"],
             &["wait-for-db"],
         ] {
-            assert_refused(&[command, &["--database-url", url]].concat(), &format!("has the encoding {encoding} and must have UTF8"));
+            assert_refused(
+                &[command, &["--database-url", url]].concat(),
+                &format!("has the encoding {encoding} and must have UTF8"),
+            );
         }
-        assert_eq!(database.count("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), 0, "nothing was begun");
+        assert_eq!(
+            database.count("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"),
+            0,
+            "nothing was begun"
+        );
     }
 }
 
@@ -72,19 +93,31 @@ impl Pooler {
         let file = folder.path().join("pgbouncer.ini");
         std::fs::write(&file, settings).unwrap();
         // Debian keeps it off the path of ordinary users.
-        let mut command = Command::new(if Path::new("/usr/sbin/pgbouncer").exists() { "/usr/sbin/pgbouncer" } else { "pgbouncer" });
+        let mut command = Command::new(if Path::new("/usr/sbin/pgbouncer").exists() {
+            "/usr/sbin/pgbouncer"
+        } else {
+            "pgbouncer"
+        });
         command.arg("--quiet").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         if nix::unistd::Uid::effective().is_root() {
             allow_everyone(folder.path());
             // A socket is for its owner alone.
-            let owner = std::fs::metadata(&host).ok().filter(|_| host.starts_with('/')).map(|socket| socket.uid());
-            let owner = owner.and_then(|uid| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).unwrap()).map(|user| user.name);
+            let owner = std::fs::metadata(&host)
+                .ok()
+                .filter(|_| host.starts_with('/'))
+                .map(|socket| socket.uid());
+            let owner = owner
+                .and_then(|uid| {
+                    nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).unwrap()
+                })
+                .map(|user| user.name);
             command.args(["--user", owner.as_deref().unwrap_or("nobody")]);
         }
         let mut process = command.spawn().expect("`script/bootstrap test` installs pgbouncer");
         for _ in 0..1500 {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                let url = format!("postgresql://{user}:{password}@127.0.0.1:{port}{}", target.path());
+                let url =
+                    format!("postgresql://{user}:{password}@127.0.0.1:{port}{}", target.path());
                 return Pooler { process, url, folder };
             }
             assert!(process.try_wait().unwrap().is_none(), "pgbouncer ended");
@@ -98,9 +131,15 @@ impl Pooler {
     /// Changes the mode while sessions are open.
     fn turn(&self, from: &str, to: &str) {
         let file = self.folder.path().join("pgbouncer.ini");
-        let settings = std::fs::read_to_string(&file).unwrap().replace(&format!("pool_mode = {from}"), &format!("pool_mode = {to}"));
+        let settings = std::fs::read_to_string(&file)
+            .unwrap()
+            .replace(&format!("pool_mode = {from}"), &format!("pool_mode = {to}"));
         std::fs::write(&file, settings).unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.process.id().cast_signed()), nix::sys::signal::Signal::SIGHUP).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(self.process.id().cast_signed()),
+            nix::sys::signal::Signal::SIGHUP,
+        )
+        .unwrap();
     }
 }
 
@@ -123,20 +162,37 @@ async fn a_pooler_that_shares_backends_is_refused_and_one_that_does_not_is_fine(
     for mode in ["transaction", "statement"] {
         let pooler = Pooler::start(&database, mode).await;
         for command in [
-            &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"] as &[&str],
+            &[
+                "serve",
+                "--http-addr=127.0.0.1:0",
+                "--grpc-addr=127.0.0.1:0",
+                "--admin-addr=127.0.0.1:0",
+            ] as &[&str],
             &["migrate"],
             &["key", "list"],
         ] {
-            assert_refused(&[command, &["--database-url", &pooler.url]].concat(), "a pooler that shares backends");
+            assert_refused(
+                &[command, &["--database-url", &pooler.url]].concat(),
+                "a pooler that shares backends",
+            );
         }
     }
     let pooler = Pooler::start(&database, "session").await;
-    assert_eq!(offboard(&["migrate", "--database-url", &pooler.url]), "The schema is up to date.\n");
+    assert_eq!(
+        offboard(&["migrate", "--database-url", &pooler.url]),
+        "The schema is up to date.\n"
+    );
     let server = Server::start_on(&pooler.url, &[], &[]).await;
     readiness(&server, 200).await;
     let client = Client::new(&server, &key, Protocol::Rest);
     for n in 0..20 {
-        client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": format!("e{n}"), "type": "test"}})).await.unwrap();
+        client
+            .call(
+                "EntityService/CreateEntity",
+                json!({"entity": {"entity_id": format!("e{n}"), "type": "test"}}),
+            )
+            .await
+            .unwrap();
     }
     drop(server);
 }
@@ -163,7 +219,12 @@ async fn a_pooler_that_begins_to_share_backends_is_found_by_a_running_server() {
         if round % 10 == 5 {
             database.count(ends);
         }
-        refused.extend(futures::future::join_all(creates).await.into_iter().filter_map(|created| created.err()?.http));
+        refused.extend(
+            futures::future::join_all(creates)
+                .await
+                .into_iter()
+                .filter_map(|created| created.err()?.http),
+        );
         let reported = crate::probes::probe(&server, "/readyz").await.text();
         unfit = reported.contains("database_unfit");
         if unfit {
@@ -173,11 +234,18 @@ async fn a_pooler_that_begins_to_share_backends_is_found_by_a_running_server() {
     }
     assert!(unfit, "{}", crate::probes::probe(&server, "/readyz").await.text());
     assert!(refused.iter().all(|status| *status == 503), "{refused:?}");
-    let failed = client.call("EntityService/GetEntity", json!({"entity_id": "e0.0"})).await.unwrap_err();
+    let failed =
+        client.call("EntityService/GetEntity", json!({"entity_id": "e0.0"})).await.unwrap_err();
     assert_eq!(failed.http, Some(503), "nothing is done meanwhile");
     pooler.turn("transaction", "session");
     readiness(&server, 200).await;
-    client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "again", "type": "test"}})).await.unwrap();
+    client
+        .call(
+            "EntityService/CreateEntity",
+            json!({"entity": {"entity_id": "again", "type": "test"}}),
+        )
+        .await
+        .unwrap();
 }
 
 /// A role that is dropped, with all that it was granted, before its database is.
@@ -227,13 +295,25 @@ async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
         let server = Server::start_on(&role.url, &[], &[]).await;
         readiness(&server, 200).await;
         let client = Client::new(&server, &key, Protocol::Rest);
-        client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "test"}})).await.unwrap();
-        assert_eq!(offboard(&["migrate", "--database-url", &role.url]), "The schema is up to date.\n");
+        client
+            .call(
+                "EntityService/CreateEntity",
+                json!({"entity": {"entity_id": "e", "type": "test"}}),
+            )
+            .await
+            .unwrap();
+        assert_eq!(
+            offboard(&["migrate", "--database-url", &role.url]),
+            "The schema is up to date.\n"
+        );
     }
     let empty = empty_database("").await;
     let mut url = Url::parse(&role.url).unwrap();
     url.set_path(Url::parse(&empty.url).unwrap().path());
-    assert_refused(&["migrate", "--database-url", url.as_str()], "The role may not change the schema");
+    assert_refused(
+        &["migrate", "--database-url", url.as_str()],
+        "The role may not change the schema",
+    );
 }
 
 /// A logical copy has the rows, and sequences that are at their beginning.
@@ -241,39 +321,74 @@ async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
 async fn sequences_that_were_not_copied_are_set_by_whoever_may_and_refused_by_others() {
     let world = World::start(Protocol::Grpc).await;
     world.entities(&["a", "b", "c"]).await;
-    until("the positions are given", || world.database.count("SELECT position FROM event_sequencer") > 0).await;
+    until("the positions are given", || {
+        world.database.count("SELECT position FROM event_sequencer") > 0
+    })
+    .await;
     let World { database, server, key, .. } = world;
     drop(server);
     let role = Role::with_rows(&database);
     let name = &role.name;
-    let restart = |sequences: &[&str]| sequences.iter().for_each(|name| database.sql(&format!("ALTER SEQUENCE {name} RESTART")));
-    for behind in [["ordinal"].as_slice(), &["event_seq", "ordinal", "lease_token", "realm_id_seq"]] {
+    let restart = |sequences: &[&str]| {
+        sequences.iter().for_each(|name| database.sql(&format!("ALTER SEQUENCE {name} RESTART")))
+    };
+    for behind in [["ordinal"].as_slice(), &["event_seq", "ordinal", "lease_token", "realm_id_seq"]]
+    {
         restart(behind);
-        let serve: &[&str] = &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"];
-        for command in [serve, &["migrate"], &["key", "create", "--org", "other", "--scope", "admin"]] {
-            assert_refused(&[command, &["--database-url", &role.url]].concat(), "run `offboard migrate` with the role that owns them");
+        let serve: &[&str] = &[
+            "serve",
+            "--http-addr=127.0.0.1:0",
+            "--grpc-addr=127.0.0.1:0",
+            "--admin-addr=127.0.0.1:0",
+        ];
+        for command in
+            [serve, &["migrate"], &["key", "create", "--org", "other", "--scope", "admin"]]
+        {
+            assert_refused(
+                &[command, &["--database-url", &role.url]].concat(),
+                "run `offboard migrate` with the role that owns them",
+            );
         }
-        assert_eq!(offboard(&["migrate", "--database-url", &database.url]), "The schema is up to date.\n");
+        assert_eq!(
+            offboard(&["migrate", "--database-url", &database.url]),
+            "The schema is up to date.\n"
+        );
         let server = Server::start_on(&role.url, &[], &[]).await;
         readiness(&server, 200).await;
         let client = Client::new(&server, &key, Protocol::Rest);
         let created = format!("behind-{}", behind.join("-"));
-        client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": created, "type": "test"}})).await.unwrap();
-        let events = client.call("EventService/ListEvents", json!({"subject": created})).await.unwrap();
+        client
+            .call(
+                "EntityService/CreateEntity",
+                json!({"entity": {"entity_id": created, "type": "test"}}),
+            )
+            .await
+            .unwrap();
+        let events =
+            client.call("EventService/ListEvents", json!({"subject": created})).await.unwrap();
         assert_eq!(events.get("events").as_array().unwrap().len(), 1, "{behind:?}: {events:?}");
     }
     // So does a replica that finds itself on such a database while it runs.
     let server = Server::start_on(&role.url, &[], &[]).await;
     readiness(&server, 200).await;
     restart(&["event_seq"]);
-    database.sql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"));
+    database.sql(&format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"
+    ));
     let report = readiness(&server, 503).await;
-    assert!(report.to_string().contains("run `offboard migrate` with the role that owns them"), "{report}");
+    assert!(
+        report.to_string().contains("run `offboard migrate` with the role that owns them"),
+        "{report}"
+    );
     offboard(&["migrate", "--database-url", &database.url]);
     readiness(&server, 200).await;
     drop(server);
     for (table, column) in [("event", "seq"), ("entity", "ordinal")] {
-        assert_eq!(database.count(&format!("SELECT count(*) - count(DISTINCT {column}) FROM {table}")), 0, "{table}");
+        assert_eq!(
+            database.count(&format!("SELECT count(*) - count(DISTINCT {column}) FROM {table}")),
+            0,
+            "{table}"
+        );
     }
 }
 
@@ -297,15 +412,32 @@ async fn an_address_that_leads_nowhere_is_refused_at_once_and_no_outage() {
         (stranger, "`--database-url`"),
         (wrong, "invalid URI query parameter: \"foo\""),
         (odd, "invalid sslmode value: \"bogus\""),
-        (changed(&database.url, &|url| url.set_query(Some("connect_timeout=abc"))), "gives `connect_timeout` the value abc"),
-        (changed(&database.url, &|url| url.set_query(Some("service=nope"))), "definition of service \"nope\" not found"),
-        (changed(&database.url, &|url| url.set_query(Some("options=-cbogus"))), "does not take the `options` of `--database-url`"),
-        (changed(&database.url, &|url| url.set_query(Some("options=-cbogus%3D1"))), "does not take the `options` of `--database-url`"),
+        (
+            changed(&database.url, &|url| url.set_query(Some("connect_timeout=abc"))),
+            "gives `connect_timeout` the value abc",
+        ),
+        (
+            changed(&database.url, &|url| url.set_query(Some("service=nope"))),
+            "definition of service \"nope\" not found",
+        ),
+        (
+            changed(&database.url, &|url| url.set_query(Some("options=-cbogus"))),
+            "does not take the `options` of `--database-url`",
+        ),
+        (
+            changed(&database.url, &|url| url.set_query(Some("options=-cbogus%3D1"))),
+            "does not take the `options` of `--database-url`",
+        ),
         (changed(&over_tcp.url, &|url| url.set_query(Some("sslmode=require"))), "speaks no TLS"),
     ];
     for (url, reported) in &cases {
         for command in [
-            &["serve", "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"] as &[&str],
+            &[
+                "serve",
+                "--http-addr=127.0.0.1:0",
+                "--grpc-addr=127.0.0.1:0",
+                "--admin-addr=127.0.0.1:0",
+            ] as &[&str],
             &["migrate"],
             &["key", "list"],
         ] {
@@ -314,7 +446,10 @@ async fn an_address_that_leads_nowhere_is_refused_at_once_and_no_outage() {
     }
     let named = Url::parse(&database.url).unwrap().path()[1..].to_owned();
     database.sql(&format!("REVOKE CONNECT ON DATABASE \"{named}\" FROM PUBLIC"));
-    assert_refused(&["serve", "--admin-addr=127.0.0.1:0", "--database-url", &role.url], "grant it CONNECT");
+    assert_refused(
+        &["serve", "--admin-addr=127.0.0.1:0", "--database-url", &role.url],
+        "grant it CONNECT",
+    );
 }
 
 #[tokio::test]
@@ -322,24 +457,43 @@ async fn a_database_that_is_not_set_up_is_reported_so_by_every_command() {
     let empty = empty_database("").await;
     let database = database().await;
     let role = Role::create(&database);
-    for (url, reported) in [(&empty.url, "`offboard migrate` brings it up to date"), (&role.url, "lacks a right that it needs")] {
-        for command in [["key", "list"].as_slice(), &["key", "create", "--org", "acme", "--scope", "admin"], &["events", "history"]] {
+    for (url, reported) in [
+        (&empty.url, "`offboard migrate` brings it up to date"),
+        (&role.url, "lacks a right that it needs"),
+    ] {
+        for command in [
+            ["key", "list"].as_slice(),
+            &["key", "create", "--org", "acme", "--scope", "admin"],
+            &["events", "history"],
+        ] {
             assert_refused(&[command, &["--database-url", url]].concat(), reported);
         }
         let server = Server::start_on(url, &[], &[]).await;
         let key = format!("Bearer sk_test_{}", "x".repeat(43));
-        let reply = http(server.addresses.http, "GET", "/v1/portfolios", &[("authorization", &key)], "").await;
-        assert_eq!((reply.status, reply.json()["code"].as_str()), (503, Some("unavailable")), "{}", reply.text());
+        let reply =
+            http(server.addresses.http, "GET", "/v1/portfolios", &[("authorization", &key)], "")
+                .await;
+        assert_eq!(
+            (reply.status, reply.json()["code"].as_str()),
+            (503, Some("unavailable")),
+            "{}",
+            reply.text()
+        );
         assert!(reply.text().contains(reported), "{}", reply.text());
         let report = readiness(&server, 503).await;
-        assert!(report.to_string().contains("offboard migrate") || report.to_string().contains(reported), "{report}");
+        assert!(
+            report.to_string().contains("offboard migrate")
+                || report.to_string().contains(reported),
+            "{report}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_refusal_to_start_is_all_that_is_said() {
     let database = empty_database("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
-    let listeners = ["--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"];
+    let listeners =
+        ["--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"];
     let ended = run(&[&["serve", "--database-url", &database.url][..], &listeners].concat());
     let said = ended.stderr.lines().filter(|line| !line.contains(" listening ")).count();
     assert_eq!((ended.code, said), (Some(1), 1), "{}", ended.stderr);
@@ -347,8 +501,14 @@ async fn a_refusal_to_start_is_all_that_is_said() {
 
 /// Reverts the migration that adds columns to a table.
 fn take_back(database: &Database) {
-    let down = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/00000000000016_removed_entities/down.sql"));
-    database.sql(&format!("{}; DELETE FROM __diesel_schema_migrations WHERE version = '00000000000016'", down.unwrap()));
+    let down = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("migrations/00000000000016_removed_entities/down.sql"),
+    );
+    database.sql(&format!(
+        "{}; DELETE FROM __diesel_schema_migrations WHERE version = '00000000000016'",
+        down.unwrap()
+    ));
 }
 
 #[tokio::test]
@@ -369,7 +529,9 @@ async fn a_migration_that_has_to_wait_lets_readers_through() {
         if now {
             let mut reader = database.connection();
             reader
-                .batch_execute("SET statement_timeout = '10s'; SELECT count(*) FROM bulk_delete_finding")
+                .batch_execute(
+                    "SET statement_timeout = '10s'; SELECT count(*) FROM bulk_delete_finding",
+                )
                 .expect("readers are let through");
         }
         if waited == 3 {
@@ -381,7 +543,11 @@ async fn a_migration_that_has_to_wait_lets_readers_through() {
     open.batch_execute("ROLLBACK").unwrap();
     let ended = migration.wait_with_output().unwrap();
     let printed = String::from_utf8_lossy(&ended.stdout);
-    assert!(ended.status.success() && printed.contains("00000000000016"), "{printed}{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(
+        ended.status.success() && printed.contains("00000000000016"),
+        "{printed}{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
 }
 
 #[tokio::test]
@@ -389,16 +555,31 @@ async fn a_clock_that_is_wrong_changes_no_answer_and_is_reported() {
     let database = database().await;
     let key = Key::create_with(&database, "acme", "test", SCOPES, &["--expires-in-days", "10"]);
     let ended = Key::create_with(&database, "acme", "test", SCOPES, &["--expires-in-days", "10"]);
-    database.sql(&format!("UPDATE api_key SET expires_at = now() - interval '1 day' WHERE id = '{}'", ended.id));
-    let library = ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
-    let library = library.into_iter().find(|path| Path::new(path).exists()).expect("`script/bootstrap test` installs faketime");
+    database.sql(&format!(
+        "UPDATE api_key SET expires_at = now() - interval '1 day' WHERE id = '{}'",
+        ended.id
+    ));
+    let library = [
+        "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+        "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+    ];
+    let library = library
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .expect("`script/bootstrap test` installs faketime");
     for shift in ["+40d", "-40d"] {
-        let environment = [("LD_PRELOAD", library), ("FAKETIME", shift), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        let environment =
+            [("LD_PRELOAD", library), ("FAKETIME", shift), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
         let server = Server::start_with(&database, &[], &environment).await;
         readiness(&server, 200).await;
         let client = Client::new(&server, &key, Protocol::Rest);
-        client.call("PortfolioService/ListPortfolios", json!({})).await.unwrap_or_else(|failure| panic!("{shift}: {failure:?}"));
-        let late = Client::new(&server, &ended, Protocol::Rest).call("PortfolioService/ListPortfolios", json!({})).await;
+        client
+            .call("PortfolioService/ListPortfolios", json!({}))
+            .await
+            .unwrap_or_else(|failure| panic!("{shift}: {failure:?}"));
+        let late = Client::new(&server, &ended, Protocol::Rest)
+            .call("PortfolioService/ListPortfolios", json!({}))
+            .await;
         assert_eq!(late.unwrap_err().code, "invalid_credentials", "{shift}");
         assert!(server.log().contains("differs from that of the database"), "{shift}");
     }
@@ -415,15 +596,20 @@ async fn migrations_at_once_build_their_indexes_beside_whoever_is_at_work() {
          CREATE INDEX offboarding_request_turn ON offboarding_request (id)",
     );
     let mut open = database.connection();
-    open.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM offboarding_request").unwrap();
+    open.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM offboarding_request")
+        .unwrap();
     let arguments = ["migrate", "--database-url", &database.url];
     let migrating: Vec<_> = (0..3).map(|_| spawn(&arguments)).collect();
     // Longer than a migration waits for a lock, and than Postgres looks for a deadlock.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     open.batch_execute("INSERT INTO realm (org, mode) VALUES ('acme', 'test'); COMMIT").unwrap();
-    let ended: Vec<_> = migrating.into_iter().map(|process| process.wait_with_output().unwrap()).collect();
+    let ended: Vec<_> =
+        migrating.into_iter().map(|process| process.wait_with_output().unwrap()).collect();
     assert!(ended.iter().all(|output| output.status.success()), "{ended:?}");
-    let retried = ended.iter().filter(|output| String::from_utf8_lossy(&output.stderr).contains("it is tried again")).count();
+    let retried = ended
+        .iter()
+        .filter(|output| String::from_utf8_lossy(&output.stderr).contains("it is tried again"))
+        .count();
     assert_eq!(retried, 0, "{ended:?}");
     let built = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indisvalid AND indexrelid = 'offboarding_request_turn'::regclass";
     assert!(database.text(built).unwrap().contains("realm_id, due_at"));

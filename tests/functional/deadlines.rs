@@ -26,17 +26,25 @@ async fn fail(world: &World, path: &str, method: &str, id: &str, millis: u32) ->
         let document: Value = serde_json::from_str(answer.text().lines().last().unwrap()).unwrap();
         return document.get("error").unwrap_or(&document)["code"].as_str().unwrap().to_owned();
     }
-    let field = if id.is_empty() { Vec::new() } else { [&[0x0a, id.len() as u8], id.as_bytes()].concat() };
+    let field =
+        if id.is_empty() { Vec::new() } else { [&[0x0a, id.len() as u8], id.as_bytes()].concat() };
     let message = [&[0, 0, 0, 0, field.len() as u8], field.as_slice()].concat();
-    let client = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<Bytes>>();
-    let request = ::http::Request::post(format!("http://{}/offboard.v1.{method}", world.server.addresses.grpc))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", bearer)
-        .header("grpc-timeout", format!("{millis}m"));
-    let (head, body) = client.request(request.body(Full::from(message)).unwrap()).await.unwrap().into_parts();
+    let client =
+        legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<Bytes>>();
+    let request = ::http::Request::post(format!(
+        "http://{}/offboard.v1.{method}",
+        world.server.addresses.grpc
+    ))
+    .header("content-type", "application/grpc")
+    .header("te", "trailers")
+    .header("authorization", bearer)
+    .header("grpc-timeout", format!("{millis}m"));
+    let (head, body) =
+        client.request(request.body(Full::from(message)).unwrap()).await.unwrap().into_parts();
     let body = body.collect().await.unwrap();
-    let status = tonic::Status::from_header_map(&head.headers).or_else(|| tonic::Status::from_header_map(body.trailers()?)).unwrap();
+    let status = tonic::Status::from_header_map(&head.headers)
+        .or_else(|| tonic::Status::from_header_map(body.trailers()?))
+        .unwrap();
     // Where the machine is busy, the gRPC library's own clock may be the first.
     if status.message() == "Timeout expired" {
         return "deadline_exceeded".to_owned();
@@ -68,7 +76,10 @@ scenario! {
 /// Reads the frames of a silent HTTP/2 connection until the server closes it, and reports their types.
 async fn frames_of_a_silent_client(address: SocketAddr) -> Vec<u8> {
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
-    connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").await.unwrap();
+    connection
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        .await
+        .unwrap();
     let mut bytes = Vec::new();
     // A reset ends it as well.
     let _ = connection.read_to_end(&mut bytes).await;
@@ -88,12 +99,22 @@ const GO_AWAY: u8 = 7;
 async fn an_old_connection_is_closed_and_its_client_makes_another() {
     let world = World::start_with(
         Protocol::Grpc,
-        &["--grpc-max-connection-age=0.3", "--grpc-max-connection-age-grace=3", "--grpc-keepalive-interval=0"],
+        &[
+            "--grpc-max-connection-age=0.3",
+            "--grpc-max-connection-age-grace=3",
+            "--grpc-keepalive-interval=0",
+        ],
     )
     .await;
     let frames = frames_of_a_silent_client(world.server.addresses.grpc).await;
-    let reported = frames.iter().position(|kind| *kind == GO_AWAY).expect("it is reported before it is closed");
-    assert!(!frames[..reported].contains(&PING), "no one asked whether anyone is there: {frames:?}");
+    let reported = frames
+        .iter()
+        .position(|kind| *kind == GO_AWAY)
+        .expect("it is reported before it is closed");
+    assert!(
+        !frames[..reported].contains(&PING),
+        "no one asked whether anyone is there: {frames:?}"
+    );
     // For longer than the first connection may live.
     for _ in 0..8 {
         world.call("PortfolioService/ListPortfolios", json!({})).await.unwrap();
@@ -103,7 +124,11 @@ async fn an_old_connection_is_closed_and_its_client_makes_another() {
 
 #[tokio::test]
 async fn a_connection_at_which_nobody_is_any_more_is_closed() {
-    let arguments = ["--grpc-max-connection-age=0", "--grpc-keepalive-interval=0.3", "--grpc-keepalive-timeout=0.3"];
+    let arguments = [
+        "--grpc-max-connection-age=0",
+        "--grpc-keepalive-interval=0.3",
+        "--grpc-keepalive-timeout=0.3",
+    ];
     let world = World::start_with(Protocol::Grpc, &arguments).await;
     let frames = frames_of_a_silent_client(world.server.addresses.grpc).await;
     assert!(frames.contains(&PING), "{frames:?}");

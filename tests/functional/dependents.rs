@@ -3,7 +3,13 @@
 use crate::kit::*;
 
 async fn create(world: &World, dependents: Value) {
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e", "type": "T", "dependents": dependents}})).await.unwrap();
+    world
+        .call(
+            "EntityService/CreateEntity",
+            json!({"entity": {"entity_id": "e", "type": "T", "dependents": dependents}}),
+        )
+        .await
+        .unwrap();
 }
 
 fn key(kind: &str, id: &str) -> Value {
@@ -13,11 +19,20 @@ fn key(kind: &str, id: &str) -> Value {
 async fn put(world: &World, kind: &str, id: &str, data: Value) -> Answer {
     let mut request = key(kind, id);
     request["data"] = data;
-    world.call("EntityService/PutDependent", request).await.unwrap_or_else(|failure| panic!("{failure:#?}"))
+    world
+        .call("EntityService/PutDependent", request)
+        .await
+        .unwrap_or_else(|failure| panic!("{failure:#?}"))
 }
 
 async fn version(world: &World) -> i64 {
-    world.call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap().get("version").as_i64().unwrap()
+    world
+        .call("EntityService/GetEntity", json!({"entity_id": "e"}))
+        .await
+        .unwrap()
+        .get("version")
+        .as_i64()
+        .unwrap()
 }
 
 /// The events about dependents, oldest first: `act kind id version`.
@@ -33,7 +48,11 @@ async fn all(world: &World, mut request: Value) -> Vec<String> {
     loop {
         let page = world.call("EntityService/ListDependents", request.clone()).await.unwrap();
         for dependent in page.get("dependents").as_array().unwrap() {
-            seen.push(format!("{}/{}", dependent["kind"].as_str().unwrap(), dependent["id"].as_str().unwrap()));
+            seen.push(format!(
+                "{}/{}",
+                dependent["kind"].as_str().unwrap(),
+                dependent["id"].as_str().unwrap()
+            ));
         }
         request["page_token"] = page.get("next_page_token").clone();
         if request["page_token"] == "" {

@@ -33,18 +33,34 @@ struct GrpcImport {
 
 impl GrpcImport {
     fn begin(world: &World, key: &Key) -> GrpcImport {
-        let channel = tonic::transport::Channel::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap().connect_lazy();
+        let channel = tonic::transport::Channel::from_shared(format!(
+            "http://{}",
+            world.server.addresses.grpc
+        ))
+        .unwrap()
+        .connect_lazy();
         let (lines, source) = mpsc::channel(2 * BATCH);
         let mut request = Request::new(ReceiverStream::new(source));
-        request.metadata_mut().insert("authorization", format!("Bearer {}", key.secret).parse().unwrap());
-        GrpcImport { lines, answers: None, client: EntityServiceClient::new(channel), request: Some(request) }
+        request
+            .metadata_mut()
+            .insert("authorization", format!("Bearer {}", key.secret).parse().unwrap());
+        GrpcImport {
+            lines,
+            answers: None,
+            client: EntityServiceClient::new(channel),
+            request: Some(request),
+        }
     }
 
     async fn send(&mut self, from: usize, count: usize) {
         for id in ids(from, count) {
-            let entity = v1::NewEntity { entity_id: id, r#type: "T".to_owned(), ..Default::default() };
+            let entity =
+                v1::NewEntity { entity_id: id, r#type: "T".to_owned(), ..Default::default() };
             // Whoever has hung up takes no more.
-            let _ = self.lines.send(v1::ImportEntitiesRequest { entity: Some(entity), ..Default::default() }).await;
+            let _ = self
+                .lines
+                .send(v1::ImportEntitiesRequest { entity: Some(entity), ..Default::default() })
+                .await;
         }
         if let Some(request) = self.request.take() {
             self.answers = Some(self.client.import_entities(request).await.unwrap().into_inner());
@@ -55,10 +71,18 @@ impl GrpcImport {
     async fn end(&mut self, results: usize) -> String {
         let answers = self.answers.as_mut().unwrap();
         for n in 0..results {
-            let answer = answers.message().await.unwrap_or_else(|status| panic!("result {n}: {status:?}")).unwrap().answer;
+            let answer = answers
+                .message()
+                .await
+                .unwrap_or_else(|status| panic!("result {n}: {status:?}"))
+                .unwrap()
+                .answer;
             assert!(matches!(answer, Some(ImportAnswer::Result(_))), "{answer:?}");
         }
-        let status = tokio::time::timeout(std::time::Duration::from_secs(30), answers.message()).await.expect("it ends").unwrap_err();
+        let status = tokio::time::timeout(std::time::Duration::from_secs(30), answers.message())
+            .await
+            .expect("it ends")
+            .unwrap_err();
         status.get_error_details().error_info().unwrap().reason.to_ascii_lowercase()
     }
 }
@@ -79,7 +103,9 @@ impl RestImport {
     }
 
     async fn send(&mut self, from: usize, count: usize) {
-        let lines: String = ids(from, count).map(|id| format!("{}\n", json!({"entity_id": id, "type": "T"}))).collect();
+        let lines: String = ids(from, count)
+            .map(|id| format!("{}\n", json!({"entity_id": id, "type": "T"})))
+            .collect();
         // Whoever has hung up takes no more.
         let _ = self.0.write_all(format!("{:x}\r\n{lines}\r\n", lines.len()).as_bytes()).await;
     }
@@ -88,7 +114,8 @@ impl RestImport {
     async fn read_to(&mut self, text: &str) -> String {
         let (mut read, mut buffer) = (String::new(), vec![0; 65_536]);
         while !read.contains(text) {
-            let reading = tokio::time::timeout(std::time::Duration::from_secs(30), self.0.read(&mut buffer));
+            let reading =
+                tokio::time::timeout(std::time::Duration::from_secs(30), self.0.read(&mut buffer));
             let count = reading.await.unwrap_or_else(|_| panic!("no `{text}` in {read}")).unwrap();
             assert!(count > 0, "it ends without `{text}`: {read}");
             read.push_str(&String::from_utf8_lossy(&buffer[..count]));
@@ -100,8 +127,10 @@ impl RestImport {
 #[tokio::test]
 async fn an_import_by_grpc_writes_nothing_behind_the_end_of_its_key() {
     let world = World::start(Protocol::Grpc).await;
-    let [busy, silent] = [(); 2].map(|()| Key::create(&world.database, "acme", "test", &["entities:write"]));
-    let (mut sending, mut waiting) = (GrpcImport::begin(&world, &busy), GrpcImport::begin(&world, &silent));
+    let [busy, silent] =
+        [(); 2].map(|()| Key::create(&world.database, "acme", "test", &["entities:write"]));
+    let (mut sending, mut waiting) =
+        (GrpcImport::begin(&world, &busy), GrpcImport::begin(&world, &silent));
     sending.send(0, BATCH).await;
     waiting.send(50_000, BATCH).await;
     revoke(&world, &busy);
@@ -116,8 +145,10 @@ async fn an_import_by_grpc_writes_nothing_behind_the_end_of_its_key() {
 #[tokio::test]
 async fn an_import_by_rest_writes_nothing_behind_the_end_of_its_key() {
     let world = World::start(Protocol::Rest).await;
-    let [busy, silent] = [(); 2].map(|()| Key::create(&world.database, "acme", "test", &["entities:write"]));
-    let (mut sending, mut waiting) = (RestImport::begin(&world, &busy).await, RestImport::begin(&world, &silent).await);
+    let [busy, silent] =
+        [(); 2].map(|()| Key::create(&world.database, "acme", "test", &["entities:write"]));
+    let (mut sending, mut waiting) =
+        (RestImport::begin(&world, &busy).await, RestImport::begin(&world, &silent).await);
     sending.send(0, BATCH).await;
     waiting.send(50_000, BATCH).await;
     sending.read_to("e00499").await;

@@ -14,7 +14,13 @@ fn fields(failure: &Failure) -> Vec<(String, String)> {
 }
 
 fn ids(answer: &Answer) -> Vec<String> {
-    answer.get("entities").as_array().unwrap().iter().map(|entity| entity["id"].as_str().unwrap().to_owned()).collect()
+    answer
+        .get("entities")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entity| entity["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 scenario! {
@@ -170,6 +176,7 @@ async fn a_list_longer_than_a_url_is_posted() {
     let bearer = format!("Bearer {}", world.key.secret);
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     let body = json!({"entity_ids": ids}).to_string();
-    let reply = http(world.server.addresses.http, "POST", "/v1/entities:batchGet", &headers, body).await;
+    let reply =
+        http(world.server.addresses.http, "POST", "/v1/entities:batchGet", &headers, body).await;
     assert_eq!((reply.status, reply.json()["entities"].as_array().map(Vec::len)), (200, Some(600)));
 }

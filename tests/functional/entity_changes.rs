@@ -25,7 +25,12 @@ async fn update(world: &World, changes: Value) -> Result<Answer, Failure> {
 }
 
 async fn update_masked(world: &World, changes: Value, mask: &str) -> Result<Answer, Failure> {
-    world.call("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": changes, "update_mask": mask})).await
+    world
+        .call(
+            "EntityService/UpdateEntity",
+            json!({"entity_id": "e", "entity": changes, "update_mask": mask}),
+        )
+        .await
 }
 
 async fn get(world: &World) -> Value {
@@ -40,7 +45,11 @@ fn reported(database: &Database) -> Value {
 
 fn refused_state(failure: &Failure) -> (&str, &Value, &Value) {
     assert!(failure.http.is_none_or(|http| http == 409), "{failure:#?}");
-    (failure.code.as_str(), &failure.members["current_state"], &failure.members["attempted_transition"])
+    (
+        failure.code.as_str(),
+        &failure.members["current_state"],
+        &failure.members["attempted_transition"],
+    )
 }
 
 scenario! {
@@ -271,23 +280,52 @@ scenario! {
 #[tokio::test]
 async fn by_rest_null_clears_and_the_body_is_flat() {
     let world = World::start(Protocol::Rest).await;
-    create(&world, "e", json!({"attributes": {"a": 1}, "components": [COMPONENT], "crosswalks": [{"n": 1}]})).await;
+    create(
+        &world,
+        "e",
+        json!({"attributes": {"a": 1}, "components": [COMPONENT], "crosswalks": [{"n": 1}]}),
+    )
+    .await;
     let bearer = format!("Bearer {}", world.key.secret);
     let patch = async |body: Value| {
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        http(world.server.addresses.http, "PATCH", "/v1/entities/e", &headers, body.to_string()).await
+        http(world.server.addresses.http, "PATCH", "/v1/entities/e", &headers, body.to_string())
+            .await
     };
-    let reply = patch(json!({"attributes": null, "components": null, "crosswalks": null, "expected_version": 1})).await;
-    assert_eq!((reply.status, &reply.json()["attributes"], &reply.json()["components"]), (200, &json!({}), &json!([])), "{}", reply.text());
+    let reply = patch(
+        json!({"attributes": null, "components": null, "crosswalks": null, "expected_version": 1}),
+    )
+    .await;
+    assert_eq!(
+        (reply.status, &reply.json()["attributes"], &reply.json()["components"]),
+        (200, &json!({}), &json!([])),
+        "{}",
+        reply.text()
+    );
     assert_eq!(world.database.text("SELECT crosswalks::text FROM entity").as_deref(), Some("[]"));
     let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
     for list in ["components", "crosswalks"] {
-        let reported = document.pointer(&format!("/components/schemas/EntityUpdate/properties/{list}/description")).and_then(Value::as_str);
-        assert!(reported.is_some_and(|reported| reported.contains("`null`")), "the document says what `null` does: {reported:?}");
+        let reported = document
+            .pointer(&format!("/components/schemas/EntityUpdate/properties/{list}/description"))
+            .and_then(Value::as_str);
+        assert!(
+            reported.is_some_and(|reported| reported.contains("`null`")),
+            "the document says what `null` does: {reported:?}"
+        );
     }
     let reply = patch(json!({"type": null})).await;
-    assert_eq!((reply.status, &reply.json()["errors"][0]["field"]), (400, &json!("type")), "{}", reply.text());
+    assert_eq!(
+        (reply.status, &reply.json()["errors"][0]["field"]),
+        (400, &json!("type")),
+        "{}",
+        reply.text()
+    );
     let reply = patch(json!({"state": "active", "type": "Other"})).await;
-    assert_eq!((reply.status, &reply.json()["errors"][0]["code"]), (400, &json!("unknown_field")), "{}", reply.text());
+    assert_eq!(
+        (reply.status, &reply.json()["errors"][0]["code"]),
+        (400, &json!("unknown_field")),
+        "{}",
+        reply.text()
+    );
     assert_eq!(get(&world).await["version"], 2);
 }

@@ -14,7 +14,12 @@ fn given(world: &World, entities: &[(&str, i64)]) {
 }
 
 fn ids(page: &Answer) -> Vec<String> {
-    page.get("entities").as_array().unwrap().iter().map(|entity| entity["id"].as_str().unwrap().to_owned()).collect()
+    page.get("entities")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entity| entity["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn token(page: &Answer) -> String {
@@ -22,7 +27,10 @@ fn token(page: &Answer) -> String {
 }
 
 async fn list(world: &World, request: Value) -> Answer {
-    world.call("EntityService/ListEntities", request).await.unwrap_or_else(|failure| panic!("{failure:#?}"))
+    world
+        .call("EntityService/ListEntities", request)
+        .await
+        .unwrap_or_else(|failure| panic!("{failure:#?}"))
 }
 
 /// All pages of a list, and on how many they were.

@@ -59,8 +59,12 @@ fn found_in_tables(world: &World) -> Vec<(String, String)> {
                  FROM information_schema.columns WHERE table_schema = 'public' AND table_name = '{table}'"
             ))
             .unwrap();
-        let rows = world.database.text(&format!("SELECT string_agg(concat_ws(' ', {columns}), chr(10)) FROM {table}"));
-        found.extend(canaries(&rows.unwrap_or_default()).into_iter().map(|word| (table.to_owned(), word)));
+        let rows = world
+            .database
+            .text(&format!("SELECT string_agg(concat_ws(' ', {columns}), chr(10)) FROM {table}"));
+        found.extend(
+            canaries(&rows.unwrap_or_default()).into_iter().map(|word| (table.to_owned(), word)),
+        );
     }
     found
 }
@@ -102,8 +106,13 @@ fn found_in_statistics(world: &World) -> Vec<(String, String)> {
              FROM pg_stats WHERE schemaname = 'public' AND tablename = '{table}' AND attname = '{name}'"
         ));
         // A partition is sampled like its table.
-        let table = if table.starts_with("event_") && table != "event_position" { "event" } else { table };
-        found.extend(canaries(&sampled.unwrap_or_default()).into_iter().map(|word| (format!("{table}.{name}"), word)));
+        let table =
+            if table.starts_with("event_") && table != "event_position" { "event" } else { table };
+        found.extend(
+            canaries(&sampled.unwrap_or_default())
+                .into_iter()
+                .map(|word| (format!("{table}.{name}"), word)),
+        );
     }
     found
 }
@@ -111,7 +120,9 @@ fn found_in_statistics(world: &World) -> Vec<(String, String)> {
 fn canaries(text: &str) -> Vec<String> {
     let mut found: Vec<String> = text
         .match_indices("canary-")
-        .map(|(at, _)| text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect())
+        .map(|(at, _)| {
+            text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect()
+        })
         .collect();
     if text.contains(ATTACHED) {
         found.push(ATTACHED.to_owned());
@@ -130,7 +141,13 @@ async fn plant(world: &World) {
             ("x-request-id".to_owned(), format!("{}-{name}", canary("request"))),
         ]
     };
-    world.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": canary("portfolio"), "name": "P"})).await.unwrap();
+    world
+        .call(
+            "PortfolioService/CreatePortfolio",
+            json!({"portfolio_id": canary("portfolio"), "name": "P"}),
+        )
+        .await
+        .unwrap();
     // Nothing is sampled of what is there once.
     let other = json!({"entity": {
         "entity_id": "other", "type": "other", "attributes": {"canary_attribute": "other"}, "crosswalks": [{"source": "other"}],
@@ -146,35 +163,69 @@ async fn plant(world: &World) {
     let mut calls = vec![
         ("EntityService/CreateEntity", create),
         ("EntityService/CompleteOnboarding", json!({"entity_id": id})),
-        ("EntityService/UpdateEntity", json!({"entity_id": id, "entity": {"attributes": {"patched": canary("patched")}}})),
+        (
+            "EntityService/UpdateEntity",
+            json!({"entity_id": id, "entity": {"attributes": {"patched": canary("patched")}}}),
+        ),
         ("EntityService/PlaceHold", json!({"entity_id": id, "reason": canary("reason")})),
         ("EntityService/ReleaseHold", json!({"entity_id": id})),
-        ("PortfolioService/DetachEntity", json!({"entity_id": id, "portfolio_id": canary("portfolio")})),
-        ("PortfolioService/AttachEntity", json!({"entity_id": id, "portfolio_id": canary("portfolio")})),
+        (
+            "PortfolioService/DetachEntity",
+            json!({"entity_id": id, "portfolio_id": canary("portfolio")}),
+        ),
+        (
+            "PortfolioService/AttachEntity",
+            json!({"entity_id": id, "portfolio_id": canary("portfolio")}),
+        ),
     ];
     for kind in ["task", "data_override", "note"] {
         calls.push(("EntityService/PutDependent", json!({"entity_id": id, "kind": kind, "dependent_id": canary(&format!("hung-{}", kind.replace('_', "-"))), "data": {"x": canary("more")}})));
     }
     for (place, (method, request)) in calls.into_iter().enumerate() {
         let headers = headers(&format!("{place}"));
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        world.client.call_with(method, request, &headers).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        world
+            .client
+            .call_with(method, request, &headers)
+            .await
+            .unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
     }
     // It walks by what it meets, and keeps its place while it lasts.
     let attribute = json!({"attribute": canary("attribute").replace('-', "_")});
     world.call("AttributeIndexService/CreateAttributeIndex", attribute.clone()).await.unwrap();
-    world.call_until("AttributeIndexService/GetAttributeIndex", attribute, |index| index["state"] == "ready").await;
+    world
+        .call_until("AttributeIndexService/GetAttributeIndex", attribute, |index| {
+            index["state"] == "ready"
+        })
+        .await;
 }
 
 async fn remove(world: &World, way: &str) {
     let id = canary("id");
     if way.starts_with("offboarding") {
         let (method, get, name) = match way {
-            "offboarding by A" => ("RemovalService/RemoveEntity", "RemovalService/GetRemovalJob", "job_id"),
-            _ => ("OffboardingService/RequestOffboarding", "OffboardingService/GetOffboardingRequest", "offboarding_request_id"),
+            "offboarding by A" => {
+                ("RemovalService/RemoveEntity", "RemovalService/GetRemovalJob", "job_id")
+            }
+            _ => (
+                "OffboardingService/RequestOffboarding",
+                "OffboardingService/GetOffboardingRequest",
+                "offboarding_request_id",
+            ),
         };
-        let asked = world.client.call_with(method, json!({"entity_id": id}), &[("idempotency-key", "canary-key-remove")]).await.unwrap();
-        let over = |answer: &Value| answer["status"].as_str().is_some_and(|status| status.eq_ignore_ascii_case("succeeded"));
+        let asked = world
+            .client
+            .call_with(
+                method,
+                json!({"entity_id": id}),
+                &[("idempotency-key", "canary-key-remove")],
+            )
+            .await
+            .unwrap();
+        let over = |answer: &Value| {
+            answer["status"].as_str().is_some_and(|status| status.eq_ignore_ascii_case("succeeded"))
+        };
         world.call_until(get, json!({name: asked.json["id"]}), over).await;
         return;
     }
@@ -185,9 +236,17 @@ async fn remove(world: &World, way: &str) {
             json!({"filter": format!("equals(attributes.canary_attribute, '{}') or equals(attributes.x, '{}')", canary("value"), canary("filter"))})
         }
     };
-    let start = json!({"spec": {"objects": objects}, "mode": "hard", "allow_unknown_attributes": true});
-    let task =
-        world.client.call_with("BulkDeleteService/StartBulkDelete", start, &[("idempotency-key", "canary-key-remove")]).await.unwrap();
+    let start =
+        json!({"spec": {"objects": objects}, "mode": "hard", "allow_unknown_attributes": true});
+    let task = world
+        .client
+        .call_with(
+            "BulkDeleteService/StartBulkDelete",
+            start,
+            &[("idempotency-key", "canary-key-remove")],
+        )
+        .await
+        .unwrap();
     world
         .call_until("BulkDeleteService/GetTask", json!({"task_id": task.json["id"]}), |task| {
             task["status"].as_str().is_some_and(|status| status.eq_ignore_ascii_case("completed"))

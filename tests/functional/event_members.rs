@@ -13,39 +13,83 @@ async fn all(world: &World) -> Vec<Value> {
         answer.unwrap_or_else(|failure| panic!("{method} {request} failed: {failure:#?}"))
     };
     let entity = async |id: &str, state: &str| {
-        call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "T", "state": state}})).await;
+        call(
+            "EntityService/CreateEntity",
+            json!({"entity": {"entity_id": id, "type": "T", "state": state}}),
+        )
+        .await;
     };
     call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "P"})).await;
     call("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p", "name": "Q"})).await;
-    for (id, state) in [("new", "onboarding"), ("e", "active"), ("f", "active"), ("g", "active"), ("held", "active")] {
+    for (id, state) in [
+        ("new", "onboarding"),
+        ("e", "active"),
+        ("f", "active"),
+        ("g", "active"),
+        ("held", "active"),
+    ] {
         entity(id, state).await;
     }
     call("EntityService/CompleteOnboarding", json!({"entity_id": "new"})).await;
-    call("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": {"attributes": {"First name": "Ada"}}})).await;
-    call("EntityService/PutDependent", json!({"entity_id": "e", "kind": "task", "dependent_id": "t", "data": {}})).await;
+    call(
+        "EntityService/UpdateEntity",
+        json!({"entity_id": "e", "entity": {"attributes": {"First name": "Ada"}}}),
+    )
+    .await;
+    call(
+        "EntityService/PutDependent",
+        json!({"entity_id": "e", "kind": "task", "dependent_id": "t", "data": {}}),
+    )
+    .await;
     call("EntityService/PlaceHold", json!({"entity_id": "held", "reason": "audit"})).await;
     call("EntityService/ReleaseHold", json!({"entity_id": "held"})).await;
     for id in ["e", "f", "g"] {
         call("PortfolioService/AttachEntity", json!({"portfolio_id": "p", "entity_id": id})).await;
     }
     call("PortfolioService/DetachEntity", json!({"portfolio_id": "p", "entity_id": "e"})).await;
-    let request = call("OffboardingService/RequestOffboarding", json!({"entity_id": "e", "grace_period": "3600s"})).await;
-    call("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": request.get("id")})).await;
+    let request = call(
+        "OffboardingService/RequestOffboarding",
+        json!({"entity_id": "e", "grace_period": "3600s"}),
+    )
+    .await;
+    call(
+        "OffboardingService/CancelOffboardingRequest",
+        json!({"offboarding_request_id": request.get("id")}),
+    )
+    .await;
     let job = call("RemovalService/RemoveEntity", json!({"entity_id": "f"})).await;
     let done = |job: &Value| job["status"] == "succeeded";
     world.call_until("RemovalService/GetRemovalJob", json!({"job_id": job.get("id")}), done).await;
-    let task = call("BulkDeleteService/StartBulkDelete", json!({"mode": "hard", "uris": ["g"], "max_objects_per_second": 100})).await;
-    world.call_until("BulkDeleteService/GetTask", json!({"task_id": task.get("id")}), |task| !task["end_time"].is_null()).await;
+    let task = call(
+        "BulkDeleteService/StartBulkDelete",
+        json!({"mode": "hard", "uris": ["g"], "max_objects_per_second": 100}),
+    )
+    .await;
+    world
+        .call_until("BulkDeleteService/GetTask", json!({"task_id": task.get("id")}), |task| {
+            !task["end_time"].is_null()
+        })
+        .await;
     call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "'First name'"})).await;
     let ready = |index: &Value| index["state"] == "ready";
-    world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "'First name'"}), ready).await;
+    world
+        .call_until(
+            "AttributeIndexService/GetAttributeIndex",
+            json!({"attribute": "'First name'"}),
+            ready,
+        )
+        .await;
     call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "'First name'"})).await;
     let policy = json!({
         "default_grace_period": "60s", "mail_domains": ["example.com"], "tombstone_retention": "86400s", "request_retention": "86400s",
         "filter_retention": "86400s", "hard_delete": {"max_objects": 100}, "soft_delete": {"max_objects": 100},
     });
     let update_mask = "defaultGracePeriod,mailDomains,tombstoneRetention,requestRetention,filterRetention,hardDelete,softDelete";
-    call("RemovalService/UpdateRemovalPolicy", json!({"policy": policy, "update_mask": update_mask})).await;
+    call(
+        "RemovalService/UpdateRemovalPolicy",
+        json!({"policy": policy, "update_mask": update_mask}),
+    )
+    .await;
     call("PortfolioService/DeletePortfolio", json!({"portfolio_id": "p"})).await;
     let events = call("EventService/ListEvents", json!({"page_size": 1000})).await;
     events.get("events").as_array().unwrap().clone()

@@ -34,25 +34,35 @@ async fn history() -> Database {
 }
 
 /// How many blocks a prepared statement touches, with the plan for these values or for any; and how many rows it returns.
-fn blocks(database: &Database, text: &str, parameters: &[(&str, &str, String)], generic: bool) -> (i64, i64) {
+fn blocks(
+    database: &Database,
+    text: &str,
+    parameters: &[(&str, &str, String)],
+    generic: bool,
+) -> (i64, i64) {
     #[derive(QueryableByName)]
     struct Plan {
         #[diesel(sql_type = Json, column_name = "QUERY PLAN")]
         plan: Value,
     }
-    let used: Vec<_> = parameters.iter().filter(|(name, ..)| text.contains(&format!("{{{name}}}"))).collect();
-    let numbered =
-        used.iter().enumerate().fold(text.to_owned(), |text, (n, (name, ..))| text.replace(&format!("{{{name}}}"), &format!("${}", n + 1)));
+    let used: Vec<_> =
+        parameters.iter().filter(|(name, ..)| text.contains(&format!("{{{name}}}"))).collect();
+    let numbered = used.iter().enumerate().fold(text.to_owned(), |text, (n, (name, ..))| {
+        text.replace(&format!("{{{name}}}"), &format!("${}", n + 1))
+    });
     let types = used.iter().map(|(_, sql_type, _)| *sql_type).collect::<Vec<_>>().join(", ");
     let values = used.iter().map(|(.., value)| value.as_str()).collect::<Vec<_>>().join(", ");
     let mode = if generic { "force_generic_plan" } else { "force_custom_plan" };
     let mut connection = database.connection();
-    let prepare = format!("SET jit = off; SET plan_cache_mode = {mode}; PREPARE hot ({types}) AS {numbered}");
+    let prepare =
+        format!("SET jit = off; SET plan_cache_mode = {mode}; PREPARE hot ({types}) AS {numbered}");
     connection.batch_execute(&prepare).unwrap_or_else(|error| panic!("{prepare}: {error}"));
     // The first run fills the caches of the catalogue.
     connection.batch_execute(&format!("EXECUTE hot ({values})")).unwrap();
     let plan: Plan =
-        sql_query(format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot ({values})")).get_result(&mut connection).unwrap();
+        sql_query(format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot ({values})"))
+            .get_result(&mut connection)
+            .unwrap();
     let top = &plan.plan[0]["Plan"];
     // Postgres 18 reports rows with decimals.
     let number = |name: &str| top[name].as_f64().unwrap() as i64;
@@ -72,8 +82,11 @@ fn parameters(from: i64) -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-const READS: [(&str, &str, i64); 3] =
-    [("ReadRealm", ReadRealm::TEXT, 10), ("ReadRealms", ReadRealms::TEXT, 10), ("ReadAll", ReadAll::TEXT, 20)];
+const READS: [(&str, &str, i64); 3] = [
+    ("ReadRealm", ReadRealm::TEXT, 10),
+    ("ReadRealms", ReadRealms::TEXT, 10),
+    ("ReadAll", ReadAll::TEXT, 20),
+];
 
 #[tokio::test]
 async fn reading_what_is_new_does_not_read_the_history() {
@@ -85,7 +98,10 @@ async fn reading_what_is_new_does_not_read_the_history() {
     for generic in [false, true] {
         for (name, text, rows) in READS {
             let (touched, returned) = blocks(&database, text, &parameters(last + 1), generic);
-            assert!(touched < 250, "{name} touches {touched} of {whole} blocks (generic: {generic})");
+            assert!(
+                touched < 250,
+                "{name} touches {touched} of {whole} blocks (generic: {generic})"
+            );
             assert_eq!(returned, rows, "{name} (generic: {generic})");
         }
     }
@@ -98,7 +114,10 @@ async fn a_reader_far_behind_reads_a_page_and_not_the_rest() {
         for (name, text, _) in READS {
             for from in [1, HISTORY / 2] {
                 let (touched, returned) = blocks(&database, text, &parameters(from), generic);
-                assert!(touched < 900, "{name} from {from} touches {touched} blocks (generic: {generic})");
+                assert!(
+                    touched < 900,
+                    "{name} from {from} touches {touched} blocks (generic: {generic})"
+                );
                 assert_eq!(returned, 100, "{name} from {from} (generic: {generic})");
             }
         }
@@ -110,8 +129,13 @@ async fn giving_positions_costs_what_is_new_and_not_the_history() {
     let database = history().await;
     // Numbers that were passed over and may still come.
     database.sql("UPDATE event_sequencer SET older = '{[5,6),[6005,6006)}', younger = '{[12005,12006)}', older_than = '9000000000'");
-    let (touched, returned) = blocks(&database, GivePositions::TEXT, &[("limit", "int8", "2000".to_owned())], true);
+    let (touched, returned) =
+        blocks(&database, GivePositions::TEXT, &[("limit", "int8", "2000".to_owned())], true);
     assert!(touched < 400, "it touches {touched} blocks");
     assert_eq!(returned, 1);
-    assert_eq!(database.count("SELECT count(*) FROM event_position") + 10, HISTORY + 20, "all have their positions");
+    assert_eq!(
+        database.count("SELECT count(*) FROM event_position") + 10,
+        HISTORY + 20,
+        "all have their positions"
+    );
 }

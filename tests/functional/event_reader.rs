@@ -59,7 +59,8 @@ async fn with_realm() -> Database {
 #[tokio::test]
 async fn what_commits_late_is_seen_and_nothing_twice() {
     let database = with_realm().await;
-    let (mut early, mut late, mut reader) = (database.connection(), database.connection(), database.connection());
+    let (mut early, mut late, mut reader) =
+        (database.connection(), database.connection(), database.connection());
     for start in [Cursor::beginning(), now(&mut reader).unwrap()] {
         let mut cursor = start;
         early.batch_execute("BEGIN").unwrap();
@@ -78,7 +79,8 @@ async fn what_commits_late_is_seen_and_nothing_twice() {
 #[tokio::test]
 async fn a_transaction_that_stays_open_delays_nothing() {
     let database = with_realm().await;
-    let (mut open, mut writer, mut reader) = (database.connection(), database.connection(), database.connection());
+    let (mut open, mut writer, mut reader) =
+        (database.connection(), database.connection(), database.connection());
     open.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
     let mut cursor = now(&mut reader).unwrap();
     for n in 0..20 {
@@ -90,7 +92,8 @@ async fn a_transaction_that_stays_open_delays_nothing() {
 #[tokio::test]
 async fn changes_of_an_entity_are_sent_in_their_order_whatever_the_ids_of_their_transactions() {
     let database = with_realm().await;
-    let (mut early, mut late, mut reader) = (database.connection(), database.connection(), database.connection());
+    let (mut early, mut late, mut reader) =
+        (database.connection(), database.connection(), database.connection());
     let mut cursor = now(&mut reader).unwrap();
     // The one with the early id changes the entity last.
     early.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
@@ -99,7 +102,8 @@ async fn changes_of_an_entity_are_sent_in_their_order_whatever_the_ids_of_their_
     late.batch_execute("COMMIT").unwrap();
     report(&mut early, &one("e"));
     early.batch_execute("COMMIT").unwrap();
-    let ids: Vec<String> = read_on(&mut reader, &mut cursor, 10).into_iter().map(|event| event.id).collect();
+    let ids: Vec<String> =
+        read_on(&mut reader, &mut cursor, 10).into_iter().map(|event| event.id).collect();
     assert_eq!(ids[0], database.text("SELECT id FROM event ORDER BY xid DESC LIMIT 1").unwrap());
 }
 
@@ -107,9 +111,14 @@ async fn changes_of_an_entity_are_sent_in_their_order_whatever_the_ids_of_their_
 #[tokio::test]
 async fn what_was_passed_over_is_looked_up_until_it_can_come_no_more() {
     let database = with_realm().await;
-    let (mut open, mut failed, mut writer, mut reader) =
-        (database.connection(), database.connection(), database.connection(), database.connection());
-    let passed = |database: &Database| database.text("SELECT older + younger FROM event_sequencer").unwrap();
+    let (mut open, mut failed, mut writer, mut reader) = (
+        database.connection(),
+        database.connection(),
+        database.connection(),
+        database.connection(),
+    );
+    let passed =
+        |database: &Database| database.text("SELECT older + younger FROM event_sequencer").unwrap();
     let mut cursor = now(&mut reader).unwrap();
     open.batch_execute("BEGIN").unwrap();
     report(&mut open, &one("late"));
@@ -162,7 +171,9 @@ async fn a_cursor_of_another_history_is_refused() {
     let database = with_realm().await;
     let mut reader = database.connection();
     catch_up(&mut reader).unwrap();
-    let cursor: Cursor = serde_json::from_value(json!({"h": "00000000-0000-4000-8000-000000000001", "p": 1})).unwrap();
+    let cursor: Cursor =
+        serde_json::from_value(json!({"h": "00000000-0000-4000-8000-000000000001", "p": 1}))
+            .unwrap();
     assert!(read(&mut reader, &Scope::all(), &cursor, 10).is_err());
 }
 
@@ -172,9 +183,11 @@ async fn every_event_is_read_once_and_in_order_in_any_interleaving() {
     for seed in 0..12 {
         let database = with_realm().await;
         let mut random = StdRng::seed_from_u64(seed);
-        let mut writers: Vec<(PgConnection, bool)> = (0..5).map(|_| (database.connection(), false)).collect();
+        let mut writers: Vec<(PgConnection, bool)> =
+            (0..5).map(|_| (database.connection(), false)).collect();
         let mut reader = database.connection();
-        let mut cursor = if seed % 2 == 0 { Cursor::beginning() } else { now(&mut reader).unwrap() };
+        let mut cursor =
+            if seed % 2 == 0 { Cursor::beginning() } else { now(&mut reader).unwrap() };
         let mut seen: Vec<Event> = Vec::new();
         for step in 0..150 {
             let at = random.random_range(0..writers.len());
@@ -187,14 +200,23 @@ async fn every_event_is_read_once_and_in_order_in_any_interleaving() {
                 // Entities are the writer's own, so that their order is that of the writes; one row reports many now and then.
                 (true, 0 | 1) => {
                     let count = if random.random_range(0..5) == 0 { 7 } else { 1 };
-                    report(writer, &(0..count).map(|n| format!("e{at}.{step}.{n}")).collect::<Vec<_>>());
+                    report(
+                        writer,
+                        &(0..count).map(|n| format!("e{at}.{step}.{n}")).collect::<Vec<_>>(),
+                    );
                 }
                 (true, 2) => {
                     writer.batch_execute("COMMIT").unwrap();
                     *open = false;
                 }
                 (true, _) => {
-                    writer.batch_execute(if random.random_range(0..3) == 0 { "ROLLBACK" } else { "COMMIT" }).unwrap();
+                    writer
+                        .batch_execute(if random.random_range(0..3) == 0 {
+                            "ROLLBACK"
+                        } else {
+                            "COMMIT"
+                        })
+                        .unwrap();
                     *open = false;
                 }
             }
@@ -202,8 +224,10 @@ async fn every_event_is_read_once_and_in_order_in_any_interleaving() {
                 catch_up(&mut reader).unwrap();
             }
             if random.random_range(0..3) == 0 {
-                let batch = read(&mut reader, &Scope::all(), &cursor, random.random_range(1..6)).unwrap();
-                let events: Vec<Event> = batch.rows.iter().flat_map(|row| row.events().collect::<Vec<_>>()).collect();
+                let batch =
+                    read(&mut reader, &Scope::all(), &cursor, random.random_range(1..6)).unwrap();
+                let events: Vec<Event> =
+                    batch.rows.iter().flat_map(|row| row.events().collect::<Vec<_>>()).collect();
                 cursor = batch.cursor;
                 // A reader that breaks off in the middle resumes behind the last event that it has kept.
                 let keep = random.random_range(0..=events.len());
@@ -215,18 +239,29 @@ async fn every_event_is_read_once_and_in_order_in_any_interleaving() {
                 }
             }
         }
-        writers.iter_mut().filter(|(_, open)| *open).for_each(|(writer, _)| writer.batch_execute("COMMIT").unwrap());
+        writers
+            .iter_mut()
+            .filter(|(_, open)| *open)
+            .for_each(|(writer, _)| writer.batch_execute("COMMIT").unwrap());
         seen.extend(read_on(&mut reader, &mut cursor, 3));
 
         let ids: HashSet<&str> = seen.iter().map(|event| event.id.as_str()).collect();
         assert_eq!(ids.len(), seen.len(), "seed {seed}: an event came twice");
-        assert_eq!(seen.len() as i64, database.count("SELECT sum(subject_count) FROM event"), "seed {seed}");
+        assert_eq!(
+            seen.len() as i64,
+            database.count("SELECT sum(subject_count) FROM event"),
+            "seed {seed}"
+        );
         let mut last: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
         for event in &seen {
             let (writer, rest) = event.subject.split_once('.').unwrap();
             let (step, n) = rest.split_once('.').unwrap();
             let place = (step.parse().unwrap(), n.parse().unwrap());
-            assert!(last.insert(writer, place).is_none_or(|before| before < place), "seed {seed}: {} came too late", event.subject);
+            assert!(
+                last.insert(writer, place).is_none_or(|before| before < place),
+                "seed {seed}: {} came too late",
+                event.subject
+            );
         }
     }
 }

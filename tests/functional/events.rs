@@ -32,7 +32,10 @@ impl World {
 /// `TYPE SUBJECT` of each event.
 pub fn reported(events: &[Value]) -> Vec<String> {
     let word = |event: &Value, name: &str| event[name].as_str().unwrap().to_owned();
-    events.iter().map(|event| format!("{} {}", word(event, "type"), word(event, "subject"))).collect()
+    events
+        .iter()
+        .map(|event| format!("{} {}", word(event, "type"), word(event, "subject")))
+        .collect()
 }
 
 /// Writes an event of the realm of `acme` in mode `test`.
@@ -186,15 +189,22 @@ async fn events_that_are_older_than_they_are_kept_are_dropped() {
                UNION ALL SELECT now() - interval '1000 days' FROM generate_series(1, 6000)
                UNION ALL SELECT now() - interval '29 days' UNION ALL SELECT now()) AS events(at)"
     ));
-    assert_eq!(database.count("SELECT count(*) FROM event_default"), 6000 + i64::from(!is_in(&database, &kept)));
+    assert_eq!(
+        database.count("SELECT count(*) FROM event_default"),
+        6000 + i64::from(!is_in(&database, &kept))
+    );
     let server = Server::start(&database).await;
     until("what is old is gone", || {
-        database.count("SELECT count(*) FROM event WHERE occurred_at < now() - interval '40 days'") == 0
+        database.count("SELECT count(*) FROM event WHERE occurred_at < now() - interval '40 days'")
+            == 0
             && database.text("SELECT to_regclass('event_20200106')").is_none()
     })
     .await;
     assert_eq!(database.count("SELECT count(*) FROM event"), 3);
-    assert!(database.text(&format!("SELECT to_regclass('event_{kept}')")).is_some(), "some of its events are kept");
+    assert!(
+        database.text(&format!("SELECT to_regclass('event_{kept}')")).is_some(),
+        "some of its events are kept"
+    );
     drop(server);
 }
 

@@ -8,9 +8,16 @@ async fn faults(rest: &Rest, method: &str, path: &str, body: &str) -> Vec<String
     faults_with(rest, method, path, &[], body).await
 }
 
-async fn faults_with(rest: &Rest, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<String> {
+async fn faults_with(
+    rest: &Rest,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Vec<String> {
     let faults = rest.faults(method, path, headers, body).await;
-    let mut faults: Vec<_> = faults.into_iter().map(|[field, code, _]| format!("{field} {code}")).collect();
+    let mut faults: Vec<_> =
+        faults.into_iter().map(|[field, code, _]| format!("{field} {code}")).collect();
     faults.sort_unstable();
     faults
 }
@@ -18,9 +25,14 @@ async fn faults_with(rest: &Rest, method: &str, path: &str, headers: &[(&str, &s
 #[tokio::test]
 async fn faults_of_the_form_hide_none_of_the_service() {
     let rest = Rest::start().await;
-    let large = format!(r#"{{"entity_id":"a b","type":"T","attributes":{{"x":"{}"}}}}"#, "y".repeat(1 << 20));
+    let large = format!(
+        r#"{{"entity_id":"a b","type":"T","attributes":{{"x":"{}"}}}}"#,
+        "y".repeat(1 << 20)
+    );
     let digits = "7".repeat(5_000);
-    let long_number = format!(r#"{{"entity_id":"a b","type":"T","attributes":{{"x":{digits},"y":[-{digits}.5]}}}}"#);
+    let long_number = format!(
+        r#"{{"entity_id":"a b","type":"T","attributes":{{"x":{digits},"y":[-{digits}.5]}}}}"#
+    );
     let long_version = format!(r#"{{"nome":1,"expected_version":{digits}}}"#);
     let batch = r#"{"requests":[7,{"entity":{"entity_id":"ok","type":"T"}},{"entity":{"entity_id":"a b"}}]}"#;
     for (method, path, body, expected) in [
@@ -47,13 +59,22 @@ async fn faults_of_the_form_hide_none_of_the_service() {
             "PATCH",
             "/v1/portfolios/a%20b",
             long_version.as_str(),
-            vec!["body required", "expected_version out_of_range", "nome unknown_field", "portfolio_id invalid"],
+            vec![
+                "body required",
+                "expected_version out_of_range",
+                "nome unknown_field",
+                "portfolio_id invalid",
+            ],
         ),
         (
             "POST",
             "/v1/entities:batchCreate",
             batch,
-            vec!["requests[0] invalid_type", "requests[2].entity.entity_id invalid", "requests[2].entity.type required"],
+            vec![
+                "requests[0] invalid_type",
+                "requests[2].entity.entity_id invalid",
+                "requests[2].entity.type required",
+            ],
         ),
         (
             "GET",
@@ -61,15 +82,39 @@ async fn faults_of_the_form_hide_none_of_the_service() {
             "",
             vec!["nope unknown_parameter", "order_by invalid", "page_size invalid_type"],
         ),
-        ("GET", "/v1/entities?page_size=x&page_token=none", "", vec!["page_size invalid_type", "page_token invalid"]),
-        ("GET", "/v1/entities?page_size=x&filter=equals(", "", vec!["filter invalid_filter", "page_size invalid_type"]),
-        ("GET", "/v1/entities?page_size=9999&filter=equals(", "", vec!["filter invalid_filter", "page_size out_of_range"]),
-        ("GET", "/v1/events?nope=1&filter=equals(", "", vec!["filter invalid_filter", "nope unknown_parameter"]),
+        (
+            "GET",
+            "/v1/entities?page_size=x&page_token=none",
+            "",
+            vec!["page_size invalid_type", "page_token invalid"],
+        ),
+        (
+            "GET",
+            "/v1/entities?page_size=x&filter=equals(",
+            "",
+            vec!["filter invalid_filter", "page_size invalid_type"],
+        ),
+        (
+            "GET",
+            "/v1/entities?page_size=9999&filter=equals(",
+            "",
+            vec!["filter invalid_filter", "page_size out_of_range"],
+        ),
+        (
+            "GET",
+            "/v1/events?nope=1&filter=equals(",
+            "",
+            vec!["filter invalid_filter", "nope unknown_parameter"],
+        ),
         (
             "POST",
             "/api/acme/entities/_delete",
             r#"{"objects":{"filter":"nope(","excludeList":["a b"]},"fliter":"x"}"#,
-            vec!["fliter unknown_field", "objects.excludeList[0] invalid", "objects.filter invalid_filter"],
+            vec![
+                "fliter unknown_field",
+                "objects.excludeList[0] invalid",
+                "objects.filter invalid_filter",
+            ],
         ),
         (
             "PATCH",
@@ -93,7 +138,11 @@ async fn faults_of_the_form_hide_none_of_the_service() {
         (400, Some("invalid_filter"), true)
     );
     for table in ["entity", "portfolio", "bulk_delete"] {
-        assert_eq!(rest.world.database.count(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
+        assert_eq!(
+            rest.world.database.count(&format!("SELECT count(*) FROM {table}")),
+            0,
+            "{table}"
+        );
     }
 }
 
@@ -115,7 +164,11 @@ async fn nothing_is_done_of_a_request_with_a_fault_of_its_form() {
             "dependent",
             "removal_policy",
         ];
-        let rows = |table: &&str| database.text(&format!("SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table} t"));
+        let rows = |table: &&str| {
+            database.text(&format!(
+                "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table} t"
+            ))
+        };
         tables.iter().map(rows).collect::<Vec<_>>()
     };
     let before = state();
@@ -140,10 +193,22 @@ async fn nothing_is_done_of_a_request_with_a_fault_of_its_form() {
     ] {
         let reply = rest.send(method, path, &[("idempotency-key", "once")], body).await;
         // RPCs without such a route prove nothing here.
-        assert_eq!((reply.status, reply.text().contains("nope")), (400, true), "{method} {path}: {}", reply.text());
+        assert_eq!(
+            (reply.status, reply.text().contains("nope")),
+            (400, true),
+            "{method} {path}: {}",
+            reply.text()
+        );
         assert_eq!(state(), before, "{method} {path}");
     }
-    let mended = rest.send("POST", "/v1/portfolios", &[("idempotency-key", "once")], r#"{"portfolio_id":"q","name":"n"}"#).await;
+    let mended = rest
+        .send(
+            "POST",
+            "/v1/portfolios",
+            &[("idempotency-key", "once")],
+            r#"{"portfolio_id":"q","name":"n"}"#,
+        )
+        .await;
     assert_eq!(mended.status, 201, "the key is still free: {}", mended.text());
 }
 
@@ -272,20 +337,50 @@ scenario! {
 #[tokio::test]
 async fn every_fault_of_headers_query_and_body_is_reported_together() {
     let rest = Rest::start().await;
-    let bad = &[("if-match", "x"), ("if-none-match", "*"), ("x-request-timeout", "0"), ("grpc-timeout", "1"), ("idempotency-key", "")];
-    let of_headers =
-        ["Grpc-Timeout invalid", "Idempotency-Key invalid", "If-Match invalid", "If-None-Match unsupported", "X-Request-Timeout invalid"];
+    let bad = &[
+        ("if-match", "x"),
+        ("if-none-match", "*"),
+        ("x-request-timeout", "0"),
+        ("grpc-timeout", "1"),
+        ("idempotency-key", ""),
+    ];
+    let of_headers = [
+        "Grpc-Timeout invalid",
+        "Idempotency-Key invalid",
+        "If-Match invalid",
+        "If-None-Match unsupported",
+        "X-Request-Timeout invalid",
+    ];
     let both = |own: &[&'static str]| [&of_headers[..], own].concat();
     for (method, path, body, expected) in [
-        ("PATCH", "/v1/portfolios/p?x=1", r#"{"name":"n","nome":1}"#, both(&["nome unknown_field", "x unknown_parameter"])),
+        (
+            "PATCH",
+            "/v1/portfolios/p?x=1",
+            r#"{"name":"n","nome":1}"#,
+            both(&["nome unknown_field", "x unknown_parameter"]),
+        ),
         ("PATCH", "/v1/portfolios/p", "{", both(&["body invalid_json"])),
-        ("PATCH", "/v1/entities/a%20b", r#"{"attributes":7}"#, both(&["attributes invalid_type", "entity_id invalid"])),
+        (
+            "PATCH",
+            "/v1/entities/a%20b",
+            r#"{"attributes":7}"#,
+            both(&["attributes invalid_type", "entity_id invalid"]),
+        ),
     ] {
         assert_eq!(faults_with(&rest, method, path, bad, body).await, expected, "{method} {path}");
     }
-    let twice = &[("api-version", "2026-11-01"), ("api-version", "2026-11-01"), ("idempotency-key", "a"), ("idempotency-key", "a")];
+    let twice = &[
+        ("api-version", "2026-11-01"),
+        ("api-version", "2026-11-01"),
+        ("idempotency-key", "a"),
+        ("idempotency-key", "a"),
+    ];
     let reported = faults_with(&rest, "POST", "/v1/portfolios?x=1", twice, "{}").await;
-    assert_eq!(reported[..2], ["Api-Version duplicate", "Idempotency-Key duplicate"], "{reported:?}");
+    assert_eq!(
+        reported[..2],
+        ["Api-Version duplicate", "Idempotency-Key duplicate"],
+        "{reported:?}"
+    );
     // The head of a stream is reported before its lines are read.
     let reported = faults_with(
         &rest,

@@ -8,7 +8,8 @@ use diesel::connection::SimpleConnection;
 use crate::kit::*;
 
 /// No other bound would end a statement while a test waits.
-const PATIENT: [&str; 3] = ["--db-lock-timeout=600", "--db-statement-timeout=600", "--request-timeout=600"];
+const PATIENT: [&str; 3] =
+    ["--db-lock-timeout=600", "--db-statement-timeout=600", "--request-timeout=600"];
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'offboard' AND wait_event_type = 'Lock'";
 
@@ -20,7 +21,11 @@ fn held(world: &World, lock: &str) -> diesel::PgConnection {
 }
 
 /// Makes a call that waits for a lock, hangs up, and sees its statement end long before anything else would end it.
-async fn hang_up<T: Send + 'static>(world: &World, what: &str, call: impl Future<Output = T> + Send + 'static) {
+async fn hang_up<T: Send + 'static>(
+    world: &World,
+    what: &str,
+    call: impl Future<Output = T> + Send + 'static,
+) {
     let call = tokio::spawn(call);
     until("the statement waits", || world.database.count(WAITING) == 1).await;
     call.abort();

@@ -224,27 +224,54 @@ const TASK: &str = "0190aaaa-0000-7000-8000-00000000000a";
 fn changes() -> Vec<(&'static str, Value)> {
     vec![
         ("EntityService/CreateEntity", json!({"entity": {"type": "T"}})),
-        ("EntityService/BatchCreateEntities", json!({"requests": [{"entity": {"type": "T"}}, {"entity": {"type": "T"}}]})),
-        ("EntityService/UpdateEntity", json!({"entity_id": "updated", "entity": {"attributes": {"a": 1}}})),
+        (
+            "EntityService/BatchCreateEntities",
+            json!({"requests": [{"entity": {"type": "T"}}, {"entity": {"type": "T"}}]}),
+        ),
+        (
+            "EntityService/UpdateEntity",
+            json!({"entity_id": "updated", "entity": {"attributes": {"a": 1}}}),
+        ),
         ("EntityService/CompleteOnboarding", json!({"entity_id": "new"})),
         ("EntityService/PlaceHold", json!({"entity_id": "free", "reason": "audit"})),
         ("EntityService/ReleaseHold", json!({"entity_id": "held"})),
-        ("EntityService/PutDependent", json!({"entity_id": "updated", "kind": "task", "dependent_id": "t", "data": {"n": 1}})),
-        ("EntityService/DeleteDependent", json!({"entity_id": "parent", "kind": "task", "dependent_id": "t"})),
+        (
+            "EntityService/PutDependent",
+            json!({"entity_id": "updated", "kind": "task", "dependent_id": "t", "data": {"n": 1}}),
+        ),
+        (
+            "EntityService/DeleteDependent",
+            json!({"entity_id": "parent", "kind": "task", "dependent_id": "t"}),
+        ),
         ("PortfolioService/CreatePortfolio", json!({"name": "Fund"})),
         ("PortfolioService/UpdatePortfolio", json!({"portfolio_id": "p", "name": "Other"})),
         ("PortfolioService/DeletePortfolio", json!({"portfolio_id": "empty"})),
         ("PortfolioService/AttachEntity", json!({"portfolio_id": "p", "entity_id": "attached"})),
         ("PortfolioService/DetachEntity", json!({"portfolio_id": "q", "entity_id": "member"})),
-        ("PortfolioService/BatchAttachEntities", json!({"portfolio_id": "p", "entity_ids": ["many", "nobody"]})),
-        ("PortfolioService/BatchDetachEntities", json!({"portfolio_id": "q", "entity_ids": ["other_member", "nobody"]})),
+        (
+            "PortfolioService/BatchAttachEntities",
+            json!({"portfolio_id": "p", "entity_ids": ["many", "nobody"]}),
+        ),
+        (
+            "PortfolioService/BatchDetachEntities",
+            json!({"portfolio_id": "q", "entity_ids": ["other_member", "nobody"]}),
+        ),
         ("RemovalService/RemoveEntity", json!({"entity_id": "removed"})),
-        ("RemovalService/UpdateRemovalPolicy", json!({"policy": {"max_grace_period": "7200s"}, "update_mask": "maxGracePeriod"})),
-        ("OffboardingService/RequestOffboarding", json!({"entity_id": "asked", "grace_period": "3600s"})),
+        (
+            "RemovalService/UpdateRemovalPolicy",
+            json!({"policy": {"max_grace_period": "7200s"}, "update_mask": "maxGracePeriod"}),
+        ),
+        (
+            "OffboardingService/RequestOffboarding",
+            json!({"entity_id": "asked", "grace_period": "3600s"}),
+        ),
         ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": ""})),
         ("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "LastName"})),
         ("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "known"})),
-        ("BulkDeleteService/StartBulkDelete", json!({"spec": {"objects": {"filter": "equals(type, 'Nothing')"}}})),
+        (
+            "BulkDeleteService/StartBulkDelete",
+            json!({"spec": {"objects": {"filter": "equals(type, 'Nothing')"}}}),
+        ),
         ("BulkDeleteService/UpdateTask", json!({"task_id": TASK, "max_objects_per_second": 10})),
         ("BulkDeleteService/PauseTask", json!({"task_id": TASK})),
         ("BulkDeleteService/ResumeTask", json!({"task_id": TASK})),
@@ -257,16 +284,38 @@ fn changes() -> Vec<(&'static str, Value)> {
 async fn given_all(world: &World) -> Value {
     world.portfolios(&["p", "q", "empty"]).await;
     world
-        .entities(&["updated", "free", "held", "parent", "attached", "member", "other_member", "many", "removed", "asked", "canceled"])
+        .entities(&[
+            "updated",
+            "free",
+            "held",
+            "parent",
+            "attached",
+            "member",
+            "other_member",
+            "many",
+            "removed",
+            "asked",
+            "canceled",
+        ])
         .await;
-    let done =
-        async |method: &str, request: Value| world.call(method, request).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
-    done("EntityService/CreateEntity", json!({"entity": {"entity_id": "new", "type": "T", "state": "onboarding"}})).await;
+    let done = async |method: &str, request: Value| {
+        world.call(method, request).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"))
+    };
+    done(
+        "EntityService/CreateEntity",
+        json!({"entity": {"entity_id": "new", "type": "T", "state": "onboarding"}}),
+    )
+    .await;
     done("EntityService/PlaceHold", json!({"entity_id": "held", "reason": "audit"})).await;
-    done("EntityService/PutDependent", json!({"entity_id": "parent", "kind": "task", "dependent_id": "t", "data": {}})).await;
+    done(
+        "EntityService/PutDependent",
+        json!({"entity_id": "parent", "kind": "task", "dependent_id": "t", "data": {}}),
+    )
+    .await;
     done("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "known"})).await;
     for member in ["member", "other_member"] {
-        done("PortfolioService/AttachEntity", json!({"portfolio_id": "q", "entity_id": member})).await;
+        done("PortfolioService/AttachEntity", json!({"portfolio_id": "q", "entity_id": member}))
+            .await;
     }
     world.database.sql(&format!(
         "INSERT INTO bulk_delete (realm_id, id, name, mode, status, entity_type, principal_id, api_key_id, updated_by, paused_at)
@@ -274,15 +323,26 @@ async fn given_all(world: &World) -> Value {
          FROM realm WHERE org = 'acme' AND mode = 'test';
          INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, due_at) SELECT realm_id, id, 0, 'infinity' FROM bulk_delete"
     ));
-    done("OffboardingService/RequestOffboarding", json!({"entity_id": "canceled", "grace_period": "3600s"})).await.json["id"].clone()
+    done(
+        "OffboardingService/RequestOffboarding",
+        json!({"entity_id": "canceled", "grace_period": "3600s"}),
+    )
+    .await
+    .json["id"]
+        .clone()
 }
 
 #[test]
 fn every_method_that_changes_something_is_among_those_that_are_tried() {
     let reads = ["Get", "List", "Count", "Watch", "BatchGet", "Export", "Preview"];
     // An import has records of its own; see the tests of imports.
-    let tried: HashSet<&str> = changes().into_iter().map(|(method, _)| method).chain(["EntityService/ImportEntities"]).collect();
-    let services = spelling::POOL.services().filter(|service| service.full_name().starts_with("offboard."));
+    let tried: HashSet<&str> = changes()
+        .into_iter()
+        .map(|(method, _)| method)
+        .chain(["EntityService/ImportEntities"])
+        .collect();
+    let services =
+        spelling::POOL.services().filter(|service| service.full_name().starts_with("offboard."));
     for method in services.flat_map(|service| service.methods().collect::<Vec<_>>()) {
         let name = format!("{}/{}", method.parent_service().name(), method.name());
         let is_read = reads.iter().any(|read| method.name().starts_with(read));
@@ -320,22 +380,34 @@ async fn a_service_that_is_killed_between_commit_and_answer_has_answered() {
         let mut doomed = Server::start_on(&proxy.url, &[], &[]).await;
         let client = Client::new(&doomed, &secret, protocol);
         let create = json!({"entity": {"type": "T"}});
-        client.call("EntityService/CreateEntity", json!({"entity": {"type": "warm"}})).await.unwrap();
+        client
+            .call("EntityService/CreateEntity", json!({"entity": {"type": "warm"}}))
+            .await
+            .unwrap();
 
         proxy.set(Way::SwallowsCommits);
         let call = tokio::spawn({
             let (client, create) = (client.clone(), create.clone());
             async move { client.call_with("EntityService/CreateEntity", create, &key("k")).await }
         });
-        until("the effect is committed", || database.count("SELECT count(*) FROM entity WHERE type = 'T'") == 1).await;
+        until("the effect is committed", || {
+            database.count("SELECT count(*) FROM entity WHERE type = 'T'") == 1
+        })
+        .await;
         assert!(!call.is_finished());
         doomed.kill();
         call.abort();
         let stored = database.text("SELECT id FROM entity WHERE type = 'T'").unwrap();
 
         let next = Server::start_with(&database, &[], &[]).await;
-        let answer = Client::new(&next, &secret, protocol).call_with("EntityService/CreateEntity", create, &key("k")).await.unwrap();
-        assert_eq!((answer.header(REPLAYED), answer.json["id"].as_str()), (Some("true"), Some(stored.as_str())));
+        let answer = Client::new(&next, &secret, protocol)
+            .call_with("EntityService/CreateEntity", create, &key("k"))
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.header(REPLAYED), answer.json["id"].as_str()),
+            (Some("true"), Some(stored.as_str()))
+        );
         assert_eq!(database.count("SELECT count(*) FROM entity WHERE type = 'T'"), 1);
         assert_eq!(database.count("SELECT count(*) FROM event WHERE type = 'entity.created'"), 2);
     }

@@ -10,7 +10,10 @@ fn key(key: &str) -> [(&str, &str); 1] {
 
 /// The contents of the records of all realms, as text in which a canary would be found.
 fn records(world: &World) -> String {
-    world.database.text("SELECT coalesce(string_agg(encode(answer, 'escape'), ' '), '') FROM idempotency_key").unwrap()
+    world
+        .database
+        .text("SELECT coalesce(string_agg(encode(answer, 'escape'), ' '), '') FROM idempotency_key")
+        .unwrap()
 }
 
 fn usage(world: &World) -> (i64, i64) {
@@ -37,13 +40,27 @@ fn is(answer: &Value, status: &str) -> bool {
 async fn remove(world: &World, way: &str) {
     match way {
         "offboarding by A" => {
-            let job = world.call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
-            world.call_until("RemovalService/GetRemovalJob", json!({"job_id": job.json["id"]}), |job| is(job, "succeeded")).await;
+            let job =
+                world.call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
+            world
+                .call_until(
+                    "RemovalService/GetRemovalJob",
+                    json!({"job_id": job.json["id"]}),
+                    |job| is(job, "succeeded"),
+                )
+                .await;
         }
         "offboarding by D" => {
-            let asked = world.call("OffboardingService/RequestOffboarding", json!({"entity_id": "e"})).await.unwrap();
+            let asked = world
+                .call("OffboardingService/RequestOffboarding", json!({"entity_id": "e"}))
+                .await
+                .unwrap();
             let id = json!({"offboarding_request_id": asked.json["id"]});
-            world.call_until("OffboardingService/GetOffboardingRequest", id, |request| is(request, "succeeded")).await;
+            world
+                .call_until("OffboardingService/GetOffboardingRequest", id, |request| {
+                    is(request, "succeeded")
+                })
+                .await;
         }
         _ => {
             let (mode, objects) = match way {
@@ -54,12 +71,25 @@ async fn remove(world: &World, way: &str) {
             };
             let start = json!({"spec": {"objects": objects}, "mode": mode});
             let task = world.call("BulkDeleteService/StartBulkDelete", start).await.unwrap();
-            world.call_until("BulkDeleteService/GetTask", json!({"task_id": task.json["id"]}), |task| is(task, "completed")).await;
+            world
+                .call_until(
+                    "BulkDeleteService/GetTask",
+                    json!({"task_id": task.json["id"]}),
+                    |task| is(task, "completed"),
+                )
+                .await;
         }
     }
 }
 
-const WAYS: &[&str] = &["offboarding by A", "offboarding by D", "soft by filter", "hard by filter", "hard by type", "hard by list"];
+const WAYS: &[&str] = &[
+    "offboarding by A",
+    "offboarding by D",
+    "soft by filter",
+    "hard by filter",
+    "hard by type",
+    "hard by list",
+];
 
 scenario! {
     async fn what_was_removed_is_not_reported_again(world: &World) {
@@ -173,7 +203,8 @@ scenario! {
 
 /// A world whose realms may keep so much.
 async fn world_that_keeps(protocol: Protocol, records: &str, bytes: &str) -> World {
-    World::start_with(protocol, &["--idempotency-records", records, "--idempotency-bytes", bytes]).await
+    World::start_with(protocol, &["--idempotency-records", records, "--idempotency-bytes", bytes])
+        .await
 }
 
 #[tokio::test]
@@ -184,30 +215,53 @@ async fn a_realm_keeps_so_many_records_and_refuses_new_keys_beyond() {
         // All at once, so that they race for the last places.
         let names: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
         let headers: Vec<_> = names.iter().map(|name| key(name)).collect();
-        let calls = headers.iter().enumerate().map(|(n, headers)| world.client.call_with("EntityService/CreateEntity", create(n), headers));
+        let calls = headers.iter().enumerate().map(|(n, headers)| {
+            world.client.call_with("EntityService/CreateEntity", create(n), headers)
+        });
         let outcomes = futures::future::join_all(calls).await;
         let done: Vec<usize> = (0..40).filter(|n| outcomes[*n].is_ok()).collect();
         assert_eq!(done.len(), 20);
         assert_eq!(usage(&world), counted(&world));
         for refused in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
-            assert_eq!((refused.code.as_str(), refused.http.unwrap_or(429)), ("rate_limit_exceeded", 429));
+            assert_eq!(
+                (refused.code.as_str(), refused.http.unwrap_or(429)),
+                ("rate_limit_exceeded", 429)
+            );
         }
-        assert_eq!(world.database.count("SELECT count(*) FROM entity"), 20, "what is refused is not done");
+        assert_eq!(
+            world.database.count("SELECT count(*) FROM entity"),
+            20,
+            "what is refused is not done"
+        );
         // Those that are kept continue answering; calls without a key and other realms are not concerned.
         let (first, refused) = (done[0], (0..40).find(|n| !done.contains(n)).unwrap());
-        let again = world.client.call_with("EntityService/CreateEntity", create(first), &headers[first]).await.unwrap();
+        let again = world
+            .client
+            .call_with("EntityService/CreateEntity", create(first), &headers[first])
+            .await
+            .unwrap();
         assert_eq!(again.header(REPLAYED), Some("true"));
         world.call("EntityService/CreateEntity", json!({"entity": {"type": "T"}})).await.unwrap();
         let other = world.client("acme", "live", SCOPES);
         other.call_with("EntityService/CreateEntity", create(0), &key("k")).await.unwrap();
         // An import counts by the batch. An expired record makes room, be it swept or used again.
-        let sql = format!("UPDATE idempotency_key SET created_at = now() - interval '24 hours 1 second' WHERE key = 'k{first}'");
+        let sql = format!(
+            "UPDATE idempotency_key SET created_at = now() - interval '24 hours 1 second' WHERE key = 'k{first}'"
+        );
         world.database.sql(&sql);
-        let taken = world.client.call_with("EntityService/CreateEntity", create(first), &headers[first]).await.unwrap_err();
+        let taken = world
+            .client
+            .call_with("EntityService/CreateEntity", create(first), &headers[first])
+            .await
+            .unwrap_err();
         assert_eq!((taken.code.as_str(), taken.header(REPLAYED)), ("already_exists", None));
         world.database.sql("DELETE FROM idempotency_key WHERE key = (SELECT min(key) FROM idempotency_key WHERE realm_id = 1)");
         assert_eq!(usage(&world), counted(&world));
-        world.client.call_with("EntityService/CreateEntity", create(refused), &headers[refused]).await.unwrap();
+        world
+            .client
+            .call_with("EntityService/CreateEntity", create(refused), &headers[refused])
+            .await
+            .unwrap();
         assert_eq!(usage(&world), counted(&world));
     }
 }
@@ -220,7 +274,11 @@ async fn a_realm_keeps_so_many_bytes_of_answers() {
         let mut done = 0;
         for n in 0..8 {
             let create = json!({"entity": {"type": "T", "attributes": {"text": text}}});
-            match world.client.call_with("EntityService/CreateEntity", create, &key(&format!("k{n}"))).await {
+            match world
+                .client
+                .call_with("EntityService/CreateEntity", create, &key(&format!("k{n}")))
+                .await
+            {
                 Ok(_) => done += 1,
                 Err(refused) => assert_eq!(refused.code, "rate_limit_exceeded"),
             }

@@ -17,13 +17,22 @@ fn counts(account: &Value) -> [i64; 4] {
 
 /// The results of the lines that were refused.
 fn refused(account: &Value) -> Vec<&Value> {
-    account["results"].as_array().unwrap().iter().filter(|result| result["outcome"] == "failed").collect()
+    account["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|result| result["outcome"] == "failed")
+        .collect()
 }
 
 /// The outcome of each line, in the order of the lines.
 fn outcomes(account: &Value) -> Vec<&str> {
     let results = account["results"].as_array().unwrap().iter().zip(1..);
-    results.map(|(result, line)| (result["line"] == line).then(|| result["outcome"].as_str().unwrap()).unwrap()).collect()
+    results
+        .map(|(result, line)| {
+            (result["line"] == line).then(|| result["outcome"].as_str().unwrap()).unwrap()
+        })
+        .collect()
 }
 
 fn demo_file() -> String {
@@ -190,60 +199,119 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/x-ndjson")];
-    let send = async |body: &'static str| http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, body).await;
+    let send = async |body: &'static str| {
+        http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, body).await
+    };
     let broken = send("{\"entity_id\":\"a\",\"type\":\"T\"}\n\n{\"entity_id\":\n").await;
     assert_eq!(broken.status, 400, "{}", broken.text());
     let described = broken.json()["errors"][0]["description"].as_str().unwrap().to_owned();
     assert!(described.starts_with("line 3: "), "{described}");
     let unknown = send("{\"entity_id\":\"a\",\"typo\":\"T\"}\n").await;
-    assert_eq!((unknown.status, &unknown.json()["errors"][0]["field"]), (400, &json!("typo")), "{}", unknown.text());
+    assert_eq!(
+        (unknown.status, &unknown.json()["errors"][0]["field"]),
+        (400, &json!("typo")),
+        "{}",
+        unknown.text()
+    );
     // Blank lines and a missing last end of line are nothing wrong.
-    let good = send("\r\n{\"entity_id\":\"a\",\"type\":\"T\"}\r\n\n{\"entity_id\":\"b\",\"type\":\"T\"}").await;
+    let good =
+        send("\r\n{\"entity_id\":\"a\",\"type\":\"T\"}\r\n\n{\"entity_id\":\"b\",\"type\":\"T\"}")
+            .await;
     assert_eq!(good.header("content-type"), Some("application/x-ndjson"));
-    let lines: Vec<Value> = good.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> =
+        good.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((good.status, lines.len()), (200, 3), "{}", good.text());
     // They have numbers all the same.
-    assert_eq!((&lines[0]["result"]["line"], &lines[0]["result"]["entity_id"]), (&json!(2), &json!("a")));
+    assert_eq!(
+        (&lines[0]["result"]["line"], &lines[0]["result"]["entity_id"]),
+        (&json!(2), &json!("a"))
+    );
     assert_eq!(
         lines[1],
         json!({"result": {"line": 4, "entity_id": "b", "outcome": "created", "error": null, "soft_deleted": false, "different": false}, "summary": null})
     );
-    let summary =
-        json!({"received": 2, "created": 2, "existing": 0, "failed": 0, "failures_left_out": 0, "soft_deleted": 0, "different": 0});
+    let summary = json!({"received": 2, "created": 2, "existing": 0, "failed": 0, "failures_left_out": 0, "soft_deleted": 0, "different": 0});
     assert_eq!(lines[2], json!({"result": null, "summary": summary}));
     // A line with a fault of form has those that the service finds as well.
     let faults = |reply: &Reply| {
         let document = reply.json();
         let faults = document["errors"].as_array().unwrap().iter();
         faults
-            .map(|fault| (fault["field"].as_str().unwrap().to_owned(), fault["description"].as_str().unwrap()[..8].to_owned()))
+            .map(|fault| {
+                (
+                    fault["field"].as_str().unwrap().to_owned(),
+                    fault["description"].as_str().unwrap()[..8].to_owned(),
+                )
+            })
             .collect::<Vec<_>>()
     };
     let both =
         send("{\"entity_id\":\"c\",\"type\":\"T\"}\n\n{\"entity_id\":\"a b\",\"typo\":\"T\"}\n{\"entity_id\":\"d\",\"type\":\"T\"}\n")
             .await;
-    let expected = ["typo", "entity_id", "type"].map(|field| (field.to_owned(), "line 3: ".to_owned()));
+    let expected =
+        ["typo", "entity_id", "type"].map(|field| (field.to_owned(), "line 3: ".to_owned()));
     assert_eq!((both.status, faults(&both)), (400, expected.to_vec()), "{}", both.text());
-    assert_eq!(world.database.text("SELECT string_agg(id, ',' ORDER BY id) FROM entity").as_deref(), Some("a,b"), "nothing behind it");
-    let query = http(world.server.addresses.http, "POST", "/v1/entities:import?zz=1&line=7", &headers, "{\n").await;
-    let reported: Vec<_> = query.json()["errors"].as_array().unwrap().iter().map(|fault| fault["field"].clone()).collect();
-    assert_eq!((query.status, reported), (400, vec![json!("zz"), json!("line")]), "{}", query.text());
+    assert_eq!(
+        world.database.text("SELECT string_agg(id, ',' ORDER BY id) FROM entity").as_deref(),
+        Some("a,b"),
+        "nothing behind it"
+    );
+    let query = http(
+        world.server.addresses.http,
+        "POST",
+        "/v1/entities:import?zz=1&line=7",
+        &headers,
+        "{\n",
+    )
+    .await;
+    let reported: Vec<_> = query.json()["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|fault| fault["field"].clone())
+        .collect();
+    assert_eq!(
+        (query.status, reported),
+        (400, vec![json!("zz"), json!("line")]),
+        "{}",
+        query.text()
+    );
     assert!(!query.text().contains("line 1"), "{}", query.text());
 
     // Behind the first results a fault is a last line.
-    let mut long: String = (0..1000).map(|n| format!("{{\"entity_id\":\"n{n}\",\"type\":\"T\"}}\n")).collect();
+    let mut long: String =
+        (0..1000).map(|n| format!("{{\"entity_id\":\"n{n}\",\"type\":\"T\"}}\n")).collect();
     long.push_str("{\"entity_id\":\n");
-    let broken = http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, long).await;
+    let broken =
+        http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, long).await;
     let text = broken.text();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert_eq!((broken.status, &last["error"]["code"]), (200, &json!("validation_failed")), "{last}");
-    assert!(last["error"]["errors"][0]["description"].as_str().unwrap().starts_with("line 1001: "), "{last}");
+    assert_eq!(
+        (broken.status, &last["error"]["code"]),
+        (200, &json!("validation_failed")),
+        "{last}"
+    );
+    assert!(
+        last["error"]["errors"][0]["description"].as_str().unwrap().starts_with("line 1001: "),
+        "{last}"
+    );
     let reported = text.lines().filter(|line| line.contains("\"created\"")).count();
-    assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE id LIKE 'n%'"), reported as i64, "what is reported is stored");
+    assert_eq!(
+        world.database.count("SELECT count(*) FROM entity WHERE id LIKE 'n%'"),
+        reported as i64,
+        "what is reported is stored"
+    );
     assert_eq!(reported, 1000);
 
     // Past a number of failures the rest is only counted.
-    let many = http(world.server.addresses.http, "POST", "/v1/entities:import?failures_only=true", &headers, "{}\n".repeat(10_003)).await;
+    let many = http(
+        world.server.addresses.http,
+        "POST",
+        "/v1/entities:import?failures_only=true",
+        &headers,
+        "{}\n".repeat(10_003),
+    )
+    .await;
     let text = many.text();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     let summary = json!({"received": 10_003, "created": 0, "existing": 0, "failed": 10_003, "failures_left_out": 3, "soft_deleted": 0, "different": 0});
@@ -258,25 +326,47 @@ async fn a_fault_of_a_line_has_one_number_of_a_line_and_a_body_that_is_nothing_i
         let headers = [("authorization", bearer.as_str()), ("content-type", media_type)];
         http(world.server.addresses.http, "POST", "/v1/entities:import", &headers, body).await
     };
-    let broken = send("application/x-ndjson", "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":T}\n").await;
+    let broken =
+        send("application/x-ndjson", "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":T}\n").await;
     let reported = broken.json()["errors"][0]["description"].as_str().unwrap().to_owned();
-    assert_eq!((broken.status, reported.as_str()), (400, "line 2: is not JSON: a value is expected at column 25"));
+    assert_eq!(
+        (broken.status, reported.as_str()),
+        (400, "line 2: is not JSON: a value is expected at column 25")
+    );
     let document = send("application/json", "{\n\"type\":T}").await;
     let reported = document.json()["errors"][0]["description"].as_str().unwrap().to_owned();
     assert_eq!(reported, "is not JSON: a value is expected at line 2, column 8");
     for empty in ["", "  \n"] {
         let nothing = send("application/json", empty).await;
-        let faults: Vec<_> = nothing.json()["errors"].as_array().unwrap().iter().map(|fault| fault["message"].clone()).collect();
-        assert_eq!((nothing.status, faults), (400, vec![json!("body: must be given")]), "{}", nothing.text());
+        let faults: Vec<_> = nothing.json()["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|fault| fault["message"].clone())
+            .collect();
+        assert_eq!(
+            (nothing.status, faults),
+            (400, vec![json!("body: must be given")]),
+            "{}",
+            nothing.text()
+        );
     }
-    assert_eq!(send("application/x-ndjson", "").await.status, 200, "no lines are an import of nothing");
+    assert_eq!(
+        send("application/x-ndjson", "").await.status,
+        200,
+        "no lines are an import of nothing"
+    );
 }
 
 #[tokio::test]
 async fn numbers_that_are_written_otherwise_are_other_for_an_import_as_for_an_update() {
     let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
-    let entity = |n: &str| format!(r#"{{"entity_id":"e","type":"T","attributes":{{"n":{n}}},"crosswalks":[{{"n":[{n}]}}]}}"#);
+    let entity = |n: &str| {
+        format!(
+            r#"{{"entity_id":"e","type":"T","attributes":{{"n":{n}}},"crosswalks":[{{"n":[{n}]}}]}}"#
+        )
+    };
     let send = async |method: &str, path: &str, media_type: &str, body: String| {
         let headers = [("authorization", bearer.as_str()), ("content-type", media_type)];
         http(world.server.addresses.http, method, path, &headers, body).await
@@ -288,13 +378,32 @@ async fn numbers_that_are_written_otherwise_are_other_for_an_import_as_for_an_up
     };
     assert!(!different(entity("1.10")).await && !different(entity("11.0e-1")).await);
     assert!(different(entity("1.1")).await);
-    assert!(different(r#"{"entity_id":"e","type":"T","attributes":{"n":1.10},"crosswalks":[{"n":[1.1]}]}"#.to_owned()).await);
+    assert!(
+        different(
+            r#"{"entity_id":"e","type":"T","attributes":{"n":1.10},"crosswalks":[{"n":[1.1]}]}"#
+                .to_owned()
+        )
+        .await
+    );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), entity("1.100")).unwrap();
     let server = format!("http://{}", world.server.addresses.grpc);
-    let reported = run(&["import", file.path().to_str().unwrap(), "--server", &server, "--key", &world.key.secret]);
+    let reported = run(&[
+        "import",
+        file.path().to_str().unwrap(),
+        "--server",
+        &server,
+        "--key",
+        &world.key.secret,
+    ]);
     assert!(reported.stdout.contains("1 of them with other contents"), "{reported:?}");
-    let update = send("PATCH", "/v1/entities/e", "application/json", r#"{"attributes":{"n":1.1}}"#.to_owned()).await;
+    let update = send(
+        "PATCH",
+        "/v1/entities/e",
+        "application/json",
+        r#"{"attributes":{"n":1.1}}"#.to_owned(),
+    )
+    .await;
     assert_eq!(update.json()["version"], json!(2), "{}", update.text());
 }
 
@@ -308,11 +417,25 @@ async fn a_portfolio_is_joined_offline_as_with_a_key() {
         "{\"entity_id\":\"a\",\"type\":\"T\",\"portfolio_id\":\"p\"}\n{\"entity_id\":\"b\",\"type\":\"T\",\"portfolio_id\":\"none\"}\n",
     )
     .unwrap();
-    let offline = ["import", file.path().to_str().unwrap(), "--offline", "--org", "acme", "--database-url", &world.database.url];
+    let offline = [
+        "import",
+        file.path().to_str().unwrap(),
+        "--offline",
+        "--org",
+        "acme",
+        "--database-url",
+        &world.database.url,
+    ];
     let ended = run(&offline);
     assert!(ended.stdout.contains("2 read, 1 created, 0 there before, 1 refused."), "{ended:?}");
     assert!(ended.stderr.contains("line 2 (b): No portfolio with id `none`"), "{ended:?}");
-    assert_eq!(world.database.text("SELECT string_agg(id, ',') FROM entity WHERE portfolio_id = 'p'").as_deref(), Some("a"));
+    assert_eq!(
+        world
+            .database
+            .text("SELECT string_agg(id, ',') FROM entity WHERE portfolio_id = 'p'")
+            .as_deref(),
+        Some("a")
+    );
 }
 
 #[tokio::test]
@@ -334,10 +457,20 @@ async fn a_message_whose_lists_are_too_long_is_a_line_that_failed() {
         .unwrap()
         .json;
     assert_eq!(counts(&account), [4, 2, 0, 2], "{account}");
-    let lines: Vec<_> = account["results"].as_array().unwrap().iter().map(|result| result["line"].clone()).collect();
+    let lines: Vec<_> = account["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["line"].clone())
+        .collect();
     assert_eq!(lines, [7, 9, 3, 4]);
     let why = account["results"][1]["error"]["message"].as_str().unwrap();
-    assert!(["components: must be at most 10,000", "; entity_id: must", "; type: must"].iter().all(|part| why.contains(part)), "{why}");
+    assert!(
+        ["components: must be at most 10,000", "; entity_id: must", "; type: must"]
+            .iter()
+            .all(|part| why.contains(part)),
+        "{why}"
+    );
     assert!(!why.contains("entity.components"), "{why}");
 }
 
@@ -357,18 +490,44 @@ async fn the_command_reports_of_bad_lines_and_fails() {
     let path = file.path().to_str().unwrap();
     let server = format!("http://{}", world.server.addresses.grpc);
     let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
-    assert_eq!((ended.code, ended.stdout.trim()), (Some(1), "acme (test): 5 read, 1 created, 0 there before, 4 refused."), "{ended:?}");
-    for reported in ["line 3: ", "line 4 (b/c): ", "line 5: typo: is not known here", "; entity_id: must", "; type: must", "line 6: id"] {
+    assert_eq!(
+        (ended.code, ended.stdout.trim()),
+        (Some(1), "acme (test): 5 read, 1 created, 0 there before, 4 refused."),
+        "{ended:?}"
+    );
+    for reported in [
+        "line 3: ",
+        "line 4 (b/c): ",
+        "line 5: typo: is not known here",
+        "; entity_id: must",
+        "; type: must",
+        "line 6: id",
+    ] {
         assert!(ended.stderr.contains(reported), "no {reported} in {}", ended.stderr);
     }
     assert!(ended.stderr.contains("`entity_id`"), "{}", ended.stderr);
     // The realm of the entities is reported, and soft-deleted ones are distinguished from existing ones.
     world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["a"]})).await.unwrap();
-    until("the entity is gone", || world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL") == 0).await;
-    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"T\"}\n").unwrap();
+    until("the entity is gone", || {
+        world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL") == 0
+    })
+    .await;
+    std::fs::write(
+        file.path(),
+        "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"T\"}\n",
+    )
+    .unwrap();
     let again = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
-    assert_eq!(again.stdout.trim(), "acme (test): 2 read, 1 created, 1 there before (1 of them soft-deleted), 0 refused.", "{again:?}");
-    std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"Other\"}\n").unwrap();
+    assert_eq!(
+        again.stdout.trim(),
+        "acme (test): 2 read, 1 created, 1 there before (1 of them soft-deleted), 0 refused.",
+        "{again:?}"
+    );
+    std::fs::write(
+        file.path(),
+        "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"Other\"}\n",
+    )
+    .unwrap();
     let differs = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
     let reported = "0 created, 2 there before (1 of them soft-deleted, 1 of them with other contents, which stay as they are), 0 refused.";
     assert!(differs.stdout.trim().ends_with(reported), "{differs:?}");
@@ -379,8 +538,13 @@ async fn the_command_reports_of_bad_lines_and_fails() {
 
     let wrong_key = run(&["import", path, "--server", &server, "--key", "sk_test_wrong"]);
     assert_eq!(wrong_key.code, Some(1));
-    assert!(wrong_key.stderr.contains("credential") && wrong_key.stderr.lines().count() == 1, "{}", wrong_key.stderr);
-    let no_file = run(&["import", "/nowhere.ndjson", "--server", &server, "--key", &world.key.secret]);
+    assert!(
+        wrong_key.stderr.contains("credential") && wrong_key.stderr.lines().count() == 1,
+        "{}",
+        wrong_key.stderr
+    );
+    let no_file =
+        run(&["import", "/nowhere.ndjson", "--server", &server, "--key", &world.key.secret]);
     assert_eq!(no_file.code, Some(1));
     assert!(no_file.stderr.contains("/nowhere.ndjson"), "{}", no_file.stderr);
 }
@@ -389,12 +553,22 @@ async fn the_command_reports_of_bad_lines_and_fails() {
 async fn the_command_says_what_an_import_sent_again_would_create_again() {
     let world = World::start(Protocol::Grpc).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
-    let import = |flags: &[&str]| run(&[&["import", path, "--server", &server, "--key", &world.key.secret], flags].concat());
-    std::fs::write(file.path(), "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"type\":\"T\"}\n").unwrap();
+    let (path, server) =
+        (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
+    let import = |flags: &[&str]| {
+        run(&[&["import", path, "--server", &server, "--key", &world.key.secret], flags].concat())
+    };
+    std::fs::write(
+        file.path(),
+        "{\"type\":\"T\"}\n{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"type\":\"T\"}\n",
+    )
+    .unwrap();
     let ended = import(&[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.stderr.trim(), "2 lines had no `entity_id`; importing them again creates them again");
+    assert_eq!(
+        ended.stderr.trim(),
+        "2 lines had no `entity_id`; importing them again creates them again"
+    );
     let account: Value = serde_json::from_str(&import(&["--json"]).stdout).unwrap();
     assert_eq!((&account["created"], &account["without_entity_id"]), (&json!(2), &json!(2)));
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
@@ -405,7 +579,8 @@ async fn the_command_says_what_an_import_sent_again_would_create_again() {
 async fn the_command_says_what_a_document_of_many_lines_must_be_instead() {
     let world = World::start(Protocol::Grpc).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
+    let (path, server) =
+        (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
     for (text, reported) in [
         ("[\n  {\"entity_id\":\"a\",\"type\":\"T\"}\n]\n", "one entity a line, not an array"),
         ("\n [{\"entity_id\":\"a\",\"type\":\"T\"}]", "one entity a line, not an array"),
@@ -414,7 +589,11 @@ async fn the_command_says_what_a_document_of_many_lines_must_be_instead() {
         std::fs::write(file.path(), text).unwrap();
         let ended = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
         assert_eq!(ended.code, Some(1), "{text}: {ended:?}");
-        assert!(ended.stderr.contains(reported) && ended.stderr.lines().count() == 1, "{text}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(reported) && ended.stderr.lines().count() == 1,
+            "{text}: {}",
+            ended.stderr
+        );
     }
     assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
 }
@@ -425,11 +604,24 @@ async fn the_command_names_the_realm_before_it_imports_into_a_live_one() {
     let live = Key::create(&world.database, "acme", "live", &["entities:write"]);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
-    let (path, server) = (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
+    let (path, server) =
+        (file.path().to_str().unwrap(), format!("http://{}", world.server.addresses.grpc));
     let online = run(&["import", path, "--server", &server, "--key", &live.secret]);
-    let offline = run(&["import", path, "--offline", "--org", "acme", "--live", "--database-url", &world.database.url]);
+    let offline = run(&[
+        "import",
+        path,
+        "--offline",
+        "--org",
+        "acme",
+        "--live",
+        "--database-url",
+        &world.database.url,
+    ]);
     for ended in [online, offline] {
-        assert!(ended.code == Some(0) && ended.stderr.contains("Importing into acme (live).\n"), "{ended:?}");
+        assert!(
+            ended.code == Some(0) && ended.stderr.contains("Importing into acme (live).\n"),
+            "{ended:?}"
+        );
     }
     let test = run(&["import", path, "--server", &server, "--key", &world.key.secret]);
     assert_eq!((test.code, test.stderr.as_str()), (Some(0), ""));

@@ -12,16 +12,41 @@ struct Ids {
 }
 
 async fn fill(client: &Client, name: &str) -> Ids {
-    let call = async |method: &str, request: Value| client.call(method, request).await.unwrap().json;
+    let call =
+        async |method: &str, request: Value| client.call(method, request).await.unwrap().json;
     let (portfolio, entity) = (format!("pf_{name}"), format!("en_{name}"));
-    call("PortfolioService/CreatePortfolio", json!({"portfolio_id": portfolio, "name": "Fund"})).await;
-    call("EntityService/CreateEntity", json!({"entity": {"entity_id": entity, "type": "T", "portfolio_id": portfolio}})).await;
-    call("EntityService/PutDependent", json!({"entity_id": entity, "kind": "task", "dependent_id": "t", "data": {"of": name}})).await;
-    let asked = call("OffboardingService/RequestOffboarding", json!({"entity_id": entity, "grace_period": "3600s"})).await;
-    let task = call("BulkDeleteService/StartBulkDelete", json!({"uris": ["entities/nobody"]})).await;
-    let index = call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": format!("at_{name}")})).await;
+    call("PortfolioService/CreatePortfolio", json!({"portfolio_id": portfolio, "name": "Fund"}))
+        .await;
+    call(
+        "EntityService/CreateEntity",
+        json!({"entity": {"entity_id": entity, "type": "T", "portfolio_id": portfolio}}),
+    )
+    .await;
+    call(
+        "EntityService/PutDependent",
+        json!({"entity_id": entity, "kind": "task", "dependent_id": "t", "data": {"of": name}}),
+    )
+    .await;
+    let asked = call(
+        "OffboardingService/RequestOffboarding",
+        json!({"entity_id": entity, "grace_period": "3600s"}),
+    )
+    .await;
+    let task =
+        call("BulkDeleteService/StartBulkDelete", json!({"uris": ["entities/nobody"]})).await;
+    let index = call(
+        "AttributeIndexService/CreateAttributeIndex",
+        json!({"attribute": format!("at_{name}")}),
+    )
+    .await;
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
-    Ids { portfolio, entity, request: text(&asked), task: text(&task), attribute: index["attribute"].as_str().unwrap().to_owned() }
+    Ids {
+        portfolio,
+        entity,
+        request: text(&asked),
+        task: text(&task),
+        attribute: index["attribute"].as_str().unwrap().to_owned(),
+    }
 }
 
 /// Every call that names an id.
@@ -29,7 +54,10 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
     let Ids { portfolio, entity, request, task, attribute } = ids;
     vec![
         ("EntityService/GetEntity", json!({"entity_id": entity})),
-        ("EntityService/CreateEntity", json!({"entity": {"entity_id": "new", "type": "T", "portfolio_id": portfolio}})),
+        (
+            "EntityService/CreateEntity",
+            json!({"entity": {"entity_id": "new", "type": "T", "portfolio_id": portfolio}}),
+        ),
         (
             "EntityService/BatchCreateEntities",
             json!({"requests": [{"entity": {"entity_id": "new", "type": "T", "portfolio_id": portfolio}}]}),
@@ -37,26 +65,56 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
         ("EntityService/BatchGetEntities", json!({"entity_ids": [entity]})),
         ("EntityService/BatchGetEntities", json!({"entity_ids": [own_entity, entity]})),
         ("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": {"type": "New"}})),
-        ("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": {"type": "New", "expected_version": 7}})),
+        (
+            "EntityService/UpdateEntity",
+            json!({"entity_id": entity, "entity": {"type": "New", "expected_version": 7}}),
+        ),
         ("EntityService/CompleteOnboarding", json!({"entity_id": entity})),
         ("EntityService/PlaceHold", json!({"entity_id": entity, "reason": "audit"})),
         ("EntityService/ReleaseHold", json!({"entity_id": entity})),
-        ("EntityService/PutDependent", json!({"entity_id": entity, "kind": "task", "dependent_id": "t", "data": {}})),
-        ("EntityService/GetDependent", json!({"entity_id": entity, "kind": "task", "dependent_id": "t"})),
+        (
+            "EntityService/PutDependent",
+            json!({"entity_id": entity, "kind": "task", "dependent_id": "t", "data": {}}),
+        ),
+        (
+            "EntityService/GetDependent",
+            json!({"entity_id": entity, "kind": "task", "dependent_id": "t"}),
+        ),
         ("EntityService/ListDependents", json!({"entity_id": entity})),
-        ("EntityService/DeleteDependent", json!({"entity_id": entity, "kind": "task", "dependent_id": "t"})),
+        (
+            "EntityService/DeleteDependent",
+            json!({"entity_id": entity, "kind": "task", "dependent_id": "t"}),
+        ),
         ("PortfolioService/GetPortfolio", json!({"portfolio_id": portfolio})),
         ("PortfolioService/UpdatePortfolio", json!({"portfolio_id": portfolio, "name": "Ours"})),
-        ("PortfolioService/UpdatePortfolio", json!({"portfolio_id": portfolio, "name": "Ours", "expected_version": 1})),
+        (
+            "PortfolioService/UpdatePortfolio",
+            json!({"portfolio_id": portfolio, "name": "Ours", "expected_version": 1}),
+        ),
         ("PortfolioService/DeletePortfolio", json!({"portfolio_id": portfolio})),
-        ("PortfolioService/BatchAttachEntities", json!({"portfolio_id": portfolio, "entity_ids": [own_entity]})),
-        ("PortfolioService/BatchDetachEntities", json!({"portfolio_id": portfolio, "entity_ids": [entity]})),
+        (
+            "PortfolioService/BatchAttachEntities",
+            json!({"portfolio_id": portfolio, "entity_ids": [own_entity]}),
+        ),
+        (
+            "PortfolioService/BatchDetachEntities",
+            json!({"portfolio_id": portfolio, "entity_ids": [entity]}),
+        ),
         ("PortfolioService/ListPortfolioEntities", json!({"portfolio_id": portfolio})),
         ("PortfolioService/AttachEntity", json!({"portfolio_id": portfolio, "entity_id": entity})),
-        ("PortfolioService/AttachEntity", json!({"portfolio_id": portfolio, "entity_id": own_entity})),
-        ("PortfolioService/AttachEntity", json!({"portfolio_id": own_portfolio, "entity_id": entity})),
+        (
+            "PortfolioService/AttachEntity",
+            json!({"portfolio_id": portfolio, "entity_id": own_entity}),
+        ),
+        (
+            "PortfolioService/AttachEntity",
+            json!({"portfolio_id": own_portfolio, "entity_id": entity}),
+        ),
         ("PortfolioService/DetachEntity", json!({"portfolio_id": portfolio, "entity_id": entity})),
-        ("PortfolioService/DetachEntity", json!({"portfolio_id": own_portfolio, "entity_id": entity})),
+        (
+            "PortfolioService/DetachEntity",
+            json!({"portfolio_id": own_portfolio, "entity_id": entity}),
+        ),
         ("RemovalService/RemoveEntity", json!({"entity_id": entity})),
         ("RemovalService/GetRemovalJob", json!({"job_id": request})),
         ("OffboardingService/RequestOffboarding", json!({"entity_id": entity})),
@@ -75,7 +133,9 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
 fn stored(database: &Database, org: &str, mode: &str) -> Option<String> {
     let realm = format!("(SELECT id FROM realm WHERE org = '{org}' AND mode = '{mode}')");
     let tables = ["entity", "dependent", "portfolio", "offboarding_request"];
-    let rows = tables.map(|table| format!("SELECT t::text AS row FROM {table} t WHERE realm_id = {realm}")).join(" UNION ALL ");
+    let rows = tables
+        .map(|table| format!("SELECT t::text AS row FROM {table} t WHERE realm_id = {realm}"))
+        .join(" UNION ALL ");
     database.text(&format!("SELECT string_agg(row, E'\\n' ORDER BY row) FROM ({rows}) AS rows"))
 }
 

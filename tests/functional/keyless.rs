@@ -20,24 +20,35 @@ fn channel(server: &Server) -> Channel {
 }
 
 /// An open stream of reflection that was answered once; dropping it hangs up.
-type Open = (tokio::sync::mpsc::Sender<ServerReflectionRequest>, tonic::Streaming<tonic_reflection::pb::v1::ServerReflectionResponse>);
+type Open = (
+    tokio::sync::mpsc::Sender<ServerReflectionRequest>,
+    tonic::Streaming<tonic_reflection::pb::v1::ServerReflectionResponse>,
+);
 
 pub async fn reflect(channel: Channel, key: Option<&str>) -> Result<Open, tonic::Status> {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let ask = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
     sender.send(ask).await.unwrap();
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
     if let Some(key) = key {
         request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
     }
-    let mut answers = ServerReflectionClient::new(channel).server_reflection_info(request).await?.into_inner();
+    let mut answers =
+        ServerReflectionClient::new(channel).server_reflection_info(request).await?.into_inner();
     answers.message().await?;
     Ok((sender, answers))
 }
 
 #[tokio::test]
 async fn reflection_takes_no_place_of_a_call_with_a_key() {
-    let world = World::start_with(Protocol::Grpc, &["--max-concurrent-calls=64", "--max-reflection-streams=400"]).await;
+    let world = World::start_with(
+        Protocol::Grpc,
+        &["--max-concurrent-calls=64", "--max-reflection-streams=400"],
+    )
+    .await;
     let (channel, mut open, mut refused) = (channel(&world.server), Vec::new(), 0);
     for _ in 0..120 {
         match reflect(channel.clone(), None).await {
@@ -74,7 +85,11 @@ async fn reflection_reports_an_address_no_more_than_it_may() {
     let mut reported = 0;
     let refused = loop {
         let asked = tokio_stream::iter(vec![ask.clone(); 50]);
-        let mut answers = ServerReflectionClient::new(channel(&world.server)).server_reflection_info(asked).await.unwrap().into_inner();
+        let mut answers = ServerReflectionClient::new(channel(&world.server))
+            .server_reflection_info(asked)
+            .await
+            .unwrap()
+            .into_inner();
         let refused = loop {
             match answers.message().await {
                 Ok(Some(answer)) => reported += answer.encoded_len(),
@@ -97,14 +112,26 @@ async fn reflection_reports_an_address_no_more_than_it_may() {
 #[tokio::test]
 async fn reflection_asks_for_a_key_or_is_not_there() {
     let world = World::start_with(Protocol::Grpc, &["--reflection=key"]).await;
-    assert_eq!(reflect(channel(&world.server), None).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    assert_eq!(
+        reflect(channel(&world.server), None).await.unwrap_err().code(),
+        tonic::Code::Unauthenticated
+    );
     let reader = Key::create(&world.database, "acme", "test", &["portfolios:read"]);
-    assert!(reflect(channel(&world.server), Some(&reader.secret)).await.is_ok(), "whatever it may do");
+    assert!(
+        reflect(channel(&world.server), Some(&reader.secret)).await.is_ok(),
+        "whatever it may do"
+    );
     let made_up = format!("sk_test_{}", "x".repeat(43));
-    assert_eq!(reflect(channel(&world.server), Some(&made_up)).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    assert_eq!(
+        reflect(channel(&world.server), Some(&made_up)).await.unwrap_err().code(),
+        tonic::Code::Unauthenticated
+    );
 
     let server = Server::start_with(&world.database, &["--reflection=off"], &[]).await;
-    assert_eq!(reflect(channel(&server), Some(&reader.secret)).await.unwrap_err().code(), tonic::Code::Unimplemented);
+    assert_eq!(
+        reflect(channel(&server), Some(&reader.secret)).await.unwrap_err().code(),
+        tonic::Code::Unimplemented
+    );
     let client = Client::new(&server, &world.key, Protocol::Grpc);
     client.call("EntityService/ListEntities", json!({})).await.unwrap();
 }
@@ -136,7 +163,12 @@ async fn channel_from(server: &Server, host: u8) -> Channel {
 
 /// Has every one of these hosts open so many streams at the same moment, each on a connection of its own, and keeps what was opened. How many each
 /// has that were answered and are still open.
-async fn opened_at_once<S, F>(server: &Server, hosts: u8, each: usize, open: impl Fn(Channel) -> F) -> Vec<usize>
+async fn opened_at_once<S, F>(
+    server: &Server,
+    hosts: u8,
+    each: usize,
+    open: impl Fn(Channel) -> F,
+) -> Vec<usize>
 where
     S: Send + 'static,
     F: Future<Output = Result<S, tonic::Status>> + Send + 'static,
@@ -170,14 +202,22 @@ async fn however_many_come_at_once_no_more_than_the_caps_are_let_in() {
     for round in 0..3 {
         // 32 of 256 watches for an address: nine of them would have more than all.
         let watches = opened_at_once(&world.server, 10, 48, |channel| async move {
-            let mut watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await?.into_inner();
+            let mut watch =
+                HealthClient::new(channel).watch(HealthCheckRequest::default()).await?.into_inner();
             watch.message().await?;
             Ok(watch)
         });
         // A quarter of 40 streams.
-        let streams = opened_at_once(&world.server, 6, 20, |channel| async move { reflect(channel, None).await });
+        let streams =
+            opened_at_once(
+                &world.server,
+                6,
+                20,
+                |channel| async move { reflect(channel, None).await },
+            );
         let (watches, streams) = tokio::join!(watches, streams);
-        let (of_watches, of_streams) = (watches.iter().sum::<usize>(), streams.iter().sum::<usize>());
+        let (of_watches, of_streams) =
+            (watches.iter().sum::<usize>(), streams.iter().sum::<usize>());
         assert!(watches.iter().all(|count| *count <= 32) && of_watches <= 256, "{watches:?}");
         assert!(streams.iter().all(|count| *count <= 10) && of_streams <= 40, "{streams:?}");
         // Later some of those before may not have left yet.
@@ -188,7 +228,11 @@ async fn however_many_come_at_once_no_more_than_the_caps_are_let_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_made_up_do_not_take_the_connections_of_those_that_are_not() {
-    let world = World::start_with(Protocol::Rest, &["--db-pool-size=4", "--db-acquire-timeout=60", "--request-timeout=120"]).await;
+    let world = World::start_with(
+        Protocol::Rest,
+        &["--db-pool-size=4", "--db-acquire-timeout=60", "--request-timeout=120"],
+    )
+    .await;
     world.call("PortfolioService/ListPortfolios", json!({})).await.unwrap();
     // Whoever looks a key up waits.
     let mut lock = PgConnection::establish(&world.database.url).unwrap();
@@ -196,16 +240,26 @@ async fn keys_that_are_made_up_do_not_take_the_connections_of_those_that_are_not
     let guesses: Vec<_> = (0..40)
         .map(|guess| {
             let (http, key) = (world.server.addresses.http, format!("Bearer sk_test_{guess:0>43}"));
-            tokio::spawn(
-                async move { crate::kit::http(http, "GET", "/v1/portfolios", &[("authorization", key.as_str())], "").await.status },
-            )
+            tokio::spawn(async move {
+                crate::kit::http(
+                    http,
+                    "GET",
+                    "/v1/portfolios",
+                    &[("authorization", key.as_str())],
+                    "",
+                )
+                .await
+                .status
+            })
         })
         .collect();
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     until("one is looked up", || world.database.count(waiting) > 0).await;
     // The key was seen a moment ago, and is not looked up.
     let calls = (0..3).map(|_| world.call("PortfolioService/ListPortfolios", json!({})));
-    let served = tokio::time::timeout(std::time::Duration::from_secs(4), futures::future::join_all(calls)).await;
+    let served =
+        tokio::time::timeout(std::time::Duration::from_secs(4), futures::future::join_all(calls))
+            .await;
     for answer in served.expect("calls do not wait for those who guess") {
         answer.unwrap();
     }

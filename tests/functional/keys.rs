@@ -5,33 +5,77 @@ use crate::kit::*;
 /// Every method, with a request that is well-formed, and the scope that it needs.
 pub const METHODS: &[(&str, &str, &str)] = &[
     ("EntityService/CreateEntity", r#"{"entity": {"type": "T"}}"#, "entities:write"),
-    ("EntityService/BatchCreateEntities", r#"{"requests": [{"entity": {"type": "T"}}]}"#, "entities:write"),
+    (
+        "EntityService/BatchCreateEntities",
+        r#"{"requests": [{"entity": {"type": "T"}}]}"#,
+        "entities:write",
+    ),
     ("EntityService/BatchGetEntities", r#"{"entity_ids": ["e"]}"#, "entities:read"),
     ("EntityService/ListEntities", r"{}", "entities:read"),
-    ("EntityService/UpdateEntity", r#"{"entity_id": "e", "entity": {"type": "T"}}"#, "entities:write"),
+    (
+        "EntityService/UpdateEntity",
+        r#"{"entity_id": "e", "entity": {"type": "T"}}"#,
+        "entities:write",
+    ),
     ("EntityService/CompleteOnboarding", r#"{"entity_id": "e"}"#, "entities:write"),
     ("EntityService/PlaceHold", r#"{"entity_id": "e", "reason": "audit"}"#, "entities:write"),
     ("EntityService/ReleaseHold", r#"{"entity_id": "e"}"#, "entities:write"),
-    ("EntityService/PutDependent", r#"{"entity_id": "e", "kind": "task", "dependent_id": "d", "data": {}}"#, "entities:write"),
-    ("EntityService/GetDependent", r#"{"entity_id": "e", "kind": "task", "dependent_id": "d"}"#, "entities:read"),
+    (
+        "EntityService/PutDependent",
+        r#"{"entity_id": "e", "kind": "task", "dependent_id": "d", "data": {}}"#,
+        "entities:write",
+    ),
+    (
+        "EntityService/GetDependent",
+        r#"{"entity_id": "e", "kind": "task", "dependent_id": "d"}"#,
+        "entities:read",
+    ),
     ("EntityService/ListDependents", r#"{"entity_id": "e"}"#, "entities:read"),
-    ("EntityService/DeleteDependent", r#"{"entity_id": "e", "kind": "task", "dependent_id": "d"}"#, "entities:write"),
+    (
+        "EntityService/DeleteDependent",
+        r#"{"entity_id": "e", "kind": "task", "dependent_id": "d"}"#,
+        "entities:write",
+    ),
     ("EntityService/ListTombstones", r"{}", "entities:read"),
     ("EntityService/GetEntity", r#"{"entity_id": "e"}"#, "entities:read"),
     ("EntityService/ImportEntities", r#"{"entity": {"type": "T"}}"#, "entities:write"),
     ("PortfolioService/CreatePortfolio", r#"{"name": "P"}"#, "portfolios:write"),
     ("PortfolioService/GetPortfolio", r#"{"portfolio_id": "p"}"#, "portfolios:read"),
     ("PortfolioService/ListPortfolios", "{}", "portfolios:read"),
-    ("PortfolioService/UpdatePortfolio", r#"{"portfolio_id": "p", "name": "P"}"#, "portfolios:write"),
+    (
+        "PortfolioService/UpdatePortfolio",
+        r#"{"portfolio_id": "p", "name": "P"}"#,
+        "portfolios:write",
+    ),
     ("PortfolioService/DeletePortfolio", r#"{"portfolio_id": "p"}"#, "portfolios:write"),
-    ("PortfolioService/BatchAttachEntities", r#"{"portfolio_id": "p", "entity_ids": ["e"]}"#, "portfolios:write"),
-    ("PortfolioService/BatchDetachEntities", r#"{"portfolio_id": "p", "entity_ids": ["e"]}"#, "portfolios:write"),
+    (
+        "PortfolioService/BatchAttachEntities",
+        r#"{"portfolio_id": "p", "entity_ids": ["e"]}"#,
+        "portfolios:write",
+    ),
+    (
+        "PortfolioService/BatchDetachEntities",
+        r#"{"portfolio_id": "p", "entity_ids": ["e"]}"#,
+        "portfolios:write",
+    ),
     ("PortfolioService/ListPortfolioEntities", r#"{"portfolio_id": "p"}"#, "portfolios:read"),
     ("PortfolioService/ExportPortfolio", r#"{"portfolio_id": "p"}"#, "portfolios:read"),
-    ("PortfolioService/AttachEntity", r#"{"portfolio_id": "p", "entity_id": "e"}"#, "portfolios:write"),
-    ("PortfolioService/DetachEntity", r#"{"portfolio_id": "p", "entity_id": "e"}"#, "portfolios:write"),
+    (
+        "PortfolioService/AttachEntity",
+        r#"{"portfolio_id": "p", "entity_id": "e"}"#,
+        "portfolios:write",
+    ),
+    (
+        "PortfolioService/DetachEntity",
+        r#"{"portfolio_id": "p", "entity_id": "e"}"#,
+        "portfolios:write",
+    ),
     ("RemovalService/RemoveEntity", r#"{"entity_id": "e"}"#, "entities:offboard"),
-    ("RemovalService/GetRemovalJob", r#"{"job_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    (
+        "RemovalService/GetRemovalJob",
+        r#"{"job_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:read",
+    ),
     ("RemovalService/ListRemovalJobs", "{}", "entities:read"),
     ("RemovalService/PreviewRemoval", r#"{"entity_id": "e"}"#, "entities:read"),
     ("RemovalService/GetRemovalPolicy", "{}", "entities:read"),
@@ -42,7 +86,11 @@ pub const METHODS: &[(&str, &str, &str)] = &[
         "entities:read",
     ),
     ("OffboardingService/RequestOffboarding", r#"{"entity_id": "e"}"#, "entities:offboard"),
-    ("OffboardingService/GetOffboardingRequest", r#"{"offboarding_request_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    (
+        "OffboardingService/GetOffboardingRequest",
+        r#"{"offboarding_request_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:read",
+    ),
     (
         "OffboardingService/CancelOffboardingRequest",
         r#"{"offboarding_request_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
@@ -51,20 +99,56 @@ pub const METHODS: &[(&str, &str, &str)] = &[
     ("BulkDeleteService/StartBulkDelete", r#"{"entity_type": "T"}"#, "entities:delete"),
     ("AttributeIndexService/GetAttributeIndex", r#"{"attribute": "a"}"#, "entities:read"),
     ("AttributeIndexService/ListAttributeIndexes", "{}", "entities:read"),
-    ("BulkDeleteService/GetTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    (
+        "BulkDeleteService/GetTask",
+        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:read",
+    ),
     ("BulkDeleteService/CheckConsistency", r#"{"fix": false}"#, "entities:delete"),
     ("BulkDeleteService/ListTasks", r#"{}"#, "entities:read"),
     ("BulkDeleteService/CountTasks", r#"{}"#, "entities:read"),
     ("BulkDeleteService/ListTaskHistory", r#"{}"#, "entities:read"),
     ("BulkDeleteService/CountTaskHistory", r#"{}"#, "entities:read"),
-    ("BulkDeleteService/WatchTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
-    ("BulkDeleteService/PauseTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
-    ("BulkDeleteService/ResumeTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
-    ("BulkDeleteService/StopTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
-    ("BulkDeleteService/UpdateTask", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:delete"),
-    ("BulkDeleteService/ListTaskFindings", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
-    ("BulkDeleteService/ListTaskExcludes", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
-    ("BulkDeleteService/ListTaskFailures", r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#, "entities:read"),
+    (
+        "BulkDeleteService/WatchTask",
+        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:read",
+    ),
+    (
+        "BulkDeleteService/PauseTask",
+        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:delete",
+    ),
+    (
+        "BulkDeleteService/ResumeTask",
+        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:delete",
+    ),
+    (
+        "BulkDeleteService/StopTask",
+        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:delete",
+    ),
+    (
+        "BulkDeleteService/UpdateTask",
+        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:delete",
+    ),
+    (
+        "BulkDeleteService/ListTaskFindings",
+        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:read",
+    ),
+    (
+        "BulkDeleteService/ListTaskExcludes",
+        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:read",
+    ),
+    (
+        "BulkDeleteService/ListTaskFailures",
+        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
+        "entities:read",
+    ),
     ("EventService/ListEvents", "{}", "events:read"),
     ("EventService/WatchEvents", "{}", "events:read"),
 ];
@@ -85,9 +169,13 @@ async fn call(client: &Client, method: &str, request: &str) -> Result<Answer, Fa
 #[test]
 fn the_table_of_scopes_has_every_method() {
     // RPCs for `admin` alone have no other scope to try.
-    let administration =
-        ["RemovalService/UpdateRemovalPolicy", "AttributeIndexService/CreateAttributeIndex", "AttributeIndexService/DeleteAttributeIndex"];
-    let mut listed: Vec<_> = METHODS.iter().map(|(method, ..)| *method).chain(administration).collect();
+    let administration = [
+        "RemovalService/UpdateRemovalPolicy",
+        "AttributeIndexService/CreateAttributeIndex",
+        "AttributeIndexService/DeleteAttributeIndex",
+    ];
+    let mut listed: Vec<_> =
+        METHODS.iter().map(|(method, ..)| *method).chain(administration).collect();
     let mut served: Vec<_> = rest::ROUTES.iter().map(|route| route.rpc).collect();
     listed.sort_unstable();
     served.sort_unstable();
@@ -217,41 +305,76 @@ async fn either_header_shows_a_key_at_either_listener_and_none_is_asked_for() {
     let bearer = format!("Bearer {}", world.key.secret);
     world.portfolios(&["p"]).await;
     let request = json!({"portfolio_id": "p"});
-    for (name, value) in
-        [("authorization", bearer.as_str()), ("authorization", &bearer.replace("Bearer", "bearer")), ("apikey", &world.key.secret)]
-    {
-        let reply = http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[(name, value)], "").await;
+    for (name, value) in [
+        ("authorization", bearer.as_str()),
+        ("authorization", &bearer.replace("Bearer", "bearer")),
+        ("apikey", &world.key.secret),
+    ] {
+        let reply =
+            http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[(name, value)], "")
+                .await;
         assert_eq!(reply.status, 200, "{name}: {}", reply.text());
         let header = format!("{name}: {value}");
         let address = world.server.addresses.grpc.to_string();
-        grpcurl(&["-H", &header, "-d", &request.to_string(), &address, "offboard.v1.PortfolioService/GetPortfolio"]).unwrap();
+        grpcurl(&[
+            "-H",
+            &header,
+            "-d",
+            &request.to_string(),
+            &address,
+            "offboard.v1.PortfolioService/GetPortfolio",
+        ])
+        .unwrap();
     }
     let none = http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[], "").await;
     assert_eq!((none.status, &none.json()["code"]), (401, &json!("authentication_required")));
     assert_eq!(none.header("www-authenticate"), Some("Bearer"));
-    let wrong = http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[("authorization", "Basic YTpi")], "").await;
+    let wrong = http(
+        world.server.addresses.http,
+        "GET",
+        "/v1/portfolios/p",
+        &[("authorization", "Basic YTpi")],
+        "",
+    )
+    .await;
     assert_eq!(
         (wrong.status, &wrong.json()["code"], wrong.header("www-authenticate")),
         (401, &json!("invalid_credentials"), Some("Bearer"))
     );
-    let odd = http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[("apikey", "sk_tést")], "").await;
+    let odd =
+        http(world.server.addresses.http, "GET", "/v1/portfolios/p", &[("apikey", "sk_tést")], "")
+            .await;
     assert_eq!((odd.status, &odd.json()["code"]), (401, &json!("invalid_credentials")));
     let address = world.server.addresses.grpc.to_string();
-    let complaint = grpcurl(&["-d", &request.to_string(), &address, "offboard.v1.PortfolioService/GetPortfolio"]).unwrap_err();
-    assert!(complaint.contains("Unauthenticated") && complaint.contains("AUTHENTICATION_REQUIRED"), "{complaint}");
+    let complaint = grpcurl(&[
+        "-d",
+        &request.to_string(),
+        &address,
+        "offboard.v1.PortfolioService/GetPortfolio",
+    ])
+    .unwrap_err();
+    assert!(
+        complaint.contains("Unauthenticated") && complaint.contains("AUTHENTICATION_REQUIRED"),
+        "{complaint}"
+    );
 }
 
 #[tokio::test]
 async fn a_key_that_cannot_be_made_is_refused_with_a_reason() {
     let database = database().await;
-    let create = |more: &[&str]| run(&[&["key", "--database-url", &database.url, "create"], more].concat());
+    let create =
+        |more: &[&str]| run(&[&["key", "--database-url", &database.url, "create"], more].concat());
     for (arguments, code, reported) in [
         (vec!["--org", "a/b", "--scope", "admin"], 2, "--org"),
         (vec!["--org", "acme", "--scope", "everything"], 2, "entities:offboard"),
         (vec!["--org", "acme"], 2, "--scope"),
         (vec!["--org", "acme", "--scope", "admin", "--mode", "prod"], 2, "live"),
         (vec!["--org", "acme", "--scope", "admin", "--allow", "10.0.0.0/33"], 2, "--allow"),
-        (vec!["--org", "acme", "--scope", "admin", "--expires-in-days", "0"], 2, "--expires-in-days"),
+        (
+            vec!["--org", "acme", "--scope", "admin", "--expires-in-days", "0"],
+            2,
+            "--expires-in-days",
+        ),
     ] {
         let ended = create(&arguments);
         assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");

@@ -55,18 +55,32 @@ async fn a_key_that_calls_too_often_learns_when_to_come_back_and_another_is_not_
         for _ in 0..60 {
             answers.push(get().await.unwrap_err());
         }
-        let refused: Vec<_> = answers.iter().filter(|answer| answer.code == "rate_limit_exceeded").collect();
+        let refused: Vec<_> =
+            answers.iter().filter(|answer| answer.code == "rate_limit_exceeded").collect();
         assert!(answers[0].code == "not_found" && !refused.is_empty());
         for refusal in &refused {
             assert_eq!(refusal.http.unwrap_or(429), 429);
             assert_eq!(refusal.members["retry_after"], 1);
-            assert_eq!((number(&refusal.headers, "x-ratelimit-limit"), number(&refusal.headers, "x-ratelimit-remaining")), (5, 0));
+            assert_eq!(
+                (
+                    number(&refusal.headers, "x-ratelimit-limit"),
+                    number(&refusal.headers, "x-ratelimit-remaining")
+                ),
+                (5, 0)
+            );
             if protocol == Protocol::Rest {
                 assert_eq!(refusal.header("retry-after"), Some("1"));
             }
         }
         let other = world.client("acme", "test", SCOPES);
-        assert_eq!(other.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err().code, "not_found");
+        assert_eq!(
+            other
+                .call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}))
+                .await
+                .unwrap_err()
+                .code,
+            "not_found"
+        );
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(get().await.unwrap_err().code, "not_found");
     }
@@ -75,6 +89,13 @@ async fn a_key_that_calls_too_often_learns_when_to_come_back_and_another_is_not_
 #[tokio::test]
 async fn without_a_limit_there_is_no_word_of_it() {
     let world = World::start_with(Protocol::Rest, &["--rate-limit=0"]).await;
-    let missing = world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
-    assert!(missing.headers.iter().all(|(name, _)| !name.starts_with("x-ratelimit")), "{:?}", missing.headers);
+    let missing = world
+        .call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}))
+        .await
+        .unwrap_err();
+    assert!(
+        missing.headers.iter().all(|(name, _)| !name.starts_with("x-ratelimit")),
+        "{:?}",
+        missing.headers
+    );
 }

@@ -28,8 +28,17 @@ fn request(list: &str, filter: &str) -> Value {
 /// The ids of what a list shows, in their order.
 async fn listed(world: &World, list: &str, filter: &str) -> Vec<String> {
     let (_, rows, id) = LISTS.iter().find(|(name, ..)| *name == list).unwrap();
-    let answer = world.call(list, request(list, filter)).await.unwrap_or_else(|failure| panic!("{list} {filter}: {failure:#?}"));
-    answer.get(rows).as_array().unwrap().iter().map(|row| row.pointer(id).unwrap().as_str().unwrap().to_owned()).collect()
+    let answer = world
+        .call(list, request(list, filter))
+        .await
+        .unwrap_or_else(|failure| panic!("{list} {filter}: {failure:#?}"));
+    answer
+        .get(rows)
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row.pointer(id).unwrap().as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Fails unless the list shows these for each filter.
@@ -46,15 +55,20 @@ async fn create(world: &World, entity: Value) {
 /// Two portfolios, three entities, one of them leaving.
 async fn given(world: &World) {
     world
-        .call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "p", "name": "Studio Fund I", "metadata": {"tier": 2}}))
+        .call(
+            "PortfolioService/CreatePortfolio",
+            json!({"portfolio_id": "p", "name": "Studio Fund I", "metadata": {"tier": 2}}),
+        )
         .await
         .unwrap();
     world
-        .call("PortfolioService/CreatePortfolio", json!({"portfolio_id": "q", "name": "Bridge Fund", "metadata": {"tier": [1, 5]}}))
+        .call(
+            "PortfolioService/CreatePortfolio",
+            json!({"portfolio_id": "q", "name": "Bridge Fund", "metadata": {"tier": [1, 5]}}),
+        )
         .await
         .unwrap();
-    let dependents =
-        json!([{"kind": "task", "id": "t1", "data": {"title": "Call the bank"}}, {"kind": "assessment", "id": "a1", "data": {"score": 7}}]);
+    let dependents = json!([{"kind": "task", "id": "t1", "data": {"title": "Call the bank"}}, {"kind": "assessment", "id": "a1", "data": {"score": 7}}]);
     create(
         world,
         json!({"entity_id": "a", "type": "HCP", "portfolio_id": "p", "attributes": {"Name": "Ann Lee"}, "dependents": dependents}),
@@ -62,8 +76,18 @@ async fn given(world: &World) {
     .await;
     create(world, json!({"entity_id": "b", "type": "HCO", "portfolio_id": "p", "crosswalks": [{"type": "crm"}], "state": "onboarding"}))
         .await;
-    create(world, json!({"entity_id": "c", "type": "HCP", "attributes": {"Name": "Bo", "Rank": 10}})).await;
-    world.call("OffboardingService/RequestOffboarding", json!({"entity_id": "c", "grace_period": "3600s"})).await.unwrap();
+    create(
+        world,
+        json!({"entity_id": "c", "type": "HCP", "attributes": {"Name": "Bo", "Rank": 10}}),
+    )
+    .await;
+    world
+        .call(
+            "OffboardingService/RequestOffboarding",
+            json!({"entity_id": "c", "grace_period": "3600s"}),
+        )
+        .await
+        .unwrap();
 }
 
 scenario! {

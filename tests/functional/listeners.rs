@@ -25,7 +25,8 @@ fn listeners(server: &Server) -> [(SocketAddr, bool); 3] {
 }
 
 async fn get(address: SocketAddr) -> String {
-    let mut connection = sent(address, b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let mut connection =
+        sent(address, b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     String::from_utf8(closed(&mut connection, "one request").await).unwrap()
 }
 
@@ -33,12 +34,26 @@ async fn get(address: SocketAddr) -> String {
 async fn who_sends_nothing_or_half_of_something_is_not_waited_for() {
     let world = World::start_with(Protocol::Rest, IMPATIENT).await;
     for (address, speaks_http1) in listeners(&world.server) {
-        for half in [b"".as_slice(), b"P", &PREFACE[..14], &PREFACE[..24], b"GET / HT", b"POST /v1/entities HTTP/1.1\r\nhost: x\r\nconte"] {
-            closed(&mut sent(address, half).await, &format!("{address}: {:?}", String::from_utf8_lossy(half))).await;
+        for half in [
+            b"".as_slice(),
+            b"P",
+            &PREFACE[..14],
+            &PREFACE[..24],
+            b"GET / HT",
+            b"POST /v1/entities HTTP/1.1\r\nhost: x\r\nconte",
+        ] {
+            closed(
+                &mut sent(address, half).await,
+                &format!("{address}: {:?}", String::from_utf8_lossy(half)),
+            )
+            .await;
         }
         // One that has begun, and then has nothing to say.
         let mut begun = sent(address, PREFACE).await;
-        assert!(frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(), "{address}: announced before it is closed");
+        assert!(
+            frame_until(&mut begun, |kind, _| kind == GO_AWAY).await.is_some(),
+            "{address}: announced before it is closed"
+        );
         closed(&mut begun, &format!("{address}: after the preface")).await;
         if speaks_http1 {
             let mut idle = sent(address, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -54,7 +69,11 @@ async fn a_byte_now_and_then_does_not_keep_a_connection() {
     for (address, speaks_http1) in listeners(&world.server) {
         let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
         let dripping = tokio::spawn(async move {
-            let bytes = if speaks_http1 { b"GET / HTTP/1.1\r\nx: xxxxxxxxxxxxx".iter() } else { PREFACE[..30].iter() };
+            let bytes = if speaks_http1 {
+                b"GET / HTTP/1.1\r\nx: xxxxxxxxxxxxx".iter()
+            } else {
+                PREFACE[..30].iter()
+            };
             for byte in bytes.cycle() {
                 if writer.write_all(&[*byte]).await.is_err() {
                     return;
@@ -63,7 +82,8 @@ async fn a_byte_now_and_then_does_not_keep_a_connection() {
             }
         });
         let mut read = Vec::new();
-        let ended = tokio::time::timeout(Duration::from_secs(30), reader.read_to_end(&mut read)).await;
+        let ended =
+            tokio::time::timeout(Duration::from_secs(30), reader.read_to_end(&mut read)).await;
         assert!(ended.is_ok(), "{address}");
         dripping.abort();
     }
@@ -73,7 +93,11 @@ async fn a_byte_now_and_then_does_not_keep_a_connection() {
 async fn a_call_that_takes_long_keeps_its_connection() {
     let world = World::start_with(Protocol::Rest, IMPATIENT).await;
     for protocol in [Protocol::Rest, Protocol::Grpc] {
-        let mut watch = world.through(protocol).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
+        let mut watch = world
+            .through(protocol)
+            .stream("EventService/WatchEvents", json!({}), &[])
+            .await
+            .unwrap();
         // For longer than anything may take that is not a call.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         world.entities(&[if protocol == Protocol::Rest { "a" } else { "b" }]).await;
@@ -89,20 +113,33 @@ async fn a_body_of_empty_frames_is_cut_off() {
         let most = offboard::limits::listeners::EMPTY_FRAMES_AT_MOST as usize;
         connection.write_all(&frame(0, 0, 1, b"").repeat(most + 1)).await.unwrap();
         let reported = closed(&mut connection, &format!("{protocol:?}")).await;
-        assert!(reported.ends_with(b"too_many_data_frames"), "{protocol:?}: {}", String::from_utf8_lossy(&reported));
+        assert!(
+            reported.ends_with(b"too_many_data_frames"),
+            "{protocol:?}: {}",
+            String::from_utf8_lossy(&reported)
+        );
         world.through(protocol).call("EntityService/ListEntities", json!({})).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn an_address_has_its_part_of_the_connections_and_others_have_theirs() {
-    let world =
-        World::start_with(Protocol::Rest, &["--max-connections-per-address=3", "--max-connections=5", "--max-connections-per-realm=5"])
-            .await;
+    let world = World::start_with(
+        Protocol::Rest,
+        &[
+            "--max-connections-per-address=3",
+            "--max-connections=5",
+            "--max-connections-per-realm=5",
+        ],
+    )
+    .await;
     let http = world.server.addresses.http;
     let from = async |host: u8| connected(http, host).await;
     // Callers with a key, whose connections do not give way.
-    let get_with_key = format!("GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", world.key.secret);
+    let get_with_key = format!(
+        "GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        world.key.secret
+    );
     let mut open = Vec::new();
     for _ in 0..3 {
         let mut connection = from(1).await;
@@ -120,12 +157,18 @@ async fn an_address_has_its_part_of_the_connections_and_others_have_theirs() {
     assert_eq!(closed(&mut from(4).await, "the sixth of all").await, b"");
     let metrics = probe(&world.server, "/metrics").await.text();
     for limit in ["connections", "connections_per_address"] {
-        assert!(metrics.lines().any(|line| line.contains("limit_reached") && line.contains(&format!("\"{limit}\""))), "{limit}: {metrics}");
+        assert!(
+            metrics.lines().any(
+                |line| line.contains("limit_reached") && line.contains(&format!("\"{limit}\""))
+            ),
+            "{limit}: {metrics}"
+        );
     }
     open.clear();
     let mut again = Vec::new();
     for _ in 0..1500 {
-        if let Ok(answer) = tokio::time::timeout(Duration::from_secs(5), async { get(http).await }).await
+        if let Ok(answer) =
+            tokio::time::timeout(Duration::from_secs(5), async { get(http).await }).await
             && answer.starts_with("HTTP/1.1 404")
         {
             again.push(answer);
@@ -140,7 +183,11 @@ async fn an_address_has_its_part_of_the_connections_and_others_have_theirs() {
 async fn files_are_closed_when_connections_are() {
     let world = World::start_with(Protocol::Rest, &["--head-timeout=300"]).await;
     world.entities(&["e"]).await;
-    world.through(Protocol::Grpc).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
+    world
+        .through(Protocol::Grpc)
+        .call("EntityService/GetEntity", json!({"entity_id": "e"}))
+        .await
+        .unwrap();
     let before = files(&world.server);
     let mut open = Vec::new();
     for (address, _) in listeners(&world.server) {
@@ -160,7 +207,9 @@ async fn a_process_that_may_open_no_more_files_says_so_and_answers_probes() {
     world.entities(&["e"]).await;
     let Addresses { grpc, http, .. } = world.server.addresses;
     let most = files(&world.server) + 4;
-    let limited = Command::new("prlimit").args([format!("--pid={}", world.server.pid()), format!("--nofile={most}:{most}")]).status();
+    let limited = Command::new("prlimit")
+        .args([format!("--pid={}", world.server.pid()), format!("--nofile={most}:{most}")])
+        .status();
     assert!(limited.unwrap().success());
     let mut open = Vec::new();
     for address in [http, grpc].repeat(10) {
@@ -170,11 +219,18 @@ async fn a_process_that_may_open_no_more_files_says_so_and_answers_probes() {
     for _ in 0..20 {
         assert_eq!(probe(&world.server, "/livez").await.status, 200);
     }
-    assert!(world.server.log().matches("cannot accept connections").count() <= 3, "it is reported now and then, by each listener");
+    assert!(
+        world.server.log().matches("cannot accept connections").count() <= 3,
+        "it is reported now and then, by each listener"
+    );
     drop(open);
     // The waiting connection is accepted, and then every other.
     assert!(get(http).await.starts_with("HTTP/1.1 404"));
-    world.through(Protocol::Grpc).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap();
+    world
+        .through(Protocol::Grpc)
+        .call("EntityService/GetEntity", json!({"entity_id": "e"}))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -197,8 +253,14 @@ async fn a_connection_has_a_number_of_streams_and_windows_for_small_messages() {
 async fn under_way(world: &World, protocol: Protocol) -> TcpStream {
     let bearer = format!("Bearer {}", world.key.secret);
     let (address, path, kind) = match protocol {
-        Protocol::Grpc => (world.server.addresses.grpc, "/offboard.v1.EntityService/ImportEntities", "application/grpc"),
-        Protocol::Rest => (world.server.addresses.http, "/v1/entities:import", "application/x-ndjson"),
+        Protocol::Grpc => (
+            world.server.addresses.grpc,
+            "/offboard.v1.EntityService/ImportEntities",
+            "application/grpc",
+        ),
+        Protocol::Rest => {
+            (world.server.addresses.http, "/v1/entities:import", "application/x-ndjson")
+        }
     };
     let mut connection = sent(address, PREFACE).await;
     let more = [("authorization", bearer.as_str()), ("content-type", kind), ("te", "trailers")];
@@ -223,9 +285,15 @@ async fn calls_that_are_canceled_by_the_hundred_cost_others_on_the_connection_no
         let mut connection = under_way(&world, protocol).await;
         connection.write_all(&canceled(3, 2000)).await.unwrap();
         connection.write_all(&frame(HEADERS, 0x5, 5001, &head(2, "/nothing", &[]))).await.unwrap();
-        let reported = frame_until(&mut connection, |kind, stream| kind == GO_AWAY || kind == HEADERS && stream == 5001).await;
+        let reported = frame_until(&mut connection, |kind, stream| {
+            kind == GO_AWAY || kind == HEADERS && stream == 5001
+        })
+        .await;
         assert_eq!(
-            reported.map(|(kind, payload)| (kind, String::from_utf8_lossy(&payload).contains("too_many"))),
+            reported.map(|(kind, payload)| (
+                kind,
+                String::from_utf8_lossy(&payload).contains("too_many")
+            )),
             Some((HEADERS, false)),
             "{protocol:?}"
         );
@@ -247,9 +315,14 @@ async fn a_flood_of_canceled_calls_is_cut_off() {
             false
         });
         let mut read = Vec::new();
-        let _ = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut read)).await.expect("it is cut off");
+        let _ = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut read))
+            .await
+            .expect("it is cut off");
         drop(reader);
-        assert!(flood.await.unwrap() || read.windows(15).any(|window| window == b"too_many_resets"), "{protocol:?}");
+        assert!(
+            flood.await.unwrap() || read.windows(15).any(|window| window == b"too_many_resets"),
+            "{protocol:?}"
+        );
         // The next connection is served.
         world.through(protocol).call("EntityService/ListEntities", json!({})).await.unwrap();
     }
@@ -271,7 +344,9 @@ async fn calls_that_are_canceled_when_they_were_taken_up_are_a_flood_too() {
             std::future::pending::<()>().await;
         });
         let mut read = Vec::new();
-        let _ = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut read)).await.expect("it is cut off");
+        let _ = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut read))
+            .await
+            .expect("it is cut off");
         flood.abort();
         world.through(protocol).call("EntityService/ListEntities", json!({})).await.unwrap();
     }
@@ -285,22 +360,39 @@ async fn a_request_names_one_host_and_one_way_to_end() {
         ("GET /nothing HTTP/1.1\r\n\r\n", "Host"),
         ("GET /nothing HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "Host"),
         ("GET /nothing HTTP/1.1\r\nhost: a b\r\n\r\n", "Host"),
-        ("POST /v1/entities HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "Transfer-Encoding"),
+        (
+            "POST /v1/entities HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "Transfer-Encoding",
+        ),
     ] {
         for address in [http, admin] {
             let answer = closed(&mut sent(address, wrong.as_bytes()).await, wrong).await;
             let answer = String::from_utf8(answer).unwrap();
-            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(why), "{wrong}: {answer}");
-            assert!(address == admin || answer.contains("application/problem+json") && answer.contains("x-request-id"), "{answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.contains(why),
+                "{wrong}: {answer}"
+            );
+            assert!(
+                address == admin
+                    || answer.contains("application/problem+json")
+                        && answer.contains("x-request-id"),
+                "{answer}"
+            );
         }
     }
     let old = closed(&mut sent(http, b"GET /nothing HTTP/1.0\r\n\r\n").await, "HTTP/1.0").await;
-    assert!(old.starts_with(b"HTTP/1.0 404 ") || old.starts_with(b"HTTP/1.1 404 "), "{}", String::from_utf8_lossy(&old));
+    assert!(
+        old.starts_with(b"HTTP/1.0 404 ") || old.starts_with(b"HTTP/1.1 404 "),
+        "{}",
+        String::from_utf8_lossy(&old)
+    );
 }
 
 /// The response to a client that sends all of a body before it reads.
 async fn answered(address: SocketAddr, head: &str, length: usize) -> String {
-    let mut connection = sent(address, format!("{head}host: x\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await;
+    let mut connection =
+        sent(address, format!("{head}host: x\r\ncontent-length: {length}\r\n\r\n").as_bytes())
+            .await;
     let sending = async {
         for _ in 0..length / 65_536 {
             connection.write_all(&[b'x'; 65_536]).await?;
@@ -332,7 +424,11 @@ async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
     ] {
         for length in [5 << 20, 16 << 20] {
             let answer = answered(http, &head, length).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {answer}", &head[..60]);
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{}: {answer}",
+                &head[..60]
+            );
         }
     }
 }
@@ -349,14 +445,41 @@ async fn an_early_refusal_reaches_a_client_of_http2_that_is_still_sending() {
         (world.server.addresses.http, "POST", "/v1/entities", [&key, json], 413),
         (world.server.addresses.http, "POST", "/nothing", [&key, json], 404),
         (world.server.addresses.http, "PUT", "/v1/entities", [&key, json], 405),
-        (world.server.addresses.http, "POST", "/v1/entities", [&key, "content-type: text/plain"], 415),
+        (
+            world.server.addresses.http,
+            "POST",
+            "/v1/entities",
+            [&key, "content-type: text/plain"],
+            415,
+        ),
         (world.server.addresses.http, "POST", "/v1/entities", ["x: y", json], 401),
-        (world.server.addresses.http, "POST", "/v1/entities:import", [&key, "content-type: application/x-ndjson"], 413),
+        (
+            world.server.addresses.http,
+            "POST",
+            "/v1/entities:import",
+            [&key, "content-type: application/x-ndjson"],
+            413,
+        ),
         (world.server.addresses.admin, "POST", "/livez", ["x: y", json], 405),
     ] {
         let url = format!("http://{address}{path}");
         let [first, second] = headers;
-        let reply = curl(&["--http2-prior-knowledge", "-X", method, "-H", first, "-H", second, "--data-binary", &body, &url]);
-        assert_eq!((reply.status, reply.json()["status"].as_u64()), (status, Some(status.into())), "{method} {path}");
+        let reply = curl(&[
+            "--http2-prior-knowledge",
+            "-X",
+            method,
+            "-H",
+            first,
+            "-H",
+            second,
+            "--data-binary",
+            &body,
+            &url,
+        ]);
+        assert_eq!(
+            (reply.status, reply.json()["status"].as_u64()),
+            (status, Some(status.into())),
+            "{method} {path}"
+        );
     }
 }

@@ -66,7 +66,9 @@ async fn call(server: &Unread, times: usize) {
         let (id, to) = (format!("call-{n}"), server.addresses.http);
         let headers = [("x-request-id", id.as_str())];
         let asked = http(to, "GET", "/v1/entities", &headers, "");
-        let answer = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap_or_else(|_| panic!("call {n} hangs"));
+        let answer = tokio::time::timeout(Duration::from_secs(5), asked)
+            .await
+            .unwrap_or_else(|_| panic!("call {n} hangs"));
         assert_eq!(answer.status, 401, "{}", answer.text());
     }
 }
@@ -76,8 +78,11 @@ async fn a_reader_that_stalls_stops_nothing_and_learns_what_it_missed() {
     let database = database().await;
     // A short queue and many lines, so that it is full soon.
     let mut server = Unread::start(&database, &["--log=trace", "--log-queue-bytes=65536"]);
-    let is_full =
-        async || get(server.addresses.admin, "/metrics").await.is_some_and(|text| text.lines().any(|line| line.contains("\"log_queue\"")));
+    let is_full = async || {
+        get(server.addresses.admin, "/metrics")
+            .await
+            .is_some_and(|text| text.lines().any(|line| line.contains("\"log_queue\"")))
+    };
     let mut rounds = 0;
     while !is_full().await {
         call(&server, 20).await;
@@ -86,12 +91,16 @@ async fn a_reader_that_stalls_stops_nothing_and_learns_what_it_missed() {
     }
     assert!(get(server.addresses.admin, "/livez").await.is_some());
     // It is read again: each line is whole, and one says how many are not there.
-    let mut log = std::mem::replace(&mut server.log, BufReader::new(spawn(&["version"]).stderr.take().unwrap()));
+    let mut log = std::mem::replace(
+        &mut server.log,
+        BufReader::new(spawn(&["version"]).stderr.take().unwrap()),
+    );
     let reading = std::thread::spawn(move || {
         let mut reported = None;
         let mut line = String::new();
         while log.read_line(&mut line).unwrap() > 0 {
-            let read: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let read: Value =
+                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
             if read["message"].as_str().unwrap().contains("were dropped") {
                 reported = read["lines"].as_u64();
             }
@@ -102,14 +111,18 @@ async fn a_reader_that_stalls_stops_nothing_and_learns_what_it_missed() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ended(Duration::from_secs(40)).await, Some(0));
-    assert!(reading.join().unwrap().is_some_and(|lines| lines > 0), "the log says how many are missing");
+    assert!(
+        reading.join().unwrap().is_some_and(|lines| lines > 0),
+        "the log says how many are missing"
+    );
 }
 
 #[tokio::test]
 async fn a_server_whose_log_nobody_reads_ends_at_a_signal() {
     let database = database().await;
     for (signals, code) in [(1, 0), (2, 1)] {
-        let more: &[&str] = if signals == 1 { &["--drain-timeout=2"] } else { &["--drain-delay=600"] };
+        let more: &[&str] =
+            if signals == 1 { &["--drain-timeout=2"] } else { &["--drain-delay=600"] };
         let mut server = Unread::start(&database, more);
         call(&server, 600).await;
         for _ in 0..signals {
@@ -124,7 +137,10 @@ async fn a_server_whose_log_nobody_reads_ends_at_a_signal() {
 async fn every_line_of_a_server_that_is_read_is_there_to_the_last() {
     let database = database().await;
     let mut server = Unread::start(&database, &[]);
-    let mut log = std::mem::replace(&mut server.log, BufReader::new(spawn(&["version"]).stderr.take().unwrap()));
+    let mut log = std::mem::replace(
+        &mut server.log,
+        BufReader::new(spawn(&["version"]).stderr.take().unwrap()),
+    );
     let reading = std::thread::spawn(move || {
         let mut text = String::new();
         std::io::Read::read_to_string(&mut log, &mut text).unwrap();
@@ -142,7 +158,10 @@ async fn every_line_of_a_server_that_is_read_is_there_to_the_last() {
 async fn a_reader_that_leaves_ends_nothing() {
     let database = database().await;
     let mut server = Unread::start(&database, &[]);
-    drop(std::mem::replace(&mut server.log, BufReader::new(spawn(&["version"]).stderr.take().unwrap())));
+    drop(std::mem::replace(
+        &mut server.log,
+        BufReader::new(spawn(&["version"]).stderr.take().unwrap()),
+    ));
     call(&server, 300).await;
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ended(Duration::from_secs(40)).await, Some(0));

@@ -12,14 +12,22 @@ fn subscribe(home: &mut ClusterHome) {
     let (file, from, to) = (home.path("schema"), home.url("offboard"), home.url_beside("offboard"));
     home.run("pg_dump", &["--schema-only", "-f", file.to_str().unwrap(), &from]);
     home.run("psql", &["-q", "-v", "ON_ERROR_STOP=1", "-f", file.to_str().unwrap(), &to]);
-    sql(&from, "CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root = true)");
+    sql(
+        &from,
+        "CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root = true)",
+    );
     sql(&to, &format!("CREATE SUBSCRIPTION copy CONNECTION '{from}' PUBLICATION everything"));
 }
 
 /// Ends the subscription when it has all that was committed so far.
 fn unsubscribe(home: &ClusterHome) {
     let wait = |url: &str, declare: &str, lacks: &str| {
-        sql(url, &format!("DO $$ {declare} BEGIN WHILE {lacks} LOOP PERFORM pg_sleep(0.02); END LOOP; END $$"));
+        sql(
+            url,
+            &format!(
+                "DO $$ {declare} BEGIN WHILE {lacks} LOOP PERFORM pg_sleep(0.02); END LOOP; END $$"
+            ),
+        );
     };
     let to = home.url_beside("offboard");
     wait(&to, "", "EXISTS (SELECT FROM pg_subscription_rel WHERE srsubstate <> 'r')");
@@ -62,7 +70,11 @@ async fn a_logical_copy_that_has_everything_goes_on_at_every_cursor() {
     switch(&mut story.home);
     story.server = serve(&story.home.url("offboard"), &story.nats).await;
 
-    assert_eq!(story.list(&meanwhile.token).await.unwrap().events, Vec::<Value>::new(), "0 sent twice");
+    assert_eq!(
+        story.list(&meanwhile.token).await.unwrap().events,
+        Vec::<Value>::new(),
+        "0 sent twice"
+    );
     let after = story.chapter("c", 6, &meanwhile.token).await;
     let all = [names("a", 0, 5), names("b", 0, 4), names("c", 0, 6)].concat();
     assert_eq!(reported(&after.events), all[9..]);

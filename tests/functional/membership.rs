@@ -22,12 +22,21 @@ async fn scene(protocol: Protocol) -> Scene {
     world.entities(&["en_mine", "en_gone"]).await;
     for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {
         let other = world.client(org, mode, SCOPES);
-        other.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": format!("pf_{name}"), "name": "Theirs"})).await.unwrap();
+        other
+            .call(
+                "PortfolioService/CreatePortfolio",
+                json!({"portfolio_id": format!("pf_{name}"), "name": "Theirs"}),
+            )
+            .await
+            .unwrap();
         let entity = json!({"entity_id": format!("en_{name}"), "type": "T", "portfolio_id": format!("pf_{name}")});
         other.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
     }
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "en_gone"})).await.unwrap();
-    until("the entity is gone", || world.database.count("SELECT count(*) FROM entity WHERE id = 'en_gone'") == 0).await;
+    until("the entity is gone", || {
+        world.database.count("SELECT count(*) FROM entity WHERE id = 'en_gone'") == 0
+    })
+    .await;
     let pairs = vec![
         ("pf_none", "en_mine", "the portfolio is missing"),
         ("pf_mine", "en_none", "the entity is missing"),
@@ -51,13 +60,19 @@ fn neutral(text: &str, portfolio: &str, entity: &str) -> String {
 async fn every_reason_not_to_find_a_membership_gives_the_same_bytes_by_rest() {
     let Scene { world, pairs } = scene(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
-    let headers = [("authorization", bearer.as_str()), ("x-request-id", "req_same"), ("content-type", "application/json")];
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("x-request-id", "req_same"),
+        ("content-type", "application/json"),
+    ];
     let address = world.server.addresses.http;
     let (mut detached, mut attached) = (BTreeMap::new(), BTreeMap::new());
     for (portfolio, entity, reason) in &pairs {
         let members = format!("/v1/portfolios/{portfolio}/entities");
         let detach = http(address, "DELETE", &format!("{members}/{entity}"), &headers, "").await;
-        let attach = http(address, "POST", &members, &headers, json!({"entity_id": entity}).to_string()).await;
+        let attach =
+            http(address, "POST", &members, &headers, json!({"entity_id": entity}).to_string())
+                .await;
         for (reply, found) in [(detach, &mut detached), (attach, &mut attached)] {
             assert_eq!(reply.status, 404, "{reason}: {}", reply.text());
             let heads: Vec<_> = reply.headers.iter().filter(|(name, _)| name != "date").collect();
@@ -67,14 +82,21 @@ async fn every_reason_not_to_find_a_membership_gives_the_same_bytes_by_rest() {
     }
     assert_eq!(detached.len(), 1, "{detached:#?}");
     assert_eq!(attached.len(), 1, "{attached:#?}");
-    assert_eq!(world.database.count("SELECT count(*) FROM event WHERE type = 'portfolio.entity_detached'"), 0);
+    assert_eq!(
+        world.database.count("SELECT count(*) FROM event WHERE type = 'portfolio.entity_detached'"),
+        0
+    );
 }
 
 #[tokio::test]
 async fn every_reason_not_to_find_a_portfolio_gives_the_same_bytes_by_rest() {
     let Scene { world, .. } = scene(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
-    let headers = [("authorization", bearer.as_str()), ("x-request-id", "req_same"), ("content-type", "application/json")];
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("x-request-id", "req_same"),
+        ("content-type", "application/json"),
+    ];
     let many = json!({"entity_ids": ["en_mine"]}).to_string();
     for (method, below, body) in [
         ("GET", "", ""),
@@ -90,28 +112,54 @@ async fn every_reason_not_to_find_a_portfolio_gives_the_same_bytes_by_rest() {
     ] {
         let mut found = BTreeMap::new();
         for portfolio in ["pf_none", "pf_orgs", "pf_live"] {
-            let reply =
-                http(world.server.addresses.http, method, &format!("/v1/portfolios/{portfolio}{below}"), &headers, body.to_owned()).await;
-            assert_eq!((reply.status, reply.body.is_empty()), (404, method == "HEAD"), "{method} {below}: {}", reply.text());
+            let reply = http(
+                world.server.addresses.http,
+                method,
+                &format!("/v1/portfolios/{portfolio}{below}"),
+                &headers,
+                body.to_owned(),
+            )
+            .await;
+            assert_eq!(
+                (reply.status, reply.body.is_empty()),
+                (404, method == "HEAD"),
+                "{method} {below}: {}",
+                reply.text()
+            );
             let heads: Vec<_> = reply.headers.iter().filter(|(name, _)| name != "date").collect();
             let answer = format!("{heads:?} {}", reply.text());
-            found.entry(neutral(&answer, portfolio, "en_mine")).or_insert_with(Vec::new).push(portfolio);
+            found
+                .entry(neutral(&answer, portfolio, "en_mine"))
+                .or_insert_with(Vec::new)
+                .push(portfolio);
         }
         assert_eq!(found.len(), 1, "{method} {below}: {found:#?}");
     }
-    assert_eq!(world.database.count("SELECT sum(version) FROM portfolio"), 1 + 2 + 2, "nothing has changed");
+    assert_eq!(
+        world.database.count("SELECT sum(version) FROM portfolio"),
+        1 + 2 + 2,
+        "nothing has changed"
+    );
 }
 
 #[tokio::test]
 async fn every_reason_not_to_find_a_membership_gives_the_same_status_by_grpc() {
     let Scene { world, pairs } = scene(Protocol::Grpc).await;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap();
+    let channel =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc))
+            .unwrap();
     let mut client = PortfolioServiceClient::new(channel.connect_lazy());
     let mut found = BTreeMap::new();
     for (portfolio, entity, reason) in &pairs {
-        let message = DetachEntityRequest { portfolio_id: (*portfolio).to_owned(), entity_id: (*entity).to_owned(), ..Default::default() };
+        let message = DetachEntityRequest {
+            portfolio_id: (*portfolio).to_owned(),
+            entity_id: (*entity).to_owned(),
+            ..Default::default()
+        };
         let mut request = tonic::Request::new(message);
-        request.metadata_mut().insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
         request.metadata_mut().insert("x-request-id", "req_same".parse().unwrap());
         let status = client.detach_entity(request).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::NotFound, "{reason}");
@@ -122,9 +170,23 @@ async fn every_reason_not_to_find_a_membership_gives_the_same_status_by_grpc() {
         let info = details.error_info().unwrap();
         let metadata: BTreeMap<_, _> = info.metadata.iter().collect();
         let size = status.details().len();
-        let answer = format!("{} {heads:?} {} {metadata:?} {:?} {size}", status.message(), info.reason, details.request_info());
-        let rest = (details.resource_info(), details.bad_request(), details.help(), details.retry_info(), details.debug_info());
-        found.entry(neutral(&format!("{answer} {rest:?}"), portfolio, entity)).or_insert_with(Vec::new).push(*reason);
+        let answer = format!(
+            "{} {heads:?} {} {metadata:?} {:?} {size}",
+            status.message(),
+            info.reason,
+            details.request_info()
+        );
+        let rest = (
+            details.resource_info(),
+            details.bad_request(),
+            details.help(),
+            details.retry_info(),
+            details.debug_info(),
+        );
+        found
+            .entry(neutral(&format!("{answer} {rest:?}"), portfolio, entity))
+            .or_insert_with(Vec::new)
+            .push(*reason);
     }
     assert_eq!(found.len(), 1, "{found:#?}");
 }
@@ -134,7 +196,8 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % sides
     }
 }

@@ -23,7 +23,12 @@ async fn rest(world: &World, method: &str, path: &str, body: &str) -> Reply {
 /// The answer to a request that is good.
 async fn good(world: &World, method: &str, path: &str, body: &str) -> String {
     let reply = rest(world, method, path, body).await;
-    assert!((200..300).contains(&reply.status), "{method} {path}: {} {}", reply.status, reply.text());
+    assert!(
+        (200..300).contains(&reply.status),
+        "{method} {path}: {} {}",
+        reply.status,
+        reply.text()
+    );
     reply.text()
 }
 
@@ -46,26 +51,68 @@ async fn numbers_are_kept_to_the_last_digit_by_every_way_of_rest() {
     good(world, "POST", "/v1/entities:import", &entity("c")).await;
     for id in ["a", "b", "c"] {
         holds(&good(world, "GET", &format!("/v1/entities/{id}"), "").await, "attributes", REPORTED);
-        holds(&good(world, "GET", &format!("/v1/entities/{id}/dependents/task/t"), "").await, "data", REPORTED);
+        holds(
+            &good(world, "GET", &format!("/v1/entities/{id}/dependents/task/t"), "").await,
+            "data",
+            REPORTED,
+        );
     }
-    let stored = |what: &str| world.database.count(&format!("SELECT count(*) FROM {what} = '{SENT}'::jsonb"));
-    assert_eq!((stored("entity WHERE attributes"), stored("entity WHERE crosswalks -> 0"), stored("dependent WHERE data")), (3, 3, 3));
+    let stored = |what: &str| {
+        world.database.count(&format!("SELECT count(*) FROM {what} = '{SENT}'::jsonb"))
+    };
+    assert_eq!(
+        (
+            stored("entity WHERE attributes"),
+            stored("entity WHERE crosswalks -> 0"),
+            stored("dependent WHERE data")
+        ),
+        (3, 3, 3)
+    );
     for list in ["/v1/entities", "/v1/entities:batchGet?entity_ids=a&entity_ids=b&entity_ids=c"] {
         assert_eq!(good(world, "GET", list, "").await.matches(REPORTED).count(), 3, "{list}");
     }
-    assert_eq!(good(world, "GET", "/v1/entities/a/dependents", "").await.matches(REPORTED).count(), 1);
+    assert_eq!(
+        good(world, "GET", "/v1/entities/a/dependents", "").await.matches(REPORTED).count(),
+        1
+    );
 
     // Members that a patch does not name stay as they are, and those it names are exact too.
-    let patched = good(world, "PATCH", "/v1/entities/a", r#"{"attributes":{"deep":{"m":0.10},"dec":null}}"#).await;
-    let merged = r#"{"big":9007199254740993,"deep":{"m":0.10},"scale":[1.10,15.0,0.0],"vast":1e400}"#;
+    let patched =
+        good(world, "PATCH", "/v1/entities/a", r#"{"attributes":{"deep":{"m":0.10},"dec":null}}"#)
+            .await;
+    let merged =
+        r#"{"big":9007199254740993,"deep":{"m":0.10},"scale":[1.10,15.0,0.0],"vast":1e400}"#;
     holds(&patched, "attributes", merged);
     let replace = format!(r#"{{"attributes":{SENT},"replace_attributes":true}}"#);
     holds(&good(world, "PATCH", "/v1/entities/a", &replace).await, "attributes", REPORTED);
     // One more in the last digit is a change, and the same again is not.
-    let version = |answer: String| answer.split("\"version\":").nth(1).unwrap().split(',').next().unwrap().parse::<i64>().unwrap();
-    let step =
-        async |number: &str| version(good(world, "PATCH", "/v1/entities/a", &format!(r#"{{"attributes":{{"big":{number}}}}}"#)).await);
-    let (first, second, third) = (step("9007199254740993").await, step("9007199254740992").await, step("9007199254740992").await);
+    let version = |answer: String| {
+        answer
+            .split("\"version\":")
+            .nth(1)
+            .unwrap()
+            .split(',')
+            .next()
+            .unwrap()
+            .parse::<i64>()
+            .unwrap()
+    };
+    let step = async |number: &str| {
+        version(
+            good(
+                world,
+                "PATCH",
+                "/v1/entities/a",
+                &format!(r#"{{"attributes":{{"big":{number}}}}}"#),
+            )
+            .await,
+        )
+    };
+    let (first, second, third) = (
+        step("9007199254740993").await,
+        step("9007199254740992").await,
+        step("9007199254740992").await,
+    );
     assert_eq!((second - first, third - second), (1, 0));
 
     let put = format!(r#"{{"data":{{"one":1.0,"two":{SENT}}}}}"#);
@@ -74,14 +121,31 @@ async fn numbers_are_kept_to_the_last_digit_by_every_way_of_rest() {
     holds(&good(world, "POST", "/v1/portfolios", &portfolio).await, "metadata", REPORTED);
     holds(&good(world, "GET", "/v1/portfolios", "").await, "metadata", REPORTED);
     let portfolio = r#"{"metadata":{"n":0.1234567890123456789}}"#;
-    holds(&good(world, "PATCH", "/v1/portfolios/p", portfolio).await, "metadata", r#"{"n":0.1234567890123456789}"#);
+    holds(
+        &good(world, "PATCH", "/v1/portfolios/p", portfolio).await,
+        "metadata",
+        r#"{"n":0.1234567890123456789}"#,
+    );
 }
 
 #[tokio::test]
 async fn a_number_that_the_database_cannot_hold_is_refused_where_it_stands() {
     let world = &World::start(Protocol::Rest).await;
-    for number in ["1e400000", "-1e1000", "1e-400000", "1e99999999999999999999", &"7".repeat(1_001), &format!("0.{}", "3".repeat(1_001))] {
-        let refused = rest(world, "POST", "/v1/entities", &format!(r#"{{"type":"T","attributes":{{"a":[0,{{"b":{number}}}]}}}}"#)).await;
+    for number in [
+        "1e400000",
+        "-1e1000",
+        "1e-400000",
+        "1e99999999999999999999",
+        &"7".repeat(1_001),
+        &format!("0.{}", "3".repeat(1_001)),
+    ] {
+        let refused = rest(
+            world,
+            "POST",
+            "/v1/entities",
+            &format!(r#"{{"type":"T","attributes":{{"a":[0,{{"b":{number}}}]}}}}"#),
+        )
+        .await;
         let fault = &refused.json()["errors"][0];
         assert_eq!(
             (refused.status, &fault["field"], &fault["code"]),
@@ -91,7 +155,13 @@ async fn a_number_that_the_database_cannot_hold_is_refused_where_it_stands() {
         assert!(fault["description"].as_str().unwrap().contains("1,000 digits"), "{fault}");
     }
     for number in ["1e999", "-1e-1000", &"7".repeat(1_000)] {
-        let answer = good(world, "POST", "/v1/entities", &format!(r#"{{"type":"T","attributes":{{"a":{number}}}}}"#)).await;
+        let answer = good(
+            world,
+            "POST",
+            "/v1/entities",
+            &format!(r#"{{"type":"T","attributes":{{"a":{number}}}}}"#),
+        )
+        .await;
         holds(&answer, "attributes", &format!("{{\"a\":{number}}}"));
     }
     // A megabyte of numbers that are short as they are sent and long as they are stored.
@@ -105,7 +175,13 @@ fn number(double: f64, text: &str) -> ExactValue {
 }
 
 /// Calls a method by gRPC with a field of its request, by its path, that is made of these bytes.
-async fn grpc_with(world: &World, rpc: &str, request: &Value, path: [&str; 2], bytes: Vec<u8>) -> Result<DynamicMessage, tonic::Status> {
+async fn grpc_with(
+    world: &World,
+    rpc: &str,
+    request: &Value,
+    path: [&str; 2],
+    bytes: Vec<u8>,
+) -> Result<DynamicMessage, tonic::Status> {
     let method = spelling::method(rpc);
     let mut message = DynamicMessage::new(method.input());
     message.merge(bytes_of(request, &method.input()).as_slice()).unwrap();
@@ -113,7 +189,8 @@ async fn grpc_with(world: &World, rpc: &str, request: &Value, path: [&str; 2], b
     let field = holder.descriptor().get_field_by_name(path[1]).unwrap();
     let prost_reflect::Kind::Message(kind) = field.kind() else { panic!("{path:?}") };
     // As a generated client does that keeps what it does not know.
-    holder.set_field(&field, Field::Message(DynamicMessage::decode(kind, bytes.as_slice()).unwrap()));
+    holder
+        .set_field(&field, Field::Message(DynamicMessage::decode(kind, bytes.as_slice()).unwrap()));
     world.through(Protocol::Grpc).send(rpc, message).await
 }
 
@@ -125,17 +202,29 @@ fn bytes_of(request: &Value, message: &prost_reflect::MessageDescriptor) -> Vec<
 async fn exact_attributes(world: &World, id: &str) -> ExactStruct {
     let method = spelling::method("EntityService/GetEntity");
     let request = DynamicMessage::deserialize(method.input(), json!({"entity_id": id})).unwrap();
-    let entity = world.through(Protocol::Grpc).send("EntityService/GetEntity", request).await.unwrap();
-    let attributes = entity.get_field_by_name("attributes").unwrap().as_message().unwrap().encode_to_vec();
+    let entity =
+        world.through(Protocol::Grpc).send("EntityService/GetEntity", request).await.unwrap();
+    let attributes =
+        entity.get_field_by_name("attributes").unwrap().as_message().unwrap().encode_to_vec();
     ExactStruct::decode(attributes.as_slice()).unwrap()
 }
 
 #[tokio::test]
 async fn by_grpc_a_number_is_the_nearest_double_and_its_text_stands_beside_it() {
     let world = &World::start(Protocol::Rest).await;
-    good(world, "POST", "/v1/entities", &format!(r#"{{"entity_id":"a","type":"T","attributes":{SENT}}}"#)).await;
+    good(
+        world,
+        "POST",
+        "/v1/entities",
+        &format!(r#"{{"entity_id":"a","type":"T","attributes":{SENT}}}"#),
+    )
+    .await;
     // A client that knows `google.protobuf.Struct` alone.
-    let seen = world.through(Protocol::Grpc).call("EntityService/GetEntity", json!({"entity_id": "a"})).await.unwrap();
+    let seen = world
+        .through(Protocol::Grpc)
+        .call("EntityService/GetEntity", json!({"entity_id": "a"}))
+        .await
+        .unwrap();
     let doubles = json!({"big": 9007199254740992.0, "dec": 1234567890.1234567, "deep": [{"n": -1.2345678901234568e29}],
                          "scale": [1.1, 15, 0], "vast": f64::MAX});
     assert_eq!(seen.get("attributes"), &doubles);
@@ -145,10 +234,19 @@ async fn by_grpc_a_number_is_the_nearest_double_and_its_text_stands_beside_it() 
     assert_eq!(exact.fields["dec"], number(1234567890.1234567, "1234567890.123456789"));
     assert_eq!(exact.fields["vast"], number(f64::MAX, "1e400"));
 
-    let attributes = |value: ExactValue| ExactStruct { fields: [("n".to_owned(), value)].into() }.encode_to_vec();
+    let attributes = |value: ExactValue| {
+        ExactStruct { fields: [("n".to_owned(), value)].into() }.encode_to_vec()
+    };
     let create = async |id: &str, value: ExactValue| {
         let request = json!({"entity": {"entity_id": id, "type": "T"}});
-        grpc_with(world, "EntityService/CreateEntity", &request, ["entity", "attributes"], attributes(value)).await
+        grpc_with(
+            world,
+            "EntityService/CreateEntity",
+            &request,
+            ["entity", "attributes"],
+            attributes(value),
+        )
+        .await
     };
     for (id, double, text, reported) in [
         ("b", 9007199254740992.0, "9007199254740993", "9007199254740993"),
@@ -160,15 +258,29 @@ async fn by_grpc_a_number_is_the_nearest_double_and_its_text_stands_beside_it() 
         ("g", 2.5, "two", "2.5"),
     ] {
         create(id, number(double, text)).await.unwrap();
-        holds(&good(world, "GET", &format!("/v1/entities/{id}"), "").await, "attributes", &format!("{{\"n\":{reported}}}"));
+        holds(
+            &good(world, "GET", &format!("/v1/entities/{id}"), "").await,
+            "attributes",
+            &format!("{{\"n\":{reported}}}"),
+        );
     }
     let refused = create("z", number(f64::MAX, "1e400000")).await.unwrap_err();
-    assert!(refused.code() == tonic::Code::InvalidArgument && refused.message().contains("1,000 digits"), "{refused:?}");
+    assert!(
+        refused.code() == tonic::Code::InvalidArgument
+            && refused.message().contains("1,000 digits"),
+        "{refused:?}"
+    );
     // A client that sends back what it has read loses nothing, though it knows doubles alone.
     let read = exact_attributes(world, "b").await.encode_to_vec();
     let request = json!({"entity_id": "c", "entity": {}});
-    grpc_with(world, "EntityService/UpdateEntity", &request, ["entity", "attributes"], read).await.unwrap();
-    holds(&good(world, "GET", "/v1/entities/c", "").await, "attributes", r#"{"n":9007199254740993}"#);
+    grpc_with(world, "EntityService/UpdateEntity", &request, ["entity", "attributes"], read)
+        .await
+        .unwrap();
+    holds(
+        &good(world, "GET", "/v1/entities/c", "").await,
+        "attributes",
+        r#"{"n":9007199254740993}"#,
+    );
 }
 
 /// Numbers of which doubles hold the first half alone.
@@ -295,17 +407,39 @@ async fn a_line_of_a_file_is_read_as_a_post_is() {
         let stored = world.database.text(&what("acmetest"));
         world.database.sql("TRUNCATE entity, dependent");
         let file = file(&format!("{line}\n"));
-        let online = run(&["import", path(file.path()), "--server", &server, "--key", &world.key.secret]);
+        let online =
+            run(&["import", path(file.path()), "--server", &server, "--key", &world.key.secret]);
         // Ids that are generated differ, and are not looked at.
         assert_eq!(world.database.text(&what("acmetest")), stored, "{line}: {online:?}");
-        assert_eq!(online.code == Some(0), posted.status == 201, "{line}: {online:?} {}", posted.text());
-        let offline = run(&["import", path(file.path()), "--offline", "--live", "--org", "acme", "--database-url", &world.database.url]);
+        assert_eq!(
+            online.code == Some(0),
+            posted.status == 201,
+            "{line}: {online:?} {}",
+            posted.text()
+        );
+        let offline = run(&[
+            "import",
+            path(file.path()),
+            "--offline",
+            "--live",
+            "--org",
+            "acme",
+            "--database-url",
+            &world.database.url,
+        ]);
         assert_eq!(world.database.text(&what("acmelive")), stored, "{line}: {offline:?}");
         assert_eq!(offline.code, online.code, "{line}: {offline:?}");
         if posted.status == 400 {
             for fault in posted.json()["errors"].as_array().unwrap() {
-                let reported = format!("{}: {}", fault["field"].as_str().unwrap(), fault["description"].as_str().unwrap());
-                assert!(online.stderr.contains(&reported) && offline.stderr.contains(&reported), "{line}: {reported} in {online:?}");
+                let reported = format!(
+                    "{}: {}",
+                    fault["field"].as_str().unwrap(),
+                    fault["description"].as_str().unwrap()
+                );
+                assert!(
+                    online.stderr.contains(&reported) && offline.stderr.contains(&reported),
+                    "{line}: {reported} in {online:?}"
+                );
             }
         }
     }

@@ -7,7 +7,12 @@ const DETACH: &str = "PortfolioService/BatchDetachEntities";
 
 impl World {
     /// Attaches or detaches many.
-    async fn batch(&self, method: &str, portfolio: &str, entities: &[&str]) -> Result<Answer, Failure> {
+    async fn batch(
+        &self,
+        method: &str,
+        portfolio: &str,
+        entities: &[&str],
+    ) -> Result<Answer, Failure> {
         self.call(method, json!({"portfolio_id": portfolio, "entity_ids": entities})).await
     }
 }
@@ -22,13 +27,18 @@ fn outcomes(answer: &Answer) -> Vec<String> {
         }
         _ => result["outcome"].as_str().unwrap().to_owned(),
     };
-    results.map(|result| format!("{} {}", result["entity_id"].as_str().unwrap(), word(result))).collect()
+    results
+        .map(|result| format!("{} {}", result["entity_id"].as_str().unwrap(), word(result)))
+        .collect()
 }
 
 /// Members and version of a portfolio.
 async fn members_and_version(world: &World, portfolio: &str) -> (Value, i64) {
     let portfolio = world.portfolio(portfolio).await;
-    assert_eq!(portfolio["entity_ids"].as_array().unwrap().len() as i64, portfolio["entity_count"].as_i64().unwrap());
+    assert_eq!(
+        portfolio["entity_ids"].as_array().unwrap().len() as i64,
+        portfolio["entity_count"].as_i64().unwrap()
+    );
     (portfolio["entity_ids"].clone(), portfolio["version"].as_i64().unwrap())
 }
 

@@ -8,7 +8,10 @@ const EXPORT: &str = "PortfolioService/ExportPortfolio";
 impl World {
     async fn members(&self, request: Value) -> (Vec<Value>, String) {
         let page = self.call(MEMBERS, request).await.unwrap();
-        (page.get("entities").as_array().unwrap().clone(), page.get("next_page_token").as_str().unwrap().to_owned())
+        (
+            page.get("entities").as_array().unwrap().clone(),
+            page.get("next_page_token").as_str().unwrap().to_owned(),
+        )
     }
 
     async fn export(&self, portfolio: &str) -> MessageStream {
@@ -49,7 +52,9 @@ pub fn given_a_crowd(database: &Database, portfolio: &str) {
 
 /// The ids of the members as the database has them, in the order of attaching.
 fn stored(database: &Database, portfolio: &str) -> Vec<String> {
-    let ids = format!("SELECT string_agg(id, ' ' ORDER BY attached_at, id) FROM entity WHERE portfolio_id = '{portfolio}'");
+    let ids = format!(
+        "SELECT string_agg(id, ' ' ORDER BY attached_at, id) FROM entity WHERE portfolio_id = '{portfolio}'"
+    );
     database.text(&ids).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 

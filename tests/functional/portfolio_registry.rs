@@ -14,7 +14,10 @@ const DELETE: &str = "PortfolioService/DeletePortfolio";
 /// The portfolios of a page, and the token of the next.
 async fn page(world: &World, request: Value) -> (Vec<Value>, String) {
     let page = world.call(LIST, request).await.unwrap();
-    (page.get("portfolios").as_array().unwrap().clone(), page.get("next_page_token").as_str().unwrap().to_owned())
+    (
+        page.get("portfolios").as_array().unwrap().clone(),
+        page.get("next_page_token").as_str().unwrap().to_owned(),
+    )
 }
 
 fn ids(portfolios: &[Value]) -> Vec<&str> {
@@ -27,7 +30,8 @@ fn fields(failure: &Failure) -> Vec<&str> {
 
 /// The data of the last event of a type.
 fn reported(database: &Database, event: &str) -> Value {
-    let data = database.text(&format!("SELECT data FROM event WHERE type = '{event}' ORDER BY seq DESC LIMIT 1"));
+    let data = database
+        .text(&format!("SELECT data FROM event WHERE type = '{event}' ORDER BY seq DESC LIMIT 1"));
     serde_json::from_str(&data.expect("there is such an event")).unwrap()
 }
 

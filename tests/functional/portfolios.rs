@@ -7,25 +7,41 @@ impl World {
     /// Makes portfolios.
     pub async fn portfolios(&self, ids: &[&str]) {
         for id in ids {
-            self.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": id, "name": format!("Fund {id}")})).await.unwrap();
+            self.call(
+                "PortfolioService/CreatePortfolio",
+                json!({"portfolio_id": id, "name": format!("Fund {id}")}),
+            )
+            .await
+            .unwrap();
         }
     }
 
     /// Makes entities.
     pub async fn entities(&self, ids: &[&str]) {
-        let entities: Vec<Value> = ids.iter().map(|id| json!({"entity_id": id, "type": "T", "attributes": {"name": id}})).collect();
+        let entities: Vec<Value> = ids
+            .iter()
+            .map(|id| json!({"entity_id": id, "type": "T", "attributes": {"name": id}}))
+            .collect();
         let account = self.client.import(&entities).await.unwrap();
         assert_eq!(account.json["created"], ids.len());
     }
 
     /// Attaches an entity.
     pub async fn attach(&self, portfolio: &str, entity: &str) -> Result<Answer, Failure> {
-        self.call("PortfolioService/AttachEntity", json!({"portfolio_id": portfolio, "entity_id": entity})).await
+        self.call(
+            "PortfolioService/AttachEntity",
+            json!({"portfolio_id": portfolio, "entity_id": entity}),
+        )
+        .await
     }
 
     /// Detaches an entity.
     pub async fn detach(&self, portfolio: &str, entity: &str) -> Result<Answer, Failure> {
-        self.call("PortfolioService/DetachEntity", json!({"portfolio_id": portfolio, "entity_id": entity})).await
+        self.call(
+            "PortfolioService/DetachEntity",
+            json!({"portfolio_id": portfolio, "entity_id": entity}),
+        )
+        .await
     }
 
     /// A portfolio as it is.
@@ -41,14 +57,20 @@ impl World {
 
 /// Members, number of members and version.
 fn membership(portfolio: &Value) -> (Value, i64, i64) {
-    (portfolio["entity_ids"].clone(), portfolio["entity_count"].as_i64().unwrap(), portfolio["version"].as_i64().unwrap())
+    (
+        portfolio["entity_ids"].clone(),
+        portfolio["entity_count"].as_i64().unwrap(),
+        portfolio["version"].as_i64().unwrap(),
+    )
 }
 
 /// Everything of a row but what a change of membership changes.
 fn untouched(database: &Database, entity: &str) -> Value {
     let columns = "to_jsonb(e) - ARRAY['portfolio_id', 'attached_at', 'version', 'updated_at']";
     let hangs = "(SELECT jsonb_agg(to_jsonb(d) ORDER BY d.kind, d.id) FROM dependent d WHERE d.entity_id = e.id)";
-    let row = database.text(&format!("SELECT jsonb_build_array({columns}, {hangs}) FROM entity e WHERE e.id = '{entity}'"));
+    let row = database.text(&format!(
+        "SELECT jsonb_build_array({columns}, {hangs}) FROM entity e WHERE e.id = '{entity}'"
+    ));
     serde_json::from_str(&row.unwrap()).unwrap()
 }
 

@@ -11,8 +11,14 @@ use crate::proxy::{Proxy, Way};
 
 /// The health of a service; the empty name is the whole.
 pub async fn health(server: &Server, service: &str) -> ServingStatus {
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", server.addresses.grpc)).unwrap().connect_lazy();
-    let answer = HealthClient::new(channel).check(HealthCheckRequest { service: service.to_owned() }).await.unwrap();
+    let channel =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", server.addresses.grpc))
+            .unwrap()
+            .connect_lazy();
+    let answer = HealthClient::new(channel)
+        .check(HealthCheckRequest { service: service.to_owned() })
+        .await
+        .unwrap();
     answer.into_inner().status()
 }
 
@@ -38,7 +44,11 @@ pub async fn is_ready_for(server: &Server, reason: &str, value: u8) {
     let (reason, value) = (format!("offboard_readiness_reason=\"{reason}\""), format!(" {value}"));
     for _ in 0..500 {
         let metrics = probe(server, "/metrics").await.text();
-        if metrics.lines().any(|line| line.starts_with("offboard_readiness{") && line.contains(&reason) && line.ends_with(&value)) {
+        if metrics.lines().any(|line| {
+            line.starts_with("offboard_readiness{")
+                && line.contains(&reason)
+                && line.ends_with(&value)
+        }) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -64,23 +74,56 @@ pub fn check<'a>(readiness: &'a Value, name: &str) -> &'a Value {
 async fn a_server_that_can_work_says_so_everywhere() {
     let world = World::start(Protocol::Grpc).await;
     assert_eq!(readiness(&world.server, 200).await["ready"], true);
-    assert_eq!((probe(&world.server, "/livez").await.status, probe(&world.server, "/livez").await.text()), (200, "ok\n".to_owned()));
+    assert_eq!(
+        (probe(&world.server, "/livez").await.status, probe(&world.server, "/livez").await.text()),
+        (200, "ok\n".to_owned())
+    );
     assert_eq!(health(&world.server, "").await, ServingStatus::Serving);
-    for service in ["EntityService", "PortfolioService", "RemovalService", "OffboardingService", "BulkDeleteService"] {
-        assert_eq!(health(&world.server, &format!("offboard.v1.{service}")).await, ServingStatus::Serving, "{service}");
+    for service in [
+        "EntityService",
+        "PortfolioService",
+        "RemovalService",
+        "OffboardingService",
+        "BulkDeleteService",
+    ] {
+        assert_eq!(
+            health(&world.server, &format!("offboard.v1.{service}")).await,
+            ServingStatus::Serving,
+            "{service}"
+        );
     }
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap().connect_lazy();
-    let unknown = HealthClient::new(channel).check(HealthCheckRequest { service: "offboard.v1.Nothing".to_owned() }).await.unwrap_err();
+    let channel =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc))
+            .unwrap()
+            .connect_lazy();
+    let unknown = HealthClient::new(channel)
+        .check(HealthCheckRequest { service: "offboard.v1.Nothing".to_owned() })
+        .await
+        .unwrap_err();
     assert_eq!(unknown.code(), tonic::Code::NotFound);
     assert_eq!(probe(&world.server, "/nothing").await.status, 404);
 
-    let ask = |more: &[&str]| run(&[&["healthcheck", "--admin-addr", &world.server.addresses.admin.to_string()], more].concat());
-    assert_eq!((ask(&[]).code, ask(&["--live"]).code, ask(&["--live"]).stdout.trim()), (Some(0), Some(0), "ok"));
+    let ask = |more: &[&str]| {
+        run(&[&["healthcheck", "--admin-addr", &world.server.addresses.admin.to_string()], more]
+            .concat())
+    };
+    assert_eq!(
+        (ask(&[]).code, ask(&["--live"]).code, ask(&["--live"]).stdout.trim()),
+        (Some(0), Some(0), "ok")
+    );
     let everywhere = format!("0.0.0.0:{}", world.server.addresses.admin.port());
-    assert_eq!(run(&["healthcheck", "--admin-addr", &everywhere]).code, Some(0), "where it listens is where it is asked");
+    assert_eq!(
+        run(&["healthcheck", "--admin-addr", &everywhere]).code,
+        Some(0),
+        "where it listens is where it is asked"
+    );
     let nobody = run(&["healthcheck", "--admin-addr", "127.0.0.1:1"]);
     assert_eq!(nobody.code, Some(1));
-    assert!(nobody.stderr.contains("127.0.0.1:1") && nobody.stderr.lines().count() == 1, "{}", nobody.stderr);
+    assert!(
+        nobody.stderr.contains("127.0.0.1:1") && nobody.stderr.lines().count() == 1,
+        "{}",
+        nobody.stderr
+    );
 }
 
 #[tokio::test]
@@ -106,10 +149,17 @@ async fn metrics_report_of_calls_requests_statements_and_the_pool() {
     ] {
         assert!(text.lines().any(|line| line.starts_with(name)), "no {name} in\n{text}");
     }
-    let line = |parts: &[&str]| text.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-    assert!(line(&["rpc_server_call", "offboard.v1.PortfolioService/GetPortfolio", "NOT_FOUND"]), "{text}");
+    let line =
+        |parts: &[&str]| text.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+    assert!(
+        line(&["rpc_server_call", "offboard.v1.PortfolioService/GetPortfolio", "NOT_FOUND"]),
+        "{text}"
+    );
     assert!(line(&["http_server_request", "/v1/portfolios/{portfolio_id}", "404"]), "{text}");
-    assert!(!text.contains("invented") && !text.contains("/v1/portfolios/q"), "a caller makes no time series");
+    assert!(
+        !text.contains("invented") && !text.contains("/v1/portfolios/q"),
+        "a caller makes no time series"
+    );
 }
 
 #[tokio::test]
@@ -124,27 +174,50 @@ async fn a_database_that_hangs_or_is_gone_turns_readiness_and_its_return_turns_i
         proxy.set(way);
         let reported = readiness(&server, 503).await;
         assert_eq!(
-            (check(&reported, "database")["ok"].as_bool(), check(&reported, "draining")["ok"].as_bool()),
+            (
+                check(&reported, "database")["ok"].as_bool(),
+                check(&reported, "draining")["ok"].as_bool()
+            ),
             (Some(false), Some(true)),
             "{way:?}: {reported}"
         );
         assert_eq!(check(&reported, "database")["reason"], "database_away", "{way:?}: {reported}");
-        assert!(!reported.to_string().contains("postgres"), "{way:?}: probes are no place for causes: {reported}");
+        assert!(
+            !reported.to_string().contains("postgres"),
+            "{way:?}: probes are no place for causes: {reported}"
+        );
         is_ready_for(&server, "database_away", 1).await;
         is_ready_for(&server, "ready", 0).await;
         healths(&server, ServingStatus::NotServing).await;
-        assert_eq!(probe(&server, "/livez").await.status, 200, "{way:?}: a restart mends no database");
+        assert_eq!(
+            probe(&server, "/livez").await.status,
+            200,
+            "{way:?}: a restart mends no database"
+        );
         assert_eq!(health(&server, "").await, ServingStatus::Serving, "{way:?}");
-        assert_eq!(run(&["healthcheck", "--admin-addr", &server.addresses.admin.to_string()]).code, Some(1), "{way:?}");
+        assert_eq!(
+            run(&["healthcheck", "--admin-addr", &server.addresses.admin.to_string()]).code,
+            Some(1),
+            "{way:?}"
+        );
         if way == Way::Cut {
-            let refused = client.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
-            assert_eq!((refused.code.as_str(), refused.http, refused.header("retry-after")), ("unavailable", Some(503), Some("1")));
+            let refused = client
+                .call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}))
+                .await
+                .unwrap_err();
+            assert_eq!(
+                (refused.code.as_str(), refused.http, refused.header("retry-after")),
+                ("unavailable", Some(503), Some("1"))
+            );
             assert!(!refused.message.contains("127.0.0.1"), "{}", refused.message);
         }
         proxy.set(Way::Open);
         readiness(&server, 200).await;
         healths(&server, ServingStatus::Serving).await;
-        let missing = client.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
+        let missing = client
+            .call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}))
+            .await
+            .unwrap_err();
         assert_eq!(missing.code, "not_found", "{way:?}: calls are answered again");
     }
 }
@@ -155,10 +228,16 @@ async fn a_server_starts_before_its_database_does_and_ends_without_it() {
     for way in [Way::Hangs, Way::Cut] {
         let proxy = Proxy::open(&database).await;
         proxy.set(way);
-        let mut server = Server::start_on(&proxy.url, &["--db-acquire-timeout=1", "--drain-timeout=1"], &[]).await;
+        let mut server =
+            Server::start_on(&proxy.url, &["--db-acquire-timeout=1", "--drain-timeout=1"], &[])
+                .await;
         readiness(&server, 503).await;
         assert_eq!(probe(&server, "/livez").await.status, 200);
-        assert_eq!(server.terminate().await.code(), Some(0), "{way:?}: nothing is left to wait for");
+        assert_eq!(
+            server.terminate().await.code(),
+            Some(0),
+            "{way:?}: nothing is left to wait for"
+        );
     }
     let proxy = Proxy::open(&database).await;
     proxy.set(Way::Hangs);
@@ -173,12 +252,19 @@ async fn a_schema_that_is_behind_is_named_with_what_repairs_it() {
     let server = Server::start(&database).await;
     let reported = readiness(&server, 503).await;
     let detail = check(&reported, "database")["detail"].as_str().unwrap();
-    assert!(detail.contains("offboard migrate") && check(&reported, "database")["reason"] == "schema_behind", "{reported}");
+    assert!(
+        detail.contains("offboard migrate")
+            && check(&reported, "database")["reason"] == "schema_behind",
+        "{reported}"
+    );
     assert_eq!(probe(&server, "/livez").await.status, 200);
     let printed = offboard(&["migrate", "--database-url", &database.url]);
     assert!(printed.starts_with("Applied "), "{printed}");
     readiness(&server, 200).await;
-    assert_eq!(offboard(&["migrate", "--database-url", &database.url]), "The schema is up to date.\n");
+    assert_eq!(
+        offboard(&["migrate", "--database-url", &database.url]),
+        "The schema is up to date.\n"
+    );
 }
 
 #[tokio::test]

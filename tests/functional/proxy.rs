@@ -50,7 +50,11 @@ impl Proxy {
         let listener = runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.unwrap().unwrap();
         let target = Url::parse(&database.url).unwrap();
         let (user, password) = (target.username(), target.password().unwrap());
-        let url = format!("postgresql://{user}:{password}@{}{}", listener.local_addr().unwrap(), target.path());
+        let url = format!(
+            "postgresql://{user}:{password}@{}{}",
+            listener.local_addr().unwrap(),
+            target.path()
+        );
         let ways = Arc::new(Mutex::new(vec![watch::Sender::new(Way::Open)]));
         let current = ways.clone();
         runtime.spawn(async move {
@@ -94,7 +98,8 @@ async fn pass(caller: TcpStream, target: Url, way: watch::Receiver<Way>) {
             }
             true
         });
-        let back = pump(from_database, to_caller, way.clone(), |_, _| !committed.load(Ordering::SeqCst));
+        let back =
+            pump(from_database, to_caller, way.clone(), |_, _| !committed.load(Ordering::SeqCst));
         tokio::join!(there, back);
         Some(())
     };

@@ -52,7 +52,8 @@ impl Publisher for Obedient {
         state.allowed -= acknowledged;
         state.calls.push(messages.len());
         state.taken.extend(messages[..acknowledged].iter().map(|message| message.id.clone()));
-        let failure = (acknowledged < messages.len()).then(|| Failure { code: "refused", cause: "asked to".to_owned() });
+        let failure = (acknowledged < messages.len())
+            .then(|| Failure { code: "refused", cause: "asked to".to_owned() });
         Published { acknowledged, failure }
     }
 }
@@ -67,9 +68,16 @@ impl Replica {
     async fn start(database: &Database, publisher: &Obedient, owner: &str) -> Replica {
         let db = Db::new(DbOptions::new(&database.url));
         publish_loop::register(&db, publisher).await.unwrap();
-        let options = Options { owner: owner.to_owned(), lease: Duration::from_secs(2), poll: Duration::from_millis(20) };
+        let options = Options {
+            owner: owner.to_owned(),
+            lease: Duration::from_secs(2),
+            poll: Duration::from_millis(20),
+        };
         let stop = CancellationToken::new();
-        Replica { running: tokio::spawn(publish_loop::run(db, publisher.clone(), options, stop.clone())), stop }
+        Replica {
+            running: tokio::spawn(publish_loop::run(db, publisher.clone(), options, stop.clone())),
+            stop,
+        }
     }
 
     async fn end(self) {
@@ -137,7 +145,11 @@ async fn a_row_of_many_goes_on_where_it_stopped_whoever_goes_on() {
     let second = Obedient::that_takes(usize::MAX);
     let replica = Replica::start(&database, &second, "b").await;
     until("the other replica takes over", || second.taken().len() >= 2_655).await;
-    assert_eq!([first.taken(), second.taken()].concat(), ids(&row, 5_000), "nothing comes again, nothing is left out");
+    assert_eq!(
+        [first.taken(), second.taken()].concat(),
+        ids(&row, 5_000),
+        "nothing comes again, nothing is left out"
+    );
     until("nothing is owed any more", || owed(&database) == 0).await;
     assert!(second.0.lock().unwrap().calls.iter().all(|call| *call <= 1_000), "memory is bounded");
     replica.end().await;
@@ -151,7 +163,12 @@ async fn what_is_owed_is_counted_once_however_often_it_is_tried_and_falls_as_it_
     let rows = [report(&database, 3), report(&database, 4)];
     until("it was tried a few times", || publisher.0.lock().unwrap().calls.len() > 3).await;
     until("all of it is owed", || owed(&database) == 7).await;
-    assert_eq!(database.text("SELECT string_agg(DISTINCT error_code, ',') FROM publisher_failure").unwrap(), "refused");
+    assert_eq!(
+        database
+            .text("SELECT string_agg(DISTINCT error_code, ',') FROM publisher_failure")
+            .unwrap(),
+        "refused"
+    );
     publisher.allow(5);
     until("a part has got through", || owed(&database) == 2).await;
     assert_eq!(database.count("SELECT count(*) FROM publisher_failure"), 1);
@@ -200,11 +217,15 @@ async fn one_replica_publishes_and_a_late_one_moves_nothing_back() {
     assert_eq!(database.text("SELECT cursor FROM publisher"), before);
     database.sql("UPDATE publisher SET due_at = now()");
     let row = report(&database, 1);
-    until("one of them publishes again", || first.taken().contains(&row) || second.taken().contains(&row)).await;
+    until("one of them publishes again", || {
+        first.taken().contains(&row) || second.taken().contains(&row)
+    })
+    .await;
     one.end().await;
     other.end().await;
     assert_eq!(
-        database.count("SELECT count(*) FROM publisher WHERE lease_owner IS NULL AND due_at <= now()"),
+        database
+            .count("SELECT count(*) FROM publisher WHERE lease_owner IS NULL AND due_at <= now()"),
         1,
         "the lease is given back"
     );

@@ -20,7 +20,12 @@ async fn publishing(nats: &NatsServer, more: &[&str]) -> World {
 
 /// Another server on the same database.
 async fn another(world: &World, nats: &NatsServer, more: &[&str]) -> Server {
-    Server::start_with(&world.database, &[&["--nats-url", &nats.url()], &EAGER[..], more].concat(), &[]).await
+    Server::start_with(
+        &world.database,
+        &[&["--nats-url", &nats.url()], &EAGER[..], more].concat(),
+        &[],
+    )
+    .await
 }
 
 /// Every event of the database, unfolded, in the order of its changes.
@@ -42,7 +47,9 @@ fn by_instant(value: &Value) -> Value {
             Ok(time) => json!(time.to_utc().to_rfc3339()),
             Err(_) => value.clone(),
         },
-        Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), by_instant(value))).collect(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (name.clone(), by_instant(value))).collect()
+        }
         _ => value.clone(),
     }
 }
@@ -57,27 +64,55 @@ fn assert_complete(database: &Database, arrived: &[Stored], prefix: &str) {
         })
     };
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let (reported, came) =
-        (count(&mut expected.iter().map(|event| text(&event["id"]))), count(&mut arrived.iter().map(|one| one.id.clone())));
-    assert!(reported == came, "{} events became {} messages with {} ids", expected.len(), arrived.len(), came.len());
-    let by_id: BTreeMap<String, &Value> = expected.iter().map(|event| (text(&event["id"]), event)).collect();
+    let (reported, came) = (
+        count(&mut expected.iter().map(|event| text(&event["id"]))),
+        count(&mut arrived.iter().map(|one| one.id.clone())),
+    );
+    assert!(
+        reported == came,
+        "{} events became {} messages with {} ids",
+        expected.len(),
+        arrived.len(),
+        came.len()
+    );
+    let by_id: BTreeMap<String, &Value> =
+        expected.iter().map(|event| (text(&event["id"]), event)).collect();
     let mut order: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for message in arrived {
         let event = by_id[&message.id];
         assert_eq!(message.content_type, "application/cloudevents+json");
-        assert_eq!((&message.event["id"], &message.event["specversion"]), (&event["id"], &json!("1.0")));
+        assert_eq!(
+            (&message.event["id"], &message.event["specversion"]),
+            (&event["id"], &json!("1.0"))
+        );
         for member in ["type", "subject", "source", "data"] {
-            assert_eq!(by_instant(&message.event[member]), by_instant(&event[member]), "{member} of {}", message.event);
+            assert_eq!(
+                by_instant(&message.event[member]),
+                by_instant(&event[member]),
+                "{member} of {}",
+                message.event
+            );
         }
-        assert!(chrono::DateTime::parse_from_rfc3339(message.event["time"].as_str().unwrap()).is_ok());
+        assert!(
+            chrono::DateTime::parse_from_rfc3339(message.event["time"].as_str().unwrap()).is_ok()
+        );
         let source = text(&event["source"]);
-        let [org, mode] = source.trim_start_matches("/orgs/").split('/').collect::<Vec<_>>()[..] else { panic!("{source}") };
-        assert_eq!(message.subject, format!("{prefix}.{}.{mode}.{}", org.replace('.', "%2E"), text(&event["type"])));
+        let [org, mode] = source.trim_start_matches("/orgs/").split('/').collect::<Vec<_>>()[..]
+        else {
+            panic!("{source}")
+        };
+        assert_eq!(
+            message.subject,
+            format!("{prefix}.{}.{mode}.{}", org.replace('.', "%2E"), text(&event["type"]))
+        );
         order.entry(source + "/" + &text(&event["subject"])).or_default().push(message.id.clone());
     }
     let mut right: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for event in &expected {
-        right.entry(text(&event["source"]) + "/" + &text(&event["subject"])).or_default().push(text(&event["id"]));
+        right
+            .entry(text(&event["source"]) + "/" + &text(&event["subject"]))
+            .or_default()
+            .push(text(&event["id"]));
     }
     assert!(order == right, "the events of a subject came out of order");
 }
@@ -92,7 +127,10 @@ fn given_entities(database: &Database, count: usize) {
 }
 
 async fn delete_all(world: &World) -> String {
-    let task = world.call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"})).await.unwrap();
+    let task = world
+        .call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"}))
+        .await
+        .unwrap();
     task.get("id").as_str().unwrap().to_owned()
 }
 
@@ -113,31 +151,53 @@ async fn task_ended(world: &World, task: &str) {
 #[tokio::test]
 async fn every_event_arrives_once_under_its_subject() {
     let nats = NatsServer::start().await;
-    let world = publishing(&nats, &["--nats-subject-prefix", "corp.offboard", "--nats-stream", "ours"]).await;
+    let world =
+        publishing(&nats, &["--nats-subject-prefix", "corp.offboard", "--nats-stream", "ours"])
+            .await;
     let others = [world.client("acme", "live", SCOPES), world.client("a.b", "test", SCOPES)];
     for client in others.iter().chain([&world.client]) {
         for portfolio in ["p", "q"] {
-            client.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": portfolio, "name": "Fund"})).await.unwrap();
+            client
+                .call(
+                    "PortfolioService/CreatePortfolio",
+                    json!({"portfolio_id": portfolio, "name": "Fund"}),
+                )
+                .await
+                .unwrap();
         }
         for entity in ["a", "b", "c"] {
-            client.call("EntityService/CreateEntity", json!({"entity": {"entity_id": entity, "type": "HCP"}})).await.unwrap();
+            client
+                .call(
+                    "EntityService/CreateEntity",
+                    json!({"entity": {"entity_id": entity, "type": "HCP"}}),
+                )
+                .await
+                .unwrap();
             for portfolio in ["p", "q"] {
                 let request = json!({"portfolio_id": portfolio, "entity_id": entity});
                 client.call("PortfolioService/AttachEntity", request).await.unwrap();
             }
         }
-        client.call("PortfolioService/DetachEntity", json!({"portfolio_id": "q", "entity_id": "a"})).await.unwrap();
+        client
+            .call("PortfolioService/DetachEntity", json!({"portfolio_id": "q", "entity_id": "a"}))
+            .await
+            .unwrap();
         client.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
     }
-    until("the removals are done", || world.database.count("SELECT count(*) FROM tombstone") == 3).await;
+    until("the removals are done", || world.database.count("SELECT count(*) FROM tombstone") == 3)
+        .await;
     task_ended(&world, &delete_all(&world).await).await;
     let arrived = nats.messages("ours", events(&world.database)).await;
     assert_complete(&world.database, &arrived, "corp.offboard");
-    let types: BTreeSet<_> = arrived.iter().map(|message| message.event["type"].as_str().unwrap()).collect();
+    let types: BTreeSet<_> =
+        arrived.iter().map(|message| message.event["type"].as_str().unwrap()).collect();
     assert!(types.len() >= 9, "{types:?}");
 
     let lag = "offboard_publisher_lag{offboard_publisher_name=\"nats\"} 0";
-    let total = format!("offboard_publisher_events_total{{offboard_publisher_name=\"nats\"}} {}", arrived.len());
+    let total = format!(
+        "offboard_publisher_events_total{{offboard_publisher_name=\"nats\"}} {}",
+        arrived.len()
+    );
     let mut metrics = String::new();
     for _ in 0..500 {
         metrics = probe(&world.server, "/metrics").await.text();
@@ -167,10 +227,19 @@ async fn nothing_is_lost_or_comes_twice_when_nats_dies_in_the_middle() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!((1..=COUNT as i64 + 3).contains(&most), "{most} events of the task are reported to have failed");
+    assert!(
+        (1..=COUNT as i64 + 3).contains(&most),
+        "{most} events of the task are reported to have failed"
+    );
     let metrics = probe(&world.server, "/metrics").await.text();
-    assert!(metrics.contains("offboard_publisher_failures_total{error_type=\"disconnected\""), "{metrics}");
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "late", "type": "HCP"}})).await.unwrap();
+    assert!(
+        metrics.contains("offboard_publisher_failures_total{error_type=\"disconnected\""),
+        "{metrics}"
+    );
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "late", "type": "HCP"}}))
+        .await
+        .unwrap();
 
     nats.start_again().await;
     let before = nats.count(STREAM).await;
@@ -201,7 +270,8 @@ async fn another_replica_goes_on_when_the_publishing_one_dies() {
         world.server = another(&world, &nats, &["--bulk-chunk-size", "4000"]).await;
     }
     assert!(killed_in_the_middle > 0, "no replica was killed in the middle");
-    let ended = || world.database.count("SELECT count(*) FROM bulk_delete WHERE ended_at IS NOT NULL") == 1;
+    let ended =
+        || world.database.count("SELECT count(*) FROM bulk_delete WHERE ended_at IS NOT NULL") == 1;
     until("the task has ended", ended).await;
     let arrived = nats.messages(STREAM, events(&world.database)).await;
     assert_complete(&world.database, &arrived, "offboard");
@@ -217,9 +287,13 @@ async fn a_replica_that_sleeps_is_taken_over_and_disturbs_nothing_when_it_wakes(
     nats.messages(STREAM, 100).await;
     world.server.signal(Signal::SIGSTOP);
     let other = another(&world, &nats, &["--bulk-chunk-size", "1000"]).await;
-    until("the other replica has taken over", || other.log().contains("this replica publishes")).await;
+    until("the other replica has taken over", || other.log().contains("this replica publishes"))
+        .await;
     world.server.signal(Signal::SIGCONT);
-    until("the task has ended", || world.database.count("SELECT count(*) FROM bulk_delete WHERE ended_at IS NOT NULL") == 1).await;
+    until("the task has ended", || {
+        world.database.count("SELECT count(*) FROM bulk_delete WHERE ended_at IS NOT NULL") == 1
+    })
+    .await;
     let arrived = nats.messages(STREAM, events(&world.database)).await;
     assert_complete(&world.database, &arrived, "offboard");
 }
@@ -229,7 +303,10 @@ async fn a_service_starts_without_its_nats_and_publishes_when_it_comes() {
     let mut nats = NatsServer::not_started(&[]);
     let world = publishing(&nats, &[]).await;
     assert_eq!(probe(&world.server, "/readyz").await.status, 200);
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}})).await.unwrap();
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}}))
+        .await
+        .unwrap();
     until("it was tried", || world.server.log().contains("cannot publish")).await;
     nats.start_again().await;
     let arrived = nats.messages(STREAM, 1).await;
@@ -243,11 +320,20 @@ async fn a_service_starts_without_its_nats_and_publishes_when_it_comes() {
 async fn a_server_that_hangs_is_waited_out() {
     let nats = NatsServer::start().await;
     let world = publishing(&nats, &[]).await;
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}})).await.unwrap();
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}}))
+        .await
+        .unwrap();
     nats.messages(STREAM, 1).await;
     nats.signal(Signal::SIGSTOP);
     for entity in ["b", "c"] {
-        world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": entity, "type": "HCP"}})).await.unwrap();
+        world
+            .call(
+                "EntityService/CreateEntity",
+                json!({"entity": {"entity_id": entity, "type": "HCP"}}),
+            )
+            .await
+            .unwrap();
     }
     until("it has failed to answer", || world.server.log().contains("cannot publish")).await;
     assert!(!world.server.log().contains("publishes no more"), "the lease is renewed meanwhile");
@@ -267,7 +353,10 @@ async fn a_stream_that_is_there_stays_as_it_is() {
     nats.jetstream().await.create_stream(config).await.unwrap();
     let before = nats.stream(STREAM).await.unwrap().cached_info().config.clone();
     let world = publishing(&nats, &[]).await;
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}})).await.unwrap();
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}}))
+        .await
+        .unwrap();
     assert_complete(&world.database, &nats.messages(STREAM, 1).await, "offboard");
     assert_eq!(nats.stream(STREAM).await.unwrap().cached_info().config, before);
 }
@@ -276,11 +365,17 @@ async fn a_stream_that_is_there_stays_as_it_is() {
 async fn no_stream_is_made_where_that_is_not_wanted() {
     let nats = NatsServer::start().await;
     let world = publishing(&nats, &["--nats-create-stream", "false"]).await;
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}})).await.unwrap();
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}}))
+        .await
+        .unwrap();
     until("it has failed", || world.server.log().contains("no_stream")).await;
     assert!(nats.stream(STREAM).await.is_none());
-    let config =
-        async_nats::jetstream::stream::Config { name: STREAM.to_owned(), subjects: vec!["offboard.>".to_owned()], ..Default::default() };
+    let config = async_nats::jetstream::stream::Config {
+        name: STREAM.to_owned(),
+        subjects: vec!["offboard.>".to_owned()],
+        ..Default::default()
+    };
     nats.jetstream().await.create_stream(config).await.unwrap();
     assert_complete(&world.database, &nats.messages(STREAM, 1).await, "offboard");
 }
@@ -293,9 +388,15 @@ async fn an_event_that_is_too_large_for_the_server_delays_no_other() {
         "INSERT INTO event (realm_id, type, subjects, principal_id, data)
          SELECT r.id, 'entity.created', ARRAY['large'], gen_random_uuid(), jsonb_build_object('text', repeat('x', 2000000)) FROM realm r",
     );
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}})).await.unwrap();
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}}))
+        .await
+        .unwrap();
     let arrived = nats.messages(STREAM, 2).await;
-    assert_eq!((&arrived[0].event["subject"], &arrived[0].event["dataomitted"]), (&json!("large"), &json!(true)));
+    assert_eq!(
+        (&arrived[0].event["subject"], &arrived[0].event["dataomitted"]),
+        (&json!("large"), &json!(true))
+    );
     assert!(arrived[0].event["data"].is_null());
     assert_eq!(arrived[1].event["subject"], "a");
 }
@@ -306,14 +407,28 @@ async fn a_password_opens_the_server_and_is_logged_nowhere() {
     let url = nats.url().replace("nats://", "nats://writer:hunter2hunter2@");
     let arguments = [&["--nats-url", &url], &EAGER[..]].concat();
     let world = World::start_with(Protocol::Grpc, &arguments).await;
-    let traced = Server::start_with(&world.database, &arguments, &[("OFFBOARD_LOG", "trace")]).await;
+    let traced =
+        Server::start_with(&world.database, &arguments, &[("OFFBOARD_LOG", "trace")]).await;
     until("it has talked to the server", || traced.log().contains("async_nats")).await;
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}})).await.unwrap();
-    let writer = async_nats::ConnectOptions::with_user_and_password("writer".to_owned(), "hunter2hunter2".to_owned());
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}}))
+        .await
+        .unwrap();
+    let writer = async_nats::ConnectOptions::with_user_and_password(
+        "writer".to_owned(),
+        "hunter2hunter2".to_owned(),
+    );
     let jetstream = nats.jetstream_as(writer).await;
     for _ in 0..1500 {
-        if jetstream.get_stream(STREAM).await.is_ok_and(|stream| stream.cached_info().state.messages == 1) {
-            assert!(!traced.log().contains("hunter2") && !world.server.log().contains("hunter2"), "the password was logged");
+        if jetstream
+            .get_stream(STREAM)
+            .await
+            .is_ok_and(|stream| stream.cached_info().state.messages == 1)
+        {
+            assert!(
+                !traced.log().contains("hunter2") && !world.server.log().contains("hunter2"),
+                "the password was logged"
+            );
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -324,29 +439,69 @@ async fn a_password_opens_the_server_and_is_logged_nowhere() {
 #[tokio::test]
 async fn bad_settings_are_named_without_being_repeated() {
     let database = database().await;
-    let serve = ["serve", "--database-url", &database.url, "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--admin-addr"];
+    let serve = [
+        "serve",
+        "--database-url",
+        &database.url,
+        "--grpc-addr",
+        "127.0.0.1:0",
+        "--http-addr",
+        "127.0.0.1:0",
+        "--admin-addr",
+    ];
     for (arguments, reported) in [
-        (["--nats-url", "http://user:hunter2@host"].as_slice(), "--nats-url: must be one or more URLs"),
-        (&["--nats-url", "nats://127.0.0.1", "--nats-credentials-file", "/nowhere"], "--nats-credentials-file <FILE>': cannot be read"),
-        (&["--nats-url", "nats://127.0.0.1", "--nats-ca-file", "/nowhere"], "--nats-ca-file <FILE>': cannot be read"),
         (
-            &["--nats-url", "nats://127.0.0.1", "--nats-ca-file", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")],
+            ["--nats-url", "http://user:hunter2@host"].as_slice(),
+            "--nats-url: must be one or more URLs",
+        ),
+        (
+            &["--nats-url", "nats://127.0.0.1", "--nats-credentials-file", "/nowhere"],
+            "--nats-credentials-file <FILE>': cannot be read",
+        ),
+        (
+            &["--nats-url", "nats://127.0.0.1", "--nats-ca-file", "/nowhere"],
+            "--nats-ca-file <FILE>': cannot be read",
+        ),
+        (
+            &[
+                "--nats-url",
+                "nats://127.0.0.1",
+                "--nats-ca-file",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+            ],
             "has no certificate in PEM",
         ),
         (&["--nats-subject-prefix", "a.*"], "must be words of letters"),
     ] {
         let ended = run(&[&serve[..], &["127.0.0.1:0"], arguments].concat());
         assert_ne!(ended.code, Some(0));
-        assert!(ended.stderr.contains(reported) && !ended.stderr.contains("hunter2"), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains(reported) && !ended.stderr.contains("hunter2"),
+            "{}",
+            ended.stderr
+        );
     }
 }
 
 #[tokio::test]
 async fn a_server_behind_tls_is_trusted_by_its_authority_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let [certificate, key] = ["certificate.pem", "key.pem"]
+        .map(|name| folder.path().join(name).to_str().unwrap().to_owned());
     let made = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=nats"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=nats",
+        ])
         .args([
             "-addext",
             "subjectAltName=IP:127.0.0.1",
@@ -359,18 +514,33 @@ async fn a_server_behind_tls_is_trusted_by_its_authority_alone() {
         ])
         .output();
     assert!(made.unwrap().status.success());
-    let nats = NatsServer::start_with(&["--tls", "--tlscert", &certificate, "--tlskey", &key]).await;
+    let nats =
+        NatsServer::start_with(&["--tls", "--tlscert", &certificate, "--tlskey", &key]).await;
     let url = nats.url().replace("nats://", "tls://");
     let arguments = [&["--nats-url", &url], &EAGER[..]].concat();
     let mut world = World::start_with(Protocol::Grpc, &arguments).await;
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}})).await.unwrap();
+    world
+        .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "a", "type": "HCP"}}))
+        .await
+        .unwrap();
     until("it has failed", || world.server.log().contains("disconnected")).await;
     world.server.kill();
-    world.server = Server::start_with(&world.database, &[&["--nats-ca-file", &certificate], &arguments[..]].concat(), &[]).await;
-    let trusting = async_nats::ConnectOptions::new().require_tls(true).add_root_certificates(certificate.into());
+    world.server = Server::start_with(
+        &world.database,
+        &[&["--nats-ca-file", &certificate], &arguments[..]].concat(),
+        &[],
+    )
+    .await;
+    let trusting = async_nats::ConnectOptions::new()
+        .require_tls(true)
+        .add_root_certificates(certificate.into());
     let jetstream = nats.jetstream_as(trusting).await;
     for _ in 0..1500 {
-        if jetstream.get_stream(STREAM).await.is_ok_and(|stream| stream.cached_info().state.messages == 1) {
+        if jetstream
+            .get_stream(STREAM)
+            .await
+            .is_ok_and(|stream| stream.cached_info().state.messages == 1)
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

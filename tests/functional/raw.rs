@@ -49,7 +49,10 @@ pub fn head(method: u8, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// Reads frames until there is one that is looked for; none, where the server closes the connection before. Fails after half a minute.
-pub async fn frame_until(connection: &mut TcpStream, found: impl Fn(u8, u32) -> bool) -> Option<(u8, Vec<u8>)> {
+pub async fn frame_until(
+    connection: &mut TcpStream,
+    found: impl Fn(u8, u32) -> bool,
+) -> Option<(u8, Vec<u8>)> {
     let reading = async {
         loop {
             let mut head = [0; 9];
@@ -63,5 +66,7 @@ pub async fn frame_until(connection: &mut TcpStream, found: impl Fn(u8, u32) -> 
             }
         }
     };
-    timeout(Duration::from_secs(30), reading).await.expect("the server says something within half a minute")
+    timeout(Duration::from_secs(30), reading)
+        .await
+        .expect("the server says something within half a minute")
 }

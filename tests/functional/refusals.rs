@@ -7,8 +7,15 @@ use crate::kit::*;
 use crate::raw::*;
 
 /// The headers of every response of the REST port.
-const ALWAYS: &[&str] =
-    &["api-version", "date", "x-content-type-options", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id"];
+const ALWAYS: &[&str] = &[
+    "api-version",
+    "date",
+    "x-content-type-options",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-request-id",
+];
 /// Headers that a response may have because of its refusal.
 const SOMETIMES: &[&str] = &[
     "accept-encoding",
@@ -27,10 +34,16 @@ async fn exchanged(address: SocketAddr, bytes: &[u8]) -> Reply {
     let what = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
     let answer = closed(&mut sent(address, bytes).await, &what).await;
     let text = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{what}: no answer: {text}"));
+    let (head, body) =
+        text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{what}: no answer: {text}"));
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or_else(|| panic!("{what}: {text}"));
-    let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+        .unwrap_or_else(|| panic!("{what}: {text}"));
+    let headers = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
     Reply { status, headers: headers.collect(), body: body.as_bytes().to_vec() }
 }
 
@@ -43,8 +56,10 @@ fn request(line: &str, headers: &str, body: &str) -> Vec<u8> {
 fn assert_problem(what: &str, reply: &Reply, status: u16, always: &[&str]) {
     assert_eq!(reply.status, status, "{what}: {}", reply.text());
     let names: BTreeSet<&str> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
-    let expected: BTreeSet<&str> = always.iter().copied().chain(["cache-control", "content-length", "content-type"]).collect();
-    let reported: BTreeSet<&str> = names.iter().copied().filter(|name| !SOMETIMES.contains(name)).collect();
+    let expected: BTreeSet<&str> =
+        always.iter().copied().chain(["cache-control", "content-length", "content-type"]).collect();
+    let reported: BTreeSet<&str> =
+        names.iter().copied().filter(|name| !SOMETIMES.contains(name)).collect();
     assert_eq!(reported, expected, "{what}");
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{what}");
     assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{what}");
@@ -69,16 +84,52 @@ async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_report() {
         ("no such method", request("PUT /v1/portfolios/p", &key, ""), 405),
         (
             "another media type",
-            request("POST /v1/portfolios", &format!("{key}content-type: text/plain\r\ncontent-length: 2\r\n"), "{}"),
+            request(
+                "POST /v1/portfolios",
+                &format!("{key}content-type: text/plain\r\ncontent-length: 2\r\n"),
+                "{}",
+            ),
             415,
         ),
-        ("another coding", request("POST /v1/portfolios", &format!("{json}content-encoding: br\r\ncontent-length: 2\r\n"), "{}"), 415),
-        ("no JSON", request("POST /v1/portfolios", &format!("{json}content-length: 1\r\n"), "{"), 400),
-        ("a large body", request("POST /v1/portfolios", &format!("{json}content-length: 3000\r\n"), &"x".repeat(3000)), 413),
+        (
+            "another coding",
+            request(
+                "POST /v1/portfolios",
+                &format!("{json}content-encoding: br\r\ncontent-length: 2\r\n"),
+                "{}",
+            ),
+            415,
+        ),
+        (
+            "no JSON",
+            request("POST /v1/portfolios", &format!("{json}content-length: 1\r\n"), "{"),
+            400,
+        ),
+        (
+            "a large body",
+            request(
+                "POST /v1/portfolios",
+                &format!("{json}content-length: 3000\r\n"),
+                &"x".repeat(3000),
+            ),
+            413,
+        ),
         ("no key", request("GET /v1/portfolios", "", ""), 401),
-        ("a key that there is not", request("GET /v1/portfolios", "authorization: Bearer nothing\r\n", ""), 401),
-        ("a key without the scope", request("GET /v1/entities", &format!("apikey: {}\r\n", reader.secret), ""), 403),
-        ("a version that there is not", request("GET /v1/portfolios", &format!("{key}api-version: 2019-01-01\r\n"), ""), 400),
+        (
+            "a key that there is not",
+            request("GET /v1/portfolios", "authorization: Bearer nothing\r\n", ""),
+            401,
+        ),
+        (
+            "a key without the scope",
+            request("GET /v1/entities", &format!("apikey: {}\r\n", reader.secret), ""),
+            403,
+        ),
+        (
+            "a version that there is not",
+            request("GET /v1/portfolios", &format!("{key}api-version: 2019-01-01\r\n"), ""),
+            400,
+        ),
         ("a long path", request(&format!("GET /{long}"), &key, ""), 414),
         ("long headers", request("GET /nothing", &format!("{key}x: {long}\r\n"), ""), 431),
         ("two hosts", request("GET /nothing", &format!("{key}host: y\r\n"), ""), 400),
@@ -87,12 +138,36 @@ async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_report() {
         ("longer headers", request("GET /nothing", &format!("x: {longer}\r\n"), ""), 431),
         ("many headers", request("GET /nothing", &many, ""), 431),
         ("an odd length", request("POST /v1/portfolios", "content-length: -1\r\n", ""), 400),
-        ("two lengths", request("POST /v1/portfolios", "content-length: 1\r\ncontent-length: 2\r\n", "a"), 400),
-        ("a length with a sign", request("POST /v1/portfolios", "content-length: +5\r\n", "hello"), 400),
-        ("the largest length", request("POST /v1/portfolios", "content-length: 18446744073709551615\r\n", "a"), 413),
-        ("a larger length", request("POST /v1/portfolios", "content-length: 99999999999999999999\r\n", "a"), 413),
-        ("a coding that is none", request("POST /v1/portfolios", "transfer-encoding: identity\r\n", ""), 400),
-        ("chunks in HTTP/1.0", b"POST /v1/portfolios HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(), 400),
+        (
+            "two lengths",
+            request("POST /v1/portfolios", "content-length: 1\r\ncontent-length: 2\r\n", "a"),
+            400,
+        ),
+        (
+            "a length with a sign",
+            request("POST /v1/portfolios", "content-length: +5\r\n", "hello"),
+            400,
+        ),
+        (
+            "the largest length",
+            request("POST /v1/portfolios", "content-length: 18446744073709551615\r\n", "a"),
+            413,
+        ),
+        (
+            "a larger length",
+            request("POST /v1/portfolios", "content-length: 99999999999999999999\r\n", "a"),
+            413,
+        ),
+        (
+            "a coding that is none",
+            request("POST /v1/portfolios", "transfer-encoding: identity\r\n", ""),
+            400,
+        ),
+        (
+            "chunks in HTTP/1.0",
+            b"POST /v1/portfolios HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(),
+            400,
+        ),
         ("another version", b"GET / HTTP/3.7\r\nhost: x\r\n\r\n".to_vec(), 400),
         ("a folded header", request("GET /nothing", "x: a\r\n b\r\n", ""), 400),
         ("a blank before a colon", request("GET /nothing", "content-length : 1\r\n", ""), 400),
@@ -101,16 +176,25 @@ async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_report() {
     for (what, bytes, status) in cases {
         assert_problem(what, &exchanged(http, &bytes).await, status, ALWAYS);
     }
-    let behind = [request("GET /v1/portfolios", &key, "").as_slice(), b"\x00garbage\r\n\r\n"].concat();
+    let behind =
+        [request("GET /v1/portfolios", &key, "").as_slice(), b"\x00garbage\r\n\r\n"].concat();
     let behind = String::from_utf8(behind).unwrap().replace("connection: close\r\n", "");
-    let answers = String::from_utf8(closed(&mut sent(http, behind.as_bytes()).await, "two at once").await).unwrap();
+    let answers =
+        String::from_utf8(closed(&mut sent(http, behind.as_bytes()).await, "two at once").await)
+            .unwrap();
     let (first, second) = answers.split_once("HTTP/1.1 400 ").expect("a refusal behind an answer");
-    assert!(first.starts_with("HTTP/1.1 200 ") && second.contains("x-request-id") && second.contains("validation_failed"), "{answers}");
+    assert!(
+        first.starts_with("HTTP/1.1 200 ")
+            && second.contains("x-request-id")
+            && second.contains("validation_failed"),
+        "{answers}"
+    );
 }
 
 /// The contract of offboarding requests knows no problem documents, whoever refuses.
 #[tokio::test]
-async fn refusals_of_a_contract_without_problems_are_errors_alone_also_where_the_library_makes_them() {
+async fn refusals_of_a_contract_without_problems_are_errors_alone_also_where_the_library_makes_them()
+ {
     let world = World::start_with(Protocol::Rest, &["--max-body-bytes=2000"]).await;
     let http = world.server.addresses.http;
     let key = format!("authorization: Bearer {}\r\n", world.key.secret);
@@ -122,7 +206,13 @@ async fn refusals_of_a_contract_without_problems_are_errors_alone_also_where_the
     for (what, line, headers, body, status) in [
         ("long headers", format!("GET {path}"), format!("x: {long}\r\n"), "", 431),
         ("a long path", format!("GET {path}/{long}"), String::new(), "", 414),
-        ("a large body", format!("POST {path}"), format!("{json}content-length: 3000\r\n"), &long[..3000], 413),
+        (
+            "a large body",
+            format!("POST {path}"),
+            format!("{json}content-length: 3000\r\n"),
+            &long[..3000],
+            413,
+        ),
         (
             "a large body where none belongs",
             format!("PATCH {path}/a/cancel"),
@@ -130,7 +220,13 @@ async fn refusals_of_a_contract_without_problems_are_errors_alone_also_where_the
             &long[..3000],
             413,
         ),
-        ("another coding where none belongs", format!("GET {path}"), format!("{key}content-encoding: br\r\n"), "", 415),
+        (
+            "another coding where none belongs",
+            format!("GET {path}"),
+            format!("{key}content-encoding: br\r\n"),
+            "",
+            415,
+        ),
         ("two hosts", format!("GET {path}"), "host: y\r\n".to_owned(), "", 400),
         // From here on the library refuses.
         ("longer headers", format!("GET {path}"), format!("x: {longer}\r\n"), "", 431),
@@ -141,13 +237,23 @@ async fn refusals_of_a_contract_without_problems_are_errors_alone_also_where_the
     ] {
         let plain = exchanged(http, &request(&line, &headers, body)).await;
         let media_type = plain.header("content-type");
-        assert_eq!((plain.status, media_type, plain.header("vary")), (status, Some("application/json"), Some("accept")), "{what}");
-        let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(
+            (plain.status, media_type, plain.header("vary")),
+            (status, Some("application/json"), Some("accept")),
+            "{what}"
+        );
+        let members =
+            |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(members(&plain.json()), ["errors"], "{what}: {}", plain.text());
-        assert_eq!(members(&plain.json()["errors"][0]), ["code", "message", "description"], "{what}");
+        assert_eq!(
+            members(&plain.json()["errors"][0]),
+            ["code", "message", "description"],
+            "{what}"
+        );
         // A path that fills all that is read leaves no room for a header.
         if what != "a longer path" {
-            let problem = exchanged(http, &request(&line, &format!("{named}{headers}"), body)).await;
+            let problem =
+                exchanged(http, &request(&line, &format!("{named}{headers}"), body)).await;
             assert_problem(what, &problem, status, ALWAYS);
             assert_eq!(problem.header("vary"), Some("accept"), "{what}");
         }
@@ -157,11 +263,21 @@ async fn refusals_of_a_contract_without_problems_are_errors_alone_also_where_the
 #[tokio::test]
 async fn an_expectation_is_met_before_an_answer_and_none_is_taken_for_a_refusal() {
     let world = World::start(Protocol::Rest).await;
-    let key = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n", world.key.secret);
+    let key = format!(
+        "authorization: Bearer {}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n",
+        world.key.secret
+    );
     let body = r#"{"portfolio_id":"p","name":"Fund"}"#;
-    let bytes = request("POST /v1/portfolios", &format!("{key}content-length: {}\r\n", body.len()), body);
-    let answer = String::from_utf8(closed(&mut sent(world.server.addresses.http, &bytes).await, "a body").await).unwrap();
-    assert!(answer.contains("HTTP/1.1 201 Created") && !answer.contains("validation_failed"), "{answer}");
+    let bytes =
+        request("POST /v1/portfolios", &format!("{key}content-length: {}\r\n", body.len()), body);
+    let answer = String::from_utf8(
+        closed(&mut sent(world.server.addresses.http, &bytes).await, "a body").await,
+    )
+    .unwrap();
+    assert!(
+        answer.contains("HTTP/1.1 201 Created") && !answer.contains("validation_failed"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -170,20 +286,25 @@ async fn a_key_that_has_used_up_its_calls_is_reported_so_with_every_refusal() {
     let key = format!("authorization: Bearer {}\r\n", world.key.secret);
     let mut refused = Vec::new();
     for _ in 0..40 {
-        let reply = exchanged(world.server.addresses.http, &request("GET /v1/portfolios", &key, "")).await;
+        let reply =
+            exchanged(world.server.addresses.http, &request("GET /v1/portfolios", &key, "")).await;
         refused.extend((reply.status == 429).then_some(reply));
     }
     assert_problem("too many calls", refused.last().expect("one of forty"), 429, ALWAYS);
     // The calls with a key count, whatever became of them.
     let mut left = BTreeSet::new();
     for _ in 0..40 {
-        let reply = exchanged(world.server.addresses.http, &request("GET /nothing", &key, "")).await;
+        let reply =
+            exchanged(world.server.addresses.http, &request("GET /nothing", &key, "")).await;
         assert_problem("an unknown route", &reply, 404, ALWAYS);
         left.insert(reply.header("x-ratelimit-remaining").unwrap().to_owned());
     }
     assert!(left.contains("0") && !left.contains("3"), "{left:?}");
     let stranger = exchanged(world.server.addresses.http, &request("GET /nothing", "", "")).await;
-    assert_eq!((stranger.header("x-ratelimit-limit"), stranger.header("x-ratelimit-remaining")), (Some("3"), Some("3")));
+    assert_eq!(
+        (stranger.header("x-ratelimit-limit"), stranger.header("x-ratelimit-remaining")),
+        (Some("3"), Some("3"))
+    );
 }
 
 #[tokio::test]
@@ -195,15 +316,24 @@ async fn every_refusal_of_the_admin_port_is_a_problem() {
         ("an unknown route", request("GET /nothing", "", ""), 404),
         ("no such method", request("POST /livez", "", ""), 405),
         ("no host", b"GET /livez HTTP/1.1\r\nconnection: close\r\n\r\n".to_vec(), 400),
-        ("longer headers", request("GET /livez", &format!("x: {}\r\n", "x".repeat(70_000)), ""), 431),
-        ("the largest length", request("GET /livez", "content-length: 18446744073709551615\r\n", "a"), 413),
+        (
+            "longer headers",
+            request("GET /livez", &format!("x: {}\r\n", "x".repeat(70_000)), ""),
+            431,
+        ),
+        (
+            "the largest length",
+            request("GET /livez", "content-length: 18446744073709551615\r\n", "a"),
+            413,
+        ),
         ("no length", request("GET /livez", "content-length: +5\r\n", "hello"), 400),
         ("no request", b"\x00\x01\x02\x03\r\n\r\n".to_vec(), 400),
     ] {
         assert_problem(what, &exchanged(admin, &bytes).await, status, always);
     }
     for path in ["/livez", "/readyz", "/metrics"] {
-        let reply = exchanged(admin, &request(&format!("GET {path}"), "x-request-id: mine\r\n", "")).await;
+        let reply =
+            exchanged(admin, &request(&format!("GET {path}"), "x-request-id: mine\r\n", "")).await;
         assert_eq!(
             (reply.status, reply.header("x-request-id"), reply.header("x-content-type-options")),
             (200, Some("mine"), Some("nosniff"))
@@ -219,26 +349,61 @@ async fn every_refusal_over_grpc_reports_what_answers_report() {
     let long = "x".repeat(40_000);
     let get = json!({"portfolio_id": "p"});
     let refusals = [
-        ("an unknown thing", world.call("PortfolioService/GetPortfolio", get.clone()).await, "not_found"),
-        ("a fault", world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "a b"})).await, "validation_failed"),
-        ("no scope", reader.call("EntityService/ListEntities", json!({})).await, "permission_denied"),
-        ("no key", nobody.call("PortfolioService/GetPortfolio", get.clone()).await, "invalid_credentials"),
         (
-            "no version",
-            world.client.call_with("PortfolioService/GetPortfolio", get.clone(), &[("api-version", "1")]).await,
+            "an unknown thing",
+            world.call("PortfolioService/GetPortfolio", get.clone()).await,
+            "not_found",
+        ),
+        (
+            "a fault",
+            world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "a b"})).await,
             "validation_failed",
         ),
-        ("long metadata", world.client.call_with("PortfolioService/GetPortfolio", get.clone(), &[("x", &long)]).await, "headers_too_large"),
+        (
+            "no scope",
+            reader.call("EntityService/ListEntities", json!({})).await,
+            "permission_denied",
+        ),
+        (
+            "no key",
+            nobody.call("PortfolioService/GetPortfolio", get.clone()).await,
+            "invalid_credentials",
+        ),
+        (
+            "no version",
+            world
+                .client
+                .call_with("PortfolioService/GetPortfolio", get.clone(), &[("api-version", "1")])
+                .await,
+            "validation_failed",
+        ),
+        (
+            "long metadata",
+            world
+                .client
+                .call_with("PortfolioService/GetPortfolio", get.clone(), &[("x", &long)])
+                .await,
+            "headers_too_large",
+        ),
         (
             "longer metadata",
-            world.client.call_with("PortfolioService/GetPortfolio", get, &[("x", &long), ("y", &long)]).await,
+            world
+                .client
+                .call_with("PortfolioService/GetPortfolio", get, &[("x", &long), ("y", &long)])
+                .await,
             "headers_too_large",
         ),
     ];
     for (what, refusal, code) in refusals {
         let failure = refusal.expect_err(what);
         assert_eq!(failure.code, code, "{what}");
-        for name in ["api-version", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id"] {
+        for name in [
+            "api-version",
+            "x-ratelimit-limit",
+            "x-ratelimit-remaining",
+            "x-ratelimit-reset",
+            "x-request-id",
+        ] {
             assert!(failure.header(name).is_some(), "{what}: no {name} in {:?}", failure.headers);
         }
         assert_eq!(failure.request_id.as_deref(), failure.header("x-request-id"), "{what}");
@@ -250,13 +415,34 @@ async fn a_length_that_is_none_or_too_large_is_refused_at_every_port() {
     let world = World::start(Protocol::Grpc).await;
     let addresses = world.server.addresses;
     for address in [addresses.http, addresses.admin, addresses.grpc] {
-        for (length, status) in
-            [("18446744073709551615", 413), ("99999999999999999999999", 413), ("+5", 400), ("5, 6", 400), ("5\r\ncontent-length: 6", 400)]
-        {
-            let reply = exchanged(address, &request("POST /livez", &format!("Content-Length: {length}\r\n"), "hello")).await;
-            assert_eq!((reply.status, reply.json()["status"].as_u64()), (status, Some(status.into())), "{length}: {}", reply.text());
-            assert!(status == 413 || reply.text().contains("Content-Length"), "{length}: {}", reply.text());
-            assert_eq!(reply.json()["request_id"].as_str(), reply.header("x-request-id"), "{length}");
+        for (length, status) in [
+            ("18446744073709551615", 413),
+            ("99999999999999999999999", 413),
+            ("+5", 400),
+            ("5, 6", 400),
+            ("5\r\ncontent-length: 6", 400),
+        ] {
+            let reply = exchanged(
+                address,
+                &request("POST /livez", &format!("Content-Length: {length}\r\n"), "hello"),
+            )
+            .await;
+            assert_eq!(
+                (reply.status, reply.json()["status"].as_u64()),
+                (status, Some(status.into())),
+                "{length}: {}",
+                reply.text()
+            );
+            assert!(
+                status == 413 || reply.text().contains("Content-Length"),
+                "{length}: {}",
+                reply.text()
+            );
+            assert_eq!(
+                reply.json()["request_id"].as_str(),
+                reply.header("x-request-id"),
+                "{length}"
+            );
         }
     }
 }
@@ -272,22 +458,43 @@ async fn a_body_that_ends_in_two_ways_is_refused_and_nothing_behind_it_is_read()
             format!("{coding}{length}"),
             "Content-LENGTH: 5\r\nx: y\r\nTransfer-Encoding: chunked\r\n".to_owned(),
         ] {
-            let bytes = format!("POST /livez HTTP/1.1\r\nhost: x\r\n{headers}\r\n0\r\n\r\n{within}");
-            let answer = String::from_utf8(closed(&mut sent(address, bytes.as_bytes()).await, &headers).await).unwrap();
-            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("and not both"), "{headers}: {answer}");
+            let bytes =
+                format!("POST /livez HTTP/1.1\r\nhost: x\r\n{headers}\r\n0\r\n\r\n{within}");
+            let answer = String::from_utf8(
+                closed(&mut sent(address, bytes.as_bytes()).await, &headers).await,
+            )
+            .unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.contains("and not both"),
+                "{headers}: {answer}"
+            );
             assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{headers}: {answer}");
         }
         // A request before it is answered.
-        let bytes =
-            format!("GET /nothing HTTP/1.1\r\nhost: x\r\n\r\nPOST /livez HTTP/1.1\r\nhost: x\r\n{length}{coding}\r\n0\r\n\r\n{within}");
-        let answer = String::from_utf8(closed(&mut sent(address, bytes.as_bytes()).await, "behind another").await).unwrap();
+        let bytes = format!(
+            "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\nPOST /livez HTTP/1.1\r\nhost: x\r\n{length}{coding}\r\n0\r\n\r\n{within}"
+        );
+        let answer = String::from_utf8(
+            closed(&mut sent(address, bytes.as_bytes()).await, "behind another").await,
+        )
+        .unwrap();
         assert!(
-            answer.starts_with("HTTP/1.1 404 ") && answer.contains("HTTP/1.1 400 ") && answer.matches("HTTP/1.1 ").count() == 2,
+            answer.starts_with("HTTP/1.1 404 ")
+                && answer.contains("HTTP/1.1 400 ")
+                && answer.matches("HTTP/1.1 ").count() == 2,
             "{answer}"
         );
     }
     // A line may end without its carriage return (RFC 9112, section 2.2): that is read in one way by all who read it so.
-    let bare = closed(&mut sent(world.server.addresses.http, b"GET /nothing HTTP/1.1\nhost: x\nconnection: close\n\n").await, "bare").await;
+    let bare = closed(
+        &mut sent(
+            world.server.addresses.http,
+            b"GET /nothing HTTP/1.1\nhost: x\nconnection: close\n\n",
+        )
+        .await,
+        "bare",
+    )
+    .await;
     assert!(bare.starts_with(b"HTTP/1.1 404 "), "{}", String::from_utf8_lossy(&bare));
 }
 
@@ -295,19 +502,27 @@ async fn a_body_that_ends_in_two_ways_is_refused_and_nothing_behind_it_is_read()
 async fn options_of_the_whole_service_report_its_methods() {
     let world = World::start(Protocol::Rest).await;
     let reply = exchanged(world.server.addresses.http, &request("OPTIONS *", "", "")).await;
-    assert_eq!((reply.status, reply.header("allow")), (204, Some("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")), "{reply:?}");
+    assert_eq!(
+        (reply.status, reply.header("allow")),
+        (204, Some("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")),
+        "{reply:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_body_of_grpc_web_that_is_no_base64_is_reported_so() {
     let world = World::start(Protocol::Rest).await;
     let bearer = format!("Bearer {}", world.key.secret);
-    let headers = [("content-type", "application/grpc-web-text"), ("authorization", bearer.as_str())];
+    let headers =
+        [("content-type", "application/grpc-web-text"), ("authorization", bearer.as_str())];
     for body in ["!!!!", "AAAAAAI", "AAA"] {
         let path = "/offboard.v1.PortfolioService/GetPortfolio";
         let reply = http(world.server.addresses.http, "POST", path, &headers, body).await;
         let message = reply.header("grpc-message").unwrap_or_default();
-        assert!(reply.header("grpc-status") == Some("3") && message.contains("not%20base64"), "{body}: {reply:?}");
+        assert!(
+            reply.header("grpc-status") == Some("3") && message.contains("not%20base64"),
+            "{body}: {reply:?}"
+        );
     }
 }
 
@@ -324,11 +539,26 @@ scenario! {
 #[tokio::test]
 async fn a_credential_is_given_once() {
     let world = World::start(Protocol::Rest).await;
-    let (one, other) = (format!("authorization: Bearer {}\r\n", world.key.secret), "authorization: Bearer nothing\r\n");
+    let (one, other) = (
+        format!("authorization: Bearer {}\r\n", world.key.secret),
+        "authorization: Bearer nothing\r\n",
+    );
     let apikey = format!("apikey: {}\r\n", world.key.secret);
-    for headers in [format!("{one}{other}"), format!("{other}{one}"), format!("{one}{one}"), format!("{apikey}apikey: nothing\r\n")] {
-        let reply = exchanged(world.server.addresses.http, &request("GET /v1/portfolios", &headers, "")).await;
-        assert_eq!((reply.status, reply.json()["code"].as_str()), (401, Some("invalid_credentials")), "{}", reply.text());
+    for headers in [
+        format!("{one}{other}"),
+        format!("{other}{one}"),
+        format!("{one}{one}"),
+        format!("{apikey}apikey: nothing\r\n"),
+    ] {
+        let reply =
+            exchanged(world.server.addresses.http, &request("GET /v1/portfolios", &headers, ""))
+                .await;
+        assert_eq!(
+            (reply.status, reply.json()["code"].as_str()),
+            (401, Some("invalid_credentials")),
+            "{}",
+            reply.text()
+        );
     }
 }
 

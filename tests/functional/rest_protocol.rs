@@ -15,7 +15,13 @@ impl Rest {
     }
 
     /// Sends a request with the key.
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> Reply {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<bytes::Bytes>,
+    ) -> Reply {
         let headers = [&[("authorization", self.bearer.as_str())], headers].concat();
         http(self.world.server.addresses.http, method, path, &headers, body).await
     }
@@ -33,7 +39,12 @@ fn code(reply: &Reply) -> (u16, String) {
 /// The fields and kinds of the faults of a problem.
 fn faults(reply: &Reply) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    reply.json()["errors"].as_array().unwrap().iter().map(|fault| (text(&fault["field"]), text(&fault["code"]))).collect()
+    reply.json()["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|fault| (text(&fault["field"]), text(&fault["code"])))
+        .collect()
 }
 
 #[tokio::test]
@@ -50,13 +61,25 @@ async fn a_problem_document_has_every_member() {
     assert_eq!(reply.json(), expected);
     let invalid = rest.post("/v1/portfolios", r#"{"name":""}"#).await;
     let fault = json!({"field": "name", "code": "required", "message": "name: must be given", "description": "must be given"});
-    assert_eq!((code(&invalid), &invalid.json()["errors"]), ((400, "validation_failed".to_owned()), &json!([fault])));
+    assert_eq!(
+        (code(&invalid), &invalid.json()["errors"]),
+        ((400, "validation_failed".to_owned()), &json!([fault]))
+    );
 }
 
 #[tokio::test]
 async fn what_has_no_route_is_reported_from_what_has_no_such_method() {
     let rest = Rest::start(&[]).await;
-    for path in ["/", "/nothing", "/v1/entitie", "/v1/entities/a/b", "/v1/entities/", "//v1/entities", "/v1/entities:export", "/metrics"] {
+    for path in [
+        "/",
+        "/nothing",
+        "/v1/entitie",
+        "/v1/entities/a/b",
+        "/v1/entities/",
+        "//v1/entities",
+        "/v1/entities:export",
+        "/metrics",
+    ] {
         let reply = rest.send("GET", path, &[], "").await;
         assert_eq!(code(&reply), (404, "not_found".to_owned()), "{path}");
         assert_eq!(reply.json()["detail"], "No route has this path.", "{path}");
@@ -78,10 +101,17 @@ async fn what_has_no_route_is_reported_from_what_has_no_such_method() {
     ] {
         let reply = rest.send(method, path, &[], "").await;
         assert_eq!(reply.status, 404, "{method} {path}: {}", reply.text());
-        assert!(method == "HEAD" || reply.text().contains("No route has this path."), "{method} {path}: {}", reply.text());
+        assert!(
+            method == "HEAD" || reply.text().contains("No route has this path."),
+            "{method} {path}: {}",
+            reply.text()
+        );
     }
     // A colon that is written as text is, and the path of an attribute may have one.
-    assert_eq!(code(&rest.send("GET", "/v1/entities/x%3Athaw", &[], "").await), (400, "validation_failed".to_owned()));
+    assert_eq!(
+        code(&rest.send("GET", "/v1/entities/x%3Athaw", &[], "").await),
+        (400, "validation_failed".to_owned())
+    );
     let attribute = rest.send("DELETE", "/v1/attribute-indexes/%22a:b%22", &[], "").await;
     assert!(attribute.json()["detail"].as_str().unwrap().contains("a:b"), "{}", attribute.text());
     for (method, path, allowed) in [
@@ -93,7 +123,8 @@ async fn what_has_no_route_is_reported_from_what_has_no_such_method() {
     ] {
         let reply = rest.send(method, path, &[], "").await;
         assert_eq!(code(&reply), (405, "method_not_allowed".to_owned()), "{method} {path}");
-        let allow: std::collections::BTreeSet<_> = reply.header("allow").unwrap().split(", ").collect();
+        let allow: std::collections::BTreeSet<_> =
+            reply.header("allow").unwrap().split(", ").collect();
         for method in allowed.split(", ") {
             assert!(allow.contains(method), "{method} is not in {allow:?} of {path}");
         }
@@ -106,24 +137,50 @@ async fn a_body_that_is_no_json_is_reported_where() {
     let rest = Rest::start(&[]).await;
     let reply = rest.post("/v1/portfolios", "{\"name\": \"a\",\n  \"metadata\": {]}").await;
     assert_eq!(code(&reply), (400, "validation_failed".to_owned()));
-    assert!(reply.json()["detail"].as_str().unwrap().contains("line 2, column 16"), "{}", reply.text());
-    for body in
-        ["", "{", "[]", "null", "\"x\"", "{\"name\":\"a\"} {}", "{\"name\":\"a\",\"name\":\"b\"}", "{\"name\":\"\\ud800\"}", "{\"name\":7}"]
-    {
+    assert!(
+        reply.json()["detail"].as_str().unwrap().contains("line 2, column 16"),
+        "{}",
+        reply.text()
+    );
+    for body in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "\"x\"",
+        "{\"name\":\"a\"} {}",
+        "{\"name\":\"a\",\"name\":\"b\"}",
+        "{\"name\":\"\\ud800\"}",
+        "{\"name\":7}",
+    ] {
         let reply = rest.post("/v1/portfolios", body).await;
-        assert_eq!(code(&reply), (400, "validation_failed".to_owned()), "{body:?}: {}", reply.text());
+        assert_eq!(
+            code(&reply),
+            (400, "validation_failed".to_owned()),
+            "{body:?}: {}",
+            reply.text()
+        );
     }
     let no_utf8 = rest.post("/v1/portfolios", b"{\"name\":\"\xff\"}".to_vec()).await;
     assert_eq!(code(&no_utf8), (400, "validation_failed".to_owned()));
-    let deep = format!("{{\"name\":\"a\",\"metadata\":{}{}}}", "{\"a\":".repeat(5000), "}".repeat(5000));
-    assert_eq!(code(&rest.post("/v1/portfolios", deep).await), (400, "validation_failed".to_owned()));
+    let deep =
+        format!("{{\"name\":\"a\",\"metadata\":{}{}}}", "{\"a\":".repeat(5000), "}".repeat(5000));
+    assert_eq!(
+        code(&rest.post("/v1/portfolios", deep).await),
+        (400, "validation_failed".to_owned())
+    );
     assert_eq!(rest.world.database.count("SELECT count(*) FROM portfolio"), 0);
 }
 
 #[tokio::test]
 async fn every_fault_of_path_query_and_body_is_reported_at_once_in_the_spelling_of_the_contract() {
     let rest = Rest::start(&[]).await;
-    let reply = rest.post("/v1/portfolios?dryRun=true&nmae=x", r#"{"portfolioId":"a","sharedComplianceCalendar":"yes","Name":"x"}"#).await;
+    let reply = rest
+        .post(
+            "/v1/portfolios?dryRun=true&nmae=x",
+            r#"{"portfolioId":"a","sharedComplianceCalendar":"yes","Name":"x"}"#,
+        )
+        .await;
     let expected = [
         ("shared_compliance_calendar", "invalid_type"),
         ("Name", "unknown_field"),
@@ -132,17 +189,35 @@ async fn every_fault_of_path_query_and_body_is_reported_at_once_in_the_spelling_
         ("nmae", "unknown_parameter"),
     ];
     let mut reported = faults(&reply);
-    let mut expected: Vec<_> = expected.iter().map(|(field, code)| ((*field).to_owned(), (*code).to_owned())).collect();
+    let mut expected: Vec<_> =
+        expected.iter().map(|(field, code)| ((*field).to_owned(), (*code).to_owned())).collect();
     reported.sort_unstable();
     expected.sort_unstable();
     assert_eq!(reported, expected, "{}", reply.text());
 
-    let camel = rest.post("/api/acme/entities/_delete", r#"{"objects":{"uriList":["a b"],"excludeList":["c d"],"filter":"x"}}"#).await;
+    let camel = rest
+        .post(
+            "/api/acme/entities/_delete",
+            r#"{"objects":{"uriList":["a b"],"excludeList":["c d"],"filter":"x"}}"#,
+        )
+        .await;
     let fields: Vec<_> = faults(&camel).into_iter().map(|(field, _)| field).collect();
-    assert!(fields.contains(&"objects.uriList[0]".to_owned()) && fields.contains(&"objects.excludeList[0]".to_owned()), "{}", camel.text());
+    assert!(
+        fields.contains(&"objects.uriList[0]".to_owned())
+            && fields.contains(&"objects.excludeList[0]".to_owned()),
+        "{}",
+        camel.text()
+    );
     let twice = rest.send("DELETE", "/api/acme/entities?entityType=T&entityType=U", &[], "").await;
     assert_eq!(faults(&twice), [("entityType".to_owned(), "duplicate".to_owned())]);
-    let body = rest.send("DELETE", "/v5/entities/e", &[("content-type", "application/json")], r#"{"force":true}"#).await;
+    let body = rest
+        .send(
+            "DELETE",
+            "/v5/entities/e",
+            &[("content-type", "application/json")],
+            r#"{"force":true}"#,
+        )
+        .await;
     assert_eq!(faults(&body), [("body".to_owned(), "unexpected".to_owned())]);
     let path = rest.send("GET", "/v1/entities/%ff", &[], "").await;
     assert_eq!(faults(&path), [("entity_id".to_owned(), "invalid".to_owned())]);
@@ -151,33 +226,83 @@ async fn every_fault_of_path_query_and_body_is_reported_at_once_in_the_spelling_
 #[tokio::test]
 async fn a_body_of_another_kind_or_size_is_refused() {
     let rest = Rest::start(&["--max-body-bytes=2000"]).await;
-    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/x-ndjson"] {
-        let reply = rest.send("POST", "/v1/portfolios", &[("content-type", media_type)], r#"{"name":"a"}"#).await;
+    for media_type in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin1",
+        "application/x-ndjson",
+    ] {
+        let reply = rest
+            .send("POST", "/v1/portfolios", &[("content-type", media_type)], r#"{"name":"a"}"#)
+            .await;
         assert_eq!(code(&reply), (415, "unsupported_media_type".to_owned()), "{media_type}");
         assert_eq!(reply.header("accept-post"), Some("application/json"));
     }
-    let packed = rest.send("POST", "/v1/portfolios", &[("content-type", "application/json"), ("content-encoding", "br")], "x").await;
+    let packed = rest
+        .send(
+            "POST",
+            "/v1/portfolios",
+            &[("content-type", "application/json"), ("content-encoding", "br")],
+            "x",
+        )
+        .await;
     assert_eq!((packed.status, packed.header("accept-encoding")), (415, Some("zstd, gzip")));
     let large = json!({"name": "a", "metadata": {"x": "y".repeat(2000)}}).to_string();
     let reply = rest.post("/v1/portfolios", large).await;
-    assert_eq!((code(&reply), &reply.json()["limit_bytes"]), ((413, "payload_too_large".to_owned()), &json!(2000)));
+    assert_eq!(
+        (code(&reply), &reply.json()["limit_bytes"]),
+        ((413, "payload_too_large".to_owned()), &json!(2000))
+    );
     for media_type in ["application/json", "Application/JSON; charset=UTF-8"] {
-        let reply = rest.send("POST", "/v1/portfolios", &[("content-type", media_type)], r#"{"name":"a"}"#).await;
+        let reply = rest
+            .send("POST", "/v1/portfolios", &[("content-type", media_type)], r#"{"name":"a"}"#)
+            .await;
         assert_eq!(reply.status, 201, "{media_type}: {}", reply.text());
     }
-    let created = rest.post("/v1/portfolios", r#"{"portfolio_id":"p","name":"a","metadata":{"desk":"B","floor":"2"}}"#).await;
-    for suffixed in ["merge-patch+json", "json-patch+json", "vnd.api+json", "problem+json", "foo+json"] {
+    let created = rest
+        .post(
+            "/v1/portfolios",
+            r#"{"portfolio_id":"p","name":"a","metadata":{"desk":"B","floor":"2"}}"#,
+        )
+        .await;
+    for suffixed in
+        ["merge-patch+json", "json-patch+json", "vnd.api+json", "problem+json", "foo+json"]
+    {
         let media_type = format!("application/{suffixed}");
-        let reply = rest.send("PATCH", "/v1/portfolios/p", &[("content-type", media_type.as_str())], r#"{"metadata":{"floor":"3"}}"#).await;
-        assert_eq!((code(&reply).0, reply.header("accept-patch")), (415, Some("application/json")), "{media_type}: {}", reply.text());
+        let reply = rest
+            .send(
+                "PATCH",
+                "/v1/portfolios/p",
+                &[("content-type", media_type.as_str())],
+                r#"{"metadata":{"floor":"3"}}"#,
+            )
+            .await;
+        assert_eq!(
+            (code(&reply).0, reply.header("accept-patch")),
+            (415, Some("application/json")),
+            "{media_type}: {}",
+            reply.text()
+        );
     }
-    assert_eq!(rest.send("GET", "/v1/portfolios/p", &[], "").await.json(), created.json(), "a merge is not taken for a replacement");
+    assert_eq!(
+        rest.send("GET", "/v1/portfolios/p", &[], "").await.json(),
+        created.json(),
+        "a merge is not taken for a replacement"
+    );
     let lines = "{\"type\":\"T\"}\n".repeat(500);
-    let stream = rest.send("POST", "/v1/entities:import", &[("content-type", "application/x-ndjson")], lines).await;
+    let stream = rest
+        .send("POST", "/v1/entities:import", &[("content-type", "application/x-ndjson")], lines)
+        .await;
     let summary: Value = serde_json::from_str(stream.text().lines().last().unwrap()).unwrap();
-    assert_eq!((stream.status, &summary["summary"]["created"]), (200, &json!(500)), "the limit of a stream is that of a line");
+    assert_eq!(
+        (stream.status, &summary["summary"]["created"]),
+        (200, &json!(500)),
+        "the limit of a stream is that of a line"
+    );
     let long = format!("{{\"type\":\"T\"}}\n{{\"type\":\"{}\"}}\n", "x".repeat(2000));
-    let stream = rest.send("POST", "/v1/entities:import", &[("content-type", "application/x-ndjson")], long).await;
+    let stream = rest
+        .send("POST", "/v1/entities:import", &[("content-type", "application/x-ndjson")], long)
+        .await;
     assert_eq!(code(&stream), (413, "payload_too_large".to_owned()));
 }
 
@@ -192,15 +317,25 @@ async fn who_calls_is_reported_before_the_kind_of_the_body() {
         ("PATCH", "/v1/entities/e", &[("content-type", "application/merge-patch+json")]),
         ("POST", "/v1/entities:import", &[text]),
         ("POST", "/v1/entities:import", &[text, ("api-version", "1")]),
-        ("POST", "/v1/entities", &[("content-type", "application/json"), ("content-encoding", "br")]),
+        (
+            "POST",
+            "/v1/entities",
+            &[("content-type", "application/json"), ("content-encoding", "br")],
+        ),
         ("DELETE", "/v5/entities/e", &[("content-encoding", "br")]),
     ] {
-        for (credential, status) in [(None, 401), (Some(&wrong), 401), (Some(&reader), 403), (Some(&rest.bearer), 415)] {
+        for (credential, status) in
+            [(None, 401), (Some(&wrong), 401), (Some(&reader), 403), (Some(&rest.bearer), 415)]
+        {
             let mut sent = headers.to_vec();
             sent.extend(credential.map(|credential| ("authorization", credential.as_str())));
             let reply = http(rest.world.server.addresses.http, method, path, &sent, "{}").await;
             assert_eq!(reply.status, status, "{method} {path} {headers:?}: {}", reply.text());
-            assert_eq!(reply.header("offboard-realm"), (status != 401).then_some("acme/test"), "{method} {path} {headers:?}");
+            assert_eq!(
+                reply.header("offboard-realm"),
+                (status != 401).then_some("acme/test"),
+                "{method} {path} {headers:?}"
+            );
         }
     }
     assert_eq!(rest.send("PUT", "/v1/entities", &[text], "{}").await.status, 405);
@@ -212,8 +347,14 @@ async fn who_calls_is_reported_before_the_kind_of_the_body() {
 async fn head_is_get_without_the_body_and_options_reports_the_methods() {
     let rest = Rest::start(&[]).await;
     rest.world.portfolios(&["p"]).await;
-    let (head, get) = (rest.send("HEAD", "/v1/portfolios/p", &[], "").await, rest.send("GET", "/v1/portfolios/p", &[], "").await);
-    assert_eq!((head.status, head.body.len(), head.header("content-type")), (200, 0, get.header("content-type")));
+    let (head, get) = (
+        rest.send("HEAD", "/v1/portfolios/p", &[], "").await,
+        rest.send("GET", "/v1/portfolios/p", &[], "").await,
+    );
+    assert_eq!(
+        (head.status, head.body.len(), head.header("content-type")),
+        (200, 0, get.header("content-type"))
+    );
     assert_eq!(rest.send("HEAD", "/v1/portfolios/q", &[], "").await.status, 404);
     let options = rest.send("OPTIONS", "/v1/portfolios/p", &[], "").await;
     assert_eq!(options.status, 204);
@@ -255,7 +396,10 @@ async fn every_answer_has_a_request_id_and_a_sane_one_is_kept() {
         assert_eq!(send("my-id.1~2_3").await, "my-id.1~2_3", "{method} {path}");
         for odd in ["two words", "a/b", "<script>", long.as_str(), ""] {
             let reported = send(odd).await;
-            assert!(reported.starts_with("req_") && reported.len() == 36, "{method} {path}: {reported}");
+            assert!(
+                reported.starts_with("req_") && reported.len() == 36,
+                "{method} {path}: {reported}"
+            );
         }
     }
 }
@@ -283,7 +427,11 @@ async fn nobody_can_forge_what_is_said_between_the_layers() {
     let answer = rest
         .world
         .through(Protocol::Grpc)
-        .call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[("x-http-code", "204")])
+        .call_with(
+            "PortfolioService/GetPortfolio",
+            json!({"portfolio_id": "p"}),
+            &[("x-http-code", "204")],
+        )
         .await;
     assert_eq!(answer.unwrap().header("x-http-code"), None);
 }
@@ -294,11 +442,22 @@ async fn a_caller_may_give_a_deadline() {
     rest.world.portfolios(&["p"]).await;
     for odd in ["0", "-1", "soon"] {
         let reply = rest.send("GET", "/v1/portfolios/p", &[("x-request-timeout", odd)], "").await;
-        assert_eq!(faults(&reply), [("X-Request-Timeout".to_owned(), "invalid".to_owned())], "{odd}");
+        assert_eq!(
+            faults(&reply),
+            [("X-Request-Timeout".to_owned(), "invalid".to_owned())],
+            "{odd}"
+        );
     }
-    assert_eq!(rest.send("GET", "/v1/portfolios/p", &[("x-request-timeout", "30")], "").await.status, 200);
+    assert_eq!(
+        rest.send("GET", "/v1/portfolios/p", &[("x-request-timeout", "30")], "").await.status,
+        200
+    );
     let mut held = rest.world.database.connection();
-    diesel::connection::SimpleConnection::batch_execute(&mut held, "BEGIN; LOCK TABLE portfolio IN ACCESS EXCLUSIVE MODE").unwrap();
+    diesel::connection::SimpleConnection::batch_execute(
+        &mut held,
+        "BEGIN; LOCK TABLE portfolio IN ACCESS EXCLUSIVE MODE",
+    )
+    .unwrap();
     let late = rest.send("GET", "/v1/portfolios/p", &[("x-request-timeout", "0.2")], "").await;
     assert_eq!(code(&late), (504, "deadline_exceeded".to_owned()));
 }
@@ -339,29 +498,56 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
     let rest = Rest::start(&[]).await;
     for (path, body, meant) in [
         ("/api/acme/entities/_delete", r#"{"objcets":{}}"#, "objects"),
-        ("/api/acme/entities/_delete", r#"{"objects":{"exclude_lsit":[],"entityType":"T"}}"#, "excludeList"),
+        (
+            "/api/acme/entities/_delete",
+            r#"{"objects":{"exclude_lsit":[],"entityType":"T"}}"#,
+            "excludeList",
+        ),
         ("/api/acme/entities/_delete?dryRnu=true", r#"{"objects":{"entityType":"T"}}"#, "dryRun"),
-        ("/api/acme/entities/_delete?expected_cuont=1", r#"{"objects":{"entityType":"T"}}"#, "expectedCount"),
+        (
+            "/api/acme/entities/_delete?expected_cuont=1",
+            r#"{"objects":{"entityType":"T"}}"#,
+            "expectedCount",
+        ),
         ("/v1/entities", r#"{"typ":"T","type":"T"}"#, "type"),
         ("/v1/entities", r#"{"type":"T","dependents":[{"knid":"task"}]}"#, "kind"),
-        ("/v1/portfolios", r#"{"name":"x","sharedComplianceCalender":true}"#, "shared_compliance_calendar"),
+        (
+            "/v1/portfolios",
+            r#"{"name":"x","sharedComplianceCalender":true}"#,
+            "shared_compliance_calendar",
+        ),
     ] {
         let reply = rest.post(path, body).await;
         assert_eq!(code(&reply), (400, "validation_failed".to_owned()), "{path} {body}");
         let reported = first_description(&reply);
-        assert!(reported.ends_with(&format!("; did you mean `{meant}`?")), "{path} {body}: {reported}");
+        assert!(
+            reported.ends_with(&format!("; did you mean `{meant}`?")),
+            "{path} {body}: {reported}"
+        );
     }
     let far = rest.post("/v1/portfolios", r#"{"name":"x","frobnicate":true}"#).await;
     assert_eq!(first_description(&far), "is not known here; your own data goes into `metadata`");
     for (path, body, reported) in [
-        ("/v1/entities", r#"{"type":"T","LastName":"x"}"#, "is not known here; your own data goes into `attributes`"),
-        ("/api/acme/entities/_delete", r#"{"filter":"exists(uri)","objects":{}}"#, "is not known here; `filter` belongs within `objects`"),
+        (
+            "/v1/entities",
+            r#"{"type":"T","LastName":"x"}"#,
+            "is not known here; your own data goes into `attributes`",
+        ),
+        (
+            "/api/acme/entities/_delete",
+            r#"{"filter":"exists(uri)","objects":{}}"#,
+            "is not known here; `filter` belongs within `objects`",
+        ),
         (
             "/api/acme/entities/_delete",
             r#"{"entity_type":"T","expectedCount":1}"#,
             "is not known here; `entityType` belongs within `objects`",
         ),
-        ("/api/acme/entities/_delete", r#"{"objects":{"matchAll":true}}"#, "is not known here; `matchAll` belongs beside `objects`"),
+        (
+            "/api/acme/entities/_delete",
+            r#"{"objects":{"matchAll":true}}"#,
+            "is not known here; `matchAll` belongs beside `objects`",
+        ),
         (
             "/api/acme/entities/_delete",
             r#"{"objects":{"filter":"exists(uri)","allow_unknown_attributes":true}}"#,
@@ -377,7 +563,11 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
             r#"{"objects":{"entityType":"T","expectedCount":1}}"#,
             "is not known here; `expectedCount` belongs beside `objects`",
         ),
-        ("/api/acme/entities/_delete", r#"{"objects":{"entityType":"T"},"mode":"hard"}"#, "is not known here; `mode` is a query parameter"),
+        (
+            "/api/acme/entities/_delete",
+            r#"{"objects":{"entityType":"T"},"mode":"hard"}"#,
+            "is not known here; `mode` is a query parameter",
+        ),
         (
             "/api/acme/entities/_delete?filter=exists(uri)",
             r#"{"objects":{"entityType":"T"}}"#,
@@ -385,9 +575,16 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
         ),
     ] {
         let reply = rest.post(path, body).await;
-        assert_eq!((reply.status, first_description(&reply).as_str()), (400, reported), "{path} {body}");
+        assert_eq!(
+            (reply.status, first_description(&reply).as_str()),
+            (400, reported),
+            "{path} {body}"
+        );
     }
-    let many = format!("{{{}}}", (0..50_000).map(|n| format!("\"nmae{n}\":1")).collect::<Vec<_>>().join(","));
+    let many = format!(
+        "{{{}}}",
+        (0..50_000).map(|n| format!("\"nmae{n}\":1")).collect::<Vec<_>>().join(",")
+    );
     assert_eq!(rest.post("/v1/portfolios", many).await.status, 400);
 }
 
@@ -395,18 +592,49 @@ async fn a_misspelt_member_gets_the_one_that_was_meant_in_the_spelling_of_the_co
 async fn durations_are_read_as_people_write_them_and_reported_in_one_form() {
     let rest = Rest::start(&[]).await;
     let json = [("content-type", "application/json")];
-    for (given, reported) in
-        [("1h", "3600s"), ("30m", "1800s"), ("P1D", "86400s"), ("PT1H30M", "5400s"), ("1.5s", "1.500s"), ("90s", "90s")]
-    {
-        let reply = rest.send("PATCH", "/v1/removal-policy", &json, format!(r#"{{"default_grace_period":"{given}"}}"#)).await;
-        assert_eq!((reply.status, &reply.json()["default_grace_period"]), (200, &json!(reported)), "{given}: {}", reply.text());
+    for (given, reported) in [
+        ("1h", "3600s"),
+        ("30m", "1800s"),
+        ("P1D", "86400s"),
+        ("PT1H30M", "5400s"),
+        ("1.5s", "1.500s"),
+        ("90s", "90s"),
+    ] {
+        let reply = rest
+            .send(
+                "PATCH",
+                "/v1/removal-policy",
+                &json,
+                format!(r#"{{"default_grace_period":"{given}"}}"#),
+            )
+            .await;
+        assert_eq!(
+            (reply.status, &reply.json()["default_grace_period"]),
+            (200, &json!(reported)),
+            "{given}: {}",
+            reply.text()
+        );
     }
     for wrong in ["1 hour", "P1M", "1y", "3600", "30m1h"] {
-        let reply = rest.send("PATCH", "/v1/removal-policy", &json, format!(r#"{{"default_grace_period":"{wrong}"}}"#)).await;
+        let reply = rest
+            .send(
+                "PATCH",
+                "/v1/removal-policy",
+                &json,
+                format!(r#"{{"default_grace_period":"{wrong}"}}"#),
+            )
+            .await;
         assert_eq!(code(&reply), (400, "validation_failed".to_owned()), "{wrong}");
         assert!(first_description(&reply).contains("such as `3600s`"), "{wrong}: {}", reply.text());
     }
-    let query = rest.send("DELETE", "/api/acme/entities?entityType=Nothing&cleanReportWithin=PT1H&dryRun=true", &[], "").await;
+    let query = rest
+        .send(
+            "DELETE",
+            "/api/acme/entities?entityType=Nothing&cleanReportWithin=PT1H&dryRun=true",
+            &[],
+            "",
+        )
+        .await;
     assert_eq!(code(&query).1, "report_required", "a query is text too");
 }
 
@@ -415,8 +643,19 @@ async fn durations_are_read_as_people_write_them_and_reported_in_one_form() {
 async fn every_answer_to_a_key_says_whose_it_is() {
     let rest = Rest::start(&[]).await;
     for path in ["/v1/entities", "/v1/entities/nothing", "/v1/entities?page_size=-1"] {
-        assert_eq!(rest.send("GET", path, &[], "").await.header("offboard-realm"), Some("acme/test"), "{path}");
+        assert_eq!(
+            rest.send("GET", path, &[], "").await.header("offboard-realm"),
+            Some("acme/test"),
+            "{path}"
+        );
     }
-    let refused = http(rest.world.server.addresses.http, "GET", "/v1/entities", &[("authorization", "Bearer sk_test_none")], "").await;
+    let refused = http(
+        rest.world.server.addresses.http,
+        "GET",
+        "/v1/entities",
+        &[("authorization", "Bearer sk_test_none")],
+        "",
+    )
+    .await;
     assert_eq!((refused.status, refused.header("offboard-realm")), (401, None));
 }

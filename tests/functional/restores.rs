@@ -35,7 +35,17 @@ impl Story {
         home.sql("postgres", "CREATE DATABASE offboard");
         let url = home.url("offboard");
         offboard(&["migrate", "--database-url", &url]);
-        let printed = offboard(&["key", "create", "--database-url", &url, "--org", "acme", "--scope", "admin", "--json"]);
+        let printed = offboard(&[
+            "key",
+            "create",
+            "--database-url",
+            &url,
+            "--org",
+            "acme",
+            "--scope",
+            "admin",
+            "--json",
+        ]);
         let printed: Value = serde_json::from_str(&printed).unwrap();
         let text = |name: &str| printed[name].as_str().unwrap().to_owned();
         let key = Key { id: text("id"), secret: text("secret"), org: "acme".to_owned() };
@@ -54,9 +64,17 @@ impl Story {
         for n in 0..count {
             let request = json!({"entity": {"entity_id": format!("{name}{n}"), "type": "HCP"}});
             let key = format!("{name}{n}");
-            patiently(async || client.call_with("EntityService/CreateEntity", request.clone(), &[("idempotency-key", &key)]).await)
-                .await
-                .unwrap();
+            patiently(async || {
+                client
+                    .call_with(
+                        "EntityService/CreateEntity",
+                        request.clone(),
+                        &[("idempotency-key", &key)],
+                    )
+                    .await
+            })
+            .await
+            .unwrap();
         }
         self.list(token).await.unwrap()
     }
@@ -67,7 +85,9 @@ impl Story {
         let (mut events, mut token) = (Vec::new(), token.clone());
         loop {
             let request = json!({"page_size": 3, "page_token": token});
-            let page = patiently(async || client.call("EventService/ListEvents", request.clone()).await).await?;
+            let page =
+                patiently(async || client.call("EventService/ListEvents", request.clone()).await)
+                    .await?;
             events.extend(page.get("events").as_array().unwrap().iter().cloned());
             token = page.get("next_page_token").clone();
             if page.get("caught_up") == true {
@@ -79,15 +99,21 @@ impl Story {
     /// A stream from a cursor, by gRPC or as server-sent events.
     async fn watch(&self, protocol: Protocol, cursor: &Value) -> Result<Watching, Failure> {
         let client = self.client(protocol);
-        let accept: &[(&str, &str)] = if protocol == Protocol::Rest { &[("accept", "text/event-stream")] } else { &[] };
+        let accept: &[(&str, &str)] =
+            if protocol == Protocol::Rest { &[("accept", "text/event-stream")] } else { &[] };
         let request = json!({"cursor": cursor});
-        patiently(async || client.stream("EventService/WatchEvents", request.clone(), accept).await).await.map(Watching)
+        patiently(async || client.stream("EventService/WatchEvents", request.clone(), accept).await)
+            .await
+            .map(Watching)
     }
 
     /// Continues behind a cursor in every way there is, and is reported these.
     pub async fn goes_on(&self, cursor: &Value, expected: &[String]) {
         for protocol in [Protocol::Grpc, Protocol::Rest] {
-            let mut watching = self.watch(protocol, cursor).await.unwrap_or_else(|failure| panic!("{protocol:?}: {failure:#?}"));
+            let mut watching = self
+                .watch(protocol, cursor)
+                .await
+                .unwrap_or_else(|failure| panic!("{protocol:?}: {failure:#?}"));
             assert_eq!(reported(&watching.events(expected.len()).await), expected, "{protocol:?}");
         }
     }
@@ -100,7 +126,11 @@ impl Story {
                 Err(failure) => failure,
                 Ok(mut watching) => watching.end().await,
             };
-            assert_eq!((failure.code.as_str(), failure.http.unwrap_or(410)), ("out_of_range", 410), "{protocol:?}: {failure:#?}");
+            assert_eq!(
+                (failure.code.as_str(), failure.http.unwrap_or(410)),
+                ("out_of_range", 410),
+                "{protocol:?}: {failure:#?}"
+            );
             assert_eq!(failure.grpc.unwrap_or(tonic::Code::OutOfRange), tonic::Code::OutOfRange);
             on = failure.members["cursor"].clone();
             assert!(failure.members["parted_at"].as_i64().unwrap() > 0, "{:?}", failure.members);
@@ -113,9 +143,15 @@ impl Story {
         let mut subjects = Vec::new();
         for _ in 0..1500 {
             let stored = self.nats.messages(STREAM, 0).await;
-            subjects = stored.iter().map(|message| message.event["subject"].as_str().unwrap().to_owned()).collect();
+            subjects = stored
+                .iter()
+                .map(|message| message.event["subject"].as_str().unwrap().to_owned())
+                .collect();
             let lag = probe(&self.server, "/metrics").await.text();
-            assert!(lag.contains("offboard_publisher_lag{offboard_publisher_name=\"nats\"}"), "the series is there throughout:\n{lag}");
+            assert!(
+                lag.contains("offboard_publisher_lag{offboard_publisher_name=\"nats\"}"),
+                "the series is there throughout:\n{lag}"
+            );
             if subjects.iter().any(|subject| subject == last) {
                 return subjects;
             }
@@ -135,18 +171,42 @@ impl Story {
              END $$",
         );
         let url = self.home.url(database);
-        offboard(&["key", "create", "--database-url", &url, "--org", "newcomer", "--scope", "admin"]);
+        offboard(&[
+            "key",
+            "create",
+            "--database-url",
+            &url,
+            "--org",
+            "newcomer",
+            "--scope",
+            "admin",
+        ]);
     }
 
     /// The reasons of the histories, as the command reports them.
     pub fn histories(&self, database: &str) -> Vec<String> {
-        let printed = offboard(&["events", "--database-url", &self.home.url(database), "history", "--json"]);
-        printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["reason"].as_str().unwrap().to_owned()).collect()
+        let printed =
+            offboard(&["events", "--database-url", &self.home.url(database), "history", "--json"]);
+        printed
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<Value>(line).unwrap()["reason"].as_str().unwrap().to_owned()
+            })
+            .collect()
     }
 }
 
 pub async fn serve(url: &str, nats: &NatsServer) -> Server {
-    let arguments = ["--nats-url", &nats.url(), "--poll-interval", "0.1", "--lease", "2", "--db-pool-size", "8"];
+    let arguments = [
+        "--nats-url",
+        &nats.url(),
+        "--poll-interval",
+        "0.1",
+        "--lease",
+        "2",
+        "--db-pool-size",
+        "8",
+    ];
     Server::start_on(url, &arguments, &[]).await
 }
 
@@ -154,7 +214,10 @@ pub async fn serve(url: &str, nats: &NatsServer) -> Server {
 async fn patiently<T>(call: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     for _ in 0..600 {
         match call().await {
-            Err(failure) if ["unavailable", "internal", "deadline_exceeded"].contains(&failure.code.as_str()) => {
+            Err(failure)
+                if ["unavailable", "internal", "deadline_exceeded"]
+                    .contains(&failure.code.as_str()) =>
+            {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
             done => return done,
@@ -199,26 +262,46 @@ pub async fn nothing_is_hidden_sent_twice_or_passed_over(
     // Nothing has happened on the new line yet.
     let on = story.is_out_of_range(&lost.events[0]["cursor"]).await;
     assert_eq!(story.list(&lost.token).await.err().unwrap().code, "out_of_range");
-    assert_eq!(story.list(&common.token).await.unwrap().events, Vec::<Value>::new(), "what parts there goes on");
+    assert_eq!(
+        story.list(&common.token).await.unwrap().events,
+        Vec::<Value>::new(),
+        "what parts there goes on"
+    );
     let all = story.list(&json!("")).await.unwrap();
     assert_eq!(reported(&all.events), names("a", 0, 5), "0 hidden");
     // As many and more as the old line had.
     let new = story.chapter("c", 6, &common.token).await;
     assert_eq!(reported(&new.events), names("c", 0, 6));
     for event in &lost.events {
-        assert_eq!(story.is_out_of_range(&event["cursor"]).await, on, "for ever, and always to the same place");
+        assert_eq!(
+            story.is_out_of_range(&event["cursor"]).await,
+            on,
+            "for ever, and always to the same place"
+        );
     }
     assert_eq!(story.list(&lost.token).await.err().unwrap().code, "out_of_range");
     story.goes_on(&on, &names("c", 0, 6)).await;
     for n in 0..5 {
-        story.goes_on(&common.events[n]["cursor"], &[names("a", n + 1, 5), names("c", 0, 6)].concat()).await;
+        story
+            .goes_on(
+                &common.events[n]["cursor"],
+                &[names("a", n + 1, 5), names("c", 0, 6)].concat(),
+            )
+            .await;
     }
-    assert_eq!(reported(&story.list(&json!("")).await.unwrap().events), [names("a", 0, 5), names("c", 0, 6)].concat());
+    assert_eq!(
+        reported(&story.list(&json!("")).await.unwrap().events),
+        [names("a", 0, 5), names("c", 0, 6)].concat()
+    );
     // A stream that was open ends, or has lost the database and ends when that comes back; it never sends new events. A database that is
     // being filled from a dump has tables before it has keys.
     for watching in open.iter_mut().filter(|_| !restart) {
         let code = watching.end().await.code;
-        assert!(["out_of_range", "unavailable", "internal", "invalid_credentials"].contains(&code.as_str()), "{code}");
+        assert!(
+            ["out_of_range", "unavailable", "internal", "invalid_credentials"]
+                .contains(&code.as_str()),
+            "{code}"
+        );
     }
     let published = story.published("c5").await;
     let subjects: BTreeSet<&str> = published.iter().map(String::as_str).collect();
@@ -311,7 +394,10 @@ async fn a_database_that_went_back_unannounced_is_detected_by_the_rows_that_were
     world.entities(&["a"]).await;
     world.entities(&["b"]).await;
     let events = watching.events(2).await;
-    until("the positions are given", || world.database.count("SELECT position FROM event_sequencer") == 2).await;
+    until("the positions are given", || {
+        world.database.count("SELECT position FROM event_sequencer") == 2
+    })
+    .await;
     // As if the volume had been put back by a snapshot.
     world.database.sql(
         "DELETE FROM event WHERE 'b' = ANY (subjects); DELETE FROM event_position WHERE position = 2;
@@ -322,17 +408,29 @@ async fn a_database_that_went_back_unannounced_is_detected_by_the_rows_that_were
     assert_eq!(watching.end().await.code, "out_of_range");
     let mut again = world.watch(json!({"cursor": events[0]["cursor"]})).await;
     assert_eq!(reported(&again.events(2).await), ["entity.created c", "entity.created d"]);
-    let refused = world.client.stream("EventService/WatchEvents", json!({"cursor": events[1]["cursor"]}), &[]).await.err().unwrap();
+    let refused = world
+        .client
+        .stream("EventService/WatchEvents", json!({"cursor": events[1]["cursor"]}), &[])
+        .await
+        .err()
+        .unwrap();
     assert_eq!(refused.code, "out_of_range");
 
-    let printed = offboard(&["events", "--database-url", &world.database.url, "new-history", "--yes"]);
+    let printed =
+        offboard(&["events", "--database-url", &world.database.url, "new-history", "--yes"]);
     assert!(printed.contains("position 4"), "{printed}");
     let printed = offboard(&["events", "--database-url", &world.database.url, "history"]);
-    let reasons: Vec<&str> = printed.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();
+    let reasons: Vec<&str> =
+        printed.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();
     assert_eq!(reasons, ["first", "lost", "forced"], "{printed}");
-    let mut on = world.watch(json!({"cursor": world.all_events(json!({}), 10).await[2]["cursor"]})).await;
+    let mut on =
+        world.watch(json!({"cursor": world.all_events(json!({}), 10).await[2]["cursor"]})).await;
     world.entities(&["e"]).await;
-    assert_eq!(reported(&on.events(1).await), ["entity.created e"], "who has lost nothing notices nothing");
+    assert_eq!(
+        reported(&on.events(1).await),
+        ["entity.created e"],
+        "who has lost nothing notices nothing"
+    );
 }
 
 /// The same where nobody had a stream open: what a list has sent counts as well.
@@ -343,7 +441,10 @@ async fn a_database_that_went_back_is_found_out_by_what_lists_have_sent() {
     world.entities(&["b"]).await;
     let page = world.call("EventService/ListEvents", json!({})).await.unwrap();
     let behind = page.get("next_page_token").clone();
-    assert_eq!(reported(page.get("events").as_array().unwrap()), ["entity.created a", "entity.created b"]);
+    assert_eq!(
+        reported(page.get("events").as_array().unwrap()),
+        ["entity.created a", "entity.created b"]
+    );
     // A list of what is old says nothing of what is new.
     world.call("EventService/ListEvents", json!({"page_size": 1})).await.unwrap();
     world.database.sql(
@@ -351,7 +452,8 @@ async fn a_database_that_went_back_is_found_out_by_what_lists_have_sent() {
          UPDATE event_sequencer SET position = 1",
     );
     for name in ["c", "d", "e"] {
-        let refused = world.call("EventService/ListEvents", json!({"page_token": behind})).await.unwrap_err();
+        let refused =
+            world.call("EventService/ListEvents", json!({"page_token": behind})).await.unwrap_err();
         assert_eq!(
             (refused.code.as_str(), refused.members["parted_at"].as_i64()),
             ("out_of_range", Some(1)),
@@ -378,12 +480,23 @@ async fn what_was_sent_of_an_earlier_history_hides_no_later_loss() {
     back("b");
     offboard(&["events", "--database-url", &world.database.url, "new-history", "--yes"]);
     world.entities(&["c"]).await;
-    let behind = world.call("EventService/ListEvents", json!({})).await.unwrap().get("next_page_token").clone();
+    let behind = world
+        .call("EventService/ListEvents", json!({}))
+        .await
+        .unwrap()
+        .get("next_page_token")
+        .clone();
     back("c");
     world.entities(&["d"]).await;
-    let refused = world.call("EventService/ListEvents", json!({"page_token": behind})).await.unwrap_err();
-    assert_eq!((refused.code.as_str(), refused.members["parted_at"].as_i64()), ("out_of_range", Some(1)), "{refused:#?}");
-    let reasons = world.database.text("SELECT string_agg(reason, ',' ORDER BY number) FROM event_history");
+    let refused =
+        world.call("EventService/ListEvents", json!({"page_token": behind})).await.unwrap_err();
+    assert_eq!(
+        (refused.code.as_str(), refused.members["parted_at"].as_i64()),
+        ("out_of_range", Some(1)),
+        "{refused:#?}"
+    );
+    let reasons =
+        world.database.text("SELECT string_agg(reason, ',' ORDER BY number) FROM event_history");
     assert_eq!(reasons.as_deref(), Some("first,forced,lost"));
 }
 

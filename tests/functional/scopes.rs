@@ -12,7 +12,11 @@ async fn event(client: &Client, name: &str) -> Value {
 }
 
 fn refused_for(refused: &Failure, scope: &str) {
-    assert_eq!((refused.code.as_str(), &refused.members["required_scope"]), ("permission_denied", &json!(scope)), "{refused:#?}");
+    assert_eq!(
+        (refused.code.as_str(), &refused.members["required_scope"]),
+        ("permission_denied", &json!(scope)),
+        "{refused:#?}"
+    );
     assert_eq!(refused.http.unwrap_or(403), 403);
 }
 

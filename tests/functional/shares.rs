@@ -49,14 +49,21 @@ async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
             .collect();
         until("a change waits for the lock", || world.database.count(WAITING) > 0).await;
         for _ in 0..20 {
-            let missing = other.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err();
+            let missing = other
+                .call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}))
+                .await
+                .unwrap_err();
             assert_eq!(missing.code, "not_found", "another realm is served: {missing:?}");
         }
         // Until the calls of the realm that found no connection in time are refused for that.
         let mut reported = futures::stream::FuturesUnordered::from_iter(patches);
         let first = reported.next().await.unwrap().unwrap().unwrap_err();
         assert_eq!((first.code.as_str(), first.http.unwrap_or(503)), ("unavailable", 503));
-        assert_eq!(probe(&world.server, "/readyz").await.status, 200, "and the replica stays ready");
+        assert_eq!(
+            probe(&world.server, "/readyz").await.status,
+            200,
+            "and the replica stays ready"
+        );
         held.batch_execute("ROLLBACK").unwrap();
         let mut done = 0;
         while let Some(patch) = reported.next().await {
@@ -70,14 +77,22 @@ async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
 async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_own() {
     for protocol in PROTOCOLS {
         // More streams than calls: they take no place of calls.
-        let few = ["--max-concurrent-calls=4", "--max-concurrent-streams=8", "--realm-concurrent-streams=4", "--key-concurrent-streams=3"];
+        let few = [
+            "--max-concurrent-calls=4",
+            "--max-concurrent-streams=8",
+            "--realm-concurrent-streams=4",
+            "--key-concurrent-streams=3",
+        ];
         let world = World::start_with(protocol, &few).await;
         let mut open = Vec::new();
         for _ in 0..3 {
             open.push(watch(&world.client).await.unwrap());
         }
         let Err(refused) = watch(&world.client).await else { panic!("a key has four streams") };
-        assert_eq!((refused.code.as_str(), refused.http.unwrap_or(429)), ("rate_limit_exceeded", 429));
+        assert_eq!(
+            (refused.code.as_str(), refused.http.unwrap_or(429)),
+            ("rate_limit_exceeded", 429)
+        );
         assert_eq!(refused.members["retry_after"], 10);
         assert!(refused.message.starts_with("This key has as many streams"), "{}", refused.message);
         let same_realm = world.client("acme", "test", SCOPES);
@@ -86,7 +101,14 @@ async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_ow
         assert!(refused.message.starts_with("The organisation of this key"), "{}", refused.message);
         let other = world.client("other", "test", SCOPES);
         open.push(watch(&other).await.unwrap());
-        assert_eq!(world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err().code, "not_found");
+        assert_eq!(
+            world
+                .call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}))
+                .await
+                .unwrap_err()
+                .code,
+            "not_found"
+        );
 
         // The one of another realm as well: what is left for others is more then, and so is the share.
         open.pop();
@@ -102,7 +124,12 @@ async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_ow
         assert!(again.is_some(), "a stream that ended gives its place back");
         let metrics = probe(&world.server, "/metrics").await.text();
         for limit in ["key_streams", "realm_streams"] {
-            assert!(metrics.lines().any(|line| line.starts_with("offboard_limit_reached") && line.contains(limit)), "{limit}: {metrics}");
+            assert!(
+                metrics
+                    .lines()
+                    .any(|line| line.starts_with("offboard_limit_reached") && line.contains(limit)),
+                "{limit}: {metrics}"
+            );
         }
     }
 }
@@ -110,7 +137,8 @@ async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_ow
 #[tokio::test]
 async fn a_realm_at_its_share_of_calls_is_refused_and_another_is_served() {
     for protocol in PROTOCOLS {
-        let few = ["--max-concurrent-calls=8", "--realm-concurrent-calls=3", "--key-concurrent-calls=2"];
+        let few =
+            ["--max-concurrent-calls=8", "--realm-concurrent-calls=3", "--key-concurrent-calls=2"];
         let patient = ["--slow-db-connections=3", "--db-lock-timeout=60"];
         let world = World::start_with(protocol, &[few.as_slice(), &patient].concat()).await;
         world.entities(&["e"]).await;
@@ -123,33 +151,56 @@ async fn a_realm_at_its_share_of_calls_is_refused_and_another_is_served() {
             tokio::spawn(async move { client.call("EntityService/UpdateEntity", change).await })
         };
         let mut under_way = vec![patch(&world.client), patch(&world.client)];
-        until("both changes of the key wait for the lock", || world.database.count(WAITING) == 2).await;
+        until("both changes of the key wait for the lock", || world.database.count(WAITING) == 2)
+            .await;
         let get = json!({"portfolio_id": "p"});
         let refused = world.call("PortfolioService/GetPortfolio", get.clone()).await.unwrap_err();
-        assert_eq!((refused.code.as_str(), refused.http.unwrap_or(429)), ("rate_limit_exceeded", 429));
+        assert_eq!(
+            (refused.code.as_str(), refused.http.unwrap_or(429)),
+            ("rate_limit_exceeded", 429)
+        );
         assert_eq!(refused.members["retry_after"], 1);
         under_way.push(patch(&same_realm));
-        until("all changes of the realm wait for the lock", || world.database.count(WAITING) == 3).await;
-        let refused = same_realm.call("PortfolioService/GetPortfolio", get.clone()).await.unwrap_err();
-        assert!(refused.message.starts_with("The organisation of this key has as many calls"), "{}", refused.message);
+        until("all changes of the realm wait for the lock", || world.database.count(WAITING) == 3)
+            .await;
+        let refused =
+            same_realm.call("PortfolioService/GetPortfolio", get.clone()).await.unwrap_err();
+        assert!(
+            refused.message.starts_with("The organisation of this key has as many calls"),
+            "{}",
+            refused.message
+        );
         let other = world.client("other", "test", SCOPES);
-        assert_eq!(other.call("PortfolioService/GetPortfolio", get.clone()).await.unwrap_err().code, "not_found");
+        assert_eq!(
+            other.call("PortfolioService/GetPortfolio", get.clone()).await.unwrap_err().code,
+            "not_found"
+        );
         held.batch_execute("ROLLBACK").unwrap();
         for call in under_way {
             call.await.unwrap().unwrap();
         }
-        assert_eq!(world.call("PortfolioService/GetPortfolio", get).await.unwrap_err().code, "not_found");
+        assert_eq!(
+            world.call("PortfolioService/GetPortfolio", get).await.unwrap_err().code,
+            "not_found"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_import_whose_caller_falls_silent_ends_and_keeps_what_it_answered() {
     let world = World::start_with(Protocol::Grpc, &["--stream-silence-timeout=1"]).await;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc)).unwrap().connect_lazy();
-    let entity = NewEntity { entity_id: "e".to_owned(), r#type: "t".to_owned(), ..NewEntity::default() };
+    let channel =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", world.server.addresses.grpc))
+            .unwrap()
+            .connect_lazy();
+    let entity =
+        NewEntity { entity_id: "e".to_owned(), r#type: "t".to_owned(), ..NewEntity::default() };
     let first = ImportEntitiesRequest { entity: Some(entity), ..ImportEntitiesRequest::default() };
-    let mut request = tonic::Request::new(futures::stream::iter([first]).chain(futures::stream::pending()));
-    request.metadata_mut().insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
+    let mut request =
+        tonic::Request::new(futures::stream::iter([first]).chain(futures::stream::pending()));
+    request
+        .metadata_mut()
+        .insert("authorization", format!("Bearer {}", world.key.secret).parse().unwrap());
     let answer = match EntityServiceClient::new(channel).import_entities(request).await {
         Ok(answer) => answer.into_inner().message().await,
         Err(status) => Err(status),
@@ -157,7 +208,10 @@ async fn an_import_whose_caller_falls_silent_ends_and_keeps_what_it_answered() {
     let status = answer.unwrap_err();
     assert_eq!(
         (status.code(), status.message()),
-        (tonic::Code::DeadlineExceeded, "Nothing was sent for 1 s; what was answered before has taken effect.")
+        (
+            tonic::Code::DeadlineExceeded,
+            "Nothing was sent for 1 s; what was answered before has taken effect."
+        )
     );
 
     let mut connection = TcpStream::connect(world.server.addresses.http).await.unwrap();
@@ -169,10 +223,23 @@ async fn an_import_whose_caller_falls_silent_ends_and_keeps_what_it_answered() {
     let line = "{\"entityId\":\"f\",\"type\":\"t\"}\n";
     connection.write_all(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes()).await.unwrap();
     let mut answer = vec![0; 65_536];
-    let read = tokio::time::timeout(Duration::from_secs(30), connection.read(&mut answer)).await.expect("an answer").unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(30), connection.read(&mut answer))
+        .await
+        .expect("an answer")
+        .unwrap();
     let answer = String::from_utf8_lossy(&answer[..read]);
-    assert!(answer.starts_with("HTTP/1.1 504") && answer.contains("Nothing was sent for 1 s"), "{answer}");
-    assert_eq!(world.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap_err().code, "not_found");
+    assert!(
+        answer.starts_with("HTTP/1.1 504") && answer.contains("Nothing was sent for 1 s"),
+        "{answer}"
+    );
+    assert_eq!(
+        world
+            .call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}))
+            .await
+            .unwrap_err()
+            .code,
+        "not_found"
+    );
 }
 
 #[tokio::test]
@@ -180,17 +247,27 @@ async fn one_realm_that_does_not_read_its_exports_keeps_no_other_from_one() {
     let world = World::start_with(Protocol::Grpc, &["--db-acquire-timeout=1"]).await;
     let other = world.client("other", "test", SCOPES);
     for (client, portfolio) in [(&world.client, "p"), (&other, "q")] {
-        client.call("PortfolioService/CreatePortfolio", json!({"portfolio_id": portfolio, "name": "p"})).await.unwrap();
+        client
+            .call(
+                "PortfolioService/CreatePortfolio",
+                json!({"portfolio_id": portfolio, "name": "p"}),
+            )
+            .await
+            .unwrap();
     }
     crate::portfolio_export::given_a_crowd(&world.database, "p");
-    let export =
-        async |client: &Client, portfolio| client.stream("PortfolioService/ExportPortfolio", json!({"portfolio_id": portfolio}), &[]).await;
+    let export = async |client: &Client, portfolio| {
+        client
+            .stream("PortfolioService/ExportPortfolio", json!({"portfolio_id": portfolio}), &[])
+            .await
+    };
     let mut unread = Vec::new();
     while let Ok(mut stream) = export(&world.client, "p").await {
         stream.message().await;
         unread.push(stream);
     }
     assert!(!unread.is_empty());
-    let mut stream = export(&other, "q").await.unwrap_or_else(|failure| panic!("refused: {failure:?}"));
+    let mut stream =
+        export(&other, "q").await.unwrap_or_else(|failure| panic!("refused: {failure:?}"));
     assert!(stream.message().await["portfolio"].is_object());
 }

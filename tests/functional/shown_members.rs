@@ -7,15 +7,29 @@ use crate::kit::*;
 
 /// The first members of a portfolio, in attach order.
 fn first_members(database: &Database, portfolio: &str) -> Vec<String> {
-    let members = format!("SELECT e.id FROM entity e WHERE e.portfolio_id = '{portfolio}' ORDER BY e.attached_at, e.id LIMIT 1000");
-    let joined = database.text(&format!("SELECT string_agg(m.id, ',') FROM ({members}) m")).unwrap_or_default();
+    let members = format!(
+        "SELECT e.id FROM entity e WHERE e.portfolio_id = '{portfolio}' ORDER BY e.attached_at, e.id LIMIT 1000"
+    );
+    let joined = database
+        .text(&format!("SELECT string_agg(m.id, ',') FROM ({members}) m"))
+        .unwrap_or_default();
     joined.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect()
 }
 
 fn assert_shows(world: &World, answer: &Answer, portfolio: &str, after: &str) {
-    let shown: Vec<String> = answer.get("entity_ids").as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
-    assert!(shown == first_members(&world.database, portfolio), "{portfolio} shows others than it has after {after}");
-    let row = format!("SELECT entity_count || ' ' || version FROM portfolio WHERE id = '{portfolio}'");
+    let shown: Vec<String> = answer
+        .get("entity_ids")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        shown == first_members(&world.database, portfolio),
+        "{portfolio} shows others than it has after {after}"
+    );
+    let row =
+        format!("SELECT entity_count || ' ' || version FROM portfolio WHERE id = '{portfolio}'");
     let reported = format!("{} {}", answer.get("entity_count"), answer.get("version"));
     assert_eq!(world.database.text(&row).as_deref(), Some(reported.as_str()), "after {after}");
 }

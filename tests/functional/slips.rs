@@ -7,11 +7,21 @@ const UPDATE: &str = "PortfolioService/UpdatePortfolio";
 
 /// The faults, each as its field, its code and what it says.
 fn faults(refusal: &Failure) -> Vec<(&str, &str, &str)> {
-    assert_eq!((refusal.code.as_str(), refusal.http.unwrap_or(400)), ("validation_failed", 400), "{refusal:#?}");
+    assert_eq!(
+        (refusal.code.as_str(), refusal.http.unwrap_or(400)),
+        ("validation_failed", 400),
+        "{refusal:#?}"
+    );
     refusal
         .faults
         .iter()
-        .map(|fault| (fault.field.trim_start_matches("policy."), fault.code.as_str(), fault.description.as_str()))
+        .map(|fault| {
+            (
+                fault.field.trim_start_matches("policy."),
+                fault.code.as_str(),
+                fault.description.as_str(),
+            )
+        })
         .collect()
 }
 
@@ -130,7 +140,8 @@ scenario! {
 /// The only fault of a request that is refused: its field, its code and what it says.
 async fn fault(rest: &Rest, method: &str, path: &str, body: &str) -> (String, String, String) {
     let faults = rest.faults(method, path, &[], body).await;
-    let [[field, code, reported]]: [_; 1] = faults.try_into().unwrap_or_else(|faults| panic!("{method} {path} {body}: {faults:?}"));
+    let [[field, code, reported]]: [_; 1] =
+        faults.try_into().unwrap_or_else(|faults| panic!("{method} {path} {body}: {faults:?}"));
     (field, code, reported)
 }
 
@@ -146,11 +157,36 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
         ("POST", DELETE, r#"{"objects":{"entityType":"T"},"maxObjects":null}"#, "maxObjects"),
         ("POST", DELETE, r#"{"objects":{"entityType":"T"},"previewToken":""}"#, "previewToken"),
         ("POST", DELETE, r#"{"objects":{"entityType":"T"},"preview_token":null}"#, "previewToken"),
-        ("POST", &format!("{DELETE}?previewToken="), r#"{"objects":{"entityType":"T"}}"#, "previewToken"),
-        ("POST", "/v1/offboarding/entities", r#"{"entityId":"e","gracePeriod":null}"#, "gracePeriod"),
-        ("POST", "/v1/offboarding/entities", r#"{"entityId":"e","grace_period":null}"#, "gracePeriod"),
-        ("PATCH", "/v1/portfolios/p", r#"{"name":"other","expected_version":null}"#, "expected_version"),
-        ("PATCH", "/v1/entities/e", r#"{"type":"other","expectedVersion":null}"#, "expected_version"),
+        (
+            "POST",
+            &format!("{DELETE}?previewToken="),
+            r#"{"objects":{"entityType":"T"}}"#,
+            "previewToken",
+        ),
+        (
+            "POST",
+            "/v1/offboarding/entities",
+            r#"{"entityId":"e","gracePeriod":null}"#,
+            "gracePeriod",
+        ),
+        (
+            "POST",
+            "/v1/offboarding/entities",
+            r#"{"entityId":"e","grace_period":null}"#,
+            "gracePeriod",
+        ),
+        (
+            "PATCH",
+            "/v1/portfolios/p",
+            r#"{"name":"other","expected_version":null}"#,
+            "expected_version",
+        ),
+        (
+            "PATCH",
+            "/v1/entities/e",
+            r#"{"type":"other","expectedVersion":null}"#,
+            "expected_version",
+        ),
     ] {
         let (reported, code, description) = fault(&rest, method, path, body).await;
         assert_eq!((reported.as_str(), code.as_str()), (field, "required"), "{path} {body}");
@@ -190,8 +226,18 @@ async fn ids_of_path_and_body_must_agree_and_both_are_reported() {
     rest.world.entities(&["e"]).await;
     for (method, path, body, field) in [
         ("PATCH", "/v1/portfolios/p", r#"{"portfolio_id":"x","name":"other"}"#, "portfolio_id"),
-        ("POST", "/v1/portfolios/p/entities", r#"{"portfolio_id":"x","entity_id":"e"}"#, "portfolio_id"),
-        ("POST", "/v1/portfolios/p/entities:batchDetach", r#"{"portfolio_id":"x","entity_ids":["e"]}"#, "portfolio_id"),
+        (
+            "POST",
+            "/v1/portfolios/p/entities",
+            r#"{"portfolio_id":"x","entity_id":"e"}"#,
+            "portfolio_id",
+        ),
+        (
+            "POST",
+            "/v1/portfolios/p/entities:batchDetach",
+            r#"{"portfolio_id":"x","entity_ids":["e"]}"#,
+            "portfolio_id",
+        ),
         ("PUT", "/v1/entities/e/dependents/task/p", r#"{"dependent_id":"x"}"#, "dependent_id"),
         ("PUT", "/v1/entities/p/dependents/task/t", r#"{"entity_id":"x"}"#, "entity_id"),
         ("PUT", "/v1/entities/e/dependents/p/t", r#"{"kind":"x"}"#, "kind"),
@@ -199,9 +245,14 @@ async fn ids_of_path_and_body_must_agree_and_both_are_reported() {
     ] {
         let reported = fault(&rest, method, path, body).await;
         let both = "differs between the path, which says `p`, and the body, which says `x`";
-        assert_eq!(reported, (field.to_owned(), "conflict".to_owned(), both.to_owned()), "{method} {path}");
+        assert_eq!(
+            reported,
+            (field.to_owned(), "conflict".to_owned(), both.to_owned()),
+            "{method} {path}"
+        );
     }
-    let same = rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"portfolio_id":"p","name":"other"}"#).await;
+    let same =
+        rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"portfolio_id":"p","name":"other"}"#).await;
     assert_eq!(same.status, 200, "{}", same.text());
 }
 
@@ -210,7 +261,14 @@ async fn ids_of_path_and_body_must_agree_and_both_are_reported() {
 async fn a_mask_that_names_less_than_the_body_changes_no_more_than_it_names() {
     let rest = Rest::start().await;
     rest.world.portfolios(&["p"]).await;
-    let changed = rest.send("PATCH", "/v1/portfolios/p", &[], r#"{"name":"other","metadata":{"a":1},"update_mask":"name"}"#).await;
+    let changed = rest
+        .send(
+            "PATCH",
+            "/v1/portfolios/p",
+            &[],
+            r#"{"name":"other","metadata":{"a":1},"update_mask":"name"}"#,
+        )
+        .await;
     assert_eq!(
         (changed.status, &changed.json()["name"], &changed.json()["metadata"]),
         (200, &json!("other"), &json!({})),
@@ -225,17 +283,26 @@ async fn a_mask_that_names_less_than_the_body_changes_no_more_than_it_names() {
             r#"{"max_grace_period":"7200s","hard_delete":{"max_objects":5}}"#,
         )
         .await;
-    assert_eq!((policy.status, &policy.json()["max_grace_period"], &policy.json()["hard_delete"]), (200, &json!("7200s"), &json!(null)));
+    assert_eq!(
+        (policy.status, &policy.json()["max_grace_period"], &policy.json()["hard_delete"]),
+        (200, &json!("7200s"), &json!(null))
+    );
 }
 
 #[tokio::test]
 async fn what_may_be_given_is_all_that_is_offered() {
     let rest = Rest::start().await;
     for state in ["offboardin", "gone"] {
-        let (_, code, reported) = fault(&rest, "POST", "/v1/entities", &format!(r#"{{"type":"T","state":"{state}"}}"#)).await;
-        assert_eq!((code.as_str(), reported.as_str()), ("invalid_value", "must be one of `onboarding`, `active`"));
+        let (_, code, reported) =
+            fault(&rest, "POST", "/v1/entities", &format!(r#"{{"type":"T","state":"{state}"}}"#))
+                .await;
+        assert_eq!(
+            (code.as_str(), reported.as_str()),
+            ("invalid_value", "must be one of `onboarding`, `active`")
+        );
     }
-    let (field, _, reported) = fault(&rest, "POST", "/v1/entities", r#"{"type":"T","state":"offboarding"}"#).await;
+    let (field, _, reported) =
+        fault(&rest, "POST", "/v1/entities", r#"{"type":"T","state":"offboarding"}"#).await;
     assert_eq!((field.as_str(), reported.as_str()), ("state", "must be `onboarding` or `active`"));
 }
 
@@ -247,14 +314,21 @@ async fn a_parameter_of_one_word_that_is_left_blank_is_not_given() {
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
     }
     // Where something is changed it is not a word.
-    let (field, _, reported) = fault(&rest, "DELETE", "/api/acme/entities?entityType=T&dryRun=", "").await;
+    let (field, _, reported) =
+        fault(&rest, "DELETE", "/api/acme/entities?entityType=T&dryRun=", "").await;
     assert_eq!((field.as_str(), reported.as_str()), ("dryRun", "must be `true` or `false`"));
 }
 
 #[tokio::test]
 async fn what_is_taken_back_beside_a_slip_is_no_second_fault() {
     let rest = Rest::start().await;
-    let (field, code, _) = fault(&rest, "PATCH", "/v1/removal-policy", r#"{"hard_delete":{"preview_within":null,"max_objcts":5}}"#).await;
+    let (field, code, _) = fault(
+        &rest,
+        "PATCH",
+        "/v1/removal-policy",
+        r#"{"hard_delete":{"preview_within":null,"max_objcts":5}}"#,
+    )
+    .await;
     assert_eq!((field.as_str(), code.as_str()), ("hard_delete.max_objcts", "unknown_field"));
 }
 
@@ -264,9 +338,18 @@ async fn what_is_said_of_one_is_said_of_each_of_a_batch() {
     for member in ["created_at", "version"] {
         let entity = format!(r#"{{"type":"T","{member}":1}}"#);
         let one = fault(&rest, "POST", "/v1/entities", &entity).await;
-        let many = fault(&rest, "POST", "/v1/entities:batchCreate", &format!(r#"{{"requests":[{{"entity":{entity}}}]}}"#)).await;
+        let many = fault(
+            &rest,
+            "POST",
+            "/v1/entities:batchCreate",
+            &format!(r#"{{"requests":[{{"entity":{entity}}}]}}"#),
+        )
+        .await;
         assert_eq!(one.2, "cannot be given here");
-        assert_eq!((many.0, many.1, many.2), (format!("requests[0].entity.{member}"), one.1, one.2));
+        assert_eq!(
+            (many.0, many.1, many.2),
+            (format!("requests[0].entity.{member}"), one.1, one.2)
+        );
     }
 }
 
@@ -282,6 +365,10 @@ async fn what_no_name_can_have_is_refused_in_every_path() {
         ("GET", "/v1/attribute-indexes/a%00b", "attribute"),
     ] {
         let (reported, code, _) = fault(&rest, method, path, "").await;
-        assert_eq!((reported.to_ascii_lowercase().replace('_', ""), code.as_str()), (field.replace('_', ""), "invalid"), "{path}");
+        assert_eq!(
+            (reported.to_ascii_lowercase().replace('_', ""), code.as_str()),
+            (field.replace('_', ""), "invalid"),
+            "{path}"
+        );
     }
 }

@@ -16,13 +16,24 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 async fn is_reported(server: &mut Server, reason: &str) {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(3) {
-        assert!(get(server.addresses.admin, "/livez").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200")), "it lives");
+        assert!(
+            get(server.addresses.admin, "/livez")
+                .await
+                .is_some_and(|answer| answer.starts_with("HTTP/1.1 200")),
+            "it lives"
+        );
         let reported = get(server.addresses.admin, "/readyz").await.expect("an answer");
-        assert!(reported.starts_with("HTTP/1.1 503") && reported.contains(&format!("\"reason\":\"{reason}\"")), "{reported}");
+        assert!(
+            reported.starts_with("HTTP/1.1 503")
+                && reported.contains(&format!("\"reason\":\"{reason}\"")),
+            "{reported}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(
-        get(server.addresses.admin, "/metrics").await.is_some_and(|text| text.contains(&format!("offboard_readiness_reason=\"{reason}\"")))
+        get(server.addresses.admin, "/metrics")
+            .await
+            .is_some_and(|text| text.contains(&format!("offboard_readiness_reason=\"{reason}\"")))
     );
     assert!(!server.log().contains("\"ready\""), "{}", server.log());
     let begun = Instant::now();
@@ -45,7 +56,8 @@ async fn a_start_that_migrates_is_reported_and_ends_at_a_signal() {
     let last = database.text("SELECT max(version) FROM __diesel_schema_migrations").unwrap();
     database.sql(&format!("DELETE FROM __diesel_schema_migrations WHERE version = '{last}'"));
     let mut held = database.connection();
-    held.batch_execute("BEGIN; LOCK TABLE __diesel_schema_migrations IN ACCESS EXCLUSIVE MODE").unwrap();
+    held.batch_execute("BEGIN; LOCK TABLE __diesel_schema_migrations IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
     let mut server = Server::begin_on(&database.url, &["--migrate"], &[]).await;
     until("it is at the migrations", || server.log().contains("it is tried again")).await;
     is_reported(&mut server, "migrating").await;
@@ -63,7 +75,12 @@ async fn the_log_says_where_it_listens_at_once_and_that_it_is_ready_once_it_is()
     proxy.set(Way::Open);
     readiness(&server, 200).await;
     until("it says so", is_ready).await;
-    let line = server.log().lines().find(|line| line.contains("\"message\":\"ready\"")).unwrap().to_owned();
+    let line = server
+        .log()
+        .lines()
+        .find(|line| line.contains("\"message\":\"ready\""))
+        .unwrap()
+        .to_owned();
     assert_eq!(Addresses::of_line(&line), Some(server.addresses));
     assert_eq!(probe(&server, "/livez").await.status, 200);
 }
@@ -71,10 +88,23 @@ async fn the_log_says_where_it_listens_at_once_and_that_it_is_ready_once_it_is()
 #[tokio::test]
 async fn a_variable_that_is_nearly_a_setting_is_reported() {
     let database = database().await;
-    let server = Server::start_with(&database, &[], &[("OFFBOARD_DB_POOLSIZE", "5"), ("OFFBOARD_SERVICE_HOST", "10.0.0.1")]).await;
+    let server = Server::start_with(
+        &database,
+        &[],
+        &[("OFFBOARD_DB_POOLSIZE", "5"), ("OFFBOARD_SERVICE_HOST", "10.0.0.1")],
+    )
+    .await;
     let log = server.log();
-    let reported = log.lines().find(|line| line.contains("OFFBOARD_DB_POOLSIZE")).unwrap_or_else(|| panic!("{log}"));
-    assert!(reported.contains("OFFBOARD_DB_POOL_SIZE") && reported.contains("WARN") && !log.contains("OFFBOARD_SERVICE_HOST"), "{log}");
+    let reported = log
+        .lines()
+        .find(|line| line.contains("OFFBOARD_DB_POOLSIZE"))
+        .unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        reported.contains("OFFBOARD_DB_POOL_SIZE")
+            && reported.contains("WARN")
+            && !log.contains("OFFBOARD_SERVICE_HOST"),
+        "{log}"
+    );
 }
 
 /// A server on a Postgres of its own, which any signal that asks it to end takes along.
@@ -86,8 +116,18 @@ async fn whatever_signal_ends_it_no_embedded_postgres_is_left() {
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let postmaster = || std::fs::read_to_string(data.join("postgres/postmaster.pid")).ok()?.lines().next()?.trim().parse::<i32>().ok();
-    let lives = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| !command.is_empty());
+    let postmaster = || {
+        std::fs::read_to_string(data.join("postgres/postmaster.pid"))
+            .ok()?
+            .lines()
+            .next()?
+            .trim()
+            .parse::<i32>()
+            .ok()
+    };
+    let lives = |pid: i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| !command.is_empty())
+    };
     let arguments = [
         "serve",
         "--data-dir",
@@ -103,24 +143,41 @@ async fn whatever_signal_ends_it_no_embedded_postgres_is_left() {
         (vec![Signal::SIGUSR1], true),
         (vec![Signal::SIGTERM, Signal::SIGQUIT], false),
     ] {
-        let mut process = spawn(&[arguments.as_slice(), if drains { &[] } else { &["--drain-delay=600"] }].concat());
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(process.stderr.take().unwrap()));
-        lines.by_ref().find(|line| line.as_ref().unwrap().contains("\"message\":\"ready\"")).expect("it gets ready").unwrap();
+        let mut process = spawn(
+            &[arguments.as_slice(), if drains { &[] } else { &["--drain-delay=600"] }].concat(),
+        );
+        let mut lines =
+            std::io::BufRead::lines(std::io::BufReader::new(process.stderr.take().unwrap()));
+        lines
+            .by_ref()
+            .find(|line| line.as_ref().unwrap().contains("\"message\":\"ready\""))
+            .expect("it gets ready")
+            .unwrap();
         let pid = postmaster().expect("a postmaster");
         for signal in &signals {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(process.id().cast_signed()), *signal).unwrap();
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(process.id().cast_signed()), *signal)
+                .unwrap();
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         let rest: Vec<String> = lines.map(Result::unwrap).collect();
-        assert_eq!(process.wait().unwrap().code(), Some(i32::from(!drains)), "{signals:?}: {rest:#?}");
-        assert_eq!(rest.iter().any(|line| line.contains("Stopped")), drains, "{signals:?}: {rest:#?}");
+        assert_eq!(
+            process.wait().unwrap().code(),
+            Some(i32::from(!drains)),
+            "{signals:?}: {rest:#?}"
+        );
+        assert_eq!(
+            rest.iter().any(|line| line.contains("Stopped")),
+            drains,
+            "{signals:?}: {rest:#?}"
+        );
         until(&format!("{signals:?}: the postmaster is gone"), || !lives(pid)).await;
     }
     // While it comes up, too.
     let mut process = spawn(&arguments);
     until("it comes up", || postmaster().is_some_and(lives)).await;
     let pid = postmaster().unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(process.id().cast_signed()), Signal::SIGHUP).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(process.id().cast_signed()), Signal::SIGHUP)
+        .unwrap();
     assert_eq!(process.wait().unwrap().code(), Some(0));
     until("the postmaster is gone", || !lives(pid)).await;
 }

@@ -15,7 +15,9 @@ const MEMBERS: usize = 40;
 /// A portfolio with members `e0` and so on.
 async fn with_members(world: &World) {
     world.portfolios(&["p"]).await;
-    let entities: Vec<Value> = (0..MEMBERS).map(|n| json!({"entity_id": format!("e{n}"), "type": "T", "portfolio_id": "p"})).collect();
+    let entities: Vec<Value> = (0..MEMBERS)
+        .map(|n| json!({"entity_id": format!("e{n}"), "type": "T", "portfolio_id": "p"}))
+        .collect();
     world.client.import(&entities).await.unwrap();
 }
 
@@ -25,7 +27,9 @@ fn change(n: usize, view: &str) -> Value {
 
 /// How many transactions have reported this.
 fn transactions(world: &World, event: &str) -> i64 {
-    world.database.count(&format!("SELECT count(DISTINCT xid) FROM event WHERE type = 'portfolio.{event}'"))
+    world
+        .database
+        .count(&format!("SELECT count(DISTINCT xid) FROM event WHERE type = 'portfolio.{event}'"))
 }
 
 /// Makes calls that find the first of them delayed.
@@ -33,7 +37,8 @@ async fn piled_up<T>(world: &World, calls: impl Future<Output = T>) -> T {
     let mut held = world.database.connection();
     held.batch_execute("BEGIN; LOCK TABLE entity IN EXCLUSIVE MODE").unwrap();
     let release = async {
-        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'entity'::regclass";
+        let waiting =
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'entity'::regclass";
         until("one waits", || world.database.count(waiting) > 0).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
         held.batch_execute("COMMIT").unwrap();

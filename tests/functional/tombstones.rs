@@ -3,11 +3,20 @@
 use crate::kit::*;
 
 async fn create(world: &World, id: &str) {
-    world.call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "T", "attributes": {"secret": 1}}})).await.unwrap();
+    world
+        .call(
+            "EntityService/CreateEntity",
+            json!({"entity": {"entity_id": id, "type": "T", "attributes": {"secret": 1}}}),
+        )
+        .await
+        .unwrap();
 }
 
 async fn bulk_delete(world: &World, id: &str, mode: &str) -> String {
-    let task = world.call("BulkDeleteService/StartBulkDelete", json!({"uris": [id], "mode": mode})).await.unwrap();
+    let task = world
+        .call("BulkDeleteService/StartBulkDelete", json!({"uris": [id], "mode": mode}))
+        .await
+        .unwrap();
     let over = |task: &Value| !task["end_time"].is_null();
     let task = task.get("id").as_str().unwrap().to_owned();
     world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), over).await;
@@ -15,8 +24,19 @@ async fn bulk_delete(world: &World, id: &str, mode: &str) -> String {
 }
 
 async fn offboard(world: &World, id: &str) -> String {
-    let job = world.call("RemovalService/RemoveEntity", json!({"entity_id": id})).await.unwrap().get("id").as_str().unwrap().to_owned();
-    world.call_until("RemovalService/GetRemovalJob", json!({"job_id": job}), |job| job["status"] == "succeeded").await;
+    let job = world
+        .call("RemovalService/RemoveEntity", json!({"entity_id": id}))
+        .await
+        .unwrap()
+        .get("id")
+        .as_str()
+        .unwrap()
+        .to_owned();
+    world
+        .call_until("RemovalService/GetRemovalJob", json!({"job_id": job}), |job| {
+            job["status"] == "succeeded"
+        })
+        .await;
     job
 }
 

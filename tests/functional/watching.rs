@@ -18,10 +18,14 @@ impl World {
     /// Watches events with more headers. By gRPC the stream is known to have begun.
     pub async fn watch_with(&self, request: Value, headers: &[(&str, &str)]) -> Watching {
         let stream = self.client.stream("EventService/WatchEvents", request.clone(), headers).await;
-        let mut stream = stream.unwrap_or_else(|failure| panic!("{request} is refused: {failure:#?}"));
+        let mut stream =
+            stream.unwrap_or_else(|failure| panic!("{request} is refused: {failure:#?}"));
         if self.protocol == Protocol::Grpc {
             let first = stream.message().await;
-            assert!(first["event"].is_null() && first["cursor"] != "", "the cursor that it starts from: {first}");
+            assert!(
+                first["event"].is_null() && first["cursor"] != "",
+                "the cursor that it starts from: {first}"
+            );
         }
         Watching(stream)
     }
@@ -44,7 +48,9 @@ impl Watching {
     pub async fn end(&mut self) -> Failure {
         loop {
             match self.0.next().await.expect("a stream does not end without a word") {
-                Ok(message) => assert!(message["event"].is_null(), "nothing more happens: {message}"),
+                Ok(message) => {
+                    assert!(message["event"].is_null(), "nothing more happens: {message}")
+                }
                 Err(failure) => return failure,
             }
         }

@@ -74,7 +74,13 @@ pub struct Client {
 impl Client {
     /// A caller of a server.
     pub fn new(server: &Server, key: &Key, protocol: Protocol) -> Client {
-        Client { addresses: server.addresses, secret: key.secret.clone(), org: key.org.clone(), protocol, channel: OnceCell::new() }
+        Client {
+            addresses: server.addresses,
+            secret: key.secret.clone(),
+            org: key.org.clone(),
+            protocol,
+            channel: OnceCell::new(),
+        }
     }
 
     /// The same caller with another secret.
@@ -93,7 +99,12 @@ impl Client {
     }
 
     /// Calls a method with more headers (metadata, by gRPC); names in lower case.
-    pub async fn call_with(&self, method: &str, request: Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+    pub async fn call_with(
+        &self,
+        method: &str,
+        request: Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, Failure> {
         match self.protocol {
             Protocol::Grpc => grpc::call(self, method, &request, headers).await,
             Protocol::Rest => rest::call(self, method, &request, headers).await,
@@ -101,7 +112,12 @@ impl Client {
     }
 
     /// Calls a method by gRPC of a server that may be lost meanwhile: none where it is lost before it has answered.
-    pub async fn attempt(&self, method: &str, request: &Value, headers: &[(&str, &str)]) -> Option<Result<Answer, Failure>> {
+    pub async fn attempt(
+        &self,
+        method: &str,
+        request: &Value,
+        headers: &[(&str, &str)],
+    ) -> Option<Result<Answer, Failure>> {
         match grpc::attempt(self, method, request, headers).await {
             Ok(answer) => Some(Ok(answer)),
             Err(status) if status.details().is_empty() => None,
@@ -115,33 +131,54 @@ impl Client {
     }
 
     /// Imports entities with more headers.
-    pub async fn import_with(&self, entities: &[Value], headers: &[(&str, &str)]) -> Result<Answer, Failure> {
-        let requests: Vec<Value> = entities.iter().map(|entity| json!({ "entity": entity })).collect();
+    pub async fn import_with(
+        &self,
+        entities: &[Value],
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, Failure> {
+        let requests: Vec<Value> =
+            entities.iter().map(|entity| json!({ "entity": entity })).collect();
         self.import_requests(&requests, "", headers).await
     }
 
     /// Imports by requests; by REST, where only their entities are sent, with a query.
-    pub async fn import_requests(&self, requests: &[Value], query: &str, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+    pub async fn import_requests(
+        &self,
+        requests: &[Value],
+        query: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, Failure> {
         let method = "EntityService/ImportEntities";
         let (mut answers, headers) = match self.protocol {
             Protocol::Grpc => grpc::exchange(self, method, requests, headers).await?,
             Protocol::Rest => rest::exchange(self, method, requests, query, headers).await?,
         };
-        let mut summary =
-            answers.pop().and_then(|mut last| last["summary"].as_object_mut().map(std::mem::take)).expect("a summary comes last");
+        let mut summary = answers
+            .pop()
+            .and_then(|mut last| last["summary"].as_object_mut().map(std::mem::take))
+            .expect("a summary comes last");
         let results = answers.into_iter().map(|mut answer| answer["result"].take()).collect();
         summary.insert("results".to_owned(), Value::Array(results));
         Ok(Answer { json: Value::Object(summary), http: None, headers })
     }
 
     /// Sends a message as it is, through the gRPC listener.
-    pub async fn send(&self, method: &str, message: DynamicMessage) -> Result<DynamicMessage, tonic::Status> {
+    pub async fn send(
+        &self,
+        method: &str,
+        message: DynamicMessage,
+    ) -> Result<DynamicMessage, tonic::Status> {
         grpc::send(self, method, message).await
     }
 
     /// Calls a method that answers with a stream, to be read while it is open. By REST it is lines of JSON, or server-sent events with the header
     /// `accept: text/event-stream`.
-    pub async fn stream(&self, method: &str, request: Value, headers: &[(&str, &str)]) -> Result<MessageStream, Failure> {
+    pub async fn stream(
+        &self,
+        method: &str,
+        request: Value,
+        headers: &[(&str, &str)],
+    ) -> Result<MessageStream, Failure> {
         match self.protocol {
             Protocol::Grpc => grpc::open(self, method, &request, headers).await,
             Protocol::Rest => rest::open(self, method, &request, headers).await,
@@ -157,8 +194,9 @@ impl Client {
 impl Answer {
     /// A member of the message: `answer.get("current_state.number_of_processed_objects")`; fails if there is none.
     pub fn get(&self, path: &str) -> &Value {
-        path.split('.')
-            .fold(&self.json, |value, name| value.get(name).unwrap_or_else(|| panic!("no `{name}` of `{path}` in {}", self.json)))
+        path.split('.').fold(&self.json, |value, name| {
+            value.get(name).unwrap_or_else(|| panic!("no `{name}` of `{path}` in {}", self.json))
+        })
     }
 
     /// A header, by its name in lower case.
@@ -175,7 +213,11 @@ impl Failure {
 
     /// All that must be the same for two callers who may not learn a difference: everything but headers and request id.
     pub fn reported(&self) -> Value {
-        let faults: Vec<_> = self.faults.iter().map(|fault| json!([fault.field, fault.code, fault.description])).collect();
+        let faults: Vec<_> = self
+            .faults
+            .iter()
+            .map(|fault| json!([fault.field, fault.code, fault.description]))
+            .collect();
         let grpc = self.grpc.map(|code| format!("{code:?}"));
         json!({"code": self.code, "http": self.http, "grpc": grpc, "message": self.message, "members": self.members, "faults": faults})
     }

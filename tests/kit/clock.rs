@@ -29,7 +29,10 @@ pub struct SteppingPostgres {
 impl SteppingPostgres {
     /// Starts one whose clock is right.
     pub async fn start() -> SteppingPostgres {
-        let library = LIBRARIES.iter().map(|folder| Path::new(folder).join("libfaketime.so.1")).find(|library| library.exists());
+        let library = LIBRARIES
+            .iter()
+            .map(|folder| Path::new(folder).join("libfaketime.so.1"))
+            .find(|library| library.exists());
         let library = library.expect("libfaketime is installed: script/bootstrap does that");
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -49,8 +52,12 @@ impl SteppingPostgres {
                 real.display()
             ),
         );
-        let postgres =
-            EmbeddedPostgres::start_or_join_with(&folder.path().join("data"), &Search::in_folders(vec![binaries])).await.unwrap();
+        let postgres = EmbeddedPostgres::start_or_join_with(
+            &folder.path().join("data"),
+            &Search::in_folders(vec![binaries]),
+        )
+        .await
+        .unwrap();
         SteppingPostgres { postgres, offset, _folder: folder }
     }
 
@@ -75,10 +82,21 @@ fn script(path: &Path, text: &str) {
 
 /// The folder of the machine's Postgres.
 fn server_binaries() -> PathBuf {
-    let reported =
-        Command::new("pg_config").arg("--bindir").output().ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin"));
-    let path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    let reported = Command::new("pg_config")
+        .arg("--bindir")
+        .output()
+        .ok()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let debian = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"));
+    let path = std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
+        .unwrap_or_default();
     let mut folders = reported.map(PathBuf::from).into_iter().chain(debian).chain(path);
-    folders.find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file()).expect("Postgres is installed")
+    folders
+        .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+        .expect("Postgres is installed")
 }

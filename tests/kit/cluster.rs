@@ -47,7 +47,21 @@ impl ClusterHome {
 
     /// Makes a cluster, which archives its WAL in `archive`. It does not run yet.
     pub fn initdb(&self, name: &str) {
-        self.run("initdb", &["-D", &self.text(name), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"]);
+        self.run(
+            "initdb",
+            &[
+                "-D",
+                &self.text(name),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+                "--no-instructions",
+            ],
+        );
         let archive = self.path("archive");
         let settings = format!(
             "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nfull_page_writes = off\nmax_connections = 60\n\
@@ -74,14 +88,31 @@ impl ClusterHome {
     pub fn start(&mut self, name: &str) {
         assert!(self.running.is_none(), "another cluster listens here");
         let data = self.text(name);
-        self.run("pg_ctl", &["-D", &data, "-l", &self.text(&format!("{name}.log")), "-w", "-t", "60", "start"]);
+        self.run(
+            "pg_ctl",
+            &["-D", &data, "-l", &self.text(&format!("{name}.log")), "-w", "-t", "60", "start"],
+        );
         self.running = Some(self.path(name));
     }
 
     /// Starts another cluster beside it.
     pub fn start_beside(&mut self, name: &str) {
         let (data, port) = (self.text(name), format!("-p {BESIDE}"));
-        self.run("pg_ctl", &["-D", &data, "-l", &self.text(&format!("{name}.log")), "-w", "-t", "60", "-o", &port, "start"]);
+        self.run(
+            "pg_ctl",
+            &[
+                "-D",
+                &data,
+                "-l",
+                &self.text(&format!("{name}.log")),
+                "-w",
+                "-t",
+                "60",
+                "-o",
+                &port,
+                "start",
+            ],
+        );
         self.beside = Some(self.path(name));
     }
 
@@ -100,7 +131,22 @@ impl ClusterHome {
     /// Copies the cluster that runs, as it is now.
     pub fn copy(&self, name: &str) {
         let host = self.folder.path().to_str().unwrap().to_owned();
-        self.run("pg_basebackup", &["-D", &self.text(name), "-h", &host, "-U", "postgres", "-c", "fast", "-X", "stream", "--no-sync"]);
+        self.run(
+            "pg_basebackup",
+            &[
+                "-D",
+                &self.text(name),
+                "-h",
+                &host,
+                "-U",
+                "postgres",
+                "-c",
+                "fast",
+                "-X",
+                "stream",
+                "--no-sync",
+            ],
+        );
     }
 
     /// Runs a program of Postgres to its end and returns what it printed; fails if it does.
@@ -148,19 +194,29 @@ pub fn sql(url: &str, statements: &str) {
 
 /// The recipient the server runs as: it refuses to run as root.
 fn account() -> Option<User> {
-    Uid::effective().is_root().then(|| User::from_name("postgres").unwrap().expect("there is a user `postgres`"))
+    Uid::effective()
+        .is_root()
+        .then(|| User::from_name("postgres").unwrap().expect("there is a user `postgres`"))
 }
 
 /// Where the newest of the machine's servers has its programs.
 fn bin() -> PathBuf {
-    let mut found: Vec<PathBuf> =
-        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     found.sort_by_key(|path| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()));
     match found.pop() {
         Some(version) => version.join("bin"),
-        None => {
-            Path::new(Command::new("pg_config").arg("--bindir").output().map(|out| String::from_utf8(out.stdout).unwrap()).unwrap().trim())
-                .to_owned()
-        }
+        None => Path::new(
+            Command::new("pg_config")
+                .arg("--bindir")
+                .output()
+                .map(|out| String::from_utf8(out.stdout).unwrap())
+                .unwrap()
+                .trim(),
+        )
+        .to_owned(),
     }
 }

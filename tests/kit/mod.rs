@@ -17,8 +17,17 @@
 //!     }
 //! }
 //! ```
-#![allow(dead_code, unused_imports, unused_macros, reason = "each test file compiles the kit for itself, and none uses all of it")]
-#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test ends where it cannot go on")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each test file compiles the kit for itself, and none uses all of it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::result_large_err,
+    reason = "a test ends where it cannot go on"
+)]
 
 mod client;
 mod clock;
@@ -44,7 +53,9 @@ pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, database_on, empty_database};
 pub use sender::Rest;
 pub use serde_json::{Value, json};
-pub use server::{Addresses, Ended, Key, SCOPES, Server, get, offboard, run, run_unread, run_with, spawn};
+pub use server::{
+    Addresses, Ended, Key, SCOPES, Server, get, offboard, run, run_unread, run_with, spawn,
+};
 pub use smtp::{Mail, SmtpSink};
 pub use stream::MessageStream;
 pub use tls::TlsFront;

@@ -62,12 +62,25 @@ impl NatsServer {
     pub async fn start_again(&mut self) {
         assert!(self.process.is_none(), "it runs");
         let mut command = Command::new("nats-server");
-        command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string(), "--jetstream", "--store_dir"]).arg(self.folder.path());
+        command
+            .args([
+                "--addr",
+                "127.0.0.1",
+                "--port",
+                &self.port.to_string(),
+                "--jetstream",
+                "--store_dir",
+            ])
+            .arg(self.folder.path());
         command.args(["--log"]).arg(self.folder.path().join("log")).args(&self.arguments);
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.process = Some(process.expect("`nats-server` is on the PATH; script/bootstrap installs it"));
+        let process =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.process =
+            Some(process.expect("`nats-server` is on the PATH; script/bootstrap installs it"));
         for _ in 0..1500 {
-            if std::fs::read_to_string(self.folder.path().join("log")).is_ok_and(|log| log.contains("Server is ready")) {
+            if std::fs::read_to_string(self.folder.path().join("log"))
+                .is_ok_and(|log| log.contains("Server is ready"))
+            {
                 std::fs::remove_file(self.folder.path().join("log")).unwrap();
                 return;
             }
@@ -85,7 +98,8 @@ impl NatsServer {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.process.as_ref().expect("it runs").id().cast_signed()), signal).unwrap();
+        kill(Pid::from_raw(self.process.as_ref().expect("it runs").id().cast_signed()), signal)
+            .unwrap();
     }
 
     /// A client of its JetStream.
@@ -94,7 +108,10 @@ impl NatsServer {
     }
 
     /// A client of its JetStream that says who it is.
-    pub async fn jetstream_as(&self, options: async_nats::ConnectOptions) -> async_nats::jetstream::Context {
+    pub async fn jetstream_as(
+        &self,
+        options: async_nats::ConnectOptions,
+    ) -> async_nats::jetstream::Context {
         async_nats::jetstream::new(options.connect(self.url()).await.unwrap())
     }
 
@@ -129,11 +146,14 @@ impl NatsServer {
         let consumer = stream.create_consumer(config).await.unwrap();
         let mut all = Vec::new();
         while all.len() < count {
-            let mut fetched = consumer.fetch().max_messages(count - all.len()).messages().await.unwrap();
+            let mut fetched =
+                consumer.fetch().max_messages(count - all.len()).messages().await.unwrap();
             while let Some(message) = fetched.next().await {
                 let message = message.unwrap();
                 let headers = message.headers.as_ref().unwrap();
-                let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+                let header = |name: &str| {
+                    headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default()
+                };
                 all.push(Stored {
                     subject: message.subject.to_string(),
                     id: header("Nats-Msg-Id"),

@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
-use diesel::{Connection, OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query};
+use diesel::{
+    Connection, OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
+};
 use offboard::db::embedded::EmbeddedPostgres;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -49,8 +51,12 @@ pub async fn empty_database(options: &str) -> Database {
 pub fn database_on(admin_url: &str) -> Database {
     let admin_url = Url::parse(admin_url).unwrap();
     let name = format!("test_{:016x}", rand::random::<u64>());
-    PgConnection::establish(admin_url.as_str()).unwrap().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-    let database = Database { url: with_database(&admin_url, &name), name, admin_url, _embedded: None };
+    PgConnection::establish(admin_url.as_str())
+        .unwrap()
+        .batch_execute(&format!("CREATE DATABASE {name}"))
+        .unwrap();
+    let database =
+        Database { url: with_database(&admin_url, &name), name, admin_url, _embedded: None };
     offboard(&["migrate", "--database-url", &database.url]);
     database
 }
@@ -93,7 +99,10 @@ fn template_name() -> String {
         hash.update(fs::read(&file).unwrap());
     }
     let digest = hash.finalize();
-    format!("offboard_template_{}", digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!(
+        "offboard_template_{}",
+        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    )
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -114,11 +123,12 @@ fn make_template(admin: &mut PgConnection, admin_url: &Url, template: &str) {
         datistemplate: bool,
     }
     admin.batch_execute(&format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).unwrap();
-    let found: Option<Found> = sql_query("SELECT datistemplate FROM pg_database WHERE datname = $1")
-        .bind::<Text, _>(template)
-        .get_result(admin)
-        .optional()
-        .unwrap();
+    let found: Option<Found> =
+        sql_query("SELECT datistemplate FROM pg_database WHERE datname = $1")
+            .bind::<Text, _>(template)
+            .get_result(admin)
+            .optional()
+            .unwrap();
     if !found.is_some_and(|found| found.datistemplate) {
         admin.batch_execute(&format!("DROP DATABASE IF EXISTS {template} WITH (FORCE)")).unwrap();
         admin.batch_execute(&format!("CREATE DATABASE {template}")).unwrap();
@@ -136,7 +146,9 @@ impl Database {
 
     /// Runs statements.
     pub fn sql(&self, statements: &str) {
-        self.connection().batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
+        self.connection()
+            .batch_execute(statements)
+            .unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
     /// The number that a query of one row and one column returns.
@@ -168,9 +180,13 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let dropped = PgConnection::establish(self.admin_url.as_str()).map_err(|error| error.to_string()).and_then(|mut admin| {
-            admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).map_err(|error| error.to_string())
-        });
+        let dropped = PgConnection::establish(self.admin_url.as_str())
+            .map_err(|error| error.to_string())
+            .and_then(|mut admin| {
+                admin
+                    .batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
+                    .map_err(|error| error.to_string())
+            });
         if let Err(error) = dropped
             && !std::thread::panicking()
         {

@@ -56,15 +56,39 @@ impl Route {
 }
 
 const fn snake(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
-    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: false, answer: None }
+    Route {
+        rpc,
+        method,
+        path,
+        body,
+        credential: Credential::Bearer,
+        camel_case: false,
+        answer: None,
+    }
 }
 
 const fn camel(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
-    Route { rpc, method, path, body, credential: Credential::Bearer, camel_case: true, answer: None }
+    Route {
+        rpc,
+        method,
+        path,
+        body,
+        credential: Credential::Bearer,
+        camel_case: true,
+        answer: None,
+    }
 }
 
 const fn api_key(rpc: &'static str, method: &'static str, path: &'static str) -> Route {
-    Route { rpc, method, path, body: Body::None, credential: Credential::ApiKey, camel_case: false, answer: None }
+    Route {
+        rpc,
+        method,
+        path,
+        body: Body::None,
+        credential: Credential::ApiKey,
+        camel_case: false,
+        answer: None,
+    }
 }
 
 /// Every request. Of those of one method, the first whose body's member the request holds is taken.
@@ -74,61 +98,203 @@ pub const ROUTES: &[Route] = &[
     api_key("RemovalService/ListRemovalJobs", "GET", "/v5/entities/jobs"),
     snake("RemovalService/PreviewRemoval", "GET", "/v1/entities/{entity_id}/removal", Body::None),
     snake("RemovalService/GetRemovalPolicy", "GET", "/v1/removal-policy", Body::None),
-    snake("RemovalService/UpdateRemovalPolicy", "PATCH", "/v1/removal-policy", Body::Member("policy")),
+    snake(
+        "RemovalService/UpdateRemovalPolicy",
+        "PATCH",
+        "/v1/removal-policy",
+        Body::Member("policy"),
+    ),
     snake("PortfolioService/CreatePortfolio", "POST", "/v1/portfolios", Body::Rest),
     snake("PortfolioService/GetPortfolio", "GET", "/v1/portfolios/{portfolio_id}", Body::None),
     snake("PortfolioService/ListPortfolios", "GET", "/v1/portfolios", Body::None),
     snake("PortfolioService/UpdatePortfolio", "PATCH", "/v1/portfolios/{portfolio_id}", Body::Rest),
-    snake("PortfolioService/DeletePortfolio", "DELETE", "/v1/portfolios/{portfolio_id}", Body::None),
-    snake("PortfolioService/BatchAttachEntities", "POST", "/v1/portfolios/{portfolio_id}/entities:batchAttach", Body::Rest),
-    snake("PortfolioService/BatchDetachEntities", "POST", "/v1/portfolios/{portfolio_id}/entities:batchDetach", Body::Rest),
-    snake("PortfolioService/ListPortfolioEntities", "GET", "/v1/portfolios/{portfolio_id}/entities", Body::None),
-    snake("PortfolioService/ExportPortfolio", "GET", "/v1/portfolios/{portfolio_id}/export", Body::None),
-    snake("PortfolioService/AttachEntity", "POST", "/v1/portfolios/{portfolio_id}/entities", Body::Rest),
-    snake("PortfolioService/DetachEntity", "DELETE", "/v1/portfolios/{portfolio_id}/entities/{entity_id}", Body::None),
+    snake(
+        "PortfolioService/DeletePortfolio",
+        "DELETE",
+        "/v1/portfolios/{portfolio_id}",
+        Body::None,
+    ),
+    snake(
+        "PortfolioService/BatchAttachEntities",
+        "POST",
+        "/v1/portfolios/{portfolio_id}/entities:batchAttach",
+        Body::Rest,
+    ),
+    snake(
+        "PortfolioService/BatchDetachEntities",
+        "POST",
+        "/v1/portfolios/{portfolio_id}/entities:batchDetach",
+        Body::Rest,
+    ),
+    snake(
+        "PortfolioService/ListPortfolioEntities",
+        "GET",
+        "/v1/portfolios/{portfolio_id}/entities",
+        Body::None,
+    ),
+    snake(
+        "PortfolioService/ExportPortfolio",
+        "GET",
+        "/v1/portfolios/{portfolio_id}/export",
+        Body::None,
+    ),
+    snake(
+        "PortfolioService/AttachEntity",
+        "POST",
+        "/v1/portfolios/{portfolio_id}/entities",
+        Body::Rest,
+    ),
+    snake(
+        "PortfolioService/DetachEntity",
+        "DELETE",
+        "/v1/portfolios/{portfolio_id}/entities/{entity_id}",
+        Body::None,
+    ),
     snake("EntityService/CreateEntity", "POST", "/v1/entities", Body::Member("entity")),
     snake("EntityService/BatchCreateEntities", "POST", "/v1/entities:batchCreate", Body::Rest),
     snake("EntityService/BatchGetEntities", "GET", "/v1/entities:batchGet", Body::None),
     snake("EntityService/ListEntities", "GET", "/v1/entities", Body::None),
-    snake("EntityService/UpdateEntity", "PATCH", "/v1/entities/{entity_id}", Body::Member("entity")),
-    snake("EntityService/CompleteOnboarding", "POST", "/v1/entities/{entity_id}:completeOnboarding", Body::Rest),
+    snake(
+        "EntityService/UpdateEntity",
+        "PATCH",
+        "/v1/entities/{entity_id}",
+        Body::Member("entity"),
+    ),
+    snake(
+        "EntityService/CompleteOnboarding",
+        "POST",
+        "/v1/entities/{entity_id}:completeOnboarding",
+        Body::Rest,
+    ),
     snake("EntityService/PlaceHold", "POST", "/v1/entities/{entity_id}:placeHold", Body::Rest),
     snake("EntityService/ReleaseHold", "POST", "/v1/entities/{entity_id}:releaseHold", Body::Rest),
-    snake("EntityService/PutDependent", "PUT", "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}", Body::Rest),
-    snake("EntityService/GetDependent", "GET", "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}", Body::None),
+    snake(
+        "EntityService/PutDependent",
+        "PUT",
+        "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}",
+        Body::Rest,
+    ),
+    snake(
+        "EntityService/GetDependent",
+        "GET",
+        "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}",
+        Body::None,
+    ),
     snake("EntityService/ListDependents", "GET", "/v1/entities/{entity_id}/dependents", Body::None),
-    snake("EntityService/DeleteDependent", "DELETE", "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}", Body::None),
+    snake(
+        "EntityService/DeleteDependent",
+        "DELETE",
+        "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}",
+        Body::None,
+    ),
     snake("EntityService/ListTombstones", "GET", "/v1/tombstones", Body::None),
     snake("EntityService/GetEntity", "GET", "/v1/entities/{entity_id}", Body::None),
     snake("EntityService/ImportEntities", "POST", "/v1/entities:import", Body::Lines("entity")),
-    snake("AttributeIndexService/CreateAttributeIndex", "POST", "/v1/attribute-indexes", Body::Rest),
-    snake("AttributeIndexService/GetAttributeIndex", "GET", "/v1/attribute-indexes/{attribute}", Body::None),
+    snake(
+        "AttributeIndexService/CreateAttributeIndex",
+        "POST",
+        "/v1/attribute-indexes",
+        Body::Rest,
+    ),
+    snake(
+        "AttributeIndexService/GetAttributeIndex",
+        "GET",
+        "/v1/attribute-indexes/{attribute}",
+        Body::None,
+    ),
     snake("AttributeIndexService/ListAttributeIndexes", "GET", "/v1/attribute-indexes", Body::None),
-    snake("AttributeIndexService/DeleteAttributeIndex", "DELETE", "/v1/attribute-indexes/{attribute}", Body::None),
-    camel("BulkDeleteService/StartBulkDelete", "POST", "/api/{tenant}/entities/_delete", Body::Member("spec")),
-    camel("BulkDeleteService/StartBulkDelete", "POST", "/api/{tenant}/entities/_deleteByUris", Body::Member("uris")),
+    snake(
+        "AttributeIndexService/DeleteAttributeIndex",
+        "DELETE",
+        "/v1/attribute-indexes/{attribute}",
+        Body::None,
+    ),
+    camel(
+        "BulkDeleteService/StartBulkDelete",
+        "POST",
+        "/api/{tenant}/entities/_delete",
+        Body::Member("spec"),
+    ),
+    camel(
+        "BulkDeleteService/StartBulkDelete",
+        "POST",
+        "/api/{tenant}/entities/_deleteByUris",
+        Body::Member("uris"),
+    ),
     camel("BulkDeleteService/StartBulkDelete", "DELETE", "/api/{tenant}/entities", Body::None),
     camel("BulkDeleteService/PauseTask", "PUT", "/api/{tenant}/tasks/{task_id}/_pause", Body::None),
-    camel("BulkDeleteService/ResumeTask", "PUT", "/api/{tenant}/tasks/{task_id}/_resume", Body::None),
+    camel(
+        "BulkDeleteService/ResumeTask",
+        "PUT",
+        "/api/{tenant}/tasks/{task_id}/_resume",
+        Body::None,
+    ),
     camel("BulkDeleteService/StopTask", "PUT", "/api/{tenant}/tasks/{task_id}/_stop", Body::None),
     camel("BulkDeleteService/UpdateTask", "PATCH", "/api/{tenant}/tasks/{task_id}", Body::Rest),
     camel("BulkDeleteService/WatchTask", "GET", "/api/{tenant}/tasks/{task_id}/_watch", Body::None),
     camel("BulkDeleteService/GetTask", "GET", "/api/{tenant}/tasks/{task_id}", Body::None),
-    camel("BulkDeleteService/CheckConsistency", "POST", "/api/{tenant}/_checkConsistency", Body::None),
-    camel("BulkDeleteService/ListTasks", "GET", "/api/{tenant}/tasks", Body::None).answering("tasks"),
+    camel(
+        "BulkDeleteService/CheckConsistency",
+        "POST",
+        "/api/{tenant}/_checkConsistency",
+        Body::None,
+    ),
+    camel("BulkDeleteService/ListTasks", "GET", "/api/{tenant}/tasks", Body::None)
+        .answering("tasks"),
     camel("BulkDeleteService/CountTasks", "GET", "/api/{tenant}/tasks/_total", Body::None),
-    camel("BulkDeleteService/ListTaskHistory", "GET", "/api/{tenant}/tasks/history", Body::None).answering("tasks"),
-    camel("BulkDeleteService/CountTaskHistory", "GET", "/api/{tenant}/tasks/history/_total", Body::None),
-    camel("BulkDeleteService/ListTaskFindings", "GET", "/api/{tenant}/tasks/{task_id}/findings", Body::None),
-    camel("BulkDeleteService/ListTaskExcludes", "GET", "/api/{tenant}/tasks/{task_id}/excludes", Body::None),
-    camel("BulkDeleteService/ListTaskFailures", "GET", "/api/{tenant}/tasks/{task_id}/failures", Body::None),
+    camel("BulkDeleteService/ListTaskHistory", "GET", "/api/{tenant}/tasks/history", Body::None)
+        .answering("tasks"),
+    camel(
+        "BulkDeleteService/CountTaskHistory",
+        "GET",
+        "/api/{tenant}/tasks/history/_total",
+        Body::None,
+    ),
+    camel(
+        "BulkDeleteService/ListTaskFindings",
+        "GET",
+        "/api/{tenant}/tasks/{task_id}/findings",
+        Body::None,
+    ),
+    camel(
+        "BulkDeleteService/ListTaskExcludes",
+        "GET",
+        "/api/{tenant}/tasks/{task_id}/excludes",
+        Body::None,
+    ),
+    camel(
+        "BulkDeleteService/ListTaskFailures",
+        "GET",
+        "/api/{tenant}/tasks/{task_id}/failures",
+        Body::None,
+    ),
     snake("EventService/ListEvents", "GET", "/v1/events", Body::None),
     snake("EventService/WatchEvents", "GET", "/v1/events:watch", Body::None).answering("event"),
     camel("OffboardingService/RequestOffboarding", "POST", "/v1/offboarding/entities", Body::Rest),
-    camel("OffboardingService/GetOffboardingRequest", "GET", "/v1/offboarding/entities/{offboarding_request_id}", Body::None),
-    camel("OffboardingService/ListOffboardingRequests", "GET", "/v1/offboarding/entities", Body::None),
-    camel("OffboardingService/WatchOffboardingRequest", "GET", "/v1/offboarding/entities/{offboarding_request_id}:watch", Body::None),
-    camel("OffboardingService/CancelOffboardingRequest", "PATCH", "/v1/offboarding/entities/{offboarding_request_id}/cancel", Body::None),
+    camel(
+        "OffboardingService/GetOffboardingRequest",
+        "GET",
+        "/v1/offboarding/entities/{offboarding_request_id}",
+        Body::None,
+    ),
+    camel(
+        "OffboardingService/ListOffboardingRequests",
+        "GET",
+        "/v1/offboarding/entities",
+        Body::None,
+    ),
+    camel(
+        "OffboardingService/WatchOffboardingRequest",
+        "GET",
+        "/v1/offboarding/entities/{offboarding_request_id}:watch",
+        Body::None,
+    ),
+    camel(
+        "OffboardingService/CancelOffboardingRequest",
+        "PATCH",
+        "/v1/offboarding/entities/{offboarding_request_id}/cancel",
+        Body::None,
+    ),
 ];
 
 /// A request, ready to be sent.
@@ -171,7 +337,12 @@ pub fn prepare(rpc: &str, request: &Value, org: &str) -> Prepared {
         Body::None | Body::Lines(_) => None,
     };
     let query = query(&rest);
-    Prepared { method: route.method, target: format!("{path}{query}"), body, credential: route.credential }
+    Prepared {
+        method: route.method,
+        target: format!("{path}{query}"),
+        body,
+        credential: route.credential,
+    }
 }
 
 /// Puts members into the braces of a path and takes them out of the request.
@@ -197,7 +368,9 @@ fn query(members: &Map<String, Value>) -> String {
     fn add(name: &str, value: &Value, pairs: &mut Vec<String>) {
         match value {
             Value::Array(items) => items.iter().for_each(|item| add(name, item, pairs)),
-            Value::Object(members) => members.iter().for_each(|(member, value)| add(&format!("{name}.{member}"), value, pairs)),
+            Value::Object(members) => members
+                .iter()
+                .for_each(|(member, value)| add(&format!("{name}.{member}"), value, pairs)),
             value => pairs.push(format!("{}={}", encode(name), encode(&text(value)))),
         }
     }
@@ -212,14 +385,21 @@ fn text(value: &Value) -> String {
 
 fn encode(text: &str) -> String {
     let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
         _ => format!("%{byte:02X}"),
     };
     text.bytes().map(encode).collect()
 }
 
 /// Calls a method through the REST listener.
-pub(super) async fn call(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<Answer, Failure> {
+pub(super) async fn call(
+    client: &Client,
+    rpc: &str,
+    request: &Value,
+    headers: &[(&str, &str)],
+) -> Result<Answer, Failure> {
     let prepared = prepare(rpc, request, &client.org);
     let body = prepared.body.as_ref().map(Value::to_string);
     let content_type = body.as_ref().map(|_| "application/json");
@@ -235,10 +415,18 @@ pub(super) async fn exchange(
     query: &str,
     headers: &[(&str, &str)],
 ) -> Result<(Vec<Value>, Vec<(String, String)>), Failure> {
-    let route = ROUTES.iter().find(|route| route.rpc == rpc).unwrap_or_else(|| panic!("no contract has a request for {rpc}"));
+    let route = ROUTES
+        .iter()
+        .find(|route| route.rpc == rpc)
+        .unwrap_or_else(|| panic!("no contract has a request for {rpc}"));
     let Body::Lines(member) = route.body else { panic!("{rpc} takes no stream") };
     let lines: String = requests.iter().map(|request| format!("{}\n", request[member])).collect();
-    let prepared = Prepared { method: route.method, target: format!("{}{query}", route.path), body: None, credential: route.credential };
+    let prepared = Prepared {
+        method: route.method,
+        target: format!("{}{query}", route.path),
+        body: None,
+        credential: route.credential,
+    };
     let reply = send(client, &prepared, Some("application/x-ndjson"), lines, headers).await;
     if reply.status >= 300 {
         return read(&reply, rpc).map(|answer| (vec![answer.json], answer.headers));
@@ -246,7 +434,8 @@ pub(super) async fn exchange(
     let output = spelling::method(rpc).output();
     let mut answers = Vec::new();
     for line in reply.text().lines() {
-        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON ({error}): {line}"));
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON ({error}): {line}"));
         if let Some(problem) = line.get("error") {
             return Err(failure(problem, &reply.headers));
         }
@@ -256,14 +445,20 @@ pub(super) async fn exchange(
 }
 
 /// Calls a method that answers with a stream.
-pub(super) async fn open(client: &Client, rpc: &str, request: &Value, headers: &[(&str, &str)]) -> Result<MessageStream, Failure> {
+pub(super) async fn open(
+    client: &Client,
+    rpc: &str,
+    request: &Value,
+    headers: &[(&str, &str)],
+) -> Result<MessageStream, Failure> {
     let prepared = prepare(rpc, request, &client.org);
     assert!(prepared.body.is_none(), "a request for a stream has no body");
     let (name, value) = credential(client, &prepared);
     let mut all = vec![(name, value.as_str())];
     all.extend(accept(headers));
     all.extend(headers);
-    let (mut reply, body) = http::open(client.addresses.http, prepared.method, &prepared.target, &all, "").await;
+    let (mut reply, body) =
+        http::open(client.addresses.http, prepared.method, &prepared.target, &all, "").await;
     if reply.status >= 300 {
         reply.body = body.collect().await.unwrap().to_bytes().to_vec();
         return Err(read(&reply, rpc).unwrap_err());
@@ -272,7 +467,13 @@ pub(super) async fn open(client: &Client, rpc: &str, request: &Value, headers: &
     Ok(MessageStream::rest(body, spelling::method(rpc).output(), route.answer, reply.headers))
 }
 
-async fn send(client: &Client, request: &Prepared, content_type: Option<&str>, body: String, headers: &[(&str, &str)]) -> Reply {
+async fn send(
+    client: &Client,
+    request: &Prepared,
+    content_type: Option<&str>,
+    body: String,
+    headers: &[(&str, &str)],
+) -> Reply {
     let (name, value) = credential(client, request);
     let mut all = vec![(name, value.as_str())];
     all.extend(content_type.map(|content_type| ("content-type", content_type)));
@@ -298,8 +499,16 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
     let request_id = reply.header("x-request-id").map(str::to_owned);
     assert!(request_id.is_some(), "every answer has an x-request-id: {reply:?}");
     if reply.status == 204 {
-        assert_eq!((reply.text().as_str(), reply.header("content-type")), ("", None), "204 has no content");
-        return Ok(Answer { json: Value::Object(Map::new()), http: Some(reply.status), headers: reply.headers.clone() });
+        assert_eq!(
+            (reply.text().as_str(), reply.header("content-type")),
+            ("", None),
+            "204 has no content"
+        );
+        return Ok(Answer {
+            json: Value::Object(Map::new()),
+            http: Some(reply.status),
+            headers: reply.headers.clone(),
+        });
     }
     if reply.status < 300 {
         let route = ROUTES.iter().find(|route| route.rpc == rpc.trim_start_matches("offboard.v1."));
@@ -318,12 +527,30 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
 
 /// The failure in a problem document, of a response with these headers.
 pub(super) fn failure(problem: &Value, headers: &[(String, String)]) -> Failure {
-    let word = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}")).to_owned();
-    let request_id = headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, value)| value.clone());
+    let word = |name: &str| {
+        problem[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("the problem has no `{name}`: {problem}"))
+            .to_owned()
+    };
+    let request_id =
+        headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, value)| value.clone());
     assert_eq!(Some(word("request_id")), request_id, "{problem}");
-    let standard = ["type", "title", "status", "code", "detail", "doc_url", "request_id", "errors", "instance"];
+    let standard = [
+        "type",
+        "title",
+        "status",
+        "code",
+        "detail",
+        "doc_url",
+        "request_id",
+        "errors",
+        "instance",
+    ];
     let members = problem.as_object().expect("a problem is an object").iter();
-    let members = members.filter(|(name, _)| !standard.contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone()));
+    let members = members
+        .filter(|(name, _)| !standard.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()));
     let faults = problem["errors"].as_array().into_iter().flatten().map(|fault| Fault {
         field: spelling::snake_case(fault["field"].as_str().unwrap_or_default()),
         code: fault["code"].as_str().unwrap_or_default().to_owned(),

@@ -36,7 +36,10 @@ fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_offboard"));
     for (name, _) in std::env::vars_os() {
         let name_bytes = name.as_encoded_bytes();
-        if name_bytes.starts_with(b"OFFBOARD_") || name_bytes.starts_with(b"OTEL_") || name_bytes == b"RUST_LOG" {
+        if name_bytes.starts_with(b"OFFBOARD_")
+            || name_bytes.starts_with(b"OTEL_")
+            || name_bytes == b"RUST_LOG"
+        {
             command.env_remove(name);
         }
     }
@@ -47,8 +50,13 @@ fn command() -> Command {
 /// Runs the binary with arguments to its end and returns what it wrote to its standard output; fails if it does.
 pub fn offboard(arguments: &[&str]) -> String {
     let output = command().args(arguments).output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "offboard {arguments:?} ended with {}:\n{stdout}{stderr}", output.status);
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "offboard {arguments:?} ended with {}:\n{stdout}{stderr}",
+        output.status
+    );
     stdout.into_owned()
 }
 
@@ -79,7 +87,13 @@ pub fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
 pub fn run_unread(arguments: &[&str]) -> Option<i32> {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    command().args(arguments).stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap().code()
+    command()
+        .args(arguments)
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .status()
+        .unwrap()
+        .code()
 }
 
 /// Starts the binary with arguments, to be dealt with while it runs.
@@ -105,19 +119,36 @@ impl Key {
     }
 
     /// Makes a key by `offboard key create` with more arguments.
-    pub fn create_with(database: &Database, org: &str, mode: &str, scopes: &[&str], more: &[&str]) -> Key {
+    pub fn create_with(
+        database: &Database,
+        org: &str,
+        mode: &str,
+        scopes: &[&str],
+        more: &[&str],
+    ) -> Key {
         #[derive(Deserialize)]
         struct Created {
             id: String,
             secret: String,
         }
-        let mut arguments = vec!["key", "create", "--database-url", &database.url, "--org", org, "--mode", mode, "--json"];
+        let mut arguments = vec![
+            "key",
+            "create",
+            "--database-url",
+            &database.url,
+            "--org",
+            org,
+            "--mode",
+            mode,
+            "--json",
+        ];
         for scope in scopes {
             arguments.extend(["--scope", scope]);
         }
         arguments.extend(more);
         let printed = offboard(&arguments);
-        let Created { id, secret } = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error} in {printed:?}"));
+        let Created { id, secret } =
+            serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error} in {printed:?}"));
         Key { id, secret, org: org.to_owned() }
     }
 }
@@ -141,7 +172,9 @@ impl Addresses {
     pub fn of_line(line: &str) -> Option<Addresses> {
         let line: Value = serde_json::from_str(line).ok()?;
         let fields = line.get("fields").unwrap_or(&line);
-        ["listening", "ready"].contains(&fields.get("message")?.as_str()?).then(|| Addresses::deserialize(fields).unwrap())
+        ["listening", "ready"]
+            .contains(&fields.get("message")?.as_str()?)
+            .then(|| Addresses::deserialize(fields).unwrap())
     }
 }
 
@@ -160,29 +193,47 @@ impl Server {
     }
 
     /// Starts a server with more arguments and environment variables.
-    pub async fn start_with(database: &Database, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
+    pub async fn start_with(
+        database: &Database,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Server {
         Server::start_on(&database.url, arguments, environment).await
     }
 
     /// Starts a server on whatever is, or is not, at a database URL. Its start is over, and it may be ready or not.
-    pub async fn start_on(database_url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
+    pub async fn start_on(
+        database_url: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Server {
         let mut server = Server::begin_on(database_url, arguments, environment).await;
         let begun = std::time::Instant::now();
         loop {
             let reported = get(server.addresses.admin, "/readyz").await.unwrap_or_default();
-            if reported.contains("\"checks\"") && !reported.contains("\"starting\"") && !reported.contains("\"migrating\"") {
+            if reported.contains("\"checks\"")
+                && !reported.contains("\"starting\"")
+                && !reported.contains("\"migrating\"")
+            {
                 return server;
             }
             if let Some(status) = server.process.try_wait().unwrap() {
                 panic!("offboard serve ended ({status})");
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "the start of offboard serve is not over: {reported}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "the start of offboard serve is not over: {reported}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     /// The same of one whose start may not be over yet.
-    pub async fn begin_on(database_url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
+    pub async fn begin_on(
+        database_url: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Server {
         let mut command = command();
         command.args(["serve", "--database-url", database_url, "--log-format", "json"]);
         for listener in ["--grpc-addr", "--http-addr", "--admin-addr"] {
@@ -192,7 +243,10 @@ impl Server {
             }
         }
         // How many workers there are is the test's to say, and not how often it happens to call.
-        command.env("OFFBOARD_BULK_IDLE_WORKERS", "0").args(arguments).envs(environment.iter().copied());
+        command
+            .env("OFFBOARD_BULK_IDLE_WORKERS", "0")
+            .args(arguments)
+            .envs(environment.iter().copied());
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, mut lines) = mpsc::unbounded_channel();
@@ -263,7 +317,11 @@ impl Drop for Server {
             let lines: Vec<&str> = log.lines().collect();
             let (before, last) = lines.split_at(lines.len().saturating_sub(LAST_LINES));
             let telling = before.iter().filter(|line| !line.contains(r#""level":"INFO""#));
-            eprintln!("--- log of the server: what is not INFO, and the last {} of {} lines", last.len(), lines.len());
+            eprintln!(
+                "--- log of the server: what is not INFO, and the last {} of {} lines",
+                last.len(),
+                lines.len()
+            );
             telling.chain(last).for_each(|line| eprintln!("{line}"));
             eprintln!("---");
         }
@@ -274,7 +332,12 @@ impl Drop for Server {
 pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
     let asked = async {
         let mut connection = tokio::net::TcpStream::connect(address).await.ok()?;
-        connection.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.ok()?;
+        connection
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
+            )
+            .await
+            .ok()?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.ok()?;
         Some(answer)
@@ -283,7 +346,11 @@ pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
 }
 
 /// Reads lines to the end, keeps them, and passes them on.
-fn keep(source: impl Read + Send + 'static, log: Arc<Mutex<String>>, sender: mpsc::UnboundedSender<String>) {
+fn keep(
+    source: impl Read + Send + 'static,
+    log: Arc<Mutex<String>>,
+    sender: mpsc::UnboundedSender<String>,
+) {
     std::thread::spawn(move || {
         for line in BufReader::new(source).lines() {
             let Ok(line) = line else { return };

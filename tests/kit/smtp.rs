@@ -24,7 +24,10 @@ pub struct Mail {
 impl Mail {
     /// A header on one line, by its name.
     pub fn header(&self, name: &str) -> &str {
-        let line = self.headers.lines().find_map(|line| line.split_once(": ").filter(|(header, _)| *header == name));
+        let line = self
+            .headers
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(header, _)| *header == name));
         line.unwrap_or_else(|| panic!("no {name} in {}", self.headers)).1
     }
 }
@@ -61,8 +64,10 @@ impl SmtpSink {
             .args(["-n", "-l", &self.address(), "-c", "aiosmtpd.handlers.Mailbox"])
             .args(arguments)
             .arg(self.folder.path().join("mails"));
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.process = Some(process.expect("`aiosmtpd` is on the PATH; script/bootstrap installs it"));
+        let process =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.process =
+            Some(process.expect("`aiosmtpd` is on the PATH; script/bootstrap installs it"));
         for _ in 0..1500 {
             if TcpStream::connect(self.address()).is_ok() {
                 return;
@@ -74,12 +79,20 @@ impl SmtpSink {
 
     /// The mails that it has taken, in any order.
     pub fn mails(&self) -> Vec<Mail> {
-        let Ok(files) = std::fs::read_dir(self.folder.path().join("mails/new")) else { return Vec::new() };
-        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap().replace("\r\n", "\n"));
+        let Ok(files) = std::fs::read_dir(self.folder.path().join("mails/new")) else {
+            return Vec::new();
+        };
+        let texts = files.map(|file| {
+            std::fs::read_to_string(file.unwrap().path()).unwrap().replace("\r\n", "\n")
+        });
         let mails = texts.map(|text| {
             let (headers, text) = text.split_once("\n\n").expect("a mail has headers");
-            let is_quoted = headers.lines().any(|line| line == "Content-Transfer-Encoding: quoted-printable");
-            Mail { headers: headers.to_owned(), text: if is_quoted { unquoted(text) } else { text.to_owned() } }
+            let is_quoted =
+                headers.lines().any(|line| line == "Content-Transfer-Encoding: quoted-printable");
+            Mail {
+                headers: headers.to_owned(),
+                text: if is_quoted { unquoted(text) } else { text.to_owned() },
+            }
         });
         mails.collect()
     }

@@ -26,8 +26,18 @@ enum Source {
 }
 
 impl MessageStream {
-    pub(super) fn grpc(stream: tonic::Streaming<DynamicMessage>, output: MessageDescriptor, headers: Vec<(String, String)>) -> Self {
-        MessageStream { source: Source::Grpc(stream), output, headers, last_id: None, signs_of_life: 0 }
+    pub(super) fn grpc(
+        stream: tonic::Streaming<DynamicMessage>,
+        output: MessageDescriptor,
+        headers: Vec<(String, String)>,
+    ) -> Self {
+        MessageStream {
+            source: Source::Grpc(stream),
+            output,
+            headers,
+            last_id: None,
+            signs_of_life: 0,
+        }
     }
 
     pub(super) fn rest(
@@ -36,9 +46,17 @@ impl MessageStream {
         answer: Option<&'static str>,
         headers: Vec<(String, String)>,
     ) -> Self {
-        let is_events = headers.iter().any(|(name, value)| name == "content-type" && value == "text/event-stream");
+        let is_events = headers
+            .iter()
+            .any(|(name, value)| name == "content-type" && value == "text/event-stream");
         let frames = if is_events { Frames::events() } else { Frames::lines() };
-        MessageStream { source: Source::Rest { body, frames, answer }, output, headers, last_id: None, signs_of_life: 0 }
+        MessageStream {
+            source: Source::Rest { body, frames, answer },
+            output,
+            headers,
+            last_id: None,
+            signs_of_life: 0,
+        }
     }
 
     /// The next message in the one spelling, or what the stream failed with; none at its end. Fails after half a minute of silence: a comment,
@@ -46,14 +64,21 @@ impl MessageStream {
     pub async fn next(&mut self) -> Option<Result<Value, Failure>> {
         match &mut self.source {
             Source::Grpc(stream) => match soon(stream.message()).await {
-                Ok(message) => message.map(|message| Ok(spelling::from_protocol(&grpc::decode(&message), &self.output))),
+                Ok(message) => message.map(|message| {
+                    Ok(spelling::from_protocol(&grpc::decode(&message), &self.output))
+                }),
                 Err(status) => Some(Err(grpc::failure(&status))),
             },
             Source::Rest { answer, .. } => {
                 let answer = *answer;
                 let frame = self.frame().await?;
-                let value: Value = serde_json::from_str(&frame.data).unwrap_or_else(|error| panic!("no JSON ({error}): {}", frame.data));
-                let problem = if frame.name.as_deref() == Some("error") { Some(&value) } else { only_error(&value) };
+                let value: Value = serde_json::from_str(&frame.data)
+                    .unwrap_or_else(|error| panic!("no JSON ({error}): {}", frame.data));
+                let problem = if frame.name.as_deref() == Some("error") {
+                    Some(&value)
+                } else {
+                    only_error(&value)
+                };
                 Some(match problem {
                     Some(problem) => Err(rest::failure(problem, &self.headers)),
                     None => {
@@ -67,19 +92,28 @@ impl MessageStream {
 
     /// The next message; fails where the stream has failed or ended.
     pub async fn message(&mut self) -> Value {
-        self.next().await.expect("the stream goes on").unwrap_or_else(|failure| panic!("the stream failed: {failure:#?}"))
+        self.next()
+            .await
+            .expect("the stream goes on")
+            .unwrap_or_else(|failure| panic!("the stream failed: {failure:#?}"))
     }
 
     /// The next frame of the REST listener: what the event is called, its id and its data, before they are read. None at the end.
     pub async fn frame(&mut self) -> Option<Frame> {
-        let Source::Rest { body, frames, .. } = &mut self.source else { panic!("gRPC has no frames") };
+        let Source::Rest { body, frames, .. } = &mut self.source else {
+            panic!("gRPC has no frames")
+        };
         loop {
             if let Some(frame) = frames.next() {
                 self.last_id = frame.id.clone();
                 return Some(frame);
             }
             let read = soon(body.frame()).await?;
-            frames.push(read.unwrap_or_else(|error| panic!("the stream broke off: {error}")).into_data().unwrap_or_default());
+            frames.push(
+                read.unwrap_or_else(|error| panic!("the stream broke off: {error}"))
+                    .into_data()
+                    .unwrap_or_default(),
+            );
             self.signs_of_life = frames.signs_of_life;
         }
     }
@@ -106,7 +140,9 @@ impl MessageStream {
 }
 
 async fn soon<T>(reading: impl Future<Output = T>) -> T {
-    tokio::time::timeout(std::time::Duration::from_secs(30), reading).await.expect("the stream says something within half a minute")
+    tokio::time::timeout(std::time::Duration::from_secs(30), reading)
+        .await
+        .expect("the stream says something within half a minute")
 }
 
 /// The problem of a last line `{"error": problem}`.
@@ -138,7 +174,13 @@ pub struct Frames {
 impl Frames {
     /// Of lines of JSON.
     pub fn lines() -> Frames {
-        Frames { is_events: false, pending: Vec::new(), open: Frame::default(), ready: VecDeque::new(), signs_of_life: 0 }
+        Frames {
+            is_events: false,
+            pending: Vec::new(),
+            open: Frame::default(),
+            ready: VecDeque::new(),
+            signs_of_life: 0,
+        }
     }
 
     /// Of server-sent events.

@@ -31,8 +31,13 @@ impl TlsFront {
     /// Stands before a server.
     pub async fn before(server: SocketAddr) -> TlsFront {
         let certificates = vec![CertificateDer::from_pem_file(CERTIFICATE).unwrap()];
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions().unwrap();
-        let mut config = builder.with_no_client_auth().with_single_cert(certificates, PrivateKeyDer::from_pem_file(KEY).unwrap()).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let mut config = builder
+            .with_no_client_auth()
+            .with_single_cert(certificates, PrivateKeyDer::from_pem_file(KEY).unwrap())
+            .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

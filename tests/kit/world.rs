@@ -52,10 +52,18 @@ impl World {
     }
 
     /// Calls a read method until its answer is as it should be, and returns that; fails after half a minute with the last answer.
-    pub async fn call_until(&self, method: &str, request: Value, done: impl Fn(&Value) -> bool) -> Answer {
+    pub async fn call_until(
+        &self,
+        method: &str,
+        request: Value,
+        done: impl Fn(&Value) -> bool,
+    ) -> Answer {
         let mut last = None;
         for _ in 0..1500 {
-            let answer = self.call(method, request.clone()).await.unwrap_or_else(|failure| panic!("{method} failed: {failure:#?}"));
+            let answer = self
+                .call(method, request.clone())
+                .await
+                .unwrap_or_else(|failure| panic!("{method} failed: {failure:#?}"));
             if done(&answer.json) {
                 return answer;
             }

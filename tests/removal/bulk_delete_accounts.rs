@@ -64,14 +64,28 @@ async fn a_large_task_is_cut_and_loses_nothing_at_the_cuts() {
     database.given_many(Many { prefix: "e", count: 60_000, dependents: 0, portfolio: Some("p") });
     database.given_many(Many { prefix: "x", count: 10, dependents: 1, portfolio: None });
     database.sql("UPDATE entity SET type = 'HCO' WHERE id LIKE 'x-%'; ANALYZE entity");
-    database.sql("UPDATE entity SET state = 'onboarding' WHERE id IN ('e-000001', 'e-030000', 'e-060000')");
+    database.sql(
+        "UPDATE entity SET state = 'onboarding' WHERE id IN ('e-000001', 'e-030000', 'e-060000')",
+    );
     let spec = json!({"objects": {"entity_type": "HCP", "exclude_list": ["e-000002", "x-000001"]}});
     let task = world.schedule(json!({"mode": "hard", "spec": spec})).await;
     let ended = world.task_ended(&task).await;
-    assert_eq!(Account::of(&ended), Account { matched: 60_000, processed: 59_996, failed: 3, excluded: 1, ..Account::default() });
+    assert_eq!(
+        Account::of(&ended),
+        Account {
+            matched: 60_000,
+            processed: 59_996,
+            failed: 3,
+            excluded: 1,
+            ..Account::default()
+        }
+    );
     assert_eq!(ended.get("current_state.number_of_selected_objects"), 60_000);
     assert_eq!(database.rows("bulk_delete_slice WHERE done AND matched > 0"), 4);
-    assert_eq!((database.rows("entity"), database.rows("tombstone"), database.rows("dependent")), (14, 59_996, 10));
+    assert_eq!(
+        (database.rows("entity"), database.rows("tombstone"), database.rows("dependent")),
+        (14, 59_996, 10)
+    );
     assert_eq!(database.count("SELECT entity_count FROM portfolio"), 4);
     let subjects = "SELECT count(DISTINCT s) - count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted'";
     assert_eq!(database.count(subjects), 0, "no entity is reported of twice");
@@ -102,10 +116,23 @@ async fn changed_meanwhile(mode: &str) -> (World, Answer) {
     until("the chunk waits for the other's row", || world.database.waiting() > 0).await;
     other.batch_execute("COMMIT").unwrap();
     let ended = world.task_ended(&task).await;
-    assert_eq!(Account::of(&ended), Account { matched: 10, processed: 5, failed: 2, excluded: 1, skipped: 2 });
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: 10, processed: 5, failed: 2, excluded: 1, skipped: 2 }
+    );
     assert_eq!(world.failures(&task).await, ["e-000005: onboarding", "e-000006: on_hold"]);
-    for (n, stays) in [(1, false), (2, false), (3, true), (4, false), (5, true), (6, true), (7, false), (8, false), (9, false), (10, true)]
-    {
+    for (n, stays) in [
+        (1, false),
+        (2, false),
+        (3, true),
+        (4, false),
+        (5, true),
+        (6, true),
+        (7, false),
+        (8, false),
+        (9, false),
+        (10, true),
+    ] {
         assert_eq!(world.sees(&format!("e-{n:06}")).await, stays, "{n}");
     }
     (world, ended)
@@ -114,15 +141,28 @@ async fn changed_meanwhile(mode: &str) -> (World, Answer) {
 #[tokio::test]
 async fn what_changed_before_its_hard_deletion_is_judged_again() {
     let (world, _) = changed_meanwhile("hard").await;
-    assert_eq!(world.database.rows("dependent WHERE id = 'late'"), 0, "what was added late goes with its entity");
-    assert_eq!(world.database.text("SELECT string_agg(version::text, '' ORDER BY entity_id) FROM tombstone").unwrap(), "11221");
+    assert_eq!(
+        world.database.rows("dependent WHERE id = 'late'"),
+        0,
+        "what was added late goes with its entity"
+    );
+    assert_eq!(
+        world
+            .database
+            .text("SELECT string_agg(version::text, '' ORDER BY entity_id) FROM tombstone")
+            .unwrap(),
+        "11221"
+    );
     world.database.assert_sound();
 }
 
 #[tokio::test]
 async fn what_changed_before_its_soft_deletion_is_judged_again() {
     let (world, task) = changed_meanwhile("soft").await;
-    let deleted = format!("SELECT string_agg(version::text, '' ORDER BY id) FROM entity WHERE deleted_by = '{}'", id(&task));
+    let deleted = format!(
+        "SELECT string_agg(version::text, '' ORDER BY id) FROM entity WHERE deleted_by = '{}'",
+        id(&task)
+    );
     assert_eq!(world.database.text(&deleted).unwrap(), "22332");
     world.database.assert_sound();
 }
@@ -134,13 +174,22 @@ async fn an_entity_that_stays_locked_fails_alone() {
         let world = World::start_with(Protocol::Rest, &["--db-lock-timeout", "0.3"]).await;
         world.database.given_many(Many { prefix: "e", count: 10, dependents: 1, portfolio: None });
         let mut other = world.database.connection();
-        other.batch_execute("BEGIN; SELECT FROM entity WHERE id IN ('e-000003', 'e-000007') FOR KEY SHARE").unwrap();
-        other.batch_execute("SELECT FROM entity WHERE id IN ('e-000003', 'e-000007') FOR UPDATE").unwrap();
+        other
+            .batch_execute(
+                "BEGIN; SELECT FROM entity WHERE id IN ('e-000003', 'e-000007') FOR KEY SHARE",
+            )
+            .unwrap();
+        other
+            .batch_execute("SELECT FROM entity WHERE id IN ('e-000003', 'e-000007') FOR UPDATE")
+            .unwrap();
         let task = world.schedule(json!({"entity_type": "HCP", "mode": mode})).await;
         let ended = world.task_ended(&task).await;
         other.batch_execute("ROLLBACK").unwrap();
         assert_eq!(ended.get("status"), "completed_with_errors");
-        assert_eq!(Account::of(&ended), Account { matched: 10, processed: 8, failed: 2, ..Account::default() });
+        assert_eq!(
+            Account::of(&ended),
+            Account { matched: 10, processed: 8, failed: 2, ..Account::default() }
+        );
         assert_eq!(world.failures(&task).await, ["e-000003: locked", "e-000007: locked"]);
         let again = world.bulk_delete(json!({"entity_type": "HCP", "mode": mode})).await;
         assert_eq!(Account::of(&again), Account { matched: 2, processed: 2, ..Account::default() });
@@ -157,14 +206,27 @@ async fn the_members_of_a_portfolio_that_stays_locked_fail_alone() {
             world.given_portfolio(portfolio).await;
         }
         world.database.given_many(Many { prefix: "e", count: 10, dependents: 1, portfolio: None });
-        world.database.given_many(Many { prefix: "f", count: 2, dependents: 1, portfolio: Some("p") });
-        world.database.given_many(Many { prefix: "g", count: 10, dependents: 1, portfolio: Some("q") });
+        world.database.given_many(Many {
+            prefix: "f",
+            count: 2,
+            dependents: 1,
+            portfolio: Some("p"),
+        });
+        world.database.given_many(Many {
+            prefix: "g",
+            count: 10,
+            dependents: 1,
+            portfolio: Some("q"),
+        });
         let mut other = world.database.connection();
         other.batch_execute("BEGIN; SELECT FROM portfolio WHERE id = 'p' FOR UPDATE").unwrap();
         let task = world.schedule(json!({"entity_type": "HCP", "mode": mode})).await;
         let ended = world.task_ended(&task).await;
         other.batch_execute("ROLLBACK").unwrap();
-        assert_eq!(Account::of(&ended), Account { matched: 22, processed: 20, failed: 2, ..Account::default() });
+        assert_eq!(
+            Account::of(&ended),
+            Account { matched: 22, processed: 20, failed: 2, ..Account::default() }
+        );
         assert_eq!(world.failures(&task).await, ["f-000001: locked", "f-000002: locked"]);
         world.database.assert_sound();
     }
@@ -178,11 +240,18 @@ async fn an_entity_with_a_dependent_that_stays_locked_fails_alone() {
     world.database.given_many(Many { prefix: "e", count: 10, dependents: 2, portfolio: Some("p") });
     world.database.given_many(Many { prefix: "f", count: 2, dependents: 0, portfolio: None });
     let mut other = world.database.connection();
-    other.batch_execute("BEGIN; SELECT FROM dependent WHERE entity_id = 'e-000004' LIMIT 1 FOR UPDATE").unwrap();
+    other
+        .batch_execute(
+            "BEGIN; SELECT FROM dependent WHERE entity_id = 'e-000004' LIMIT 1 FOR UPDATE",
+        )
+        .unwrap();
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
     let ended = world.task_ended(&task).await;
     other.batch_execute("ROLLBACK").unwrap();
-    assert_eq!(Account::of(&ended), Account { matched: 12, processed: 11, failed: 1, ..Account::default() });
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: 12, processed: 11, failed: 1, ..Account::default() }
+    );
     assert_eq!(world.failures(&task).await, ["e-000004: locked"]);
     assert_eq!(world.database.rows("dependent WHERE entity_id = 'e-000004'"), 2);
     world.database.assert_sound();
@@ -191,7 +260,11 @@ async fn an_entity_with_a_dependent_that_stays_locked_fails_alone() {
 /// A chunk that waits for what others have locked lets go of its own every now and then.
 #[tokio::test]
 async fn whoever_wants_a_row_of_a_chunk_does_not_wait_for_what_the_chunk_waits_for() {
-    let world = World::start_with(Protocol::Rest, &["--db-lock-timeout", "60", "--bulk-chunk-target", "0.05"]).await;
+    let world = World::start_with(
+        Protocol::Rest,
+        &["--db-lock-timeout", "60", "--bulk-chunk-target", "0.05"],
+    )
+    .await;
     world.database.given_many(Many { prefix: "e", count: 100, dependents: 0, portfolio: None });
     let mut other = world.database.connection();
     other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000090' FOR UPDATE").unwrap();
@@ -199,7 +272,11 @@ async fn whoever_wants_a_row_of_a_chunk_does_not_wait_for_what_the_chunk_waits_f
     until("the chunk waits", || world.database.waiting() > 0).await;
     // It is done by then, or is let go of: before the other session lets go of anything.
     let wanted = "UPDATE entity SET version = version + 1 WHERE id = 'e-000010'";
-    world.database.connection().batch_execute(&format!("SET lock_timeout = '20s'; {wanted}")).unwrap();
+    world
+        .database
+        .connection()
+        .batch_execute(&format!("SET lock_timeout = '20s'; {wanted}"))
+        .unwrap();
     assert_eq!(world.database.rows("bulk_delete WHERE ended_at IS NULL"), 1);
     other.batch_execute("ROLLBACK").unwrap();
     let ended = world.task_ended(&task).await;
@@ -236,7 +313,11 @@ async fn each_chunk_is_one_event() {
     let expected: BTreeSet<_> = (1..=25).map(|n| format!("e-{n:06}")).collect();
     assert_eq!(subjects.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), expected);
     let folio = world.done("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await;
-    assert_eq!((folio.get("entity_count"), folio.get("version")), (&json!(0), &json!(4)), "one step for each chunk");
+    assert_eq!(
+        (folio.get("entity_count"), folio.get("version")),
+        (&json!(0), &json!(4)),
+        "one step for each chunk"
+    );
     world.database.assert_sound();
 }
 
@@ -255,7 +336,10 @@ async fn a_chunk_that_finds_little_ends_all_the_same() {
     let slice = "SELECT cursor_id || ' ' || processed FROM bulk_delete_slice";
     let before = world.database.text(slice).unwrap();
     let (cursor, processed) = before.split_once(' ').unwrap();
-    assert!(("e-050001".."e-120000").contains(&cursor) && ["2", "3"].contains(&processed), "{before}");
+    assert!(
+        ("e-050001".."e-120000").contains(&cursor) && ["2", "3"].contains(&processed),
+        "{before}"
+    );
     let reported =
         world.database.text("SELECT subjects[1] || ' ' || subjects[2] FROM event WHERE type = 'entity.deleted' ORDER BY seq LIMIT 1");
     assert_eq!(reported.unwrap(), "e-000001 e-050001", "what is at the end belongs to the chunk");

@@ -8,7 +8,13 @@ use crate::kit::*;
 async fn indexed(world: &World, attribute: &str) {
     world.done("AttributeIndexService/CreateAttributeIndex", json!({"attribute": attribute})).await;
     let is_ready = |index: &Value| index["state"] == "ready";
-    world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": attribute}), is_ready).await;
+    world
+        .call_until(
+            "AttributeIndexService/GetAttributeIndex",
+            json!({"attribute": attribute}),
+            is_ready,
+        )
+        .await;
 }
 
 /// Entities of which every tenth has the name `few`, and their names as an index.
@@ -34,8 +40,18 @@ async fn what_is_deleted_by_an_index_is_what_the_filter_says() {
         let expected = Account { matched: 49, processed: 47, failed: 1, excluded: 1, skipped: 0 };
         assert_eq!(Account::of(&task), expected, "{mode}");
         assert_eq!(task.get("current_state")["number_of_matched_objects"], 49);
-        let left = world.database.rows("entity WHERE attributes ->> 'name' = 'Few' AND deleted_at IS NULL");
-        assert_eq!((left, world.database.rows("entity WHERE attributes ->> 'name' = 'Many' AND deleted_at IS NULL")), (3, 450));
+        let left = world
+            .database
+            .rows("entity WHERE attributes ->> 'name' = 'Few' AND deleted_at IS NULL");
+        assert_eq!(
+            (
+                left,
+                world
+                    .database
+                    .rows("entity WHERE attributes ->> 'name' = 'Many' AND deleted_at IS NULL")
+            ),
+            (3, 450)
+        );
         let rows = world.database.rows("attribute_index WHERE value = 'tfew'");
         assert_eq!(rows, if mode == "hard" { 3 } else { 50 }, "{mode}");
         world.database.assert_sound();
@@ -52,15 +68,16 @@ async fn an_index_is_used_where_few_may_match() {
     assert!(world.sees("e-000100").await);
     // A soft delete keeps its rows, so that a hard one finds what was soft-deleted.
     assert_eq!(Account::of(&world.bulk_delete(few("hard")).await).matched, 49);
-    let walked =
-        json!({"mode": "hard", "spec": {"objects": {"filter": "not equals(attributes.name, many)", "exclude_list": ["e-000020"]}}});
+    let walked = json!({"mode": "hard", "spec": {"objects": {"filter": "not equals(attributes.name, many)", "exclude_list": ["e-000020"]}}});
     assert_eq!(Account::of(&world.bulk_delete(walked).await).processed, 1);
     assert!(!world.sees("e-000100").await);
 }
 
 #[tokio::test]
 async fn an_index_that_is_dropped_while_a_task_goes_by_it_costs_no_match() {
-    let world = World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "5", "--db-lock-timeout", "30"]).await;
+    let world =
+        World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "5", "--db-lock-timeout", "30"])
+            .await;
     given_names(&world, 500).await;
     let mut holder = world.database.connection();
     holder.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000200' FOR UPDATE").unwrap();
@@ -68,10 +85,16 @@ async fn an_index_that_is_dropped_while_a_task_goes_by_it_costs_no_match() {
     until("a chunk waits", || world.database.waiting() == 1).await;
     world.done("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await;
     until("the index waits for the chunk", || {
-        world.database.rows("attribute_declaration WHERE phase = 'retiring' AND cardinality(waits_for) > 0") == 1
+        world
+            .database
+            .rows("attribute_declaration WHERE phase = 'retiring' AND cardinality(waits_for) > 0")
+            == 1
     })
     .await;
-    assert!(world.database.rows("attribute_index WHERE value = 'tfew'") > 30, "the chunk has its candidates");
+    assert!(
+        world.database.rows("attribute_index WHERE value = 'tfew'") > 30,
+        "the chunk has its candidates"
+    );
     holder.batch_execute("COMMIT").unwrap();
     let account = Account::of(&world.task_ended(&task).await);
     assert_eq!((account.matched, account.processed, account.excluded), (50, 49, 1));

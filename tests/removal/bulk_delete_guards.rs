@@ -6,7 +6,13 @@ use crate::kit::*;
 const START: &str = "BulkDeleteService/StartBulkDelete";
 
 fn nothing_started(world: &World) {
-    assert_eq!((world.database.rows("bulk_delete"), world.database.rows("event WHERE type LIKE 'bulk_delete.%'")), (0, 0));
+    assert_eq!(
+        (
+            world.database.rows("bulk_delete"),
+            world.database.rows("event WHERE type LIKE 'bulk_delete.%'")
+        ),
+        (0, 0)
+    );
 }
 
 /// Twelve active entities of the type `HCP`.

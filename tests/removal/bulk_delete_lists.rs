@@ -24,7 +24,8 @@ fn give(database: &Database, org: &str, tasks: &[Given]) {
     let mut sql = String::new();
     for Given { n, created, status, ended, principal } in tasks {
         let id = uuid(*n);
-        let ended = ended.map_or("NULL".to_owned(), |hours| format!("now() - interval '{hours} hours'"));
+        let ended =
+            ended.map_or("NULL".to_owned(), |hours| format!("now() - interval '{hours} hours'"));
         let code = if *status == "failed" { "'internal'" } else { "NULL" };
         write!(
             sql,
@@ -78,7 +79,11 @@ fn given(world: &World) {
             ended(8, 800, "completed", 721, 101),
         ],
     );
-    give(&world.database, "umbrella", &[active(9, 1, "paused", 101), ended(10, 2, "completed", 1, 101)]);
+    give(
+        &world.database,
+        "umbrella",
+        &[active(9, 1, "paused", 101), ended(10, 2, "completed", 1, 101)],
+    );
 }
 
 scenario! {
@@ -179,16 +184,28 @@ async fn by_rest_a_list_is_a_bare_array_and_a_count_a_total() {
     let world = World::start(Protocol::Rest).await;
     given(&world);
     let bearer = format!("Bearer {}", world.key.secret);
-    let get = async |path: &str| http(world.server.addresses.http, "GET", path, &[("authorization", &bearer)], "").await;
+    let get = async |path: &str| {
+        http(world.server.addresses.http, "GET", path, &[("authorization", &bearer)], "").await
+    };
     let listed = get("/api/acme/tasks?max=2&orderBy=createdTime&ascending=true").await.json();
     let tasks = listed.as_array().unwrap();
-    assert_eq!(tasks.iter().map(|task| task["id"].clone()).collect::<Vec<_>>(), [json!(uuid(3)), json!(uuid(1))]);
-    assert_eq!((&tasks[0]["status"], &tasks[0]["currentState"]["status"]), (&json!("PAUSED"), &json!("Paused")));
+    assert_eq!(
+        tasks.iter().map(|task| task["id"].clone()).collect::<Vec<_>>(),
+        [json!(uuid(3)), json!(uuid(1))]
+    );
+    assert_eq!(
+        (&tasks[0]["status"], &tasks[0]["currentState"]["status"]),
+        (&json!("PAUSED"), &json!("Paused"))
+    );
     assert!(tasks[0]["createdTime"].is_i64());
     assert_eq!(get("/api/acme/tasks/_total").await.json(), json!({"total": 3}));
     assert_eq!(get("/api/acme/tasks/history/_total").await.json(), json!({"total": 4}));
-    let since = world.database.count("SELECT extract(epoch FROM now() - interval '45 hours') * 1000");
-    let narrowed = get(&format!("/api/acme/tasks/history?createdSince={since}&createdBy={}", uuid(102))).await.json();
+    let since =
+        world.database.count("SELECT extract(epoch FROM now() - interval '45 hours') * 1000");
+    let narrowed =
+        get(&format!("/api/acme/tasks/history?createdSince={since}&createdBy={}", uuid(102)))
+            .await
+            .json();
     assert_eq!(narrowed.as_array().unwrap().len(), 2);
     assert_eq!(get("/api/umbrella/tasks").await.status, 404);
 }
@@ -217,9 +234,17 @@ async fn what_ended_more_than_thirty_days_ago_is_removed() {
         uuid(3)
     ));
     let _server = Server::start(&database).await;
-    until("the old ones are gone", || database.count("SELECT count(*) FROM bulk_delete") == 2).await;
-    for (table, rows) in [("bulk_delete_slice", 4), ("bulk_delete_mail", 2), ("bulk_delete_failure", 2502)] {
+    until("the old ones are gone", || database.count("SELECT count(*) FROM bulk_delete") == 2)
+        .await;
+    for (table, rows) in
+        [("bulk_delete_slice", 4), ("bulk_delete_mail", 2), ("bulk_delete_failure", 2502)]
+    {
         assert_eq!(database.count(&format!("SELECT count(*) FROM {table}")), rows, "{table}");
     }
-    assert_eq!(database.text("SELECT string_agg(right(id::text, 1), '' ORDER BY id) FROM bulk_delete").unwrap(), "12");
+    assert_eq!(
+        database
+            .text("SELECT string_agg(right(id::text, 1), '' ORDER BY id) FROM bulk_delete")
+            .unwrap(),
+        "12"
+    );
 }

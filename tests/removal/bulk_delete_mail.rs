@@ -20,7 +20,11 @@ async fn world_with(sink: &SmtpSink, protocol: Protocol) -> World {
 /// The same with more arguments, whose realm allows mail to nobody but the owners of keys.
 async fn strict_world_with(sink: &SmtpSink, protocol: Protocol, more: &[&str]) -> World {
     let url = sink.url();
-    let arguments = [&["--smtp-url", &url, "--mail-from", FROM, "--public-url", "https://api.example.com"], more].concat();
+    let arguments = [
+        &["--smtp-url", &url, "--mail-from", FROM, "--public-url", "https://api.example.com"],
+        more,
+    ]
+    .concat();
     World::start_with(protocol, &arguments).await
 }
 
@@ -32,7 +36,11 @@ async fn allow(world: &World, domains: &[&str]) {
 
 /// The outcome of the mail of a task, once it is neither waiting nor on its way.
 async fn mail_ended(world: &World, task: &str) -> Value {
-    let ended = world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| task["mail"]["status"] != "pending").await;
+    let ended = world
+        .call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| {
+            task["mail"]["status"] != "pending"
+        })
+        .await;
     ended.get("mail").clone()
 }
 
@@ -58,13 +66,18 @@ async fn the_end_of_a_task_is_reported_by_mail() {
         }
         world.database.hold("held");
         let spec = json!({"objects": {"filter": "equals(type, 'HCP')\r\n and exists(uri)", "exclude_list": ["b"]}});
-        let started = world.done(START, json!({"mode": "hard", "spec": spec, "send_mail": "someone@example.com"})).await;
+        let started = world
+            .done(START, json!({"mode": "hard", "spec": spec, "send_mail": "someone@example.com"}))
+            .await;
         let task = world.task_ended(&id(&started)).await;
         let mail = mail(&sink).await;
         assert_eq!((mail.header("From"), mail.header("To")), (FROM, "someone@example.com"));
         assert_eq!(mail.header("Subject"), "Hard Delete Entities By Type: completed with errors");
         assert_eq!(mail.header("Message-ID"), format!("<{}@example.com>", id(&task)));
-        assert_eq!((mail.header("Auto-Submitted"), mail.header("Content-Type").starts_with("text/plain")), ("auto-generated", true));
+        assert_eq!(
+            (mail.header("Auto-Submitted"), mail.header("Content-Type").starts_with("text/plain")),
+            ("auto-generated", true)
+        );
         for line in [
             "The task is over: completed with errors.".to_owned(),
             format!("  Task                   {}", id(&task)),
@@ -79,7 +92,11 @@ async fn the_end_of_a_task_is_reported_by_mail() {
             format!("  GET https://api.example.com/api/acme/tasks/{}/failures", id(&task)),
             format!("  offboard bulk-delete failures {}", id(&task)),
         ] {
-            assert!(mail.text.lines().any(|reported| reported == line), "{line:?} is not in\n{}", mail.text);
+            assert!(
+                mail.text.lines().any(|reported| reported == line),
+                "{line:?} is not in\n{}",
+                mail.text
+            );
         }
         until("it is written down", || stored(&world.database) == "someone@example.com sent").await;
     }
@@ -91,14 +108,26 @@ async fn mail_goes_to_the_owner_of_the_key_and_to_whom_the_realm_allows() {
     for protocol in [Protocol::Grpc, Protocol::Rest] {
         let sink = SmtpSink::start().await;
         let world = strict_world_with(&sink, protocol, &[]).await;
-        let key = Key::create_with(&world.database, "acme", "test", SCOPES, &["--email", "Owner@own.example"]);
+        let key = Key::create_with(
+            &world.database,
+            "acme",
+            "test",
+            SCOPES,
+            &["--email", "Owner@own.example"],
+        );
         let owner = Client::new(&world.server, &key, protocol);
         for client in [&world.client, &owner] {
             for (method, request) in [
                 (START, json!({"uris": ["x"], "send_mail": "victim@elsewhere.example"})),
-                (START, json!({"uris": ["x"], "send_mail": "victim@elsewhere.example", "dry_run": true})),
+                (
+                    START,
+                    json!({"uris": ["x"], "send_mail": "victim@elsewhere.example", "dry_run": true}),
+                ),
                 (START, json!({"uris": ["x"], "send_mail": "another@own.example"})),
-                ("BulkDeleteService/CheckConsistency", json!({"send_mail": "victim@elsewhere.example"})),
+                (
+                    "BulkDeleteService/CheckConsistency",
+                    json!({"send_mail": "victim@elsewhere.example"}),
+                ),
             ] {
                 let refusal = client.call(method, request.clone()).await.unwrap_err();
                 let fault = &refusal.faults[0];
@@ -106,23 +135,47 @@ async fn mail_goes_to_the_owner_of_the_key_and_to_whom_the_realm_allows() {
                     (refusal.code.as_str(), fault.field.as_str(), fault.code.as_str()),
                     ("validation_failed", "send_mail", "not_allowed")
                 );
-                assert!(refusal.message.contains("mail_domains") || refusal.message.contains("mailDomains"), "{}", refusal.message);
+                assert!(
+                    refusal.message.contains("mail_domains")
+                        || refusal.message.contains("mailDomains"),
+                    "{}",
+                    refusal.message
+                );
             }
         }
-        assert_eq!((world.database.rows("bulk_delete"), world.database.rows("bulk_delete_mail")), (0, 0));
-        let started = owner.call(START, json!({"uris": ["x"], "send_mail": "owner@OWN.example"})).await.unwrap();
+        assert_eq!(
+            (world.database.rows("bulk_delete"), world.database.rows("bulk_delete_mail")),
+            (0, 0)
+        );
+        let started = owner
+            .call(START, json!({"uris": ["x"], "send_mail": "owner@OWN.example"}))
+            .await
+            .unwrap();
         assert_eq!(mail_ended(&world, &id(&started)).await["status"], "sent");
 
         allow(&world, &["Elsewhere.example"]).await;
         let policy = world.done("RemovalService/GetRemovalPolicy", json!({})).await;
         assert_eq!(policy.get("mail_domains"), &json!(["elsewhere.example"]));
-        let started = world.done(START, json!({"uris": ["x"], "send_mail": "someone@elsewhere.example"})).await;
-        assert_eq!(mail_ended(&world, &id(&started)).await, json!({"status": "sent", "reason": null, "message": null}));
-        let below = world.refused(START, json!({"uris": ["x"], "send_mail": "someone@sub.elsewhere.example"})).await;
+        let started = world
+            .done(START, json!({"uris": ["x"], "send_mail": "someone@elsewhere.example"}))
+            .await;
+        assert_eq!(
+            mail_ended(&world, &id(&started)).await,
+            json!({"status": "sent", "reason": null, "message": null})
+        );
+        let below = world
+            .refused(START, json!({"uris": ["x"], "send_mail": "someone@sub.elsewhere.example"}))
+            .await;
         assert_eq!(below.faults[0].code, "not_allowed");
         let other = world.client("other", "test", SCOPES);
-        let refusal = other.call(START, json!({"uris": ["x"], "send_mail": "someone@elsewhere.example"})).await.unwrap_err();
-        assert_eq!(refusal.faults[0].code, "not_allowed", "what one realm allows, another does not");
+        let refusal = other
+            .call(START, json!({"uris": ["x"], "send_mail": "someone@elsewhere.example"}))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refusal.faults[0].code, "not_allowed",
+            "what one realm allows, another does not"
+        );
         let plain = world.done(START, json!({"uris": ["x"]})).await;
         assert_eq!(plain.get("mail"), &Value::Null);
     }
@@ -134,14 +187,22 @@ async fn a_mail_that_is_allowed_no_longer_is_not_sent_and_the_task_says_so() {
     let mut sink = SmtpSink::not_started();
     let world = world_with(&sink, Protocol::Rest).await;
     let task = id(&world.bulk_delete(json!({"uris": ["x"], "send_mail": "jo@example.com"})).await);
-    let waiting =
-        world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| task["mail"]["reason"] == "unreachable").await;
+    let waiting = world
+        .call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| {
+            task["mail"]["reason"] == "unreachable"
+        })
+        .await;
     assert_eq!(waiting.get("mail.status"), "pending");
     allow(&world, &[]).await;
     sink.start_again(&[]).await;
     let mail = mail_ended(&world, &task).await;
     assert_eq!((&mail["status"], &mail["reason"]), (&json!("failed"), &json!("not_allowed")));
-    assert!(mail["message"].as_str().is_some_and(|message| message.contains("allows mail to the address no longer")), "{mail}");
+    assert!(
+        mail["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("allows mail to the address no longer")),
+        "{mail}"
+    );
     assert!(sink.mails().is_empty());
 }
 
@@ -151,12 +212,20 @@ async fn a_realm_sends_so_many_mails_an_hour_and_the_tasks_beyond_say_so() {
         let sink = SmtpSink::start().await;
         let world = strict_world_with(&sink, protocol, &["--mails-per-hour=2"]).await;
         allow(&world, &["example.com"]).await;
-        let _other =
-            Server::start_with(&world.database, &["--smtp-url", &sink.url(), "--mail-from", FROM, "--mails-per-hour=2"], &[]).await;
+        let _other = Server::start_with(
+            &world.database,
+            &["--smtp-url", &sink.url(), "--mail-from", FROM, "--mails-per-hour=2"],
+            &[],
+        )
+        .await;
         let mut outcomes = Vec::new();
         let mut tasks = Vec::new();
         for n in 0..5 {
-            tasks.push(world.schedule(json!({"uris": ["x"], "send_mail": format!("jo{n}@example.com")})).await);
+            tasks.push(
+                world
+                    .schedule(json!({"uris": ["x"], "send_mail": format!("jo{n}@example.com")}))
+                    .await,
+            );
         }
         for task in &tasks {
             let mail = mail_ended(&world, task).await;
@@ -167,14 +236,28 @@ async fn a_realm_sends_so_many_mails_an_hour_and_the_tasks_beyond_say_so() {
         assert_eq!(outcomes, ["failed limit", "failed limit", "failed limit", "sent ", "sent "]);
         assert_eq!(sink.mails().len(), 2);
         let listed = world.done("BulkDeleteService/ListTaskHistory", json!({"max": 10})).await;
-        let shown = listed.get("tasks").as_array().unwrap().iter().filter(|task| task["mail"]["reason"] == "limit").count();
+        let shown = listed
+            .get("tasks")
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|task| task["mail"]["reason"] == "limit")
+            .count();
         assert_eq!(shown, 3, "lists say so as well");
 
-        let key = Key::create_with(&world.database, "other", "test", SCOPES, &["--email", "other@example.org"]);
+        let key = Key::create_with(
+            &world.database,
+            "other",
+            "test",
+            SCOPES,
+            &["--email", "other@example.org"],
+        );
         let other = Client::new(&world.server, &key, protocol);
         other.call(START, json!({"uris": ["x"], "send_mail": "true"})).await.unwrap();
         until("another realm has a limit of its own", || sink.mails().len() == 3).await;
-        world.database.sql("UPDATE bulk_delete_mail SET admitted_at = admitted_at - interval '61 minutes'");
+        world
+            .database
+            .sql("UPDATE bulk_delete_mail SET admitted_at = admitted_at - interval '61 minutes'");
         let later = world.schedule(json!({"uris": ["x"], "send_mail": "later@example.com"})).await;
         assert_eq!(mail_ended(&world, &later).await["status"], "sent");
     }
@@ -200,8 +283,14 @@ async fn a_mail_carries_no_words_of_its_caller() {
     let mails = sink.mails();
     assert_eq!(mails.len(), 3);
     for mail in mails {
-        assert!(!mail.header("Subject").contains("evil") && !mail.text.contains("evil"), "{mail:?}");
-        assert!(mail.text.contains("GET https://api.example.com/api/acme/tasks/"), "but where the task is to be seen: {mail:?}");
+        assert!(
+            !mail.header("Subject").contains("evil") && !mail.text.contains("evil"),
+            "{mail:?}"
+        );
+        assert!(
+            mail.text.contains("GET https://api.example.com/api/acme/tasks/"),
+            "but where the task is to be seen: {mail:?}"
+        );
     }
 }
 
@@ -210,17 +299,37 @@ async fn true_is_the_address_of_the_callers_key() {
     let sink = SmtpSink::start().await;
     let world = world_with(&sink, Protocol::Rest).await;
     let refusal = world.refused(START, json!({"uris": ["x"], "send_mail": "true"})).await;
-    assert_eq!((refusal.code.as_str(), refusal.faults[0].field.as_str()), ("validation_failed", "send_mail"));
+    assert_eq!(
+        (refusal.code.as_str(), refusal.faults[0].field.as_str()),
+        ("validation_failed", "send_mail")
+    );
     assert!(refusal.message.contains("no address is registered"), "{}", refusal.message);
     for protocol in [Protocol::Rest, Protocol::Grpc] {
-        let key = Key::create_with(&world.database, "acme", "test", SCOPES, &["--email", "owner@example.com"]);
+        let key = Key::create_with(
+            &world.database,
+            "acme",
+            "test",
+            SCOPES,
+            &["--email", "owner@example.com"],
+        );
         let client = Client::new(&world.server, &key, protocol);
         let answer = client.call(START, json!({"uris": ["x"], "send_mail": "true"})).await.unwrap();
         world.task_ended(&id(&answer)).await;
     }
     until("both are sent", || sink.mails().len() == 2).await;
     assert!(sink.mails().iter().all(|mail| mail.header("To") == "owner@example.com"));
-    let bad = run(&["key", "create", "--database-url", &world.database.url, "--org", "acme", "--scope", "admin", "--email", "nobody"]);
+    let bad = run(&[
+        "key",
+        "create",
+        "--database-url",
+        &world.database.url,
+        "--org",
+        "acme",
+        "--scope",
+        "admin",
+        "--email",
+        "nobody",
+    ]);
     assert!(bad.code == Some(2) && bad.stderr.contains("must be an address, such as"), "{bad:?}");
 }
 
@@ -230,7 +339,11 @@ async fn what_is_no_address_is_refused_and_nothing_is_no_mail() {
     let world = world_with(&sink, Protocol::Rest).await;
     for bad in ["nobody", "a@b.c, d@e.f", "a@b.c\r\nBcc: x@y.z", "Jo <jo@example.com>"] {
         let refusal = world.refused(START, json!({"uris": ["x"], "send_mail": bad})).await;
-        assert_eq!((refusal.code.as_str(), refusal.faults[0].field.as_str()), ("validation_failed", "send_mail"), "{bad:?}");
+        assert_eq!(
+            (refusal.code.as_str(), refusal.faults[0].field.as_str()),
+            ("validation_failed", "send_mail"),
+            "{bad:?}"
+        );
     }
     assert_eq!(world.database.rows("bulk_delete"), 0);
     for none in [
@@ -249,7 +362,10 @@ async fn without_a_mail_server_nobody_may_ask_for_mail() {
         let world = World::start(protocol).await;
         for asked in ["true", "jo@example.com"] {
             let refusal = world.refused(START, json!({"uris": ["x"], "send_mail": asked})).await;
-            assert_eq!((refusal.code.as_str(), refusal.faults[0].field.as_str()), ("validation_failed", "send_mail"));
+            assert_eq!(
+                (refusal.code.as_str(), refusal.faults[0].field.as_str()),
+                ("validation_failed", "send_mail")
+            );
             assert!(refusal.message.contains("no mail server"), "{}", refusal.message);
         }
         assert_eq!(world.database.rows("bulk_delete"), 0);
@@ -264,7 +380,11 @@ async fn without_a_mail_server_nobody_may_ask_for_mail() {
         "postgresql://127.0.0.1:1/x",
     ]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("--smtp-url: must use TLS") && !ended.stderr.contains("secret"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("--smtp-url: must use TLS") && !ended.stderr.contains("secret"),
+        "{}",
+        ended.stderr
+    );
     assert_eq!(run(&["serve", "--smtp-url", "smtp://mail"]).code, Some(2), "a sender is needed");
 }
 
@@ -274,12 +394,21 @@ async fn a_mail_waits_for_its_server() {
     let mut sink = SmtpSink::not_started();
     let mut world = world_with(&sink, Protocol::Rest).await;
     let task = world.bulk_delete(json!({"uris": ["x"], "send_mail": "jo@example.com"})).await;
-    assert_eq!((task.get("status"), Account::of(&task).failed), (&json!("completed_with_errors"), 1), "the task is what it is");
-    until("it was tried", || world.database.rows("bulk_delete_mail WHERE attempts > 0 AND last_error IS NOT NULL") == 1).await;
+    assert_eq!(
+        (task.get("status"), Account::of(&task).failed),
+        (&json!("completed_with_errors"), 1),
+        "the task is what it is"
+    );
+    until("it was tried", || {
+        world.database.rows("bulk_delete_mail WHERE attempts > 0 AND last_error IS NOT NULL") == 1
+    })
+    .await;
     assert_eq!(stored(&world.database), "jo@example.com pending");
     world.server.kill();
     sink.start_again(&[]).await;
-    let _next = Server::start_with(&world.database, &["--smtp-url", &sink.url(), "--mail-from", FROM], &[]).await;
+    let _next =
+        Server::start_with(&world.database, &["--smtp-url", &sink.url(), "--mail-from", FROM], &[])
+            .await;
     mail(&sink).await;
     until("it is written down", || stored(&world.database) == "jo@example.com sent").await;
 }
@@ -292,9 +421,15 @@ async fn a_mail_that_is_refused_fails_alone() {
     let world = world_with(&sink, Protocol::Grpc).await;
     let task = world.bulk_delete(json!({"uris": ["x"], "send_mail": "jo@example.com"})).await;
     until("it is given up", || stored(&world.database) == "jo@example.com failed").await;
-    assert_eq!(world.database.rows("bulk_delete_mail WHERE attempts = 1 AND last_error LIKE '%552%'"), 1);
+    assert_eq!(
+        world.database.rows("bulk_delete_mail WHERE attempts = 1 AND last_error LIKE '%552%'"),
+        1
+    );
     let again = world.done("BulkDeleteService/GetTask", json!({"task_id": id(&task)})).await;
-    assert_eq!((again.get("status"), again.get("end_time")), (task.get("status"), task.get("end_time")));
+    assert_eq!(
+        (again.get("status"), again.get("end_time")),
+        (task.get("status"), task.get("end_time"))
+    );
     assert!(sink.mails().is_empty());
 }
 
@@ -313,9 +448,12 @@ async fn no_mail_reports_of_an_end_that_has_not_come() {
     world.bulk_delete(json!({"uris": ["x"], "send_mail": "second@example.com"})).await;
     until("the second is there", || sink.mails().len() == 2).await;
     assert_eq!(stored(&world.database).matches("again@example.com pending").count(), 1);
-    world.database.sql("UPDATE bulk_delete SET status = 'canceled', ended_at = now() WHERE status = 'paused'");
+    world.database.sql(
+        "UPDATE bulk_delete SET status = 'canceled', ended_at = now() WHERE status = 'paused'",
+    );
     until("the third is there", || sink.mails().len() == 3).await;
-    let last = sink.mails().into_iter().find(|mail| mail.header("To") == "again@example.com").unwrap();
+    let last =
+        sink.mails().into_iter().find(|mail| mail.header("To") == "again@example.com").unwrap();
     assert!(last.header("Subject").ends_with(": canceled"), "{last:?}");
 }
 
@@ -324,11 +462,14 @@ async fn no_mail_reports_of_an_end_that_has_not_come() {
 async fn several_replicas_send_a_mail_once() {
     let sink = SmtpSink::start().await;
     let world = world_with(&sink, Protocol::Rest).await;
-    let _other = Server::start_with(&world.database, &["--smtp-url", &sink.url(), "--mail-from", FROM], &[]).await;
+    let _other =
+        Server::start_with(&world.database, &["--smtp-url", &sink.url(), "--mail-from", FROM], &[])
+            .await;
     for n in 0..6 {
         world.schedule(json!({"uris": ["x"], "send_mail": format!("jo{n}@example.com")})).await;
     }
-    until("all are sent", || world.database.rows("bulk_delete_mail WHERE status = 'sent'") == 6).await;
+    until("all are sent", || world.database.rows("bulk_delete_mail WHERE status = 'sent'") == 6)
+        .await;
     assert_eq!(sink.mails().len(), 6);
     assert_eq!(world.database.rows("bulk_delete_mail WHERE attempts <> 1"), 0);
 }
@@ -343,15 +484,24 @@ async fn many_mails_of_one_realm_do_not_delay_that_of_another() {
         "INSERT INTO removal_policy (realm_id, mail_domains, updated_by) SELECT id, ARRAY['example.com'], gen_random_uuid() FROM realm",
     );
     for _ in 0..8 {
-        world.schedule(json!({"entity_type": "HCP", "mode": "hard", "send_mail": "many@example.com"})).await;
+        world
+            .schedule(
+                json!({"entity_type": "HCP", "mode": "hard", "send_mail": "many@example.com"}),
+            )
+            .await;
     }
-    other.call(START, json!({"entity_type": "HCP", "mode": "hard", "send_mail": "one@example.com"})).await.unwrap();
+    other
+        .call(START, json!({"entity_type": "HCP", "mode": "hard", "send_mail": "one@example.com"}))
+        .await
+        .unwrap();
     // This one does what is to be done, and sends no mail.
     let _worker = Server::start(&world.database).await;
     until("all are over", || world.database.rows("bulk_delete WHERE ended_at IS NULL") == 0).await;
     let mut connection = world.database.connection();
     let mut sent = Vec::new();
-    while let Some(claimed) = mail_queries::claim(&mut connection, "x", Duration::from_secs(60)).unwrap() {
+    while let Some(claimed) =
+        mail_queries::claim(&mut connection, "x", Duration::from_secs(60)).unwrap()
+    {
         assert!(mail_queries::admit(&mut connection, &claimed, 60).unwrap());
         sent.push(claimed.recipient);
     }

@@ -9,9 +9,22 @@ const START: &str = "BulkDeleteService/StartBulkDelete";
 
 /// All that a bulk delete could change.
 fn stored(world: &World) -> String {
-    let tables = ["entity", "dependent", "portfolio", "tombstone", "event", "bulk_delete", "bulk_delete_slice", "bulk_delete_mail"];
-    let rows = tables.map(|table| format!("SELECT t::text AS row FROM {table} t")).join(" UNION ALL ");
-    world.database.text(&format!("SELECT md5(string_agg(row, E'\\n' ORDER BY row)) FROM ({rows}) AS rows")).unwrap_or_default()
+    let tables = [
+        "entity",
+        "dependent",
+        "portfolio",
+        "tombstone",
+        "event",
+        "bulk_delete",
+        "bulk_delete_slice",
+        "bulk_delete_mail",
+    ];
+    let rows =
+        tables.map(|table| format!("SELECT t::text AS row FROM {table} t")).join(" UNION ALL ");
+    world
+        .database
+        .text(&format!("SELECT md5(string_agg(row, E'\\n' ORDER BY row)) FROM ({rows}) AS rows"))
+        .unwrap_or_default()
 }
 
 async fn look(world: &World, mut request: Value) -> Value {
@@ -19,7 +32,10 @@ async fn look(world: &World, mut request: Value) -> Value {
     let before = stored(world);
     let answer = world.done(START, request).await;
     assert_status(&answer, 200);
-    assert_eq!((answer.get("id"), answer.get("status"), answer.get("type")), (&json!(""), &Value::Null, &json!("DeleteEntitiesTask")));
+    assert_eq!(
+        (answer.get("id"), answer.get("status"), answer.get("type")),
+        (&json!(""), &Value::Null, &json!("DeleteEntitiesTask"))
+    );
     assert_eq!(stored(world), before, "nothing has changed");
     answer.get("preview").clone()
 }
@@ -27,7 +43,12 @@ async fn look(world: &World, mut request: Value) -> Value {
 /// 130 entities that could be deleted, ten of which were soft-deleted before, and some that could not.
 async fn given(world: &World) {
     world.given_portfolio("p").await;
-    world.database.given_many(Many { prefix: "e", count: 130, dependents: 1, portfolio: Some("p") });
+    world.database.given_many(Many {
+        prefix: "e",
+        count: 130,
+        dependents: 1,
+        portfolio: Some("p"),
+    });
     world.bulk_delete(json!({"spec": {"objects": {"filter": "in(attributes.n, '121,122,123,124,125,126,127,128,129,130')"}}})).await;
     for id in ["held-1", "held-2", "a-leaving"] {
         world.given_entity(id, json!({"attributes": {"n": 1}})).await;

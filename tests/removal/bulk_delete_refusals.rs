@@ -10,7 +10,13 @@ fn by_filter(filter: &str) -> Value {
 }
 
 fn assert_nothing_started(world: &World) {
-    assert_eq!((world.database.rows("bulk_delete"), world.database.rows("event WHERE type LIKE 'bulk_delete.%'")), (0, 0));
+    assert_eq!(
+        (
+            world.database.rows("bulk_delete"),
+            world.database.rows("event WHERE type LIKE 'bulk_delete.%'")
+        ),
+        (0, 0)
+    );
 }
 
 scenario! {
@@ -140,9 +146,19 @@ async fn an_empty_list_never_comes_to_mean_something_else() {
     let bearer = format!("Bearer {}", world.key.secret);
     let asked = async |method: &str, path: &str, body: &str| {
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        let answer = http(world.server.addresses.http, method, &format!("/api/acme/entities{path}"), &headers, body.to_owned()).await;
+        let answer = http(
+            world.server.addresses.http,
+            method,
+            &format!("/api/acme/entities{path}"),
+            &headers,
+            body.to_owned(),
+        )
+        .await;
         let faults = answer.json()["errors"].as_array().cloned().unwrap_or_default();
-        let fields: Vec<_> = faults.iter().map(|fault| fault["field"].as_str().unwrap_or_default().to_owned()).collect();
+        let fields: Vec<_> = faults
+            .iter()
+            .map(|fault| fault["field"].as_str().unwrap_or_default().to_owned())
+            .collect();
         (answer.status, fields.join(" "))
     };
     for (method, path, body, field) in [
@@ -157,7 +173,11 @@ async fn an_empty_list_never_comes_to_mean_something_else() {
         ("DELETE", "", "", "entityType"),
         ("DELETE", "?entityType=", "", "entityType"),
     ] {
-        assert_eq!(asked(method, path, body).await, (400, field.to_owned()), "{method} {path} {body}");
+        assert_eq!(
+            asked(method, path, body).await,
+            (400, field.to_owned()),
+            "{method} {path} {body}"
+        );
     }
     assert_nothing_started(&world);
 }

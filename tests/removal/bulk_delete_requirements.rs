@@ -10,7 +10,11 @@ fn given(world: &World) {
 }
 
 fn unmet(refusal: &Failure) -> Vec<String> {
-    assert_eq!((refusal.code.as_str(), refusal.http.unwrap_or(409)), ("requirements_unmet", 409), "{refusal:#?}");
+    assert_eq!(
+        (refusal.code.as_str(), refusal.http.unwrap_or(409)),
+        ("requirements_unmet", 409),
+        "{refusal:#?}"
+    );
     refusal.members["unmet"].as_array().unwrap().iter().map(text).collect()
 }
 

@@ -31,7 +31,14 @@ async fn slow_world(protocol: Protocol, millis: u32, arguments: &[&str]) -> Worl
 }
 
 async fn status(client: &Client, task: &str) -> String {
-    client.call(GET, json!({"task_id": task})).await.unwrap().get("status").as_str().unwrap().to_owned()
+    client
+        .call(GET, json!({"task_id": task}))
+        .await
+        .unwrap()
+        .get("status")
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// Within a few seconds, where the statement under way would take a minute.
@@ -56,10 +63,15 @@ async fn four_slow_tasks_of_one_tenant_do_not_keep_the_task_of_another() {
     );
     let mut slow = Vec::new();
     for _ in 0..4 {
-        slow.push(world.schedule(json!({"spec": {"objects": {"filter": SLOW}}, "mode": "soft"})).await);
+        slow.push(
+            world.schedule(json!({"spec": {"objects": {"filter": SLOW}}, "mode": "soft"})).await,
+        );
     }
     until("both workers are at it", || world.database.count(RUNNING) == 2).await;
-    let ten = other.call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"})).await.unwrap();
+    let ten = other
+        .call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"}))
+        .await
+        .unwrap();
     let ten = id(&ten);
     let mut last = Value::Null;
     for _ in 0..1000 {
@@ -71,7 +83,10 @@ async fn four_slow_tasks_of_one_tenant_do_not_keep_the_task_of_another() {
     }
     assert_eq!(last["status"], "completed", "{last:#}");
     for task in &slow {
-        assert!(world.done(GET, json!({"task_id": task})).await.get("end_time").is_null(), "the slow ones were finished first");
+        assert!(
+            world.done(GET, json!({"task_id": task})).await.get("end_time").is_null(),
+            "the slow ones were finished first"
+        );
         world.done("BulkDeleteService/StopTask", json!({"task_id": task})).await;
     }
     for task in &slow {
@@ -90,7 +105,11 @@ async fn stops_at_once(protocol: Protocol) {
         let reported = std::time::Instant::now();
         world.done(&format!("BulkDeleteService/{method}"), json!({"task_id": task})).await;
         soon(&world.client, &task, then).await;
-        assert!(reported.elapsed() < Duration::from_secs(3), "{method} took {:?}", reported.elapsed());
+        assert!(
+            reported.elapsed() < Duration::from_secs(3),
+            "{method} took {:?}",
+            reported.elapsed()
+        );
         assert_eq!(world.database.count(RUNNING), 0, "the statement is over");
         if then == "paused" {
             world.done("BulkDeleteService/ResumeTask", json!({"task_id": task})).await;
@@ -116,9 +135,16 @@ async fn a_task_that_is_planned_in_steps_takes_what_it_selects() {
     let world = slow_world(Protocol::Grpc, 4, &[]).await;
     world.database.given_many(Many { prefix: "e", count: 1_500, dependents: 0, portfolio: None });
     let task = world.schedule(json!({"spec": {"objects": {"filter": SLOW}}, "mode": "hard"})).await;
-    until("it is planned in steps", || world.database.rows("bulk_delete WHERE planning IS NOT NULL") == 1).await;
-    until("it is planned", || world.database.rows("bulk_delete WHERE selected = 111 AND planning IS NULL") == 1).await;
-    until("it is over", || world.database.rows("bulk_delete WHERE ended_at IS NOT NULL") == 1).await;
+    until("it is planned in steps", || {
+        world.database.rows("bulk_delete WHERE planning IS NOT NULL") == 1
+    })
+    .await;
+    until("it is planned", || {
+        world.database.rows("bulk_delete WHERE selected = 111 AND planning IS NULL") == 1
+    })
+    .await;
+    until("it is over", || world.database.rows("bulk_delete WHERE ended_at IS NOT NULL") == 1)
+        .await;
     let ended = world.task_ended(&task).await;
     // 5, 50 to 59 and 500 to 599.
     assert_eq!(Account::of(&ended), Account { matched: 111, processed: 111, ..Account::default() });

@@ -15,20 +15,25 @@ async fn gzip(text: &str) -> Vec<u8> {
 /// Sends a body, or what it is packed into, to a path below `/api/acme/entities`.
 async fn post(world: &World, path: &str, body: &str, is_packed: bool) -> Reply {
     let bearer = format!("Bearer {}", world.key.secret);
-    let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let mut headers =
+        vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
     let body = if is_packed {
         headers.push(("content-encoding", "gzip"));
         gzip(body).await
     } else {
         body.as_bytes().to_vec()
     };
-    http(world.server.addresses.http, "POST", &format!("/api/acme/entities{path}"), &headers, body).await
+    http(world.server.addresses.http, "POST", &format!("/api/acme/entities{path}"), &headers, body)
+        .await
 }
 
 /// The status of an answer, and the fields and codes of its faults.
 fn reported(answer: &Reply) -> (u16, String) {
     let faults = answer.json()["errors"].as_array().cloned().unwrap_or_default();
-    let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {}", text(&fault["field"]), text(&fault["code"]))).collect();
+    let faults: Vec<_> = faults
+        .iter()
+        .map(|fault| format!("{}: {}", text(&fault["field"]), text(&fault["code"])))
+        .collect();
     (answer.status, faults.join(" "))
 }
 
@@ -39,7 +44,13 @@ async fn given() -> World {
 }
 
 fn nothing_started(world: &World) {
-    assert_eq!((world.database.rows("bulk_delete"), world.database.rows("entity WHERE deleted_at IS NULL")), (0, 12));
+    assert_eq!(
+        (
+            world.database.rows("bulk_delete"),
+            world.database.rows("entity WHERE deleted_at IS NULL")
+        ),
+        (0, 12)
+    );
 }
 
 #[tokio::test]
@@ -48,22 +59,50 @@ async fn a_body_that_is_nothing_never_leaves_the_type_of_the_query() {
     for mode in ["hard", "soft", "hard&dryRun=true"] {
         for is_packed in [false, true] {
             for body in ["null", " null\n", "[]", "", " ", "\n"] {
-                let answer = post(&world, &format!("/_deleteByUris?entityType=HCP&mode={mode}"), body, is_packed).await;
-                assert_eq!(reported(&answer), (400, "body: required".to_owned()), "{body:?} {mode} {is_packed}");
+                let answer = post(
+                    &world,
+                    &format!("/_deleteByUris?entityType=HCP&mode={mode}"),
+                    body,
+                    is_packed,
+                )
+                .await;
+                assert_eq!(
+                    reported(&answer),
+                    (400, "body: required".to_owned()),
+                    "{body:?} {mode} {is_packed}"
+                );
             }
             for body in ["", " ", "\r\n\t"] {
-                let answer = post(&world, &format!("/_delete?entityType=HCP&mode={mode}"), body, is_packed).await;
-                assert_eq!(reported(&answer), (400, "body: required".to_owned()), "{body:?} {mode} {is_packed}");
+                let answer =
+                    post(&world, &format!("/_delete?entityType=HCP&mode={mode}"), body, is_packed)
+                        .await;
+                assert_eq!(
+                    reported(&answer),
+                    (400, "body: required".to_owned()),
+                    "{body:?} {mode} {is_packed}"
+                );
             }
-            let answer = post(&world, &format!("/_delete?entityType=HCP&mode={mode}"), "null", is_packed).await;
-            assert_eq!(reported(&answer), (400, "body: invalid_type".to_owned()), "{mode} {is_packed}");
+            let answer =
+                post(&world, &format!("/_delete?entityType=HCP&mode={mode}"), "null", is_packed)
+                    .await;
+            assert_eq!(
+                reported(&answer),
+                (400, "body: invalid_type".to_owned()),
+                "{mode} {is_packed}"
+            );
         }
     }
     nothing_started(&world);
     // The contract's requests without a body stay valid.
     let bearer = format!("Bearer {}", world.key.secret);
-    let by_type =
-        http(world.server.addresses.http, "DELETE", "/api/acme/entities?entityType=HCP&mode=hard", &[("authorization", &bearer)], "").await;
+    let by_type = http(
+        world.server.addresses.http,
+        "DELETE",
+        "/api/acme/entities?entityType=HCP&mode=hard",
+        &[("authorization", &bearer)],
+        "",
+    )
+    .await;
     let ended = world.task_ended(&text(&by_type.json()["id"])).await;
     assert_eq!(Account::of(&ended).processed, 12);
 }
@@ -72,11 +111,21 @@ async fn a_body_that_is_nothing_never_leaves_the_type_of_the_query() {
 async fn a_body_that_must_be_there_is_asked_for_by_every_call() {
     let world = given().await;
     let bearer = format!("Bearer {}", world.key.secret);
-    for (method, path) in [("POST", "/v1/entities"), ("PATCH", "/v1/entities/e-000001"), ("PATCH", "/v1/removal-policy")] {
+    for (method, path) in [
+        ("POST", "/v1/entities"),
+        ("PATCH", "/v1/entities/e-000001"),
+        ("PATCH", "/v1/removal-policy"),
+    ] {
         for body in ["", "\n"] {
-            let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-            let answer = http(world.server.addresses.http, method, path, &headers, body.to_owned()).await;
-            assert_eq!(reported(&answer), (400, "body: required".to_owned()), "{method} {path} {body:?}");
+            let headers =
+                [("authorization", bearer.as_str()), ("content-type", "application/json")];
+            let answer =
+                http(world.server.addresses.http, method, path, &headers, body.to_owned()).await;
+            assert_eq!(
+                reported(&answer),
+                (400, "body: required".to_owned()),
+                "{method} {path} {body:?}"
+            );
         }
     }
 }
@@ -90,17 +139,27 @@ async fn a_selector_that_is_nothing_does_not_widen_a_delete() {
         (json!({"objects": {"filter": filter, "entityType": null}}), "objects.entityType"),
         (json!({"objects": {"filter": filter, "uriList": null}}), "objects.uriList"),
         (json!({"objects": {"entityType": "HCP", "excludeList": null}}), "objects.excludeList"),
-        (json!({"objects": {"entity_type": "HCP", "exclude_list": null, "uri_list": null}}), "objects.excludeList objects.uriList"),
+        (
+            json!({"objects": {"entity_type": "HCP", "exclude_list": null, "uri_list": null}}),
+            "objects.excludeList objects.uriList",
+        ),
         (json!({"objects": {"entityType": "HCP", "excludeList": []}}), "objects.excludeList"),
-        (json!({"objects": {"uriList": ["e-000001"], "excludeList": []}, "allowMissingExcludes": false}), "objects.excludeList"),
+        (
+            json!({"objects": {"uriList": ["e-000001"], "excludeList": []}, "allowMissingExcludes": false}),
+            "objects.excludeList",
+        ),
         (json!({"objects": {"filter": null}, "matchAll": true}), "objects.filter"),
         (json!({"objects": {"excludeList": null}, "matchAll": true}), "objects.excludeList"),
         (json!({"objects": null, "matchAll": true}), "objects"),
     ] {
-        for query in ["mode=hard", "mode=hard&dryRun=true", "mode=soft", "mode=soft&dryRun=true", ""] {
+        for query in
+            ["mode=hard", "mode=hard&dryRun=true", "mode=soft", "mode=soft&dryRun=true", ""]
+        {
             for is_packed in [false, true] {
-                let answer = post(&world, &format!("/_delete?{query}"), &body.to_string(), is_packed).await;
-                let expected: Vec<_> = fields.split(' ').map(|field| format!("{field}: required")).collect();
+                let answer =
+                    post(&world, &format!("/_delete?{query}"), &body.to_string(), is_packed).await;
+                let expected: Vec<_> =
+                    fields.split(' ').map(|field| format!("{field}: required")).collect();
                 assert_eq!(reported(&answer), (400, expected.join(" ")), "{query} {body}");
             }
         }
@@ -108,8 +167,17 @@ async fn a_selector_that_is_nothing_does_not_widen_a_delete() {
     // Alone it is reported once, and with whatever else is wrong.
     let alone = post(&world, "/_delete?mode=hard", r#"{"objects":{"filter":null}}"#, false).await;
     assert_eq!(reported(&alone), (400, "objects.filter: required".to_owned()));
-    let more = post(&world, "/_delete?mode=hard&maxObjects=-1", r#"{"objects":{"filter":null,"entityType":"HCP"}}"#, false).await;
-    assert_eq!(reported(&more), (400, "objects.filter: required maxObjects: out_of_range".to_owned()));
+    let more = post(
+        &world,
+        "/_delete?mode=hard&maxObjects=-1",
+        r#"{"objects":{"filter":null,"entityType":"HCP"}}"#,
+        false,
+    )
+    .await;
+    assert_eq!(
+        reported(&more),
+        (400, "objects.filter: required maxObjects: out_of_range".to_owned())
+    );
     nothing_started(&world);
 }
 

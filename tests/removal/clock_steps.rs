@@ -25,25 +25,40 @@ fn behind(database: &Database) -> i64 {
     }
     let mut connection = PgConnection::establish(&database.url).unwrap();
     let now: Now =
-        sql_query("SELECT floor(extract(epoch FROM clock_timestamp()))::int8::text AS value").get_result(&mut connection).unwrap();
-    let here = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        sql_query("SELECT floor(extract(epoch FROM clock_timestamp()))::int8::text AS value")
+            .get_result(&mut connection)
+            .unwrap();
+    let here =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     i64::try_from(here).unwrap() - now.value.parse::<i64>().unwrap()
 }
 
 /// The task continues after the step, and entities that are created after it stay.
 async fn a_step_back_of(seconds: i64) {
     const COUNT: i64 = 400;
-    let (clock, world) = stepping(&["--bulk-chunk-size", "10", "--poll-interval", "0.05", "--bulk-workers", "2"]).await;
+    let (clock, world) =
+        stepping(&["--bulk-chunk-size", "10", "--poll-interval", "0.05", "--bulk-workers", "2"])
+            .await;
     world.given_portfolio("p").await;
-    world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
+    world.database.given_many(Many {
+        prefix: "e",
+        count: COUNT,
+        dependents: 1,
+        portfolio: Some("p"),
+    });
     let slow = json!({"entity_type": "HCP", "mode": "hard", "max_objects_per_second": 100});
     let task = world.schedule(slow).await;
-    let processed = |task: &Value| task["current_state"]["number_of_processed_objects"].as_i64().unwrap();
+    let processed =
+        |task: &Value| task["current_state"]["number_of_processed_objects"].as_i64().unwrap();
     let get = json!({"task_id": task});
     world.call_until("BulkDeleteService/GetTask", get.clone(), |task| processed(task) >= 20).await;
 
     clock.set(-seconds);
-    assert!((behind(&world.database) - seconds).abs() <= 5, "the clock has stepped: {}", behind(&world.database));
+    assert!(
+        (behind(&world.database) - seconds).abs() <= 5,
+        "the clock has stepped: {}",
+        behind(&world.database)
+    );
     for entity in ["e-000399a", "zz"] {
         world.given_entity(entity, json!({})).await;
     }
@@ -57,8 +72,16 @@ async fn a_step_back_of(seconds: i64) {
 
     let ended = world.task_ended(&task).await;
     let account = Account::of(&ended);
-    assert_eq!((ended.get("status"), account.matched, account.failed), (&json!("completed"), account.processed, 0), "{:#}", ended.json);
-    assert!(world.sees("e-000399a").await && world.sees("zz").await, "they were created after the task was asked for");
+    assert_eq!(
+        (ended.get("status"), account.matched, account.failed),
+        (&json!("completed"), account.processed, 0),
+        "{:#}",
+        ended.json
+    );
+    assert!(
+        world.sees("e-000399a").await && world.sees("zz").await,
+        "they were created after the task was asked for"
+    );
     assert_eq!(world.database.rows("entity"), 2);
     world.database.assert_sound();
 }
@@ -82,7 +105,10 @@ async fn what_waits_does_not_wait_for_the_clock_to_come_back() {
     world.given_entity("kept", json!({})).await;
     // A day ahead: so everything here is scheduled for tomorrow, once the clock is right again.
     clock.set(86_400);
-    let (lost, fresh) = (world.schedule(json!({"uris": ["e-000001"]})).await, world.schedule(json!({"uris": ["e-000002"]})).await);
+    let (lost, fresh) = (
+        world.schedule(json!({"uris": ["e-000001"]})).await,
+        world.schedule(json!({"uris": ["e-000002"]})).await,
+    );
     world.database.sql(&format!(
         "UPDATE bulk_delete SET status = 'processing', started_at = now(), working_since = now(), served_at = now() WHERE id = '{lost}';
          UPDATE bulk_delete_slice SET lease_owner = 'nobody', lease_token = 1, due_at = now() + interval '15 s', attempts = 1
@@ -98,7 +124,11 @@ async fn what_waits_does_not_wait_for_the_clock_to_come_back() {
         assert_eq!(Account::of(&ended), Account { matched: 1, processed: 1, ..Account::default() });
     }
     world.job_ended(&asked, "succeeded").await;
-    assert_eq!(world.request(&kept).await.get("status"), "pending", "a grace period ends when the clock says so, and not before");
+    assert_eq!(
+        world.request(&kept).await.get("status"),
+        "pending",
+        "a grace period ends when the clock says so, and not before"
+    );
     world.database.assert_sound();
 }
 
@@ -106,16 +136,28 @@ async fn what_waits_does_not_wait_for_the_clock_to_come_back() {
 #[tokio::test]
 async fn nothing_is_done_twice_when_the_clock_steps_forward() {
     const COUNT: i64 = 300;
-    let (clock, world) = stepping(&["--bulk-chunk-size", "5", "--poll-interval", "0.02", "--bulk-workers", "3"]).await;
+    let (clock, world) =
+        stepping(&["--bulk-chunk-size", "5", "--poll-interval", "0.02", "--bulk-workers", "3"])
+            .await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: None });
-    let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard", "max_objects_per_second": 200})).await;
-    let processed = |task: &Value| task["current_state"]["number_of_processed_objects"].as_i64().unwrap();
+    let task = world
+        .schedule(json!({"entity_type": "HCP", "mode": "hard", "max_objects_per_second": 200}))
+        .await;
+    let processed =
+        |task: &Value| task["current_state"]["number_of_processed_objects"].as_i64().unwrap();
     for (step, done) in [(60, 10), (3_600, 60), (60, 120), (86_400, 180)] {
-        world.call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| processed(task) >= done).await;
+        world
+            .call_until("BulkDeleteService/GetTask", json!({"task_id": task}), |task| {
+                processed(task) >= done
+            })
+            .await;
         clock.set(step);
     }
     let ended = world.task_ended(&task).await;
-    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: COUNT, processed: COUNT, ..Account::default() }
+    );
     assert_eq!(world.database.rows("tombstone"), COUNT);
     world.database.assert_sound();
 }

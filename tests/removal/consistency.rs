@@ -13,7 +13,14 @@ impl World {
     pub async fn check(&self, request: Value) -> Answer {
         let task = self.task_ended(&id(&self.done(CHECK, request).await)).await;
         let account = Account::of(&task);
-        assert_eq!(account, Account { matched: account.processed, processed: account.processed, ..Account::default() });
+        assert_eq!(
+            account,
+            Account {
+                matched: account.processed,
+                processed: account.processed,
+                ..Account::default()
+            }
+        );
         task
     }
 
@@ -21,10 +28,21 @@ impl World {
     pub async fn findings(&self, task: &Answer) -> BTreeMap<String, bool> {
         let (mut found, mut token) = (BTreeMap::new(), String::new());
         loop {
-            let page = self.done(FINDINGS, json!({"task_id": id(task), "page_size": 1000, "page_token": token})).await;
+            let page = self
+                .done(
+                    FINDINGS,
+                    json!({"task_id": id(task), "page_size": 1000, "page_token": token}),
+                )
+                .await;
             for finding in page.get("findings").as_array().unwrap() {
-                assert!(finding["time"].is_i64() && !text(&finding["detail"]).is_empty(), "{finding}");
-                found.insert(format!("{} {}", text(&finding["kind"]), text(&finding["subject"])), finding["mended"] == true);
+                assert!(
+                    finding["time"].is_i64() && !text(&finding["detail"]).is_empty(),
+                    "{finding}"
+                );
+                found.insert(
+                    format!("{} {}", text(&finding["kind"]), text(&finding["subject"])),
+                    finding["mended"] == true,
+                );
             }
             token = text(page.get("next_page_token"));
             if token.is_empty() {
@@ -37,7 +55,12 @@ impl World {
     pub async fn assert_clean(&self) {
         let task = self.check(json!({})).await;
         assert_eq!(self.findings(&task).await, BTreeMap::new());
-        assert_eq!((task.get("status"), task.get("current_state.findings")), (&json!("completed"), &json!({})), "{:#}", task.json);
+        assert_eq!(
+            (task.get("status"), task.get("current_state.findings")),
+            (&json!("completed"), &json!({})),
+            "{:#}",
+            task.json
+        );
     }
 }
 
@@ -50,8 +73,11 @@ pub fn reported(task: &Answer) -> (Value, i64) {
 /// All that a check may change.
 pub fn stored(database: &Database) -> String {
     let tables = ["entity", "dependent", "portfolio", "offboarding_request", "tombstone"];
-    let rows = tables.map(|table| format!("SELECT t::text AS row FROM {table} t")).join(" UNION ALL ");
-    database.text(&format!("SELECT string_agg(row, E'\\n' ORDER BY row) FROM ({rows}) AS rows")).unwrap()
+    let rows =
+        tables.map(|table| format!("SELECT t::text AS row FROM {table} t")).join(" UNION ALL ");
+    database
+        .text(&format!("SELECT string_agg(row, E'\\n' ORDER BY row) FROM ({rows}) AS rows"))
+        .unwrap()
 }
 
 /// Dependents of `ghost`, which is not there.
@@ -217,7 +243,12 @@ async fn what_was_swept_by_policy_is_no_finding() {
         world.job_ended(&id(&world.remove(entity).await), "succeeded").await;
     }
     let policy = async |policy: Value| {
-        world.done("RemovalService/UpdateRemovalPolicy", json!({"policy": policy, "update_mask": "tombstoneRetention"})).await
+        world
+            .done(
+                "RemovalService/UpdateRemovalPolicy",
+                json!({"policy": policy, "update_mask": "tombstoneRetention"}),
+            )
+            .await
     };
     policy(json!({"tombstone_retention": "86400s"})).await;
     database.sql(
@@ -229,7 +260,10 @@ async fn what_was_swept_by_policy_is_no_finding() {
     policy(json!({"tombstone_retention": "864000s"})).await;
     world.assert_clean().await;
     database.sql("DELETE FROM tombstone WHERE entity_id = 'young'");
-    assert_eq!(reported(&world.check(json!({})).await).0, json!({"event_mismatch": 1, "orphan_request": 1}));
+    assert_eq!(
+        reported(&world.check(json!({})).await).0,
+        json!({"event_mismatch": 1, "orphan_request": 1})
+    );
 }
 
 /// Removals are matched with their events one by one: of an entity that was removed, added again and removed again, both.
@@ -248,7 +282,10 @@ async fn entities_that_were_added_again_are_distinguished() {
     world.assert_clean().await;
     let first = "(SELECT job_id FROM tombstone ORDER BY removed_at LIMIT 1)";
     database.sql(&format!("DELETE FROM tombstone WHERE job_id = {first}"));
-    assert_eq!(reported(&world.check(json!({})).await).0, json!({"event_mismatch": 1, "orphan_request": 1}));
+    assert_eq!(
+        reported(&world.check(json!({})).await).0,
+        json!({"event_mismatch": 1, "orphan_request": 1})
+    );
 }
 
 #[tokio::test]
@@ -261,7 +298,9 @@ async fn all_findings_are_counted_and_ten_thousand_are_kept() {
     assert_eq!(world.findings(&report).await.len(), 1, "all of them are of one entity");
     let (mut count, mut token) = (0, String::new());
     loop {
-        let page = world.done(FINDINGS, json!({"task_id": id(&report), "page_size": 999, "page_token": token})).await;
+        let page = world
+            .done(FINDINGS, json!({"task_id": id(&report), "page_size": 999, "page_token": token}))
+            .await;
         count += page.get("findings").as_array().unwrap().len();
         token = text(page.get("next_page_token"));
         if token.is_empty() {
@@ -269,7 +308,11 @@ async fn all_findings_are_counted_and_ten_thousand_are_kept() {
         }
     }
     assert_eq!(count, 10_000, "each is on one page");
-    assert_eq!(reported(&world.check(json!({})).await).1, 12_000, "what is not kept is mended all the same");
+    assert_eq!(
+        reported(&world.check(json!({})).await).1,
+        12_000,
+        "what is not kept is mended all the same"
+    );
     world.assert_clean().await;
 }
 
@@ -284,7 +327,13 @@ async fn a_large_realm_is_cut_and_each_row_is_looked_at_once() {
     let task = world.check(json!({})).await;
     assert_eq!(reported(&task), (json!({"orphan_dependent": 3, "stuck_offboarding": 2}), 5));
     assert_eq!(Account::of(&task).matched, 60_000 + 59_997);
-    assert_eq!(database.rows("bulk_delete_slice WHERE done AND part IN ('dependents', 'entities')"), 8);
-    assert_eq!(database.rows("bulk_delete_slice WHERE part IN ('dependents', 'entities') AND matched = 0"), 0);
+    assert_eq!(
+        database.rows("bulk_delete_slice WHERE done AND part IN ('dependents', 'entities')"),
+        8
+    );
+    assert_eq!(
+        database.rows("bulk_delete_slice WHERE part IN ('dependents', 'entities') AND matched = 0"),
+        0
+    );
     world.assert_clean().await;
 }

@@ -9,11 +9,19 @@ use crate::kit::*;
 async fn given_index(world: &World, attribute: &str) {
     world.done("AttributeIndexService/CreateAttributeIndex", json!({"attribute": attribute})).await;
     let ready = |index: &Value| index["state"] == "ready";
-    world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": attribute}), ready).await;
+    world
+        .call_until(
+            "AttributeIndexService/GetAttributeIndex",
+            json!({"attribute": attribute}),
+            ready,
+        )
+        .await;
 }
 
 async fn found(world: &World, filter: &str) -> Vec<String> {
-    let page = world.done("EntityService/ListEntities", json!({"filter": filter, "page_size": 1000})).await;
+    let page = world
+        .done("EntityService/ListEntities", json!({"filter": filter, "page_size": 1000}))
+        .await;
     page.get("entities").as_array().unwrap().iter().map(|entity| text(&entity["id"])).collect()
 }
 
@@ -61,9 +69,19 @@ async fn an_index_in_use_has_no_findings_while_entities_change() {
     let changes = async {
         for n in 0..150 {
             let id = format!("e-{:06}", 2 + n % 40);
-            let _ = client.call("EntityService/UpdateEntity", json!({"entity_id": id, "entity": {"attributes": {"n": n}}})).await;
+            let _ = client
+                .call(
+                    "EntityService/UpdateEntity",
+                    json!({"entity_id": id, "entity": {"attributes": {"n": n}}}),
+                )
+                .await;
             if n % 10 == 0 {
-                let _ = client.call("RemovalService/RemoveEntity", json!({"entity_id": format!("e-{:06}", 100 + n)})).await;
+                let _ = client
+                    .call(
+                        "RemovalService/RemoveEntity",
+                        json!({"entity_id": format!("e-{:06}", 100 + n)}),
+                    )
+                    .await;
             }
         }
     };

@@ -17,23 +17,44 @@ async fn busy(client: Client, number: usize, stop: &AtomicBool) -> usize {
     let mut rounds = 0;
     while !stop.load(Ordering::Relaxed) {
         let entity = format!("busy-{number}-{}", rounds % 7);
-        let dependents: Vec<_> = (0..3).map(|n| json!({"kind": "task", "id": n.to_string(), "data": {}})).collect();
+        let dependents: Vec<_> =
+            (0..3).map(|n| json!({"kind": "task", "id": n.to_string(), "data": {}})).collect();
         let new = json!({"entity_id": entity, "type": format!("T{number}"), "portfolio_id": "p", "dependents": dependents});
         // The id may still be taken by one that is soft-deleted or on its way out.
         let _ = client.call("EntityService/CreateEntity", json!({"entity": new})).await;
-        let _ = client.call("PortfolioService/AttachEntity", json!({"portfolio_id": "q", "entity_id": entity})).await;
+        let _ = client
+            .call(
+                "PortfolioService/AttachEntity",
+                json!({"portfolio_id": "q", "entity_id": entity}),
+            )
+            .await;
         let put = json!({"entity_id": entity, "kind": "note", "dependent_id": "n", "data": {"n": rounds}});
         let _ = client.call("EntityService/PutDependent", put).await;
         match rounds % 8 {
-            0 | 4 => drop(client.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await),
+            0 | 4 => {
+                drop(client.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await)
+            }
             1 | 5 => {
-                let asked = client.call("OffboardingService/RequestOffboarding", json!({"entity_id": entity, "grace_period": "5s"})).await;
+                let asked = client
+                    .call(
+                        "OffboardingService/RequestOffboarding",
+                        json!({"entity_id": entity, "grace_period": "5s"}),
+                    )
+                    .await;
                 if let Ok(asked) = asked {
                     let cancel = json!({"offboarding_request_id": id(&asked)});
-                    let _ = client.call("OffboardingService/CancelOffboardingRequest", cancel).await;
+                    let _ =
+                        client.call("OffboardingService/CancelOffboardingRequest", cancel).await;
                 }
             }
-            2 | 3 | 6 => drop(client.call("PortfolioService/DetachEntity", json!({"portfolio_id": "q", "entity_id": entity})).await),
+            2 | 3 | 6 => drop(
+                client
+                    .call(
+                        "PortfolioService/DetachEntity",
+                        json!({"portfolio_id": "q", "entity_id": entity}),
+                    )
+                    .await,
+            ),
             _ => {
                 let mode = if rounds % 16 == 7 { "soft" } else { "hard" };
                 let request = json!({"entity_type": format!("T{number}"), "mode": mode});
@@ -53,11 +74,19 @@ async fn a_busy_realm_has_no_findings() {
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
     }
-    world.database.given_many(Many { prefix: "a", count: 3_000, dependents: 2, portfolio: Some("p") });
+    world.database.given_many(Many {
+        prefix: "a",
+        count: 3_000,
+        dependents: 2,
+        portfolio: Some("p"),
+    });
     let stop = AtomicBool::new(false);
     let others = join_all((0..6).map(|number| busy(world.through(Protocol::Grpc), number, &stop)));
     let checks = async {
-        let is_busy = || world.database.rows("tombstone") > 50 && world.database.rows("entity WHERE deleted_at IS NOT NULL") > 0;
+        let is_busy = || {
+            world.database.rows("tombstone") > 50
+                && world.database.rows("entity WHERE deleted_at IS NOT NULL") > 0
+        };
         let mut round = 0;
         while round < 8 || (round < 200 && !is_busy()) {
             round += 1;
@@ -77,7 +106,8 @@ async fn a_busy_realm_has_no_findings() {
     println!("{} rounds went on beside {checks} checks", rounds.iter().sum::<usize>());
     let database = &world.database;
     until("all is done", || {
-        database.rows("offboarding_request WHERE status IN ('pending', 'running')") + database.rows("bulk_delete WHERE ended_at IS NULL")
+        database.rows("offboarding_request WHERE status IN ('pending', 'running')")
+            + database.rows("bulk_delete WHERE ended_at IS NULL")
             == 0
     })
     .await;
@@ -147,7 +177,12 @@ async fn a_contradiction_that_ends_before_its_repair_is_not_a_finding() {
     let ended = world.task_ended(&task).await;
     assert_eq!(reported(&ended), (json!({"orphan_dependent": 1, "stuck_offboarding": 1}), 2));
     assert_eq!(database.rows("dependent WHERE entity_id = 'late'"), 1);
-    assert_eq!(database.text("SELECT string_agg(state, ' ' ORDER BY id) FROM entity WHERE id LIKE 'e-%'").unwrap(), "offboarding active");
+    assert_eq!(
+        database
+            .text("SELECT string_agg(state, ' ' ORDER BY id) FROM entity WHERE id LIKE 'e-%'")
+            .unwrap(),
+        "offboarding active"
+    );
     world.assert_clean().await;
 }
 
@@ -169,7 +204,13 @@ async fn a_finding_that_stays_locked_is_reported_and_repaired_another_time() {
     other.batch_execute("ROLLBACK").unwrap();
     assert_eq!(reported(&task), (json!({"portfolio_count": 2, "stuck_offboarding": 5}), 5));
     assert_eq!(task.get("status"), "completed_with_errors");
-    let left: Vec<_> = world.findings(&task).await.into_iter().filter(|(_, mended)| !mended).map(|(finding, _)| finding).collect();
+    let left: Vec<_> = world
+        .findings(&task)
+        .await
+        .into_iter()
+        .filter(|(_, mended)| !mended)
+        .map(|(finding, _)| finding)
+        .collect();
     assert_eq!(left, ["portfolio_count p", "stuck_offboarding e-000003"]);
     assert_eq!(reported(&world.check(json!({})).await).1, 2);
     world.assert_clean().await;
@@ -192,17 +233,28 @@ async fn a_check_survives_the_death_of_its_workers() {
         until("the check goes on", || world.database.count(processed) > before).await;
         tokio::time::sleep(Duration::from_millis(rand::random::<u64>() % 60)).await;
         world.server.kill();
-        in_the_middle += usize::from((1..2 * COUNT - COUNT / 10).contains(&world.database.count(processed)));
+        in_the_middle +=
+            usize::from((1..2 * COUNT - COUNT / 10).contains(&world.database.count(processed)));
     }
     assert!(in_the_middle > 0, "no worker was killed in the middle of the check");
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
     world.client = world.through(Protocol::Grpc);
     let ended = world.task_ended(&task).await;
-    assert_eq!(reported(&ended), (json!({"orphan_dependent": COUNT / 10, "stuck_offboarding": COUNT / 10}), COUNT / 5));
+    assert_eq!(
+        reported(&ended),
+        (json!({"orphan_dependent": COUNT / 10, "stuck_offboarding": COUNT / 10}), COUNT / 5)
+    );
     let account = Account::of(&ended);
-    assert_eq!((account.matched, account.processed), (2 * COUNT - COUNT / 10, 2 * COUNT - COUNT / 10));
+    assert_eq!(
+        (account.matched, account.processed),
+        (2 * COUNT - COUNT / 10, 2 * COUNT - COUNT / 10)
+    );
     assert_eq!(world.database.rows("bulk_delete_finding"), COUNT / 5);
-    assert_eq!(world.database.rows("event WHERE type = 'entity.offboarding_canceled'"), COUNT / 10, "each mend is reported once");
+    assert_eq!(
+        world.database.rows("event WHERE type = 'entity.offboarding_canceled'"),
+        COUNT / 10,
+        "each mend is reported once"
+    );
     assert_eq!(ended.get("status"), "completed");
     world.assert_clean().await;
 }
@@ -215,7 +267,11 @@ async fn a_check_pauses_goes_on_and_stops() {
     database.given_many(Many { prefix: "e", count: 1_500, dependents: 1, portfolio: None });
     database.sql("UPDATE entity SET state = 'offboarding' WHERE right(id, 1) = '3'");
     let processed = || database.count("SELECT sum(processed) FROM bulk_delete_slice");
-    let set = |status: &str| database.sql(&format!("UPDATE bulk_delete SET status = '{status}', paused_at = NULL WHERE ended_at IS NULL"));
+    let set = |status: &str| {
+        database.sql(&format!(
+            "UPDATE bulk_delete SET status = '{status}', paused_at = NULL WHERE ended_at IS NULL"
+        ))
+    };
     let task = id(&world.done(CHECK, json!({"max_objects_per_second": 400})).await);
     until("the check is at work", || processed() > 0).await;
     set("pausing");
@@ -226,12 +282,17 @@ async fn a_check_pauses_goes_on_and_stops() {
     assert_eq!(processed(), done);
     set("scheduled");
     let ended = world.task_ended(&task).await;
-    assert_eq!(Account::of(&ended), Account { matched: 3_000, processed: 3_000, ..Account::default() });
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: 3_000, processed: 3_000, ..Account::default() }
+    );
     assert_eq!(reported(&ended), (json!({"stuck_offboarding": 150}), 150));
 
     let task = id(&world.done(CHECK, json!({"max_objects_per_second": 400})).await);
     until("the second check is at work", || {
-        database.count(&format!("SELECT sum(processed) FROM bulk_delete_slice WHERE bulk_delete_id = '{task}'")) > 0
+        database.count(&format!(
+            "SELECT sum(processed) FROM bulk_delete_slice WHERE bulk_delete_id = '{task}'"
+        )) > 0
     })
     .await;
     set("canceling");

@@ -37,8 +37,13 @@ async fn given_removed(world: &World) {
     for entity in ["job", "leaving"] {
         world.job_ended(&id(&world.remove(entity).await), "succeeded").await;
     }
-    world.bulk_delete(json!({"mode": "hard", "uris": ["soft", "bulk-000001", "bulk-000002"]})).await;
-    assert_eq!((database.rows("entity"), database.rows("dependent"), database.rows("tombstone")), (0, 0, 5));
+    world
+        .bulk_delete(json!({"mode": "hard", "uris": ["soft", "bulk-000001", "bulk-000002"]}))
+        .await;
+    assert_eq!(
+        (database.rows("entity"), database.rows("dependent"), database.rows("tombstone")),
+        (0, 0, 5)
+    );
 }
 
 fn findings(kind: &str, ids: &[&str], mended: bool) -> BTreeMap<String, bool> {

@@ -30,7 +30,11 @@ fn assert_gone(database: &Database, count: i64, reported_by: &str) {
     assert_eq!(database.rows("tombstone"), count);
     let reported = format!("event, unnest(subjects) s WHERE type = '{reported_by}'");
     assert_eq!(database.rows(&reported), count);
-    assert_eq!(database.count(&format!("SELECT count(DISTINCT s) FROM {reported}")), count, "no entity is reported of twice");
+    assert_eq!(
+        database.count(&format!("SELECT count(DISTINCT s) FROM {reported}")),
+        count,
+        "no entity is reported of twice"
+    );
     assert_eq!(database.count("SELECT coalesce(sum(entity_count), 0) FROM portfolio"), 0);
     database.assert_sound();
 }
@@ -43,8 +47,18 @@ async fn a_bulk_delete_survives_the_death_of_its_workers() {
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
     }
-    world.database.given_many(Many { prefix: "a", count: COUNT / 2, dependents: 2, portfolio: Some("p") });
-    world.database.given_many(Many { prefix: "b", count: COUNT / 2, dependents: 2, portfolio: Some("q") });
+    world.database.given_many(Many {
+        prefix: "a",
+        count: COUNT / 2,
+        dependents: 2,
+        portfolio: Some("p"),
+    });
+    world.database.given_many(Many {
+        prefix: "b",
+        count: COUNT / 2,
+        dependents: 2,
+        portfolio: Some("q"),
+    });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
     let mut killed_in_the_middle = 0;
     for _ in 0..5 {
@@ -57,17 +71,23 @@ async fn a_bulk_delete_survives_the_death_of_its_workers() {
     }
     world.server.kill();
     let left = COUNT - processed(&world.database);
-    println!("{left} of {COUNT} were left to the last worker, after {killed_in_the_middle} deaths in the middle");
+    println!(
+        "{left} of {COUNT} were left to the last worker, after {killed_in_the_middle} deaths in the middle"
+    );
     assert!(killed_in_the_middle > 0, "no worker was killed in the middle of the task");
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
     world.client = world.through(Protocol::Rest);
     let ended = world.task_ended(&task).await;
     assert_eq!(ended.get("status"), "completed");
-    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: COUNT, processed: COUNT, ..Account::default() }
+    );
     assert_eq!(ended.get("current_state.number_of_selected_objects"), COUNT);
     assert_gone(&world.database, COUNT, "entity.deleted");
     // Whether anybody noticed that it was lost depends on how soon it was taken up again.
-    let history = world.database.history(&task).replace(" bulk_delete.lost bulk_delete.continued", "");
+    let history =
+        world.database.history(&task).replace(" bulk_delete.lost bulk_delete.continued", "");
     assert_eq!(history, "bulk_delete.scheduled bulk_delete.started bulk_delete.ended");
 }
 
@@ -78,9 +98,20 @@ async fn offboardings_survive_the_death_of_a_worker_in_the_middle_of_them() {
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
     }
-    world.database.given_many(Many { prefix: "a", count: COUNT / 2, dependents: 3, portfolio: Some("p") });
-    world.database.given_many(Many { prefix: "b", count: COUNT / 2, dependents: 3, portfolio: Some("q") });
-    let entities: Vec<_> = (1..=COUNT / 2).flat_map(|n| [format!("a-{n:06}"), format!("b-{n:06}")]).collect();
+    world.database.given_many(Many {
+        prefix: "a",
+        count: COUNT / 2,
+        dependents: 3,
+        portfolio: Some("p"),
+    });
+    world.database.given_many(Many {
+        prefix: "b",
+        count: COUNT / 2,
+        dependents: 3,
+        portfolio: Some("q"),
+    });
+    let entities: Vec<_> =
+        (1..=COUNT / 2).flat_map(|n| [format!("a-{n:06}"), format!("b-{n:06}")]).collect();
     for group in entities.chunks(100) {
         join_all(group.iter().map(|entity| world.remove(entity))).await;
     }
@@ -147,7 +178,12 @@ async fn offboardings_survive_fifty_deaths_at_any_instant() {
     let database = &world.database;
     for portfolio in ["p", "q"] {
         world.given_portfolio(portfolio).await;
-        database.given_many(Many { prefix: portfolio, count: COUNT / 2, dependents: 2, portfolio: Some(portfolio) });
+        database.given_many(Many {
+            prefix: portfolio,
+            count: COUNT / 2,
+            dependents: 2,
+            portfolio: Some(portfolio),
+        });
     }
     ask_for_all(database);
     // A removal takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres looks whether its client is
@@ -158,7 +194,10 @@ async fn offboardings_survive_fifty_deaths_at_any_instant() {
          DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET client_connection_check_interval = 10', current_database()); END $$",
     );
     let arguments = ["--lease", "1", "--poll-interval", "0.02"];
-    let mut servers = [Server::start_with(database, &arguments, &[]).await, Server::start_with(database, &arguments, &[]).await];
+    let mut servers = [
+        Server::start_with(database, &arguments, &[]).await,
+        Server::start_with(database, &arguments, &[]).await,
+    ];
     let mut before = 0;
     for _ in 0..DEATHS {
         let_fall_due(database, COUNT / (DEATHS + 1), WINDOW);
@@ -189,8 +228,15 @@ async fn a_server_that_shuts_down_stops_at_the_end_of_a_chunk_and_another_contin
     const COUNT: i64 = 20_000;
     let mut world = World::start_with(Protocol::Rest, &["--bulk-chunk-size", "20"]).await;
     world.given_portfolio("p").await;
-    world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
-    let task = id(&world.done("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"})).await);
+    world.database.given_many(Many {
+        prefix: "e",
+        count: COUNT,
+        dependents: 1,
+        portfolio: Some("p"),
+    });
+    let task = id(&world
+        .done("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"}))
+        .await);
     until("the task is at work", || processed(&world.database) > 0).await;
     world.server.signal(Signal::SIGTERM);
     assert!(world.server.ended().await.success());
@@ -199,8 +245,16 @@ async fn a_server_that_shuts_down_stops_at_the_end_of_a_chunk_and_another_contin
     let done = processed(database);
     assert!(done < COUNT, "it did not stop");
     assert_eq!(done % 20, 0, "a chunk is done or not begun");
-    assert_eq!((database.rows("tombstone"), database.rows("entity"), database.rows("dependent")), (done, COUNT - done, COUNT - done));
-    assert_eq!(database.rows("bulk_delete_slice WHERE NOT done AND lease_owner IS NULL AND due_at <= now()"), 1, "the lease is given back");
+    assert_eq!(
+        (database.rows("tombstone"), database.rows("entity"), database.rows("dependent")),
+        (done, COUNT - done, COUNT - done)
+    );
+    assert_eq!(
+        database
+            .rows("bulk_delete_slice WHERE NOT done AND lease_owner IS NULL AND due_at <= now()"),
+        1,
+        "the lease is given back"
+    );
     assert_eq!(database.rows("bulk_delete WHERE status = 'scheduled_poll'"), 1);
     database.assert_sound();
 
@@ -209,7 +263,10 @@ async fn a_server_that_shuts_down_stops_at_the_end_of_a_chunk_and_another_contin
     world.server = Server::start_with(&world.database, &arguments, &[]).await;
     world.client = world.through(Protocol::Rest);
     let ended = world.task_ended(&task).await;
-    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: COUNT, processed: COUNT, ..Account::default() }
+    );
     assert_eq!(ended.get("current_state.last_execution_instances").as_array().unwrap().len(), 2);
     assert_gone(&world.database, COUNT, "entity.deleted");
 }

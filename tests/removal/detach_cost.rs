@@ -26,18 +26,23 @@ fn pages_read(connection: &mut PgConnection, realm: i64, portfolio: &str, entity
     let root = &plan.plan[0]["Plan"];
     assert_eq!(root["Actual Rows"].as_f64(), Some(1.0), "it was a member: {root:#}");
     // The statement that nobody reads from, the event, runs after the rest and counts for itself.
-    let event =
-        root["Plans"].as_array().unwrap().iter().find(|plan| plan["Subplan Name"] == "CTE recorded").expect("the plan has the event");
-    let pages = |plan: &Value| plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap();
+    let event = root["Plans"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|plan| plan["Subplan Name"] == "CTE recorded")
+        .expect("the plan has the event");
+    let pages = |plan: &Value| {
+        plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
+    };
     pages(root) + pages(event)
 }
 
 fn prepare(connection: &mut PgConnection) {
     let names = ["realm", "principal", "portfolio", "entity", "shown"];
-    let text = names
-        .iter()
-        .enumerate()
-        .fold(Detach::TEXT.to_owned(), |text, (n, name)| text.replace(&format!("{{{name}}}"), &format!("${}", n + 1)));
+    let text = names.iter().enumerate().fold(Detach::TEXT.to_owned(), |text, (n, name)| {
+        text.replace(&format!("{{{name}}}"), &format!("${}", n + 1))
+    });
     connection
         .batch_execute(&format!("SET plan_cache_mode = force_generic_plan; PREPARE detach (int4, uuid, text, text, int8) AS {text}"))
         .unwrap();
@@ -49,7 +54,12 @@ async fn a_detach_reads_as_much_in_a_portfolio_of_many_as_in_one_of_a_thousand()
     let sizes = [("ten", 10), ("thousand", 1_001), ("many", 150_000)];
     for (portfolio, count) in sizes {
         world.given_portfolio(portfolio).await;
-        world.database.given_many(Many { prefix: portfolio, count, dependents: 0, portfolio: Some(portfolio) });
+        world.database.given_many(Many {
+            prefix: portfolio,
+            count,
+            dependents: 0,
+            portfolio: Some(portfolio),
+        });
     }
     // A row whose commit is not on disk yet cannot be marked as visible to all, and the tests' Postgres may commit before it writes.
     world.database.sql("SET synchronous_commit = on; CREATE TABLE written ()");
@@ -71,7 +81,9 @@ async fn a_detach_reads_as_much_in_a_portfolio_of_many_as_in_one_of_a_thousand()
         }
     }
     println!("{read:?}");
-    let most = |portfolio: &str| *read.iter().filter(|((of, _), _)| *of == portfolio).map(|(_, pages)| pages).max().unwrap();
+    let most = |portfolio: &str| {
+        *read.iter().filter(|((of, _), _)| *of == portfolio).map(|(_, pages)| pages).max().unwrap()
+    };
     // The answer names up to 1,000 members, which stand on a few pages of an index; an index of more rows has another level or two.
     assert!(most("many") <= most("thousand") + 8, "{read:?}");
     assert!(most("many") <= most("ten") + 32, "{read:?}");
@@ -80,7 +92,9 @@ async fn a_detach_reads_as_much_in_a_portfolio_of_many_as_in_one_of_a_thousand()
 /// How many statements of each kind the server has run.
 async fn statements(world: &World) -> BTreeMap<String, u64> {
     let metrics = http(world.server.addresses.admin, "GET", "/metrics", &[], "").await.text();
-    let series = metrics.lines().filter_map(|line| line.strip_prefix("db_client_operation_duration_seconds_count{db_operation_name=\""));
+    let series = metrics.lines().filter_map(|line| {
+        line.strip_prefix("db_client_operation_duration_seconds_count{db_operation_name=\"")
+    });
     let mut counted = BTreeMap::new();
     for line in series {
         let (name, rest) = line.split_once('"').unwrap();
@@ -101,14 +115,19 @@ impl Least {
         call.await;
         let after = statements(world).await;
         for name in ["WITH", "SELECT", "BEGIN", "COMMIT", "UPDATE", "INSERT", "DELETE"] {
-            let more = after.get(name).copied().unwrap_or_default() - before.get(name).copied().unwrap_or_default();
+            let more = after.get(name).copied().unwrap_or_default()
+                - before.get(name).copied().unwrap_or_default();
             self.0.entry(name).and_modify(|least| *least = more.min(*least)).or_insert(more);
         }
     }
 
     /// Those that there were, as `NAME COUNT`.
     fn reported(&self) -> String {
-        let there = self.0.iter().filter(|(_, count)| **count > 0).map(|(name, count)| format!("{name} {count}"));
+        let there = self
+            .0
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(name, count)| format!("{name} {count}"));
         there.collect::<Vec<_>>().join(", ")
     }
 }

@@ -21,7 +21,9 @@ fn ids(prefix: &str, count: usize) -> Vec<String> {
 fn assert_late(failure: &Failure, state: &str) {
     match failure.code.as_str() {
         "not_found" => {}
-        "invalid_state_transition" => assert_eq!(failure.members["current_state"], state, "{failure:#?}"),
+        "invalid_state_transition" => {
+            assert_eq!(failure.members["current_state"], state, "{failure:#?}")
+        }
         other => panic!("{other}: {failure:#?}"),
     }
 }
@@ -35,7 +37,9 @@ async fn of_a_hold_and_an_offboarding_exactly_one_wins() {
     let race = async |entity: &String| {
         let hold = async {
             pause().await;
-            world.call("EntityService/PlaceHold", json!({"entity_id": entity, "reason": "audit"})).await
+            world
+                .call("EntityService/PlaceHold", json!({"entity_id": entity, "reason": "audit"}))
+                .await
         };
         let offboard = async {
             pause().await;
@@ -55,11 +59,18 @@ async fn of_a_hold_and_an_offboarding_exactly_one_wins() {
     };
     let mut held = 0;
     for group in ids("e", 200).chunks(40) {
-        held += join_all(group.iter().map(race)).await.into_iter().filter(|held| *held).count() as i64;
+        held +=
+            join_all(group.iter().map(race)).await.into_iter().filter(|held| *held).count() as i64;
     }
     println!("{held} of 200 were held");
-    assert_eq!(world.database.rows("entity WHERE hold_reason IS NOT NULL AND state = 'active'"), held);
-    assert_eq!(world.database.rows("entity WHERE hold_reason IS NULL AND state = 'offboarding'"), 200 - held);
+    assert_eq!(
+        world.database.rows("entity WHERE hold_reason IS NOT NULL AND state = 'active'"),
+        held
+    );
+    assert_eq!(
+        world.database.rows("entity WHERE hold_reason IS NULL AND state = 'offboarding'"),
+        200 - held
+    );
     assert_eq!(world.database.rows("event WHERE type = 'entity.held'"), held);
     assert_eq!(world.database.rows("offboarding_request WHERE status = 'pending'"), 200 - held);
     world.database.assert_sound();
@@ -72,7 +83,12 @@ async fn an_update_comes_before_an_offboarding_or_not_at_all() {
     let race = async |entity: &String| {
         let update = async {
             pause().await;
-            world.call("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": {"type": "New"}})).await
+            world
+                .call(
+                    "EntityService/UpdateEntity",
+                    json!({"entity_id": entity, "entity": {"type": "New"}}),
+                )
+                .await
         };
         let remove = async {
             pause().await;
@@ -80,7 +96,9 @@ async fn an_update_comes_before_an_offboarding_or_not_at_all() {
         };
         let (updated, job) = tokio::join!(update, remove);
         world.job_ended(&id(&job.unwrap()), "succeeded").await;
-        let kept = world.database.text(&format!("SELECT type FROM tombstone WHERE entity_id = '{entity}'"));
+        let kept = world
+            .database
+            .text(&format!("SELECT type FROM tombstone WHERE entity_id = '{entity}'"));
         match updated {
             Ok(_) => assert_eq!(kept.as_deref(), Some("New"), "{entity}"),
             Err(refused) => {
@@ -92,7 +110,14 @@ async fn an_update_comes_before_an_offboarding_or_not_at_all() {
     for group in ids("e", 100).chunks(25) {
         join_all(group.iter().map(race)).await;
     }
-    assert_eq!((world.database.rows("entity"), world.database.rows("dependent"), world.database.rows("tombstone")), (0, 0, 100));
+    assert_eq!(
+        (
+            world.database.rows("entity"),
+            world.database.rows("dependent"),
+            world.database.rows("tombstone")
+        ),
+        (0, 0, 100)
+    );
     let updates = world.database.rows("event WHERE type = 'entity.updated'");
     println!("{updates} of 100 were updated in time");
     assert_eq!(world.database.rows("tombstone WHERE type = 'New'"), updates);
@@ -102,7 +127,9 @@ async fn an_update_comes_before_an_offboarding_or_not_at_all() {
 #[tokio::test]
 async fn nothing_is_put_onto_an_entity_that_is_being_deleted() {
     for selection in ["listed", "matching"] {
-        let world = World::start_with(Protocol::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "7"]).await;
+        let world =
+            World::start_with(Protocol::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "7"])
+                .await;
         world.database.given_many(Many { prefix: "e", count: 150, dependents: 1, portfolio: None });
         let entities = ids("e", 150);
         let request = match selection {
@@ -135,9 +162,17 @@ async fn nothing_is_put_onto_an_entity_that_is_being_deleted() {
         });
         let (task, outcomes) = tokio::join!(world.schedule(request), join_all(puts));
         let account = Account::of(&world.task_ended(&task).await);
-        let (put, late) = outcomes.iter().fold((0, 0), |(put, late), outcome| (put + outcome.0, late + outcome.1));
-        println!("{selection}: {put} were put in time, {late} were too late, {} of 150 were deleted", account.processed);
-        assert_eq!((account.matched, world.database.rows("entity")), (150, 150 - account.processed));
+        let (put, late) = outcomes
+            .iter()
+            .fold((0, 0), |(put, late), outcome| (put + outcome.0, late + outcome.1));
+        println!(
+            "{selection}: {put} were put in time, {late} were too late, {} of 150 were deleted",
+            account.processed
+        );
+        assert_eq!(
+            (account.matched, world.database.rows("entity")),
+            (150, 150 - account.processed)
+        );
         assert_eq!(world.database.rows("event WHERE type = 'entity.updated'"), put);
         world.database.assert_sound();
     }
@@ -151,12 +186,18 @@ async fn of_updates_that_expect_the_same_version_one_wins() {
     for entity in ids("e", 20) {
         let updates = (0..8).map(async |n: usize| {
             let update = json!({"attributes": {format!("by-{n}"): true}, "expected_version": 1});
-            protocols[n % 2].call("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": update})).await
+            protocols[n % 2]
+                .call("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": update}))
+                .await
         });
         let outcomes = join_all(updates).await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{entity}");
         for refused in outcomes.into_iter().filter_map(Result::err) {
-            assert_eq!((refused.code.as_str(), &refused.members["current_version"]), ("state_conflict", &json!(2)), "{refused:#?}");
+            assert_eq!(
+                (refused.code.as_str(), &refused.members["current_version"]),
+                ("state_conflict", &json!(2)),
+                "{refused:#?}"
+            );
         }
     }
     assert_eq!(world.database.rows("event WHERE type = 'entity.updated'"), 20);
@@ -169,7 +210,10 @@ async fn merges_of_many_who_update_at_once_lose_nothing() {
     let protocols = [world.through(Protocol::Grpc), world.through(Protocol::Rest)];
     let updates = (0..64).map(async |n: usize| {
         let update = json!({"attributes": {"count": {format!("n{n}"): n}}});
-        protocols[n % 2].call("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": update})).await.unwrap()
+        protocols[n % 2]
+            .call("EntityService/UpdateEntity", json!({"entity_id": "e", "entity": update}))
+            .await
+            .unwrap()
     });
     join_all(updates).await;
     let entity = world.done("EntityService/GetEntity", json!({"entity_id": "e"})).await;

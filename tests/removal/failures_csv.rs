@@ -6,7 +6,14 @@ use crate::kit::*;
 /// Asks for a page.
 async fn table(world: &World, path: &str, accept: &str) -> Reply {
     let bearer = format!("Bearer {}", world.key.secret);
-    http(world.server.addresses.http, "GET", path, &[("authorization", &bearer), ("accept", accept)], "").await
+    http(
+        world.server.addresses.http,
+        "GET",
+        path,
+        &[("authorization", &bearer), ("accept", accept)],
+        "",
+    )
+    .await
 }
 
 /// A world in which a task could not delete these.
@@ -27,15 +34,33 @@ async fn a_page_of_failures_is_a_table_for_those_who_ask_for_one() {
     let json = table(&world, &path, "application/json").await.json();
     let failures = json["failures"].as_array().unwrap();
     let reply = table(&world, &path, "text/csv").await;
-    assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/csv; charset=utf-8; header=present")));
+    assert_eq!(
+        (reply.status, reply.header("content-type")),
+        (200, Some("text/csv; charset=utf-8; header=present"))
+    );
     assert_eq!(reply.header("content-disposition"), Some("attachment; filename=\"failures.csv\""));
-    assert_eq!((reply.header("link"), reply.header("vary"), reply.header("x-request-id").is_some()), (None, Some("accept"), true));
-    let line = |n: usize, id: &str| format!("{id},not_found,No such entity is visible.,{}\r\n", failures[n]["time"]);
-    assert_eq!(reply.text(), format!("entityId,reason,message,time\r\n{}{}", line(0, "a"), line(1, "b")));
+    assert_eq!(
+        (reply.header("link"), reply.header("vary"), reply.header("x-request-id").is_some()),
+        (None, Some("accept"), true)
+    );
+    let line = |n: usize, id: &str| {
+        format!("{id},not_found,No such entity is visible.,{}\r\n", failures[n]["time"])
+    };
+    assert_eq!(
+        reply.text(),
+        format!("entityId,reason,message,time\r\n{}{}", line(0, "a"), line(1, "b"))
+    );
     let problem = table(&world, "/api/acme/tasks/x/failures", "text/csv").await;
-    assert_eq!((problem.status, problem.header("content-type")), (404, Some("application/problem+json")));
+    assert_eq!(
+        (problem.status, problem.header("content-type")),
+        (404, Some("application/problem+json"))
+    );
     let document = table(&world, &format!("/api/acme/tasks/{task}"), "text/csv").await;
-    assert_eq!(document.header("content-type"), Some("application/json"), "what is no page is no table");
+    assert_eq!(
+        document.header("content-type"),
+        Some("application/json"),
+        "what is no page is no table"
+    );
 }
 
 #[tokio::test]
@@ -53,14 +78,25 @@ async fn each_page_leads_to_the_next() {
         let text = reply.text();
         let mut lines = text.lines();
         let header = if pages == 0 { "present" } else { "absent" };
-        assert_eq!(reply.header("content-type"), Some(format!("text/csv; charset=utf-8; header={header}").as_str()));
+        assert_eq!(
+            reply.header("content-type"),
+            Some(format!("text/csv; charset=utf-8; header={header}").as_str())
+        );
         if pages == 0 {
-            assert_eq!(lines.next(), Some("entityId,reason,message,time"), "the pages are one table, so the first names the columns");
+            assert_eq!(
+                lines.next(),
+                Some("entityId,reason,message,time"),
+                "the pages are one table, so the first names the columns"
+            );
         }
         ids.extend(lines.map(|line| line.split(',').next().unwrap().to_owned()));
         pages += 1;
         let Some(link) = reply.header("link") else { break };
-        path = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap().to_owned();
+        path = link
+            .strip_prefix('<')
+            .and_then(|link| link.strip_suffix(">; rel=\"next\""))
+            .unwrap()
+            .to_owned();
     }
     assert_eq!(pages, 3);
     assert_eq!(ids, (1..=25).map(|n| format!("e-{n:06}")).collect::<Vec<_>>());
@@ -86,7 +122,15 @@ async fn other_pages_of_single_values_are_tables_as_well() {
     let reply = table(&world, "/v1/tombstones", "text/csv, */*;q=0.1").await;
     assert_eq!(reply.header("content-type"), Some("text/csv; charset=utf-8; header=present"));
     let text = reply.text();
-    assert!(text.starts_with("entity_id,") && text.lines().nth(1).is_some_and(|line| line.starts_with("e,")), "{text}");
+    assert!(
+        text.starts_with("entity_id,")
+            && text.lines().nth(1).is_some_and(|line| line.starts_with("e,")),
+        "{text}"
+    );
     let nested = table(&world, "/v1/entities", "text/csv").await;
-    assert_eq!(nested.header("content-type"), Some("application/json"), "rows that hold objects are no table");
+    assert_eq!(
+        nested.header("content-type"),
+        Some("application/json"),
+        "rows that hold objects are no table"
+    );
 }

@@ -9,7 +9,8 @@ use crate::kit::*;
 impl World {
     /// Creates a portfolio.
     pub async fn given_portfolio(&self, id: &str) {
-        self.done("PortfolioService/CreatePortfolio", json!({"portfolio_id": id, "name": id})).await;
+        self.done("PortfolioService/CreatePortfolio", json!({"portfolio_id": id, "name": id}))
+            .await;
     }
 
     /// Creates an active entity of the type `HCP`, with more members.
@@ -40,18 +41,25 @@ impl World {
 
     /// Asks for an offboarding that can be called off for this long, such as `3600s`.
     pub async fn offboard(&self, entity: &str, grace: &str) -> Answer {
-        self.done("OffboardingService/RequestOffboarding", json!({"entity_id": entity, "grace_period": grace})).await
+        self.done(
+            "OffboardingService/RequestOffboarding",
+            json!({"entity_id": entity, "grace_period": grace}),
+        )
+        .await
     }
 
     /// The offboarding request, as it stands.
     pub async fn request(&self, id: &str) -> Answer {
-        self.done("OffboardingService/GetOffboardingRequest", json!({"offboarding_request_id": id})).await
+        self.done("OffboardingService/GetOffboardingRequest", json!({"offboarding_request_id": id}))
+            .await
     }
 
     /// The removal job, once it has ended in this status.
     pub async fn job_ended(&self, id: &str, status: &str) -> Answer {
         let request = json!({"job_id": id});
-        let over = |job: &Value| ["succeeded", "failed", "canceled"].contains(&job["status"].as_str().unwrap());
+        let over = |job: &Value| {
+            ["succeeded", "failed", "canceled"].contains(&job["status"].as_str().unwrap())
+        };
         let job = self.call_until("RemovalService/GetRemovalJob", request, over).await;
         assert_eq!(job.get("status"), status, "{:#}", job.json);
         job
@@ -67,7 +75,12 @@ impl World {
         let over = |task: &Value| !task["end_time"].is_null();
         let task = self.call_until("BulkDeleteService/GetTask", json!({"task_id": id}), over).await;
         let account = Account::of(&task);
-        assert_eq!(account.processed + account.failed + account.excluded + account.skipped, account.matched, "{:#}", task.json);
+        assert_eq!(
+            account.processed + account.failed + account.excluded + account.skipped,
+            account.matched,
+            "{:#}",
+            task.json
+        );
         task
     }
 
@@ -78,9 +91,14 @@ impl World {
 
     /// Each entity that a bulk delete could not delete, as `ID: reason`; read in pages of 1,000.
     pub async fn failures(&self, task: &str) -> Vec<String> {
-        let page = self.done("BulkDeleteService/ListTaskFailures", json!({"task_id": task, "page_size": 1000})).await;
+        let page = self
+            .done("BulkDeleteService/ListTaskFailures", json!({"task_id": task, "page_size": 1000}))
+            .await;
         let failures = page.get("failures").as_array().unwrap().clone();
-        failures.iter().map(|failure| format!("{}: {}", text(&failure["entity_id"]), text(&failure["reason"]))).collect()
+        failures
+            .iter()
+            .map(|failure| format!("{}: {}", text(&failure["entity_id"]), text(&failure["reason"])))
+            .collect()
     }
 
     /// Returns whether the caller sees the entity.
@@ -161,7 +179,8 @@ impl Database {
     pub fn given_many(&self, many: Many<'_>) {
         let Many { prefix, count, dependents, portfolio } = many;
         let realm = self.realm();
-        let (folio, attached) = portfolio.map_or(("NULL".to_owned(), "NULL"), |id| (format!("'{id}'"), "now()"));
+        let (folio, attached) =
+            portfolio.map_or(("NULL".to_owned(), "NULL"), |id| (format!("'{id}'"), "now()"));
         let mut sql = format!(
             "INSERT INTO entity (realm_id, id, incarnation, type, state, attributes, portfolio_id, attached_at)
              SELECT {realm}, '{prefix}-' || lpad(n::text, 6, '0'), gen_random_uuid(), 'HCP', 'active', jsonb_build_object('n', n), {folio},
@@ -187,7 +206,9 @@ impl Database {
 
     /// The types of the events about a subject, in order.
     pub fn history(&self, subject: &str) -> String {
-        let query = format!("SELECT string_agg(type, ' ' ORDER BY seq) FROM event WHERE '{subject}' = ANY(subjects)");
+        let query = format!(
+            "SELECT string_agg(type, ' ' ORDER BY seq) FROM event WHERE '{subject}' = ANY(subjects)"
+        );
         self.text(&query).unwrap_or_default()
     }
 
@@ -198,7 +219,9 @@ impl Database {
 
     /// How many sessions wait for a lock that another one holds.
     pub fn waiting(&self) -> i64 {
-        self.rows("pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+        self.rows(
+            "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
     }
 
     /// The conditions that must be true whatever happened, once nothing is at work any more.

@@ -17,7 +17,8 @@ const DEATHS: usize = 8;
 const WINDOW: u64 = 250;
 
 /// The statements that servers have under way in the database.
-const SESSIONS: &str = "pg_stat_activity WHERE datname = current_database() AND application_name = 'offboard'";
+const SESSIONS: &str =
+    "pg_stat_activity WHERE datname = current_database() AND application_name = 'offboard'";
 
 fn entity(caller: usize) -> String {
     format!("e-{:06}", caller + 1)
@@ -46,13 +47,19 @@ async fn caller(stage: Arc<Stage>, caller: usize) -> Vec<RecordedChange> {
     let mut server = stage.server.clone();
     let mut reported = Vec::new();
     while !stage.over.load(Ordering::Relaxed) {
-        let method = if reported.len() % 2 == 0 { "PortfolioService/AttachEntity" } else { "PortfolioService/DetachEntity" };
+        let method = if reported.len() % 2 == 0 {
+            "PortfolioService/AttachEntity"
+        } else {
+            "PortfolioService/DetachEntity"
+        };
         let request = json!({"portfolio_id": format!("p{}", caller % PORTFOLIOS), "entity_id": entity(caller), "view": "basic"});
         let key = format!("{caller}-{}", reported.len());
-        let headers: &[(&str, &str)] = if sends_keys(caller) { &[("idempotency-key", &key)] } else { &[] };
+        let headers: &[(&str, &str)] =
+            if sends_keys(caller) { &[("idempotency-key", &key)] } else { &[] };
         let mut first = true;
         loop {
-            let client = server.wait_for(Option::is_some).await.unwrap().clone().expect("it is one");
+            let client =
+                server.wait_for(Option::is_some).await.unwrap().clone().expect("it is one");
             match client.attempt(method, &request, headers).await {
                 Some(Ok(answer)) => {
                     reported.push((answer.get("version").as_i64().unwrap(), first));
@@ -86,7 +93,12 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
     for portfolio in 0..PORTFOLIOS {
         world.given_portfolio(&format!("p{portfolio}")).await;
     }
-    world.database.given_many(Many { prefix: "e", count: CALLERS as i64, dependents: 0, portfolio: None });
+    world.database.given_many(Many {
+        prefix: "e",
+        count: CALLERS as i64,
+        dependents: 0,
+        portfolio: None,
+    });
     // A change takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres looks whether its client is still
     // there, so some end with the server while others end without it.
     world.database.sql(
@@ -96,8 +108,14 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
     );
     let (open, server) = watch::channel(None);
     let answered = (0..CALLERS).map(|_| AtomicUsize::new(0)).collect();
-    let stage = Arc::new(Stage { server, over: AtomicBool::new(false), answered, unanswered: AtomicUsize::new(0) });
-    let callers: Vec<_> = (0..CALLERS).map(|number| tokio::spawn(caller(stage.clone(), number))).collect();
+    let stage = Arc::new(Stage {
+        server,
+        over: AtomicBool::new(false),
+        answered,
+        unanswered: AtomicUsize::new(0),
+    });
+    let callers: Vec<_> =
+        (0..CALLERS).map(|number| tokio::spawn(caller(stage.clone(), number))).collect();
     let (mut done, mut undone) = (0, 0);
     for _ in 0..DEATHS {
         world.server.kill();
@@ -107,12 +125,19 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
         let lost = stage.unanswered.load(Ordering::SeqCst);
         world.server.kill();
         open.send_replace(None);
-        until("every call that was open has failed", || stage.unanswered.load(Ordering::SeqCst) > lost).await;
-        until("what is under way in the database has ended", || world.database.rows(SESSIONS) == 0).await;
+        until("every call that was open has failed", || {
+            stage.unanswered.load(Ordering::SeqCst) > lost
+        })
+        .await;
+        until("what is under way in the database has ended", || world.database.rows(SESSIONS) == 0)
+            .await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         for (caller, changes) in changes(&world.database).into_iter().enumerate() {
             let answered = stage.answered[caller].load(Ordering::SeqCst);
-            assert!((answered..=answered + 1).contains(&changes), "caller {caller} has {answered} answers for {changes} changes");
+            assert!(
+                (answered..=answered + 1).contains(&changes),
+                "caller {caller} has {answered} answers for {changes} changes"
+            );
             *(if changes > answered { &mut done } else { &mut undone }) += 1;
         }
     }
@@ -124,7 +149,9 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
         reported.push(caller.await.unwrap());
     }
     let unanswered = stage.unanswered.load(Ordering::SeqCst);
-    println!("{unanswered} calls had no answer; of the last ones before a death {done} were done and {undone} were not");
+    println!(
+        "{unanswered} calls had no answer; of the last ones before a death {done} were done and {undone} were not"
+    );
     assert!(unanswered > 0 && done > 0 && undone > 0, "no death was in the middle");
     for (caller, reported) in reported.iter().enumerate() {
         let events = world.database.text(&format!(
@@ -133,18 +160,28 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
             entity(caller)
         ));
         let events = events.unwrap_or_default();
-        let events: Vec<(&str, i64)> =
-            events.split(',').filter_map(|event| event.split_once(' ')).map(|(kind, version)| (kind, version.parse().unwrap())).collect();
+        let events: Vec<(&str, i64)> = events
+            .split(',')
+            .filter_map(|event| event.split_once(' '))
+            .map(|(kind, version)| (kind, version.parse().unwrap()))
+            .collect();
         assert_eq!(events.len(), reported.len(), "caller {caller}: {events:?}, {reported:?}");
         for (number, ((kind, version), (shown, first))) in events.iter().zip(reported).enumerate() {
             assert_eq!(*kind, ["attached", "detached"][number % 2], "caller {caller}: {events:?}");
             // Whoever sends a key gets the answer of the first call. Of others a call that comes again shows the portfolio as it is by then.
-            assert!(shown == version || !sends_keys(caller) && !first && shown > version, "caller {caller} was told {shown} of {version}");
+            assert!(
+                shown == version || !sends_keys(caller) && !first && shown > version,
+                "caller {caller} was told {shown} of {version}"
+            );
         }
-        let version = world.database.count(&format!("SELECT version FROM entity WHERE id = '{}'", entity(caller)));
+        let version = world
+            .database
+            .count(&format!("SELECT version FROM entity WHERE id = '{}'", entity(caller)));
         assert_eq!(version, 1 + reported.len() as i64, "caller {caller}");
     }
-    let transactions = world.database.count("SELECT count(DISTINCT xid) FROM event WHERE type LIKE 'portfolio.entity_%'");
+    let transactions = world
+        .database
+        .count("SELECT count(DISTINCT xid) FROM event WHERE type LIKE 'portfolio.entity_%'");
     let all = reported.iter().map(Vec::len).sum::<usize>() as i64;
     println!("{all} changes in {transactions} transactions");
     assert!(transactions < all, "none were done together");

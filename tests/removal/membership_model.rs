@@ -64,14 +64,22 @@ fn round() -> impl Strategy<Value = Round> {
         3 => change().prop_map(|(portfolio, entity, full)| Call::Attach { portfolio, entity, full }),
         3 => change().prop_map(|(portfolio, entity, full)| Call::Detach { portfolio, entity, full }),
     ];
-    let made = (0..CALLERS.len(), 0..2_usize, call).prop_map(|(caller, protocol, call)| Made { caller, protocol, call });
+    let made = (0..CALLERS.len(), 0..2_usize, call).prop_map(|(caller, protocol, call)| Made {
+        caller,
+        protocol,
+        call,
+    });
     let calls = prop_oneof![1 => prop::collection::vec(made.clone(), 1..4), 3 => prop::collection::vec(made, 4..32)];
     let harm = prop_oneof![
         4 => Just(Harm::Nothing),
         2 => (0..REALMS.len(), 0..ENTITIES).prop_map(|(realm, entity)| Harm::Entity { realm, entity }),
         1 => Just(Harm::Session),
     ];
-    (calls, prop::bool::weighted(0.7), harm).prop_map(|(calls, piled_up, harm)| Round { calls, piled_up, harm })
+    (calls, prop::bool::weighted(0.7), harm).prop_map(|(calls, piled_up, harm)| Round {
+        calls,
+        piled_up,
+        harm,
+    })
 }
 
 /// Where all runs take place.
@@ -88,7 +96,9 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Stage {
-        let world = World::start_with(Protocol::Grpc, &["--roles=grpc,gateway", "--db-lock-timeout=60"]).await;
+        let world =
+            World::start_with(Protocol::Grpc, &["--roles=grpc,gateway", "--db-lock-timeout=60"])
+                .await;
         world.database.sql(
             "CREATE TABLE harm (realm_id int4, entity text);
              CREATE SEQUENCE harmed;
@@ -104,16 +114,33 @@ impl Stage {
              CREATE TRIGGER end_session BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION end_session();",
         );
         let keys = CALLERS.map(|realm| Key::create(&world.database, REALMS[realm], "test", SCOPES));
-        let clients = [&keys[0], &keys[1], &keys[2]]
-            .map(|key| [Protocol::Grpc, Protocol::Rest].map(|protocol| Client::new(&world.server, key, protocol)));
-        let principals = [&keys[0], &keys[1], &keys[2]]
-            .map(|key| world.database.text(&format!("SELECT principal_id FROM api_key WHERE id = '{}'", key.id)).unwrap());
+        let clients = [&keys[0], &keys[1], &keys[2]].map(|key| {
+            [Protocol::Grpc, Protocol::Rest]
+                .map(|protocol| Client::new(&world.server, key, protocol))
+        });
+        let principals = [&keys[0], &keys[1], &keys[2]].map(|key| {
+            world
+                .database
+                .text(&format!("SELECT principal_id FROM api_key WHERE id = '{}'", key.id))
+                .unwrap()
+        });
         let database = Mutex::new(world.database.connection());
-        Stage { world, clients, principals, database, runs: AtomicUsize::new(0), tally: Mutex::default() }
+        Stage {
+            world,
+            clients,
+            principals,
+            database,
+            runs: AtomicUsize::new(0),
+            tally: Mutex::default(),
+        }
     }
 
     fn sql(&self, text: &str) {
-        self.database.lock().unwrap().batch_execute(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        self.database
+            .lock()
+            .unwrap()
+            .batch_execute(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
     }
 
     fn count(&self, what: String) {
@@ -164,12 +191,18 @@ struct RecordedChange {
 
 impl Rules {
     fn new() -> Rules {
-        Rules { portfolios: vec![vec![BTreeSet::new()]; PORTFOLIOS], entities: vec![vec![None]; ENTITIES] }
+        Rules {
+            portfolios: vec![vec![BTreeSet::new()]; PORTFOLIOS],
+            entities: vec![vec![None]; ENTITIES],
+        }
     }
 
     /// Which versions there are, as those of the rows begin with 1.
     fn versions(&self) -> (Vec<usize>, Vec<usize>) {
-        (self.portfolios.iter().map(Vec::len).collect(), self.entities.iter().map(Vec::len).collect())
+        (
+            self.portfolios.iter().map(Vec::len).collect(),
+            self.entities.iter().map(Vec::len).collect(),
+        )
     }
 
     /// Makes a change. One that follows on the other half of a move is the same step of the entity.
@@ -183,7 +216,11 @@ impl Rules {
         };
         assert!(changed && now == before, "{reported:?} is not a change of {self:?}");
         self.portfolios[portfolio].push(members);
-        assert_eq!(reported.version, self.portfolios[portfolio].len() as i64, "{reported:?} is not the next version of {self:?}");
+        assert_eq!(
+            reported.version,
+            self.portfolios[portfolio].len() as i64,
+            "{reported:?} is not the next version of {self:?}"
+        );
         if moves {
             *self.entities[entity].last_mut().expect("there is a first") = after;
         } else {
@@ -233,7 +270,9 @@ impl Play<'_> {
                 self.id('e', entity),
                 REALMS[realm]
             )),
-            Harm::Session => self.stage.sql("ALTER SEQUENCE harmed RESTART; INSERT INTO harm VALUES (NULL, NULL)"),
+            Harm::Session => self
+                .stage
+                .sql("ALTER SEQUENCE harmed RESTART; INSERT INTO harm VALUES (NULL, NULL)"),
         }
     }
 
@@ -241,9 +280,15 @@ impl Play<'_> {
         let view = |full| if full { "full" } else { "basic" };
         let change = |portfolio, entity, full| json!({"portfolio_id": self.id('p', portfolio), "entity_id": self.id('e', entity), "view": view(full)});
         let (method, request) = match made.call {
-            Call::Get { entity } => ("EntityService/GetEntity", json!({"entity_id": self.id('e', entity)})),
-            Call::Attach { portfolio, entity, full } => ("PortfolioService/AttachEntity", change(portfolio, entity, full)),
-            Call::Detach { portfolio, entity, full } => ("PortfolioService/DetachEntity", change(portfolio, entity, full)),
+            Call::Get { entity } => {
+                ("EntityService/GetEntity", json!({"entity_id": self.id('e', entity)}))
+            }
+            Call::Attach { portfolio, entity, full } => {
+                ("PortfolioService/AttachEntity", change(portfolio, entity, full))
+            }
+            Call::Detach { portfolio, entity, full } => {
+                ("PortfolioService/DetachEntity", change(portfolio, entity, full))
+            }
         };
         self.stage.clients[made.caller][made.protocol].call(method, request).await
     }
@@ -268,12 +313,14 @@ impl Play<'_> {
              WHERE v.seq > {} AND v.type LIKE 'portfolio.entity_%' AND v.subjects[1] LIKE 'r{}-p%'",
             self.seq, self.run
         );
-        let reported: Vec<RecordedChange> = serde_json::from_str(&self.stage.world.database.text(&query).unwrap()).unwrap();
+        let reported: Vec<RecordedChange> =
+            serde_json::from_str(&self.stage.world.database.text(&query).unwrap()).unwrap();
         for (place, change) in reported.iter().enumerate() {
             let of_move = |before: &RecordedChange| {
                 change.attached
                     && !before.attached
-                    && (&before.xid, &before.realm, &before.entity) == (&change.xid, &change.realm, &change.entity)
+                    && (&before.xid, &before.realm, &before.entity)
+                        == (&change.xid, &change.realm, &change.entity)
             };
             let moves = reported[..place].iter().rev().any(of_move);
             let (portfolio, entity) = (self.number(&change.portfolio), self.number(&change.entity));
@@ -288,7 +335,9 @@ impl Play<'_> {
     fn compare(&self, made: Made, answer: &Outcome, harm: Harm, before: &(Vec<usize>, Vec<usize>)) {
         let realm = CALLERS[made.caller];
         let rules = &self.rules[realm];
-        let what = || format!("{made:?} after {before:?} is answered {answer:#?} with {harm:?}, in {rules:?}");
+        let what = || {
+            format!("{made:?} after {before:?} is answered {answer:#?} with {harm:?}, in {rules:?}")
+        };
         let (portfolio, entity, attaches, full) = match made.call {
             Call::Get { entity } => (None, entity, false, false),
             Call::Attach { portfolio, entity, full } => (Some(portfolio), entity, true, full),
@@ -303,7 +352,8 @@ impl Play<'_> {
         match code {
             Some("refused_by_database") => {
                 assert!(
-                    matches!(harm, Harm::Entity { realm: of, entity: harmed } if (of, harmed) == (realm, entity)) && portfolio.is_some(),
+                    matches!(harm, Harm::Entity { realm: of, entity: harmed } if (of, harmed) == (realm, entity))
+                        && portfolio.is_some(),
                     "{}",
                     what()
                 );
@@ -324,13 +374,24 @@ impl Play<'_> {
         let Some(portfolio) = portfolio else {
             let answer = answer.as_ref().unwrap_or_else(|_| panic!("{}", what()));
             let version = answer.get("version").as_u64().unwrap() as usize;
-            assert!((before.1[entity]..=rules.entities[entity].len()).contains(&version), "{}", what());
-            let place = rules.entities[entity][version - 1].map(|portfolio| self.id('p', portfolio));
-            assert_eq!(answer.json["portfolio_id"].as_str().filter(|id| !id.is_empty()), place.as_deref(), "{}", what());
+            assert!(
+                (before.1[entity]..=rules.entities[entity].len()).contains(&version),
+                "{}",
+                what()
+            );
+            let place =
+                rules.entities[entity][version - 1].map(|portfolio| self.id('p', portfolio));
+            assert_eq!(
+                answer.json["portfolio_id"].as_str().filter(|id| !id.is_empty()),
+                place.as_deref(),
+                "{}",
+                what()
+            );
             return;
         };
         let Ok(answer) = answer else {
-            let elsewhere = places.iter().any(|place| place.is_some_and(|place| place != portfolio));
+            let elsewhere =
+                places.iter().any(|place| place.is_some_and(|place| place != portfolio));
             assert!(code == Some("state_conflict") && !attaches && elsewhere, "{}", what());
             return;
         };
@@ -338,13 +399,23 @@ impl Play<'_> {
         let (from, states) = (before.0[portfolio], &rules.portfolios[portfolio]);
         assert!((from..=states.len()).contains(&version), "{}", what());
         let members = &states[version - 1];
-        assert_eq!(answer.json["entity_count"].as_u64().unwrap_or_default() as usize, members.len(), "{}", what());
+        assert_eq!(
+            answer.json["entity_count"].as_u64().unwrap_or_default() as usize,
+            members.len(),
+            "{}",
+            what()
+        );
         if full {
             let shown = answer.json["entity_ids"].as_array().cloned().unwrap_or_default();
-            let numbers: BTreeSet<usize> = shown.iter().map(|id| self.number(id.as_str().unwrap())).collect();
+            let numbers: BTreeSet<usize> =
+                shown.iter().map(|id| self.number(id.as_str().unwrap())).collect();
             assert_eq!((shown.len(), &numbers), (members.len(), members), "{}", what());
         }
-        assert!(states[from - 1..version].iter().any(|members| members.contains(&entity) == attaches), "{}", what());
+        assert!(
+            states[from - 1..version].iter().any(|members| members.contains(&entity) == attaches),
+            "{}",
+            what()
+        );
     }
 
     /// Every change was asked for by a call that was done, each by another one, and shown to who has asked.
@@ -353,12 +424,16 @@ impl Play<'_> {
             .calls
             .iter()
             .zip(answers)
-            .filter_map(|(made, answer)| Some((*made, answer.as_ref().ok()?.json["version"].as_i64()?)))
+            .filter_map(|(made, answer)| {
+                Some((*made, answer.as_ref().ok()?.json["version"].as_i64()?))
+            })
             .collect();
         // The later half of a move stands for the whole.
         let asked = reported.iter().enumerate().filter(|(place, change)| {
             let moves = |next: &RecordedChange| {
-                next.attached && (&next.xid, &next.realm, &next.entity) == (&change.xid, &change.realm, &change.entity)
+                next.attached
+                    && (&next.xid, &next.realm, &next.entity)
+                        == (&change.xid, &change.realm, &change.entity)
             };
             change.attached || !reported[place + 1..].iter().any(moves)
         });
@@ -366,15 +441,29 @@ impl Play<'_> {
             let (portfolio, entity) = (self.number(&change.portfolio), self.number(&change.entity));
             let fits = |(made, version): &(Made, i64)| {
                 let full = match made.call {
-                    Call::Attach { portfolio: of, entity: what, full } if change.attached && (of, what) == (portfolio, entity) => full,
-                    Call::Detach { portfolio: of, entity: what, full } if !change.attached && (of, what) == (portfolio, entity) => full,
+                    Call::Attach { portfolio: of, entity: what, full }
+                        if change.attached && (of, what) == (portfolio, entity) =>
+                    {
+                        full
+                    }
+                    Call::Detach { portfolio: of, entity: what, full }
+                        if !change.attached && (of, what) == (portfolio, entity) =>
+                    {
+                        full
+                    }
                     _ => return false,
                 };
                 // Members are read anew where others have changed the same portfolio.
-                self.stage.principals[made.caller] == change.principal && (*version == change.version || full && *version > change.version)
+                self.stage.principals[made.caller] == change.principal
+                    && (*version == change.version || full && *version > change.version)
             };
-            let found = left.iter().position(|call| fits(call) && call.1 == change.version).or_else(|| left.iter().position(fits));
-            let found = found.unwrap_or_else(|| panic!("nobody was recorded {change:?}: {round:?} {answers:#?}"));
+            let found = left
+                .iter()
+                .position(|call| fits(call) && call.1 == change.version)
+                .or_else(|| left.iter().position(fits));
+            let found = found.unwrap_or_else(|| {
+                panic!("nobody was recorded {change:?}: {round:?} {answers:#?}")
+            });
             left.swap_remove(found);
         }
     }
@@ -392,21 +481,30 @@ impl Play<'_> {
                 run = self.run
             ));
             let rules = &self.rules[realm];
-            let place = |places: &Vec<Option<usize>>| places.last().copied().flatten().map(|portfolio| self.id('p', portfolio));
+            let place = |places: &Vec<Option<usize>>| {
+                places.last().copied().flatten().map(|portfolio| self.id('p', portfolio))
+            };
             let expected = json!({
                 "entities": rules.entities.iter().map(|places| json!([places.len(), place(places)])).collect::<Vec<_>>(),
                 "portfolios": rules.portfolios.iter().map(|states| json!([states.len(), states.last().map(BTreeSet::len)])).collect::<Vec<_>>(),
             });
-            assert_eq!(serde_json::from_str::<Value>(&found.unwrap()).unwrap(), expected, "{org} of run {}", self.run);
+            assert_eq!(
+                serde_json::from_str::<Value>(&found.unwrap()).unwrap(),
+                expected,
+                "{org} of run {}",
+                self.run
+            );
         }
     }
 }
 
 #[test]
 fn whatever_is_done_together_is_as_if_one_came_after_the_other() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let stage = runtime.block_on(Stage::set());
-    let config = Config { cases: 24, max_shrink_iters: 50, failure_persistence: None, ..Config::default() };
+    let config =
+        Config { cases: 24, max_shrink_iters: 50, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&prop::collection::vec(round(), 1..8), |rounds| {
         runtime.block_on(stage.run(rounds));
         Ok(())
@@ -427,9 +525,15 @@ fn whatever_is_done_together_is_as_if_one_came_after_the_other() {
     ] {
         assert!(tally.contains_key(what), "no run had {what}: {tally:#?}");
     }
-    assert!(tally.contains_key("attach unavailable") || tally.contains_key("detach unavailable"), "no group was lost: {tally:#?}");
+    assert!(
+        tally.contains_key("attach unavailable") || tally.contains_key("detach unavailable"),
+        "no group was lost: {tally:#?}"
+    );
     drop(tally);
     let together = "(SELECT FROM event WHERE type = 'portfolio.entity_attached' GROUP BY xid HAVING count(*) > 1) t";
-    assert!(stage.world.database.count(&format!("SELECT count(*) FROM {together}")) > 10, "few were done together");
+    assert!(
+        stage.world.database.count(&format!("SELECT count(*) FROM {together}")) > 10,
+        "few were done together"
+    );
     runtime.block_on(async { drop(stage) });
 }

@@ -76,19 +76,27 @@ fn slip(name: &str, n: usize) -> String {
         1 => drop(letters.remove(at)),
         2 => letters.insert(at, 'q'),
         3 => letters[at] = 'q',
-        _ => letters[0] = if letters[0].is_uppercase() { letters[0].to_ascii_lowercase() } else { letters[0].to_ascii_uppercase() },
+        _ => {
+            letters[0] = if letters[0].is_uppercase() {
+                letters[0].to_ascii_lowercase()
+            } else {
+                letters[0].to_ascii_uppercase()
+            }
+        }
     }
     letters.into_iter().collect()
 }
 
 fn path(names: &[String]) -> String {
-    let quoted = |name: &String| if name.contains(' ') { format!("'{name}'") } else { name.clone() };
+    let quoted =
+        |name: &String| if name.contains(' ') { format!("'{name}'") } else { name.clone() };
     names.iter().map(quoted).collect::<Vec<_>>().join(".")
 }
 
 /// The filter of a number, and the attribute that it means.
 fn filter(n: usize) -> (String, String) {
-    let meant: Vec<String> = ATTRIBUTES[n % ATTRIBUTES.len()].iter().map(|name| (*name).to_owned()).collect();
+    let meant: Vec<String> =
+        ATTRIBUTES[n % ATTRIBUTES.len()].iter().map(|name| (*name).to_owned()).collect();
     let mut names = meant.clone();
     let wrong = (n / 3) % names.len();
     for more in 0.. {
@@ -100,9 +108,16 @@ fn filter(n: usize) -> (String, String) {
     let (function, values) = CALLS[n % CALLS.len()];
     // A count takes numbers alone.
     let counted = matches!(function, "gt" | "lte" | "range") && n.is_multiple_of(2);
-    let call = format!("{function}(attributes.{}{}{values})", path(&names), if counted { ".count" } else { "" });
+    let call = format!(
+        "{function}(attributes.{}{}{values})",
+        path(&names),
+        if counted { ".count" } else { "" }
+    );
     let call = if names.len() > 1 && n.is_multiple_of(11) {
-        format!("inSameAttributeValue({call} or exists(attributes.{}))", path(&[&names[..names.len() - 1], &["City".to_owned()]].concat()))
+        format!(
+            "inSameAttributeValue({call} or exists(attributes.{}))",
+            path(&[&names[..names.len() - 1], &["City".to_owned()]].concat())
+        )
     } else {
         call
     };
@@ -115,7 +130,8 @@ async fn a_thousand_slips_start_nothing_and_each_is_reported_what_was_meant() {
     let world = World::start(Protocol::Rest).await;
     given(&world);
     let known: BTreeSet<_> = CALLS.iter().map(|(name, _)| *name).collect();
-    let functions: BTreeSet<_> = offboard::filter::FUNCTIONS.iter().map(|function| function.name).collect();
+    let functions: BTreeSet<_> =
+        offboard::filter::FUNCTIONS.iter().map(|function| function.name).collect();
     assert_eq!(functions.difference(&known).copied().collect::<Vec<_>>(), ["inSameAttributeValue"]);
     let mut met = BTreeSet::new();
     let filters: Vec<_> = (0..1_000).map(filter).collect();
@@ -132,12 +148,22 @@ async fn a_thousand_slips_start_nothing_and_each_is_reported_what_was_meant() {
         .buffer_unordered(4);
     while let Some((answer, text, meant)) = refusals.next().await {
         let refusal = answer.expect_err(&text);
-        assert_eq!((refusal.code.as_str(), refusal.http), ("unknown_attribute", Some(400)), "{text}: {refusal:#?}");
+        assert_eq!(
+            (refusal.code.as_str(), refusal.http),
+            ("unknown_attribute", Some(400)),
+            "{text}: {refusal:#?}"
+        );
         let nearest = refusal.members["nearest"].as_array().unwrap();
         assert!(nearest.contains(&json!(meant)), "{text} means {meant}: {nearest:?}");
         assert!(refusal.message.contains(&format!("`{meant}`")), "{text}: {}", refusal.message);
     }
-    assert_eq!((world.database.rows("bulk_delete"), world.database.rows("entity WHERE deleted_at IS NULL")), (0, 12));
+    assert_eq!(
+        (
+            world.database.rows("bulk_delete"),
+            world.database.rows("entity WHERE deleted_at IS NULL")
+        ),
+        (0, 12)
+    );
 }
 
 scenario! {
@@ -250,7 +276,10 @@ async fn a_worker_finds_out_what_the_start_had_no_time_for() {
     world.server = Server::start_with(&world.database, &[], &[]).await;
     world.client = Client::new(&world.server, &world.key, Protocol::Grpc);
     let ended = world.task_ended(&task).await;
-    assert_eq!((ended.get("status"), ended.get("error_code")), (&json!("failed"), &json!("unknown_attribute")));
+    assert_eq!(
+        (ended.get("status"), ended.get("error_code")),
+        (&json!("failed"), &json!("unknown_attribute"))
+    );
     assert!(text(ended.get("error_message")).contains("no entity has"), "{:#}", ended.json);
     assert_eq!(world.database.rows("entity"), 12);
 }

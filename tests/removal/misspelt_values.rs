@@ -7,8 +7,16 @@ use crate::kit::*;
 const START: &str = "BulkDeleteService/StartBulkDelete";
 
 fn warned(warnings: &Value) -> Vec<String> {
-    let is_of_values = |warning: &&Value| ["unknown_value", "suspect_value"].iter().any(|code| warning["code"] == *code);
-    warnings.as_array().unwrap().iter().filter(is_of_values).map(|warning| text(&warning["message"])).collect()
+    let is_of_values = |warning: &&Value| {
+        ["unknown_value", "suspect_value"].iter().any(|code| warning["code"] == *code)
+    };
+    warnings
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(is_of_values)
+        .map(|warning| text(&warning["message"]))
+        .collect()
 }
 
 impl World {
@@ -17,11 +25,17 @@ impl World {
         for portfolio in ["fund-i", "Bridge"] {
             self.given_portfolio(portfolio).await;
         }
-        for (name, kind, portfolio, registry) in
-            [("a", "company", "fund-i", "pypi"), ("b", "company", "fund-i", "npm"), ("C", "person", "Bridge", "npm")]
-        {
+        for (name, kind, portfolio, registry) in [
+            ("a", "company", "fund-i", "pypi"),
+            ("b", "company", "fund-i", "npm"),
+            ("C", "person", "Bridge", "npm"),
+        ] {
             let attributes = json!({"registry": registry, "Tags": [{"Name": registry}]});
-            self.given_entity(name, json!({"type": kind, "portfolio_id": portfolio, "attributes": attributes})).await;
+            self.given_entity(
+                name,
+                json!({"type": kind, "portfolio_id": portfolio, "attributes": attributes}),
+            )
+            .await;
         }
     }
 
@@ -32,7 +46,12 @@ impl World {
         let reported = warned(looked.get("preview.warnings"));
         let listed = self.done("EntityService/ListEntities", json!({"filter": filter})).await;
         assert_eq!(warned(listed.get("warnings")), reported, "{filter}");
-        let members = self.done("PortfolioService/ListPortfolioEntities", json!({"portfolio_id": "fund-i", "filter": filter})).await;
+        let members = self
+            .done(
+                "PortfolioService/ListPortfolioEntities",
+                json!({"portfolio_id": "fund-i", "filter": filter}),
+            )
+            .await;
         assert_eq!(warned(members.get("warnings")), reported, "{filter}");
         // It waits: this replica has no workers.
         let task = self.done(START, json!({"mode": "soft", "spec": spec})).await;
@@ -50,29 +69,50 @@ async fn reported_by(protocol: Protocol) {
     for (filter, reported) in [
         (
             "exists(uri) and not equals(type, compny)",
-            Some("no entity has the type `compny`, so it excludes nothing; did you mean `company`?"),
+            Some(
+                "no entity has the type `compny`, so it excludes nothing; did you mean `company`?",
+            ),
         ),
-        ("not in(type, 'company, persn')", Some("no entity has the type `persn`, so it excludes nothing; did you mean `person`?")),
+        (
+            "not in(type, 'company, persn')",
+            Some("no entity has the type `persn`, so it excludes nothing; did you mean `person`?"),
+        ),
         (
             "not (equals(attributes.registry, npm) or equals(portfolioId, fund-j))",
             Some("there is no portfolio `fund-j`, so it excludes nothing; did you mean `fund-i`?"),
         ),
-        ("not equals(attributes.registry, 'pypii')", Some("no entity has `pypii` at `attributes.registry`, so it excludes nothing")),
+        (
+            "not equals(attributes.registry, 'pypii')",
+            Some("no entity has `pypii` at `attributes.registry`, so it excludes nothing"),
+        ),
         (
             "not inSameAttributeValue(equals(attributes.Tags.Name, x))",
             Some("no entity has `x` at `attributes.Tags.Name`, so it excludes nothing"),
         ),
-        ("not listEquals(uri, entities/a, nobody)", Some("there is no entity `nobody`, so it excludes nothing")),
+        (
+            "not listEquals(uri, entities/a, nobody)",
+            Some("there is no entity `nobody`, so it excludes nothing"),
+        ),
         (
             "not startsWith(attributes.registry, pypii)",
-            Some("no entity meets `startsWith(attributes.registry, 'pypii')`, so it excludes nothing"),
+            Some(
+                "no entity meets `startsWith(attributes.registry, 'pypii')`, so it excludes nothing",
+            ),
         ),
         (
             "not contains(type, 'compny')",
-            Some("no entity meets `contains(type, 'compny')`, so it excludes nothing; did you mean `company`?"),
+            Some(
+                "no entity meets `contains(type, 'compny')`, so it excludes nothing; did you mean `company`?",
+            ),
         ),
-        ("not startsWith(uri, 'entities/x')", Some("no entity meets `startsWith(uri, 'entities/x')`, so it excludes nothing")),
-        ("not regexp(portfolio, 'fond-.')", Some("no entity meets `regexp(portfolio, 'fond-.')`, so it excludes nothing")),
+        (
+            "not startsWith(uri, 'entities/x')",
+            Some("no entity meets `startsWith(uri, 'entities/x')`, so it excludes nothing"),
+        ),
+        (
+            "not regexp(portfolio, 'fond-.')",
+            Some("no entity meets `regexp(portfolio, 'fond-.')`, so it excludes nothing"),
+        ),
         (
             "gt(attributes.registry, '1,000')",
             Some(
@@ -81,9 +121,14 @@ async fn reported_by(protocol: Protocol) {
         ),
         (
             "not lt(attributes.registry, '2015/01/01')",
-            Some("`2015/01/01` is compared with `attributes.registry` as a text; entities have texts such as `npm` there"),
+            Some(
+                "`2015/01/01` is compared with `attributes.registry` as a text; entities have texts such as `npm` there",
+            ),
         ),
-        ("not (startsWith(type, COMP) or contains(portfolio, 'UND') or regexp(uri, 'entities/.') or fullText(attributes, npm))", None),
+        (
+            "not (startsWith(type, COMP) or contains(portfolio, 'UND') or regexp(uri, 'entities/.') or fullText(attributes, npm))",
+            None,
+        ),
         ("range(attributes.registry, a, z) or gt(attributes.registry, o)", None),
         (
             "not gte(attributes.registry, 1000)",
@@ -93,8 +138,14 @@ async fn reported_by(protocol: Protocol) {
         ),
         ("equals(type, compny)", Some("no entity has the type `compny`; did you mean `company`?")),
         ("exists(uri) and not not equals(attributes.registry, pypii)", None),
-        ("not in(type, 'COMPANY, person') and not in(portfolio, FUND-I, bridge) and not in(uri, 'A,entities/c')", None),
-        ("not in(attributes.registry, 'PyPI, npm') and not equalsCaseSensitive(attributes.registry, pypi)", None),
+        (
+            "not in(type, 'COMPANY, person') and not in(portfolio, FUND-I, bridge) and not in(uri, 'A,entities/c')",
+            None,
+        ),
+        (
+            "not in(attributes.registry, 'PyPI, npm') and not equalsCaseSensitive(attributes.registry, pypi)",
+            None,
+        ),
         ("equals(attributes.registry, pypii)", None),
     ] {
         let reported: Vec<String> = reported.into_iter().map(str::to_owned).collect();

@@ -71,7 +71,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         5 => prop::bool::weighted(0.4).prop_map(|waits| Call::Request { waits }),
     ];
     let request_call = prop_oneof![3 => Just(RequestCall::Cancel), 1 => Just(RequestCall::GetRequest), 1 => Just(RequestCall::GetJob)];
-    let prevented = prop_oneof![Just(Prevented::Not), Just(Prevented::Refused), Just(Prevented::Held)];
+    let prevented =
+        prop_oneof![Just(Prevented::Not), Just(Prevented::Refused), Just(Prevented::Held)];
     let caller = || (0..CALLERS.len(), 0..2_usize);
     prop_oneof![
         20 => (caller(), 0..ENTITIES, call).prop_map(|((caller, protocol), entity, call)| Operation::Call { caller, protocol, entity, call }),
@@ -100,7 +101,8 @@ impl Stage {
         let world = World::start_with(Protocol::Grpc, &["--roles=grpc,gateway"]).await;
         let clients = CALLERS.map(|realm| {
             let key = Key::create(&world.database, REALMS[realm], "test", SCOPES);
-            [Protocol::Grpc, Protocol::Rest].map(|protocol| Client::new(&world.server, &key, protocol))
+            [Protocol::Grpc, Protocol::Rest]
+                .map(|protocol| Client::new(&world.server, &key, protocol))
         });
         world.database.sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '58000'; END $$;
@@ -121,9 +123,12 @@ impl Stage {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         // Rows that an earlier run has left, if it failed in the middle, are for nobody to take up.
         self.world.database.sql("UPDATE offboarding_request SET due_at = now() + interval '1 day' WHERE due_at IS NOT NULL");
-        let mut play = Play { stage: self, run, rules: Rules::default(), ids: Vec::new(), claims: Vec::new() };
+        let mut play =
+            Play { stage: self, run, rules: Rules::default(), ids: Vec::new(), claims: Vec::new() };
         let create = Call::Create { onboarding: false, tasks: 1 };
-        let given = (0..GIVEN).flat_map(|entity| [0, 2].map(|caller| Operation::Call { caller, protocol: 0, entity, call: create }));
+        let given = (0..GIVEN).flat_map(|entity| {
+            [0, 2].map(|caller| Operation::Call { caller, protocol: 0, entity, call: create })
+        });
         for operation in given.chain(operations) {
             play.operation(operation).await;
         }
@@ -160,16 +165,25 @@ impl Play<'_> {
                 let number = request.index(self.ids.len());
                 let expected = self.rules.call_request(CALLERS[caller], number, call);
                 let (method, member) = match call {
-                    RequestCall::Cancel => ("OffboardingService/CancelOffboardingRequest", "offboarding_request_id"),
-                    RequestCall::GetRequest => ("OffboardingService/GetOffboardingRequest", "offboarding_request_id"),
+                    RequestCall::Cancel => {
+                        ("OffboardingService/CancelOffboardingRequest", "offboarding_request_id")
+                    }
+                    RequestCall::GetRequest => {
+                        ("OffboardingService/GetOffboardingRequest", "offboarding_request_id")
+                    }
                     RequestCall::GetJob => ("RemovalService/GetRemovalJob", "job_id"),
                 };
-                self.compare(caller, protocol, method, json!({member: self.ids[number]}), expected).await;
+                self.compare(caller, protocol, method, json!({member: self.ids[number]}), expected)
+                    .await;
             }
             Operation::CallRequest { .. } => {}
             Operation::Claim => {
                 let claimed = self.stage.executor.claim().await.unwrap();
-                assert_eq!(claimed.is_some(), self.rules.work(Work::Claim), "a worker finds what is due, and nothing else");
+                assert_eq!(
+                    claimed.is_some(),
+                    self.rules.work(Work::Claim),
+                    "a worker finds what is due, and nothing else"
+                );
                 self.claims.extend(claimed.map(Some));
             }
             Operation::LeasesEnd => {
@@ -180,7 +194,8 @@ impl Play<'_> {
                 self.rules.work(Work::LeasesEnd);
             }
             Operation::Finish { claim, prevented } => {
-                let open: Vec<usize> = (0..self.claims.len()).filter(|claim| self.claims[*claim].is_some()).collect();
+                let open: Vec<usize> =
+                    (0..self.claims.len()).filter(|claim| self.claims[*claim].is_some()).collect();
                 if !open.is_empty() {
                     self.finish(*claim.get(&open), prevented).await;
                 }
@@ -192,7 +207,10 @@ impl Play<'_> {
         let claimed = self.claims[claim].take().expect("it is open");
         let (before, after) = match prevented {
             Prevented::Not => ("", ""),
-            Prevented::Refused => ("ALTER TABLE tombstone ENABLE TRIGGER refuse", "ALTER TABLE tombstone DISABLE TRIGGER refuse"),
+            Prevented::Refused => (
+                "ALTER TABLE tombstone ENABLE TRIGGER refuse",
+                "ALTER TABLE tombstone DISABLE TRIGGER refuse",
+            ),
             Prevented::Held => (
                 "UPDATE entity SET hold_reason = 'too late', hold_placed_by = gen_random_uuid(), hold_placed_at = now() WHERE state = 'offboarding'",
                 "UPDATE entity SET hold_reason = NULL, hold_placed_by = NULL, hold_placed_at = NULL WHERE hold_reason = 'too late'",
@@ -207,23 +225,49 @@ impl Play<'_> {
             database.sql(after);
         }
         let had_the_lease = self.rules.work(Work::Finish { claim, prevented });
-        self.stage.count(&if had_the_lease { format!("{prevented:?}") } else { "lease lost".to_owned() });
+        self.stage.count(&if had_the_lease {
+            format!("{prevented:?}")
+        } else {
+            "lease lost".to_owned()
+        });
     }
 
     /// Calls, and holds the answer to what it must be.
-    async fn compare(&mut self, caller: usize, protocol: usize, method: &str, request: Value, expected: Expected) {
+    async fn compare(
+        &mut self,
+        caller: usize,
+        protocol: usize,
+        method: &str,
+        request: Value,
+        expected: Expected,
+    ) {
         let answer = self.stage.clients[caller][protocol].call(method, request.clone()).await;
-        let reported = format!("{method} {request} by caller {caller} is {expected:?}, and not {answer:#?}, of {:#?}", self.rules);
+        let reported = format!(
+            "{method} {request} by caller {caller} is {expected:?}, and not {answer:#?}, of {:#?}",
+            self.rules
+        );
         match (answer, expected) {
             (Ok(answer), Expected::Done { http, members, about }) => {
                 assert!(answer.http.is_none_or(|found| found == http), "{reported}");
                 for (pointer, value) in members {
-                    assert_eq!(answer.json.pointer(pointer).unwrap_or(&Value::Null), &value, "{pointer}: {reported}");
+                    assert_eq!(
+                        answer.json.pointer(pointer).unwrap_or(&Value::Null),
+                        &value,
+                        "{pointer}: {reported}"
+                    );
                 }
-                let id =
-                    |pointer: &str| answer.json.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{reported}")).to_owned();
+                let id = |pointer: &str| {
+                    answer
+                        .json
+                        .pointer(pointer)
+                        .and_then(Value::as_str)
+                        .unwrap_or_else(|| panic!("{reported}"))
+                        .to_owned()
+                };
                 match about {
-                    Some(About::Known(number, pointer)) => assert_eq!(id(pointer), self.ids[number], "{reported}"),
+                    Some(About::Known(number, pointer)) => {
+                        assert_eq!(id(pointer), self.ids[number], "{reported}")
+                    }
                     Some(About::New) => {
                         assert!(!self.ids.contains(&id("/id")), "{reported}");
                         self.ids.push(id("/id"));
@@ -233,8 +277,16 @@ impl Play<'_> {
                 self.stage.count(&format!("{method} {http}"));
             }
             (Err(failure), Expected::Refused { code, http, current_state }) => {
-                assert_eq!((failure.code.as_str(), failure.http.unwrap_or(http)), (code, http), "{reported}");
-                assert_eq!(failure.members.get("current_state").and_then(Value::as_str), current_state, "{reported}");
+                assert_eq!(
+                    (failure.code.as_str(), failure.http.unwrap_or(http)),
+                    (code, http),
+                    "{reported}"
+                );
+                assert_eq!(
+                    failure.members.get("current_state").and_then(Value::as_str),
+                    current_state,
+                    "{reported}"
+                );
                 self.stage.count(&format!("{method} {code}"));
             }
             _ => panic!("{reported}"),
@@ -258,7 +310,12 @@ impl Play<'_> {
         let database = &self.stage.world.database;
         for (number, id) in self.ids.iter().enumerate() {
             let (realm, entity) = self.rules.requests[number].place;
-            let expected = format!("{} {} {}", REALMS[realm], self.entity(entity), self.rules.requests[number].status);
+            let expected = format!(
+                "{} {} {}",
+                REALMS[realm],
+                self.entity(entity),
+                self.rules.requests[number].status
+            );
             let found = database.text(&format!(
                 "SELECT concat_ws(' ', m.org, r.entity_id, r.status)
                  FROM offboarding_request r JOIN realm m ON m.id = r.realm_id WHERE r.id = '{id}'"
@@ -270,14 +327,20 @@ impl Play<'_> {
                 self.compare_left(database, org, (realm, entity));
             }
         }
-        let made = database.rows(&format!("offboarding_request WHERE entity_id LIKE 'r{}-%'", self.run));
-        assert_eq!(made, i64::try_from(self.ids.len()).unwrap(), "no request was made that nobody was recorded");
+        let made =
+            database.rows(&format!("offboarding_request WHERE entity_id LIKE 'r{}-%'", self.run));
+        assert_eq!(
+            made,
+            i64::try_from(self.ids.len()).unwrap(),
+            "no request was made that nobody was recorded"
+        );
     }
 
     /// Holds an entity, the events about it and its tombstones to what there must be of them.
     fn compare_left(&self, database: &Database, org: &str, place: EntityRef) {
         let id = self.entity(place.1);
-        let of_realm = format!("realm_id = (SELECT id FROM realm WHERE org = '{org}' AND mode = 'test')");
+        let of_realm =
+            format!("realm_id = (SELECT id FROM realm WHERE org = '{org}' AND mode = 'test')");
         let left = database.text(&format!(
             "SELECT jsonb_build_object(
                 'entity', (SELECT concat_ws(' ', e.state, (e.hold_reason IS NOT NULL)::text, e.version,
@@ -298,7 +361,10 @@ fn asked_of_an_entity(id: &str, call: Call) -> (&'static str, Value) {
         Call::Create { onboarding, tasks } => {
             let dependents: Vec<Value> = (0..tasks).map(|_| json!({"kind": "task"})).collect();
             let state = if onboarding { "onboarding" } else { "active" };
-            ("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "HCP", "state": state, "dependents": dependents}}))
+            (
+                "EntityService/CreateEntity",
+                json!({"entity": {"entity_id": id, "type": "HCP", "state": state, "dependents": dependents}}),
+            )
         }
         Call::CompleteOnboarding => ("EntityService/CompleteOnboarding", plain),
         Call::PlaceHold => ("EntityService/PlaceHold", json!({"entity_id": id, "reason": "audit"})),
@@ -308,20 +374,26 @@ fn asked_of_an_entity(id: &str, call: Call) -> (&'static str, Value) {
         Call::Remove => ("RemovalService/RemoveEntity", plain),
         Call::Request { waits } => {
             let grace = if waits { "3600s" } else { "0s" };
-            ("OffboardingService/RequestOffboarding", json!({"entity_id": id, "grace_period": grace}))
+            (
+                "OffboardingService/RequestOffboarding",
+                json!({"entity_id": id, "grace_period": grace}),
+            )
         }
     }
 }
 
 #[test]
 fn whatever_callers_and_workers_do_the_rules_hold() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let stage = runtime.block_on(Stage::set());
-    let config = Config { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&prop::collection::vec(operation(), 60), |operations| {
-        runtime.block_on(stage.run(operations));
-        Ok(())
-    });
+    let config =
+        Config { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
+    let outcome =
+        TestRunner::new(config).run(&prop::collection::vec(operation(), 60), |operations| {
+            runtime.block_on(stage.run(operations));
+            Ok(())
+        });
     outcome.unwrap_or_else(|error| panic!("{error}"));
     stage.world.database.assert_sound();
     let tally = stage.tally.lock().unwrap();

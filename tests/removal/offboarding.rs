@@ -234,7 +234,9 @@ async fn components_are_a_list_or_null_on_the_wire() {
         let bearer = format!("Bearer {}", world.key.secret);
         let asked = world.offboard(entity, "60s").await;
         let path = format!("/v1/offboarding/entities/{}", id(&asked));
-        let reply = http(world.server.addresses.http, "GET", &path, &[("authorization", &bearer)], "").await;
+        let reply =
+            http(world.server.addresses.http, "GET", &path, &[("authorization", &bearer)], "")
+                .await;
         let request = reply.json();
         assert_eq!(request["data"], json!({"id": entity, "components": components}));
         assert_eq!((&request["status"], &request["error"]), (&json!("Pending"), &Value::Null));
@@ -244,7 +246,8 @@ async fn components_are_a_list_or_null_on_the_wire() {
 /// With so long a poll interval only the wake-up can be what starts a job.
 #[tokio::test]
 async fn a_lone_request_on_an_idle_server_is_taken_up_by_its_wake_up() {
-    let world = World::start_with(Protocol::Grpc, &["--lease", "600", "--poll-interval", "600"]).await;
+    let world =
+        World::start_with(Protocol::Grpc, &["--lease", "600", "--poll-interval", "600"]).await;
     for n in 0..20 {
         let entity = format!("e{n}");
         world.given_entity(&entity, json!({})).await;

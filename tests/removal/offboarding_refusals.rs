@@ -113,8 +113,17 @@ async fn a_grace_period_that_is_no_duration_is_a_fault() {
     let world = World::start(Protocol::Rest).await;
     world.given_entity("e", json!({})).await;
     for grace in [json!("x"), json!("5"), json!(5), json!("")] {
-        let refusal = world.refused("OffboardingService/RequestOffboarding", json!({"entity_id": "e", "grace_period": grace})).await;
-        assert_eq!((refusal.code.as_str(), refusal.http), ("validation_failed", Some(400)), "{grace}");
+        let refusal = world
+            .refused(
+                "OffboardingService/RequestOffboarding",
+                json!({"entity_id": "e", "grace_period": grace}),
+            )
+            .await;
+        assert_eq!(
+            (refusal.code.as_str(), refusal.http),
+            ("validation_failed", Some(400)),
+            "{grace}"
+        );
         assert_eq!(refusal.faults[0].field, "grace_period");
     }
     assert_eq!(world.state("e").await, "active");

@@ -31,7 +31,9 @@ fn given_due(database: &Database, org: &str, realms: i64, each: i64, seconds: i6
 async fn work_off(database: &Database) {
     let _server = Server::start(database).await;
     for _ in 0..3000 {
-        if database.count("SELECT count(*) FROM offboarding_request WHERE status <> 'succeeded'") == 0 {
+        if database.count("SELECT count(*) FROM offboarding_request WHERE status <> 'succeeded'")
+            == 0
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -68,7 +70,10 @@ async fn many_realms_take_turns_with_those_that_ask_for_much() {
     given_due(&database, "some", 150, 3, 2);
     work_off(&database).await;
     let waited_for = before(&database, "old", "some") + before(&database, "hog", "some");
-    assert!(waited_for <= 4_000, "{waited_for} of 12,000 of three realms were done before the three of each of 150 others");
+    assert!(
+        waited_for <= 4_000,
+        "{waited_for} of 12,000 of three realms were done before the three of each of 150 others"
+    );
     // One that began later has about as many turns.
     let behind = before(&database, "hog", "old");
     assert!(behind >= 4_000, "only {behind} of 8,000 were done while another realm had 4,000 done");
@@ -82,14 +87,20 @@ async fn a_realm_has_its_requests_done_in_the_order_in_which_they_are_due() {
     let db = Db::new(Options { pool_size: 1, ..Options::new(&database.url) });
     let mut taken = Vec::new();
     loop {
-        let claimed = db.run(|connection| removal_queries::claim(connection, "x", Duration::from_secs(60), 40)).await.unwrap();
+        let claimed = db
+            .run(|connection| removal_queries::claim(connection, "x", Duration::from_secs(60), 40))
+            .await
+            .unwrap();
         if claimed.is_empty() {
             break;
         }
         assert_eq!(claimed.len(), 40, "a claim takes as much as it may");
         let of = |org: &str| {
-            let mut numbers: Vec<u32> =
-                claimed.iter().filter(|claim| claim.realm.org() == org).map(|claim| claim.entity_id[2..].parse().unwrap()).collect();
+            let mut numbers: Vec<u32> = claimed
+                .iter()
+                .filter(|claim| claim.realm.org() == org)
+                .map(|claim| claim.entity_id[2..].parse().unwrap())
+                .collect();
             numbers.sort_unstable();
             numbers
         };
@@ -109,13 +120,18 @@ async fn whoever_claims_beside_another_claims_what_that_one_left() {
     given_due(&database, "other", 3, 2, 30);
     let mut first = database.connection();
     first.batch_execute("BEGIN").unwrap();
-    let claimed = removal_queries::claim(&mut first, "first", Duration::from_secs(60), 100).unwrap();
+    let claimed =
+        removal_queries::claim(&mut first, "first", Duration::from_secs(60), 100).unwrap();
     assert_eq!(claimed.len(), 100);
-    let beside = removal_queries::claim(&mut database.connection(), "second", Duration::from_secs(60), 100).unwrap();
+    let beside =
+        removal_queries::claim(&mut database.connection(), "second", Duration::from_secs(60), 100)
+            .unwrap();
     assert_eq!(beside.len(), 100);
     assert!(beside.iter().all(|claim| claimed.iter().all(|taken| taken.id != claim.id)));
     first.batch_execute("COMMIT").unwrap();
-    let rest = removal_queries::claim(&mut database.connection(), "third", Duration::from_secs(60), 100).unwrap();
+    let rest =
+        removal_queries::claim(&mut database.connection(), "third", Duration::from_secs(60), 100)
+            .unwrap();
     assert_eq!(rest.len(), 6);
 }
 
@@ -126,10 +142,13 @@ fn pages_of_a_claim(database: &Database) -> i64 {
         #[diesel(sql_type = Json, column_name = "QUERY PLAN")]
         plan: Value,
     }
-    let text = Claim::TEXT.replace("{owner}", "$1").replace("{lease}", "60").replace("{limit}", "1");
+    let text =
+        Claim::TEXT.replace("{owner}", "$1").replace("{lease}", "60").replace("{limit}", "1");
     let mut connection = database.connection();
     connection.batch_execute(&format!("PREPARE hot (text) AS {text}; BEGIN")).unwrap();
-    let plan: Plan = sql_query("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot ('x')").get_result(&mut connection).unwrap();
+    let plan: Plan = sql_query("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot ('x')")
+        .get_result(&mut connection)
+        .unwrap();
     connection.batch_execute("ROLLBACK").unwrap();
     let plan = &plan.plan[0]["Plan"];
     assert_eq!(plan["Actual Rows"].as_f64(), Some(1.0), "{plan:#}");
@@ -183,7 +202,9 @@ async fn realms_take_turns_in_the_removal_of_what_has_had_its_time() {
         assert_eq!(policy_queries::sweep_requests(&mut connection, 10).unwrap(), 10);
     }
     for table in ["tombstone", "offboarding_request"] {
-        let untouched = database.count(&format!("SELECT count(*) FROM (SELECT FROM {table} GROUP BY realm_id HAVING count(*) = 1000) t"));
+        let untouched = database.count(&format!(
+            "SELECT count(*) FROM (SELECT FROM {table} GROUP BY realm_id HAVING count(*) = 1000) t"
+        ));
         assert_eq!(untouched, 0, "of {untouched} realms no {table} was removed");
     }
 }

@@ -5,39 +5,63 @@ use crate::kit::*;
 
 /// The clock was an hour ahead when these were created.
 fn created_ahead(database: &Database, ids: &str) {
-    database.sql(&format!("UPDATE entity SET created_at = created_at + interval '1 hour' WHERE id LIKE '{ids}'"));
+    database.sql(&format!(
+        "UPDATE entity SET created_at = created_at + interval '1 hour' WHERE id LIKE '{ids}'"
+    ));
 }
 
 /// The clock has stepped back by an hour before these were created.
 fn created_behind(database: &Database, ids: &str) {
-    database.sql(&format!("UPDATE entity SET created_at = created_at - interval '1 hour' WHERE id LIKE '{ids}'"));
+    database.sql(&format!(
+        "UPDATE entity SET created_at = created_at - interval '1 hour' WHERE id LIKE '{ids}'"
+    ));
 }
 
 async fn on_a_clock_that_steps(protocol: Protocol) {
     let mut world = World::start_with(protocol, &["--roles", "grpc,gateway"]).await;
     world.database.given_many(Many { prefix: "old", count: 20, dependents: 1, portfolio: None });
     created_ahead(&world.database, "old%");
-    let dry = world.done("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "dry_run": true})).await;
+    let dry = world
+        .done("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "dry_run": true}))
+        .await;
     assert_eq!(dry.get("preview.matched_count"), 20);
     let listed = ["old-000001", "old-000002", "new-000001"];
     let tasks = [
         world.schedule(json!({"uris": listed, "mode": "hard"})).await,
         world.schedule(json!({"entity_type": "HCP", "mode": "soft", "expected_count": 20})).await,
-        world.schedule(json!({"mode": "hard", "spec": {"objects": {"filter": "exists(attributes.n)"}}})).await,
+        world
+            .schedule(
+                json!({"mode": "hard", "spec": {"objects": {"filter": "exists(attributes.n)"}}}),
+            )
+            .await,
     ];
     world.database.given_many(Many { prefix: "new", count: 5, dependents: 1, portfolio: None });
     created_behind(&world.database, "new%");
-    let previewed = world.done("RemovalService/PreviewRemoval", json!({"entity_id": "new-000002"})).await;
-    assert!(!previewed.json.to_string().contains(&tasks[1]), "no task that was asked for before means it: {}", previewed.json);
+    let previewed =
+        world.done("RemovalService/PreviewRemoval", json!({"entity_id": "new-000002"})).await;
+    assert!(
+        !previewed.json.to_string().contains(&tasks[1]),
+        "no task that was asked for before means it: {}",
+        previewed.json
+    );
     world.server = Server::start_with(&world.database, &[], &[]).await;
     world.client = world.through(protocol);
     let accounts = [(3, 2, 1), (18, 18, 0), (18, 18, 0)];
     for (task, (matched, processed, failed)) in tasks.iter().zip(accounts) {
         let ended = world.task_ended(task).await;
-        assert_eq!(Account::of(&ended), Account { matched, processed, failed, ..Account::default() }, "{:#}", ended.json);
+        assert_eq!(
+            Account::of(&ended),
+            Account { matched, processed, failed, ..Account::default() },
+            "{:#}",
+            ended.json
+        );
     }
     assert_eq!(world.failures(&tasks[0]).await, ["new-000001: not_found"]);
-    assert_eq!(world.database.rows("entity WHERE id LIKE 'new%' AND deleted_at IS NULL"), 5, "they were created later");
+    assert_eq!(
+        world.database.rows("entity WHERE id LIKE 'new%' AND deleted_at IS NULL"),
+        5,
+        "they were created later"
+    );
     assert_eq!(world.database.rows("entity"), 5);
     world.database.assert_sound();
 }

@@ -20,7 +20,9 @@ impl World {
             let mut names: Vec<String> = Vec::new();
             for (name, value) in policy.as_object().unwrap() {
                 match value.as_object().filter(|members| !members.is_empty()) {
-                    Some(members) => names.extend(members.keys().map(|member| format!("{}.{}", camel(name), camel(member)))),
+                    Some(members) => names.extend(
+                        members.keys().map(|member| format!("{}.{}", camel(name), camel(member))),
+                    ),
                     None => names.push(camel(name)),
                 }
             }
@@ -32,7 +34,13 @@ impl World {
 
 /// The codes of the blockers.
 fn blockers(preview: &Answer) -> Vec<String> {
-    preview.get("blockers").as_array().unwrap().iter().map(|blocker| text(&blocker["code"])).collect()
+    preview
+        .get("blockers")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|blocker| text(&blocker["code"]))
+        .collect()
 }
 
 scenario! {
@@ -207,17 +215,24 @@ async fn a_preview_names_the_bulk_deletes_that_select_the_entity() {
     let world = World::start_with(Protocol::Rest, &["--roles=grpc,gateway"]).await;
     world.given_entity("e", json!({"attributes": {"Name": "Ann"}})).await;
     world.given_entity("other", json!({"attributes": {"Name": "Bob"}})).await;
-    let by_filter = world.schedule(json!({"spec": {"objects": {"filter": "equals(attributes.Name, ann)"}}})).await;
+    let by_filter = world
+        .schedule(json!({"spec": {"objects": {"filter": "equals(attributes.Name, ann)"}}}))
+        .await;
     let by_type = world.schedule(json!({"spec": {"objects": {"entity_type": "HCP", "exclude_list": ["entities/other"]}}})).await;
     let by_list = world.schedule(json!({"uris": ["entities/other"]})).await;
     // A check looks at all of them and deletes none.
     world.done("BulkDeleteService/CheckConsistency", json!({})).await;
     let reported = |preview: &Answer| -> Vec<String> {
         let blockers = preview.get("blockers").as_array().unwrap().iter();
-        blockers.map(|blocker| format!("{} {}", text(&blocker["code"]), text(&blocker["job_id"]))).collect()
+        blockers
+            .map(|blocker| format!("{} {}", text(&blocker["code"]), text(&blocker["job_id"])))
+            .collect()
     };
     let preview = world.preview("e").await;
-    assert_eq!(reported(&preview), [format!("bulk_delete {by_filter}"), format!("bulk_delete {by_type}")]);
+    assert_eq!(
+        reported(&preview),
+        [format!("bulk_delete {by_filter}"), format!("bulk_delete {by_type}")]
+    );
     assert_eq!(preview.get("removable"), true);
     assert_eq!(reported(&world.preview("other").await), [format!("bulk_delete {by_list}")]);
 }

@@ -32,7 +32,14 @@ const PORTFOLIO: Parameter = ("portfolio", "text", "'p'");
 const SHOWN: Parameter = ("shown", "int8", "1000");
 
 /// The large tables of a realm.
-const LARGE: [&str; 6] = ["entity", "dependent", "offboarding_request", "attribute_index", "tombstone", "idempotency_subject"];
+const LARGE: [&str; 6] = [
+    "entity",
+    "dependent",
+    "offboarding_request",
+    "attribute_index",
+    "tombstone",
+    "idempotency_subject",
+];
 
 /// Entities, 10 of them leaving, with what hangs on them and what went before.
 fn populate(database: &Database, count: i64) {
@@ -71,14 +78,20 @@ fn explain(database: &Database, text: &str, parameters: &[Parameter], generic: b
         #[diesel(sql_type = Json, column_name = "QUERY PLAN")]
         plan: Value,
     }
-    let numbered = parameters.iter().enumerate().fold(text.to_owned(), |text, (n, (name, _, _))| {
-        assert!(text.contains(&format!("{{{name}}}")), "there is no parameter {name}");
-        text.replace(&format!("{{{name}}}"), &format!("${}", n + 1))
-    });
-    let list = |part: fn(&Parameter) -> &'static str| parameters.iter().map(part).collect::<Vec<_>>().join(", ");
+    let numbered =
+        parameters.iter().enumerate().fold(text.to_owned(), |text, (n, (name, _, _))| {
+            assert!(text.contains(&format!("{{{name}}}")), "there is no parameter {name}");
+            text.replace(&format!("{{{name}}}"), &format!("${}", n + 1))
+        });
+    let list = |part: fn(&Parameter) -> &'static str| {
+        parameters.iter().map(part).collect::<Vec<_>>().join(", ")
+    };
     let mode = if generic { "force_generic_plan" } else { "force_custom_plan" };
     let mut connection = database.connection();
-    let prepare = format!("SET plan_cache_mode = {mode}; PREPARE hot ({}) AS {numbered}", list(|(_, sql_type, _)| sql_type));
+    let prepare = format!(
+        "SET plan_cache_mode = {mode}; PREPARE hot ({}) AS {numbered}",
+        list(|(_, sql_type, _)| sql_type)
+    );
     connection.batch_execute(&prepare).unwrap_or_else(|error| panic!("{prepare}: {error}"));
     let explain = format!("EXPLAIN (FORMAT JSON) EXECUTE hot ({})", list(|(_, _, value)| value));
     let plan: Plan = sql_query(explain).get_result(&mut connection).unwrap();
@@ -89,21 +102,49 @@ fn explain(database: &Database, text: &str, parameters: &[Parameter], generic: b
 
 fn collect(plan: &Value, nodes: &mut Vec<Node>) {
     let word = |name: &str| plan[name].as_str().unwrap_or_default().to_owned();
-    let again = plan["Plans"][1]["CTE Name"].as_str().filter(|_| plan["Node Type"] == "Nested Loop").unwrap_or_default().to_owned();
-    nodes.push(Node { kind: word("Node Type"), table: word("Relation Name"), index: word("Index Name"), again });
+    let again = plan["Plans"][1]["CTE Name"]
+        .as_str()
+        .filter(|_| plan["Node Type"] == "Nested Loop")
+        .unwrap_or_default()
+        .to_owned();
+    nodes.push(Node {
+        kind: word("Node Type"),
+        table: word("Relation Name"),
+        index: word("Index Name"),
+        again,
+    });
     plan["Plans"].as_array().into_iter().flatten().for_each(|child| collect(child, nodes));
 }
 
 /// No large table is read from end to end, and each of these indexes is used.
-fn assert_by_key(database: &Database, what: &str, text: &str, parameters: &[Parameter], indexes: &[&str]) {
+fn assert_by_key(
+    database: &Database,
+    what: &str,
+    text: &str,
+    parameters: &[Parameter],
+    indexes: &[&str],
+) {
     for generic in [false, true] {
         let nodes = explain(database, text, parameters, generic);
-        let scan = nodes.iter().find(|node| node.kind.ends_with("Seq Scan") && LARGE.contains(&node.table.as_str()));
-        assert!(scan.is_none(), "{what} (generic: {generic}) reads all of a table: {scan:?} in {nodes:#?}");
-        let quadratic = nodes.iter().find(|node| ["picked", "doomed", "gone", "missed"].contains(&node.again.as_str()));
-        assert!(quadratic.is_none(), "{what} (generic: {generic}) loops over a whole chunk in a loop: {quadratic:?} in {nodes:#?}");
+        let scan = nodes
+            .iter()
+            .find(|node| node.kind.ends_with("Seq Scan") && LARGE.contains(&node.table.as_str()));
+        assert!(
+            scan.is_none(),
+            "{what} (generic: {generic}) reads all of a table: {scan:?} in {nodes:#?}"
+        );
+        let quadratic = nodes
+            .iter()
+            .find(|node| ["picked", "doomed", "gone", "missed"].contains(&node.again.as_str()));
+        assert!(
+            quadratic.is_none(),
+            "{what} (generic: {generic}) loops over a whole chunk in a loop: {quadratic:?} in {nodes:#?}"
+        );
         for index in indexes {
-            assert!(nodes.iter().any(|node| node.index == *index), "{what} (generic: {generic}) does not use {index}: {nodes:#?}");
+            assert!(
+                nodes.iter().any(|node| node.index == *index),
+                "{what} (generic: {generic}) does not use {index}: {nodes:#?}"
+            );
         }
     }
 }
@@ -118,7 +159,9 @@ async fn hot_statements_find_their_rows_by_key() {
         ("detach", Detach::TEXT, &[REALM, PRINCIPAL, PORTFOLIO, ENTITY, SHOWN]),
     ] {
         let nodes = explain(&world.database, text, parameters, true);
-        let from_index = nodes.iter().any(|node| node.kind == "Index Only Scan" && node.index == "entity_portfolio");
+        let from_index = nodes
+            .iter()
+            .any(|node| node.kind == "Index Only Scan" && node.index == "entity_portfolio");
         assert!(from_index, "{portfolio} reads the rows of the members it shows: {nodes:#?}");
     }
     let check = |what: &str, text: &str, parameters: &[Parameter], indexes: &[&str]| {
@@ -128,31 +171,60 @@ async fn hot_statements_find_their_rows_by_key() {
     let membership = [REALM, PRINCIPAL, PORTFOLIO, ENTITY, SHOWN];
     check("detach", Detach::TEXT, &membership, &["entity_pkey", "entity_portfolio"]);
     check("attach", Attach::TEXT, &membership, &["entity_pkey", "entity_portfolio"]);
-    check("get portfolio", GetPortfolio::TEXT, &[REALM, ("id", "text", "'p'"), SHOWN], &["entity_portfolio"]);
-    let listing = [REALM, ("after", "text", "''"), ("limit", "int8", "51"), SHOWN, ("room", "int8", "20000")];
-    check("list portfolios", &ListPortfolios::TEXT.replace("{filter}", ""), &listing, &["entity_portfolio"]);
+    check(
+        "get portfolio",
+        GetPortfolio::TEXT,
+        &[REALM, ("id", "text", "'p'"), SHOWN],
+        &["entity_portfolio"],
+    );
+    let listing =
+        [REALM, ("after", "text", "''"), ("limit", "int8", "51"), SHOWN, ("room", "int8", "20000")];
+    check(
+        "list portfolios",
+        &ListPortfolios::TEXT.replace("{filter}", ""),
+        &listing,
+        &["entity_portfolio"],
+    );
     let some = ("entities", "text[]", "'{e-000101,e-020000,e-000103,e-049000,e-030000}'");
     check("lock many", LockEntities::TEXT, &[REALM, some], &["entity_pkey"]);
     let many = [REALM, PRINCIPAL, PORTFOLIO, some];
     check("attach many", AttachMany::TEXT, &many, &["entity_pkey"]);
     check("detach many", DetachMany::TEXT, &many, &["entity_pkey"]);
-    let behind = [REALM, PORTFOLIO, ("at", "timestamptz", "now() - interval '1 day'"), ("id", "text", "'e'"), ("limit", "int8", "1000")];
+    let behind = [
+        REALM,
+        PORTFOLIO,
+        ("at", "timestamptz", "now() - interval '1 day'"),
+        ("id", "text", "'e'"),
+        ("limit", "int8", "1000"),
+    ];
     check("export", ReadPlaces::TEXT, &behind, &["entity_portfolio"]);
-    let wake =
-        [("grace", "float8", "0"), ("max_grace", "float8", "60"), ("channel", "text", "'offboard'"), ("topic", "text", "'offboarding'")];
-    let asking = [[REALM, ID, ENTITY, PRINCIPAL, ("key", "uuid", PRINCIPAL.2)].as_slice(), &wake].concat();
+    let wake = [
+        ("grace", "float8", "0"),
+        ("max_grace", "float8", "60"),
+        ("channel", "text", "'offboard'"),
+        ("topic", "text", "'offboarding'"),
+    ];
+    let asking =
+        [[REALM, ID, ENTITY, PRINCIPAL, ("key", "uuid", PRINCIPAL.2)].as_slice(), &wake].concat();
     check("request", Request::TEXT, &asking, &["entity_pkey", "offboarding_request_due"]);
-    let canceling = [REALM, ID, PRINCIPAL, ("from", "text", "'pending'"), ("to", "text", "'canceled'")];
+    let canceling =
+        [REALM, ID, PRINCIPAL, ("from", "text", "'pending'"), ("to", "text", "'canceled'")];
     check("cancel", Cancel::TEXT, &canceling, &["offboarding_request_pkey", "entity_pkey"]);
     let claiming = [("owner", "text", "'x'"), ("lease", "float8", "15"), ("limit", "int8", "100")];
-    check("claim", Claim::TEXT, &claiming, &["offboarding_request_turn", "offboarding_request_due", "offboarding_request_pkey"]);
+    check(
+        "claim",
+        Claim::TEXT,
+        &claiming,
+        &["offboarding_request_turn", "offboarding_request_due", "offboarding_request_pkey"],
+    );
     let batch = [
         ("realms", "int4[]", "array_fill(1, ARRAY[100])"),
         ("ids", "uuid[]", "array_fill('0190aaaa-0000-7000-8000-000000000002'::uuid, ARRAY[100])"),
         ("tokens", "int8[]", "array_fill(1::int8, ARRAY[100])"),
         ("erased", "bytea", "'x'"),
     ];
-    let by_key = ["offboarding_request_pkey", "entity_pkey", "dependent_pkey", "attribute_index_entity"];
+    let by_key =
+        ["offboarding_request_pkey", "entity_pkey", "dependent_pkey", "attribute_index_entity"];
     check("remove", Remove::TEXT, &batch, &by_key);
 
     let task = [
@@ -167,24 +239,44 @@ async fn hot_statements_find_their_rows_by_key() {
         ("is_end", "bool", "true"),
         ("lease", "float8", "15"),
     ];
-    let ahead = [REALM, ("cursor", "text", "''"), ("until", "text", "'~'"), ("reach", "int8", "20000")];
+    let ahead =
+        [REALM, ("cursor", "text", "''"), ("until", "text", "'~'"), ("reach", "int8", "20000")];
     check("where a chunk ends", ChunkEnd::TEXT, &ahead, &["entity_pkey"]);
     let by_type = [task.as_slice(), &[("types", "text[]", "'{HCP}'")]].concat();
     let bound = Bound::Ordinal(i64::MAX);
     for mode in [DeleteMode::Hard, DeleteMode::Soft] {
         let hard = ["entity_pkey", "dependent_pkey", "attribute_index_entity"];
         let indexes = if mode == DeleteMode::Hard { hard.as_slice() } else { &hard[..1] };
-        check("chunk by type", Chunks::new(Selector::new(mode, false, None, Some("HCP"), bound)).text(), &by_type, indexes);
-        check("chunk by list", Chunks::new(Selector::new(mode, true, None, None, bound)).text(), &task, indexes);
+        check(
+            "chunk by type",
+            Chunks::new(Selector::new(mode, false, None, Some("HCP"), bound)).text(),
+            &by_type,
+            indexes,
+        );
+        check(
+            "chunk by list",
+            Chunks::new(Selector::new(mode, true, None, None, bound)).text(),
+            &task,
+            indexes,
+        );
     }
 }
 
 /// A page of a list is read along its index from where it starts: nothing is sorted, and no large table is read from end to end.
-fn assert_in_order(database: &Database, what: &str, text: &str, parameters: &[Parameter], index: &str) {
+fn assert_in_order(
+    database: &Database,
+    what: &str,
+    text: &str,
+    parameters: &[Parameter],
+    index: &str,
+) {
     assert_by_key(database, what, text, parameters, &[index]);
     for generic in [false, true] {
         let nodes = explain(database, text, parameters, generic);
-        assert!(nodes.iter().all(|node| !node.kind.contains("Sort")), "{what} (generic: {generic}) sorts: {nodes:#?}");
+        assert!(
+            nodes.iter().all(|node| !node.kind.contains("Sort")),
+            "{what} (generic: {generic}) sorts: {nodes:#?}"
+        );
     }
 }
 
@@ -196,34 +288,84 @@ async fn a_page_is_read_along_its_index() {
     // Created one after the other, and in another order than that of their ids.
     world.database.sql("UPDATE entity SET created_at = created_at - make_interval(secs => (attributes ->> 'n')::int * 7919 % 50000)");
     world.database.sql("VACUUM ANALYZE entity");
-    let place = [("id", "text", "'e-025000'"), ("created_at", "timestamptz", "now() - interval '6 hours'")];
+    let place =
+        [("id", "text", "'e-025000'"), ("created_at", "timestamptz", "now() - interval '6 hours'")];
     let limit = ("limit", "int8", "101");
     for descending in [false, true] {
-        for (key, index, behind) in [(Key::Id, "entity_pkey", &place[..1]), (Key::CreatedAt, "entity_created", &place[..])] {
+        for (key, index, behind) in
+            [(Key::Id, "entity_pkey", &place[..1]), (Key::CreatedAt, "entity_created", &place[..])]
+        {
             let order = Order { key, descending };
             let what = format!("{order:?}");
-            assert_in_order(&world.database, &what, &list_queries::text(order, false, false), &[REALM, limit], index);
+            assert_in_order(
+                &world.database,
+                &what,
+                &list_queries::text(order, false, false),
+                &[REALM, limit],
+                index,
+            );
             let next = [[REALM].as_slice(), behind, &[limit]].concat();
-            assert_in_order(&world.database, &what, &list_queries::text(order, false, true), &next, index);
+            assert_in_order(
+                &world.database,
+                &what,
+                &list_queries::text(order, false, true),
+                &next,
+                index,
+            );
             // For a filter with few matches the planner may rather read all, and it knows best.
-            let filtered = list_queries::text(order, true, true).replace("{predicate}", "(e.type = 'HCP')");
+            let filtered =
+                list_queries::text(order, true, true).replace("{predicate}", "(e.type = 'HCP')");
             assert_in_order(&world.database, &what, &filtered, &next, index);
         }
     }
     let part = [ENTITY, ("kind", "text", "'task'"), ("id", "text", "'1'")];
-    let after = [("after_kind", "text", "'task'"), ("after_id", "text", "''"), ("until", "text", "'task'"), limit];
+    let after = [
+        ("after_kind", "text", "'task'"),
+        ("after_id", "text", "''"),
+        ("until", "text", "'task'"),
+        limit,
+    ];
     let dependents = [[REALM, ENTITY].as_slice(), &after].concat();
-    assert_in_order(&world.database, "list dependents", &ListDependents::TEXT.replace("{filter}", ""), &dependents, "dependent_pkey");
-    let after = [("after_entity", "text", "'gone-e-025000'"), ("after_incarnation", "uuid", ID.2), ("until", "text", "'~'"), limit];
+    assert_in_order(
+        &world.database,
+        "list dependents",
+        &ListDependents::TEXT.replace("{filter}", ""),
+        &dependents,
+        "dependent_pkey",
+    );
+    let after = [
+        ("after_entity", "text", "'gone-e-025000'"),
+        ("after_incarnation", "uuid", ID.2),
+        ("until", "text", "'~'"),
+        limit,
+    ];
     let tombstones = [[REALM].as_slice(), &after].concat();
-    assert_in_order(&world.database, "list tombstones", &ListTombstones::TEXT.replace("{filter}", ""), &tombstones, "tombstone_pkey");
+    assert_in_order(
+        &world.database,
+        "list tombstones",
+        &ListTombstones::TEXT.replace("{filter}", ""),
+        &tombstones,
+        "tombstone_pkey",
+    );
 
     let spot = [[REALM].as_slice(), &part, &[("others", "int8", "9999")]].concat();
     assert_by_key(&world.database, "read spot", ReadSpot::TEXT, &spot, &["dependent_pkey"]);
-    let put = [[REALM, PRINCIPAL].as_slice(), &part, &[("data", "jsonb", "'{}'"), ("change", "text", "'created'")]].concat();
+    let put = [
+        [REALM, PRINCIPAL].as_slice(),
+        &part,
+        &[("data", "jsonb", "'{}'"), ("change", "text", "'created'")],
+    ]
+    .concat();
     assert_by_key(&world.database, "put dependent", Put::TEXT, &put, &["entity_pkey"]);
-    let delete = [[REALM, PRINCIPAL].as_slice(), &part, &[("change", "text", "'deleted'")]].concat();
-    assert_by_key(&world.database, "delete dependent", Delete::TEXT, &delete, &["dependent_pkey", "entity_pkey"]);
+    let delete =
+        [[REALM, PRINCIPAL].as_slice(), &part, &[("change", "text", "'deleted'")]].concat();
+    assert_by_key(
+        &world.database,
+        "delete dependent",
+        Delete::TEXT,
+        &delete,
+        &["dependent_pkey", "entity_pkey"],
+    );
 }
 
 /// How often each of the large tables was read from end to end, as Postgres counts it.
@@ -234,7 +376,10 @@ fn full_reads(database: &Database, table: &str) -> i64 {
 /// The chunks of a bulk delete, as the worker's own sessions run them.
 #[tokio::test]
 async fn each_chunk_of_a_bulk_delete_starts_where_the_last_one_ended() {
-    for selection in [json!({"entity_type": "HCP"}), json!({"filter": "exists(attributes.n)", "exclude_list": ["e-000001", "e-019999"]})] {
+    for selection in [
+        json!({"entity_type": "HCP"}),
+        json!({"filter": "exists(attributes.n)", "exclude_list": ["e-000001", "e-019999"]}),
+    ] {
         let mut world = World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "200"]).await;
         world.given_portfolio("p").await;
         populate(&world.database, 20_000);
@@ -257,7 +402,9 @@ async fn each_chunk_of_a_bulk_delete_starts_where_the_last_one_ended() {
             };
             assert!(reads <= planned, "{table} was read from end to end {reads} times");
         }
-        let fetched = world.database.count("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'entity_pkey'");
+        let fetched = world.database.count(
+            "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'entity_pkey'",
+        );
         assert!(fetched < 200_000, "{fetched} index entries were read to find 20,000 entities");
     }
 }
@@ -275,12 +422,27 @@ async fn a_soft_delete_of_what_is_in_no_portfolio_stays_on_its_page() {
         let task = world.bulk_delete(json!({"entity_type": "HCP", "mode": "soft"})).await;
         assert_eq!(Account::of(&task).processed, 5_000);
         world.server.terminate().await;
-        let updated = |column: &str| world.database.count(&format!("SELECT {column} FROM pg_stat_user_tables WHERE relname = 'entity'"));
+        let updated = |column: &str| {
+            world.database.count(&format!(
+                "SELECT {column} FROM pg_stat_user_tables WHERE relname = 'entity'"
+            ))
+        };
         assert_eq!(updated("n_tup_upd"), 5_000);
-        println!("{} of 5,000 stayed on their page (in a portfolio: {})", updated("n_tup_hot_upd"), portfolio.is_some());
+        println!(
+            "{} of 5,000 stayed on their page (in a portfolio: {})",
+            updated("n_tup_hot_upd"),
+            portfolio.is_some()
+        );
         if portfolio.is_none() {
-            assert!(updated("n_tup_hot_upd") >= 4_500, "only {} of 5,000 stayed on their page", updated("n_tup_hot_upd"));
+            assert!(
+                updated("n_tup_hot_upd") >= 4_500,
+                "only {} of 5,000 stayed on their page",
+                updated("n_tup_hot_upd")
+            );
         }
-        assert_eq!(world.database.rows("entity WHERE portfolio_id IS NOT NULL OR attached_at IS NOT NULL"), 0);
+        assert_eq!(
+            world.database.rows("entity WHERE portfolio_id IS NOT NULL OR attached_at IS NOT NULL"),
+            0
+        );
     }
 }

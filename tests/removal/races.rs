@@ -18,9 +18,14 @@ async fn pause(milliseconds: u64) {
 
 /// Asks for an offboarding that becomes ready in a moment and cancels it about then, earlier by so many milliseconds. Returns the request's
 /// id and whether the cancel won.
-async fn cancel_about_when_it_starts(client: Client, entity: String, earlier: u64) -> (String, bool) {
+async fn cancel_about_when_it_starts(
+    client: Client,
+    entity: String,
+    earlier: u64,
+) -> (String, bool) {
     let grace = 300 + any(200) + earlier;
-    let asking = json!({"entity_id": entity, "grace_period": format!("{:.3}s", grace as f64 / 1000.0)});
+    let asking =
+        json!({"entity_id": entity, "grace_period": format!("{:.3}s", grace as f64 / 1000.0)});
     let asked = client.call("OffboardingService/RequestOffboarding", asking).await.unwrap();
     let due = asked.get("execute_after").as_i64().unwrap();
     let now = chrono::Utc::now().timestamp_millis();
@@ -33,7 +38,11 @@ async fn cancel_about_when_it_starts(client: Client, entity: String, earlier: u6
             (id(&asked), true)
         }
         Err(lost) => {
-            assert_eq!((lost.code.as_str(), lost.http.unwrap_or(400)), ("not_cancelable", 400), "{lost:#?}");
+            assert_eq!(
+                (lost.code.as_str(), lost.http.unwrap_or(400)),
+                ("not_cancelable", 400),
+                "{lost:#?}"
+            );
             let now_is = lost.members["current_state"].as_str().unwrap();
             assert!(["Running", "Succeeded"].contains(&now_is), "{now_is}");
             (id(&asked), false)
@@ -47,14 +56,20 @@ async fn of_a_cancel_and_a_start_exactly_one_wins() {
     const AT_ONCE: usize = 50;
     let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.01"]).await;
     world.given_portfolio("p").await;
-    world.database.given_many(Many { prefix: "e", count: (ROUNDS * AT_ONCE) as i64, dependents: 2, portfolio: Some("p") });
+    world.database.given_many(Many {
+        prefix: "e",
+        count: (ROUNDS * AT_ONCE) as i64,
+        dependents: 2,
+        portfolio: Some("p"),
+    });
     let protocols = [world.through(Protocol::Grpc), world.through(Protocol::Rest)];
     let mut outcomes = Vec::new();
     // A busy machine makes every cancel late: then the next ones come earlier.
     let mut earlier = 0;
     for round in 0..ROUNDS {
         let entity = |n: usize| format!("e-{:06}", round * AT_ONCE + n);
-        let races = (1..=AT_ONCE).map(|n| cancel_about_when_it_starts(protocols[n % 2].clone(), entity(n), earlier));
+        let races = (1..=AT_ONCE)
+            .map(|n| cancel_about_when_it_starts(protocols[n % 2].clone(), entity(n), earlier));
         let ended = join_all(races).await;
         match ended.iter().filter(|(_, canceled)| *canceled).count() {
             0 => earlier = (2 * earlier + 100).min(4_000),
@@ -63,12 +78,19 @@ async fn of_a_cancel_and_a_start_exactly_one_wins() {
         }
         outcomes.extend(ended);
     }
-    let canceled: Vec<_> = outcomes.iter().filter(|(_, canceled)| *canceled).map(|(request, _)| format!("'{request}'")).collect();
+    let canceled: Vec<_> = outcomes
+        .iter()
+        .filter(|(_, canceled)| *canceled)
+        .map(|(request, _)| format!("'{request}'"))
+        .collect();
     let (raced, won) = (outcomes.len() as i64, canceled.len() as i64);
     println!("{won} of {raced} were called off in time");
     assert!((1..raced).contains(&won), "one side always wins: that is no race");
     let database = &world.database;
-    until("all requests have ended", || database.rows("offboarding_request WHERE status IN ('pending', 'running')") == 0).await;
+    until("all requests have ended", || {
+        database.rows("offboarding_request WHERE status IN ('pending', 'running')") == 0
+    })
+    .await;
     // If the cancel succeeded, the entity is as it was; all others are removed.
     let canceled = canceled.join(", ");
     let kept = format!(
@@ -98,10 +120,14 @@ async fn of_two_who_ask_at_once_one_is_first_and_both_get_its_request() {
     world.database.given_many(Many { prefix: "e", count: raced, dependents: 0, portfolio: None });
     let asks = ["RemovalService/RemoveEntity", "OffboardingService/RequestOffboarding"];
     let race = async |entity: String| {
-        let answers = join_all(asks.map(|method| world.done(method, json!({"entity_id": entity})))).await;
+        let answers =
+            join_all(asks.map(|method| world.done(method, json!({"entity_id": entity})))).await;
         let first = answers.iter().filter(|answer| matches!(answer.http, Some(201 | 202))).count();
         assert_eq!(first, 1, "{entity}");
-        answers.iter().filter(|answer| !matches!(answer.http, Some(201 | 202))).for_each(|later| assert_status(later, 200));
+        answers
+            .iter()
+            .filter(|answer| !matches!(answer.http, Some(201 | 202)))
+            .for_each(|later| assert_status(later, 200));
         assert!(answers.iter().all(|answer| id(answer) == id(&answers[0])), "{entity}");
     };
     for round in 0..ROUNDS {
@@ -116,12 +142,18 @@ async fn of_two_who_ask_at_once_one_is_first_and_both_get_its_request() {
 async fn an_entity_goes_by_an_offboarding_or_by_a_bulk_delete_and_never_by_both() {
     const ROUNDS: i64 = 10;
     const AT_ONCE: i64 = 20;
-    let world = World::start_with(Protocol::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "3"]).await;
+    let world =
+        World::start_with(Protocol::Rest, &["--bulk-workers", "2", "--bulk-chunk-size", "3"]).await;
     world.given_portfolio("p").await;
     let mut by_task = 0;
     for round in 0..ROUNDS {
         let prefix = format!("e{round}");
-        world.database.given_many(Many { prefix: &prefix, count: AT_ONCE, dependents: 2, portfolio: Some("p") });
+        world.database.given_many(Many {
+            prefix: &prefix,
+            count: AT_ONCE,
+            dependents: 2,
+            portfolio: Some("p"),
+        });
         let entities: Vec<_> = (1..=AT_ONCE).map(|n| format!("{prefix}-{n:06}")).collect();
         let start = world.schedule(json!({"uris": entities, "mode": "hard"}));
         let removals = entities.iter().map(async |entity| {
@@ -145,12 +177,20 @@ async fn an_entity_goes_by_an_offboarding_or_by_a_bulk_delete_and_never_by_both(
                     "bulk_delete"
                 }
             };
-            let tombstones = format!("SELECT string_agg(job_kind, ' ') FROM tombstone WHERE entity_id = '{entity}'");
+            let tombstones = format!(
+                "SELECT string_agg(job_kind, ' ') FROM tombstone WHERE entity_id = '{entity}'"
+            );
             assert_eq!(world.database.text(&tombstones).as_deref(), Some(job_kind), "{entity}");
         }
-        assert_eq!((account.processed, account.failed + account.skipped), (AT_ONCE - by_job, by_job));
+        assert_eq!(
+            (account.processed, account.failed + account.skipped),
+            (AT_ONCE - by_job, by_job)
+        );
         for failure in world.failures(&task).await {
-            assert!(failure.ends_with(": offboarding") || failure.ends_with(": not_found"), "{failure}");
+            assert!(
+                failure.ends_with(": offboarding") || failure.ends_with(": not_found"),
+                "{failure}"
+            );
         }
         by_task += account.processed;
     }
@@ -176,7 +216,11 @@ async fn a_portfolio_counts_its_members_whoever_moves_or_removes_them() {
     let remove = "RemovalService/RemoveEntity";
     let calls = (1..=80_u64).flat_map(|n| {
         let client = if n % 2 == 0 { &grpc } else { &world.client };
-        let mut calls = vec![(client, n, attach, Some("q")), (client, n, detach, Some("p")), (client, n, attach, Some("p"))];
+        let mut calls = vec![
+            (client, n, attach, Some("q")),
+            (client, n, detach, Some("p")),
+            (client, n, attach, Some("p")),
+        ];
         calls.extend((n % 3 > 0).then_some((client, n, remove, None)));
         calls
     });
@@ -203,7 +247,8 @@ async fn a_portfolio_counts_its_members_whoever_moves_or_removes_them() {
     assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (26, 54));
     world.database.assert_sound();
     for portfolio in ["p", "q"] {
-        let folio = world.done("PortfolioService/GetPortfolio", json!({"portfolio_id": portfolio})).await;
+        let folio =
+            world.done("PortfolioService/GetPortfolio", json!({"portfolio_id": portfolio})).await;
         let members = folio.get("entity_ids").as_array().unwrap();
         assert_eq!(folio.get("entity_count"), members.len());
         for member in members {

@@ -97,7 +97,10 @@ async fn a_statement_that_cannot_be_run_at_all_is_no_fault_of_an_entity() {
     );
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
     until("the slice has failed", || world.server.log().contains("slice failed")).await;
-    assert_eq!((world.database.rows("bulk_delete_failure"), world.database.rows("entity")), (0, 50));
+    assert_eq!(
+        (world.database.rows("bulk_delete_failure"), world.database.rows("entity")),
+        (0, 50)
+    );
     world.database.sql("DROP FUNCTION refuse CASCADE");
     let ended = world.task_ended(&task).await;
     assert_eq!(Account::of(&ended), Account { matched: 50, processed: 50, ..Account::default() });

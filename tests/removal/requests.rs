@@ -5,7 +5,12 @@ use crate::kit::*;
 
 /// The entities of the requests of a page.
 fn entities(page: &Answer) -> Vec<String> {
-    page.get("data").as_array().unwrap().iter().map(|request| text(&request["data"]["id"])).collect()
+    page.get("data")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|request| text(&request["data"]["id"]))
+        .collect()
 }
 
 scenario! {

@@ -62,15 +62,26 @@ async fn a_value_of_another_kind_than_entities_have_is_refused_each_time() {
     ] {
         for _ in 0..2 {
             let refusal = refusal(&world, filter).await;
-            assert_eq!((refusal.code.as_str(), refusal.faults.len() < 3), ("suspect_value", true), "{filter}: {refusal:#?}");
+            assert_eq!(
+                (refusal.code.as_str(), refusal.faults.len() < 3),
+                ("suspect_value", true),
+                "{filter}: {refusal:#?}"
+            );
             assert!(refusal.message.contains(reported), "{filter}: {}", refusal.message);
         }
         let warnings = warned(&world, filter).await;
-        assert!(warnings.iter().all(|(code, _)| code == "suspect_value") && warnings[0].1.contains(reported), "{filter}: {warnings:?}");
+        assert!(
+            warnings.iter().all(|(code, _)| code == "suspect_value")
+                && warnings[0].1.contains(reported),
+            "{filter}: {warnings:?}"
+        );
     }
-    for filter in
-        ["lt(attributes.LastRelease, '2019-01')", "range(attributes.Rank, 1, 50)", "gt(attributes.Name, m)", "not gt(attributes.Rank, 7)"]
-    {
+    for filter in [
+        "lt(attributes.LastRelease, '2019-01')",
+        "range(attributes.Rank, 1, 50)",
+        "gt(attributes.Name, m)",
+        "not gt(attributes.Rank, 7)",
+    ] {
         assert_eq!(warned(&world, filter).await, [], "{filter}");
     }
     assert_eq!(world.database.rows("bulk_delete"), 0);
@@ -81,17 +92,37 @@ async fn a_denied_value_that_nothing_has_is_refused_and_looked_for_as_it_is_comp
     let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     given(&world);
     for (filter, reported) in [
-        ("not equals(attributes.Registry, pypii)", "no entity has `pypii` at `attributes.Registry`, so it excludes nothing"),
-        ("not fullText(attributes, azzure)", "no entity meets `fullText(attributes, 'azzure')`, so it excludes nothing"),
-        ("not equalsCaseSensitive(uri, 'E-000001')", "there is no entity `E-000001`, so it excludes nothing"),
-        ("exists(uri) and not equals(type, HPC)", "no entity has the type `HPC`, so it excludes nothing; did you mean `HCP`?"),
+        (
+            "not equals(attributes.Registry, pypii)",
+            "no entity has `pypii` at `attributes.Registry`, so it excludes nothing",
+        ),
+        (
+            "not fullText(attributes, azzure)",
+            "no entity meets `fullText(attributes, 'azzure')`, so it excludes nothing",
+        ),
+        (
+            "not equalsCaseSensitive(uri, 'E-000001')",
+            "there is no entity `E-000001`, so it excludes nothing",
+        ),
+        (
+            "exists(uri) and not equals(type, HPC)",
+            "no entity has the type `HPC`, so it excludes nothing; did you mean `HCP`?",
+        ),
     ] {
         for _ in 0..2 {
             let refusal = refusal(&world, filter).await;
-            assert_eq!((refusal.code.as_str(), refusal.faults[0].code.as_str()), ("unknown_value", "unknown_value"), "{filter}");
+            assert_eq!(
+                (refusal.code.as_str(), refusal.faults[0].code.as_str()),
+                ("unknown_value", "unknown_value"),
+                "{filter}"
+            );
             assert!(refusal.message.contains(reported), "{filter}: {}", refusal.message);
         }
-        assert_eq!(warned(&world, filter).await, [("unknown_value".to_owned(), reported.to_owned())], "{filter}");
+        assert_eq!(
+            warned(&world, filter).await,
+            [("unknown_value".to_owned(), reported.to_owned())],
+            "{filter}"
+        );
     }
     let many: Vec<String> = (0..100).map(|n| format!("e-{:06}", 1 + n * 20)).collect();
     for filter in [
@@ -102,15 +133,21 @@ async fn a_denied_value_that_nothing_has_is_refused_and_looked_for_as_it_is_comp
     ] {
         assert_eq!(warned(&world, &filter).await, [], "{filter}");
     }
-    let refused = refusal(&world, &format!("not in(attributes.Name, {}, nobody)", many.join(", "))).await;
-    assert_eq!((refused.code.as_str(), &refused.members["values"]), ("unknown_value", &json!(["nobody"])));
+    let refused =
+        refusal(&world, &format!("not in(attributes.Name, {}, nobody)", many.join(", "))).await;
+    assert_eq!(
+        (refused.code.as_str(), &refused.members["values"]),
+        ("unknown_value", &json!(["nobody"]))
+    );
     // It is looked for to the end, however many there are.
     world.database.given_many(Many { prefix: "f", count: 15_000, dependents: 0, portfolio: None });
-    assert_eq!(refusal(&world, "not equals(attributes.Registry, pypii)").await.code, "unknown_value");
+    assert_eq!(
+        refusal(&world, "not equals(attributes.Registry, pypii)").await.code,
+        "unknown_value"
+    );
     world.database.sql("UPDATE entity SET attributes = attributes || '{\"Registry\": \"pypii\"}' WHERE id = 'f-015000'");
     assert_eq!(warned(&world, "not equals(attributes.Registry, pypii)").await, []);
-    let allowed =
-        json!({"mode": "hard", "spec": {"objects": {"filter": "not equals(attributes.Registry, nobody)"}}, "allow_suspect_values": true});
+    let allowed = json!({"mode": "hard", "spec": {"objects": {"filter": "not equals(attributes.Registry, nobody)"}}, "allow_suspect_values": true});
     world.done(START, allowed).await;
 }
 
@@ -118,13 +155,24 @@ async fn a_denied_value_that_nothing_has_is_refused_and_looked_for_as_it_is_comp
 async fn one_stray_name_does_not_hide_a_misspelt_one() {
     let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     given(&world);
-    world.database.sql("UPDATE entity SET attributes = attributes || '{\"Naem\": \"x\"}' WHERE id = 'e-000700'");
+    world.database.sql(
+        "UPDATE entity SET attributes = attributes || '{\"Naem\": \"x\"}' WHERE id = 'e-000700'",
+    );
     let reported = "only 1 of 2,000 entities have the attribute `Naem`, and 2,000 have `Name`; did you mean `Name`?";
     for filter in ["missing(attributes.Naem)", "not equals(attributes.Naem, y)"] {
         let refusal = refusal(&world, filter).await;
-        assert_eq!((refusal.code.as_str(), &refusal.members["nearest"]), ("unknown_attribute", &json!(["Name"])), "{filter}");
+        assert_eq!(
+            (refusal.code.as_str(), &refusal.members["nearest"]),
+            ("unknown_attribute", &json!(["Name"])),
+            "{filter}"
+        );
         assert!(refusal.message.contains(reported), "{filter}: {}", refusal.message);
-        assert!(warned(&world, filter).await.contains(&("unknown_attribute".to_owned(), reported.to_owned())), "{filter}");
+        assert!(
+            warned(&world, filter)
+                .await
+                .contains(&("unknown_attribute".to_owned(), reported.to_owned())),
+            "{filter}"
+        );
         let listed = world.done("EntityService/ListEntities", json!({"filter": filter})).await;
         assert!(text(&listed.get("warnings")[0]["message"]).contains("`Naem`"), "{filter}");
     }
@@ -133,11 +181,19 @@ async fn one_stray_name_does_not_hide_a_misspelt_one() {
     for path in ["Naem.City", "Keywrd.City", "'Name '", "' Name'", "'Na me'", "'Name.'"] {
         let refusal = refusal(&world, &format!("missing(attributes.{path})")).await;
         let meant = if path.starts_with('K') { "Keyword" } else { "Name" };
-        assert_eq!((refusal.code.as_str(), &refusal.members["nearest"][0]), ("unknown_attribute", &json!(meant)), "{path}: {refusal:#?}");
+        assert_eq!(
+            (refusal.code.as_str(), &refusal.members["nearest"][0]),
+            ("unknown_attribute", &json!(meant)),
+            "{path}: {refusal:#?}"
+        );
     }
     let typed = json!({"mode": "hard", "spec": {"objects": {"filter": "missing(attributes.Xyzzy)", "entity_type": "HCP"}}});
     let refused = world.refused(START, typed).await;
-    assert!(refused.message.contains("no entity of the type `HCP` has the attribute `Xyzzy`"), "{}", refused.message);
+    assert!(
+        refused.message.contains("no entity of the type `HCP` has the attribute `Xyzzy`"),
+        "{}",
+        refused.message
+    );
 }
 
 scenario! {

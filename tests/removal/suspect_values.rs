@@ -12,16 +12,25 @@ const FORM: &str = "gt(attributes.Staff, '1,000')";
 
 fn suspect(warnings: &Value) -> Vec<String> {
     let own = |warning: &&Value| warning["code"] == "suspect_value";
-    warnings.as_array().unwrap().iter().filter(own).map(|warning| text(&warning["message"])).collect()
+    warnings
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(own)
+        .map(|warning| text(&warning["message"]))
+        .collect()
 }
 
 impl World {
     /// Three that say when they were closed, and how many work there.
     async fn given_closed(&self) {
-        for (name, closed, staff) in
-            [("a", json!("2014-05-01"), json!(5)), ("b", json!(["2016-01-01"]), json!(2_000)), ("c", json!(null), json!("50"))]
-        {
-            self.given_entity(name, json!({"attributes": {"Closed": closed, "Staff": staff}})).await;
+        for (name, closed, staff) in [
+            ("a", json!("2014-05-01"), json!(5)),
+            ("b", json!(["2016-01-01"]), json!(2_000)),
+            ("c", json!(null), json!("50")),
+        ] {
+            self.given_entity(name, json!({"attributes": {"Closed": closed, "Staff": staff}}))
+                .await;
         }
     }
 }
@@ -33,7 +42,11 @@ async fn refused_by(protocol: Protocol) {
     for (filter, members, reported) in [
         (
             YEAR,
-            [json!(["lt(attributes.Closed, '2015')"]), json!(["attributes.Closed"]), json!(["2015-01-01"])],
+            [
+                json!(["lt(attributes.Closed, '2015')"]),
+                json!(["attributes.Closed"]),
+                json!(["2015-01-01"]),
+            ],
             "no entity has a number at `attributes.Closed`, so `lt(attributes.Closed, '2015')` is true for none, and excludes nothing; a date is written as `2015-01-01`",
         ),
         (
@@ -53,9 +66,17 @@ async fn refused_by(protocol: Protocol) {
             request
         };
         let refusal = world.refused(START, request(json!({}))).await;
-        assert_eq!((refusal.code.as_str(), refusal.http.unwrap_or(400)), ("suspect_value", 400), "{filter}: {refusal:#?}");
         assert_eq!(
-            ["values", "attributes", "meant"].map(|name| refusal.members.get(name).cloned().unwrap_or(json!([]))),
+            (refusal.code.as_str(), refusal.http.unwrap_or(400)),
+            ("suspect_value", 400),
+            "{filter}: {refusal:#?}"
+        );
+        assert_eq!(
+            ["values", "attributes", "meant"].map(|name| refusal
+                .members
+                .get(name)
+                .cloned()
+                .unwrap_or(json!([]))),
             members,
             "{filter}"
         );

@@ -33,21 +33,35 @@ async fn ended(client: &Client, task: &str) -> Answer {
 /// One worker; the first task would keep it busy for long.
 #[tokio::test]
 async fn the_ten_of_one_tenant_do_not_wait_for_the_many_of_another() {
-    let world = World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "5", "--bulk-turn", "0"]).await;
+    let world =
+        World::start_with(Protocol::Grpc, &["--bulk-chunk-size", "5", "--bulk-turn", "0"]).await;
     let other = given_others(&world, 10);
     world.database.given_many(Many { prefix: "e", count: 30_000, dependents: 0, portfolio: None });
     let many = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
-    world.call_until(GET, json!({"task_id": many}), |task| task["current_state"]["number_of_processed_objects"] != 0).await;
+    world
+        .call_until(GET, json!({"task_id": many}), |task| {
+            task["current_state"]["number_of_processed_objects"] != 0
+        })
+        .await;
 
-    let started = other.call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"})).await.unwrap();
+    let started = other
+        .call("BulkDeleteService/StartBulkDelete", json!({"entity_type": "HCP", "mode": "hard"}))
+        .await
+        .unwrap();
     let ten = ended(&other, &id(&started)).await;
     assert_eq!(Account::of(&ten), Account { matched: 10, processed: 10, ..Account::default() });
     // Neither does a small one of the same tenant.
-    let small = world.bulk_delete(json!({"uris": ["e-029998", "e-029999", "e-030000"], "mode": "hard"})).await;
+    let small = world
+        .bulk_delete(json!({"uris": ["e-029998", "e-029999", "e-030000"], "mode": "hard"}))
+        .await;
     assert_eq!(Account::of(&small), Account { matched: 3, processed: 3, ..Account::default() });
 
     let unfinished = world.done(GET, json!({"task_id": many})).await;
-    assert!(unfinished.get("end_time").is_null(), "the many were finished first: {:#}", unfinished.json);
+    assert!(
+        unfinished.get("end_time").is_null(),
+        "the many were finished first: {:#}",
+        unfinished.json
+    );
     let waited = format!(
         "bulk_delete WHERE id = '{many}' AND EXISTS (SELECT FROM event WHERE type = 'bulk_delete.waiting' AND '{many}' = ANY(subjects))"
     );
@@ -63,25 +77,36 @@ async fn the_ten_of_one_tenant_do_not_wait_for_the_many_of_another() {
 /// One worker, which would stay with a task for a minute.
 #[tokio::test]
 async fn a_task_of_limited_pace_neither_keeps_a_worker_nor_waits_long_for_one() {
-    let world = World::start_with(Protocol::Rest, &["--bulk-chunk-size", "5", "--bulk-turn", "60"]).await;
+    let world =
+        World::start_with(Protocol::Rest, &["--bulk-chunk-size", "5", "--bulk-turn", "60"]).await;
     let other = given_others(&world, 1_000);
     world.database.given_many(Many { prefix: "e", count: 30_000, dependents: 0, portfolio: None });
     let slow = json!({"entity_type": "HCP", "mode": "soft", "max_objects_per_second": 2});
     let slow = id(&other.call("BulkDeleteService/StartBulkDelete", slow).await.unwrap());
-    let processed = |task: &Value| task["current_state"]["number_of_processed_objects"].as_i64().unwrap();
+    let processed =
+        |task: &Value| task["current_state"]["number_of_processed_objects"].as_i64().unwrap();
     until("it is at work", || world.database.rows("event WHERE type = 'entity.deleted'") > 0).await;
 
     // While the one waits for its allowance, the other is served; and the one has its allowance all the same.
     let many = world.schedule(json!({"entity_type": "HCP", "mode": "soft"})).await;
-    let meanwhile = world.call_until(GET, json!({"task_id": many}), |task| processed(task) > 1_000).await;
+    let meanwhile =
+        world.call_until(GET, json!({"task_id": many}), |task| processed(task) > 1_000).await;
     let before = processed(&other.call(GET, json!({"task_id": slow})).await.unwrap().json);
     let gone = "SELECT count(*) FROM entity e JOIN realm r ON r.id = e.realm_id WHERE r.org = 'umbrella' AND e.deleted_at IS NOT NULL";
     until("the slow one has moved", || world.database.count(gone) > before + 1).await;
     assert!(meanwhile.get("end_time").is_null());
     let many_now = world.done(GET, json!({"task_id": many})).await;
-    assert!(many_now.get("end_time").is_null(), "the many were finished first: {:#}", many_now.json);
+    assert!(
+        many_now.get("end_time").is_null(),
+        "the many were finished first: {:#}",
+        many_now.json
+    );
     let slow_now = other.call(GET, json!({"task_id": slow})).await.unwrap();
-    assert!(slow_now.get("end_time").is_null() && processed(&slow_now.json) < 500, "{:#}", slow_now.json);
+    assert!(
+        slow_now.get("end_time").is_null() && processed(&slow_now.json) < 500,
+        "{:#}",
+        slow_now.json
+    );
     for (client, task) in [(&world.client, &many), (&other, &slow)] {
         client.call("BulkDeleteService/StopTask", json!({"task_id": task})).await.unwrap();
         assert_eq!(ended(client, task).await.get("status"), "canceled");
@@ -110,10 +135,24 @@ fn cut(database: &Database, task: &str, prefix: &str, count: i64) {
 #[tokio::test]
 async fn two_processes_share_the_slices_of_a_task() {
     const COUNT: i64 = 2_000;
-    let arguments = ["--bulk-chunk-size", "50", "--bulk-chunk-target", "10", "--db-lock-timeout", "60", "--poll-interval", "0.05"];
+    let arguments = [
+        "--bulk-chunk-size",
+        "50",
+        "--bulk-chunk-target",
+        "10",
+        "--db-lock-timeout",
+        "60",
+        "--poll-interval",
+        "0.05",
+    ];
     let mut world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     world.given_portfolio("p").await;
-    world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
+    world.database.given_many(Many {
+        prefix: "e",
+        count: COUNT,
+        dependents: 1,
+        portfolio: Some("p"),
+    });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
     cut(&world.database, &task, "e", COUNT);
     let mut other = world.database.connection();
@@ -121,16 +160,33 @@ async fn two_processes_share_the_slices_of_a_task() {
     let _first = Server::start_with(&world.database, &arguments, &[]).await;
     until("the first worker is held up", || world.database.waiting() > 0).await;
     let _second = Server::start_with(&world.database, &arguments, &[]).await;
-    until("the second worker has done all else", || world.database.rows("bulk_delete_slice WHERE done") == 3).await;
+    until("the second worker has done all else", || {
+        world.database.rows("bulk_delete_slice WHERE done") == 3
+    })
+    .await;
     let halfway = world.done(GET, json!({"task_id": task})).await;
-    assert_eq!((halfway.get("status"), Account::of(&halfway).processed), (&json!("processing"), COUNT * 3 / 4 + 50));
+    assert_eq!(
+        (halfway.get("status"), Account::of(&halfway).processed),
+        (&json!("processing"), COUNT * 3 / 4 + 50)
+    );
     other.batch_execute("ROLLBACK").unwrap();
     world.client = world.through(Protocol::Grpc);
     let ended = world.task_ended(&task).await;
-    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: COUNT, processed: COUNT, ..Account::default() }
+    );
     assert_eq!(ended.get("current_state.last_execution_instances").as_array().unwrap().len(), 2);
-    assert_eq!(world.database.count("SELECT count(DISTINCT lease_owner) FROM bulk_delete_slice"), 2, "both have finished slices");
-    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is reported of once");
+    assert_eq!(
+        world.database.count("SELECT count(DISTINCT lease_owner) FROM bulk_delete_slice"),
+        2,
+        "both have finished slices"
+    );
+    assert_eq!(
+        world.database.count(SUBJECTS),
+        COUNT * 1_000_001,
+        "each entity is reported of once"
+    );
     assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, COUNT));
     world.database.assert_sound();
 }
@@ -139,10 +195,15 @@ async fn two_processes_share_the_slices_of_a_task() {
 #[tokio::test]
 async fn a_second_worker_helps_while_hardly_anyone_calls() {
     const COUNT: i64 = 60_000;
-    let world = World::start_with(Protocol::Grpc, &["--bulk-idle-workers", "1", "--poll-interval", "0.05"]).await;
+    let world =
+        World::start_with(Protocol::Grpc, &["--bulk-idle-workers", "1", "--poll-interval", "0.05"])
+            .await;
     world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 0, portfolio: None });
-    let task = world.schedule(json!({"entity_type": "HCP", "mode": "soft", "max_objects_per_second": 400})).await;
-    let at_work = || world.database.rows("bulk_delete_slice WHERE NOT done AND lease_owner IS NOT NULL");
+    let task = world
+        .schedule(json!({"entity_type": "HCP", "mode": "soft", "max_objects_per_second": 400}))
+        .await;
+    let at_work =
+        || world.database.rows("bulk_delete_slice WHERE NOT done AND lease_owner IS NOT NULL");
     until("two slices are worked on", || at_work() == 2).await;
     for _ in 0..100 {
         world.done(GET, json!({"task_id": task})).await;
@@ -153,17 +214,33 @@ async fn a_second_worker_helps_while_hardly_anyone_calls() {
     until("two slices are worked on again", || at_work() == 2).await;
     world.database.sql("UPDATE bulk_delete SET max_objects_per_second = NULL");
     let ended = world.task_ended(&task).await;
-    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
-    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is reported of once");
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: COUNT, processed: COUNT, ..Account::default() }
+    );
+    assert_eq!(
+        world.database.count(SUBJECTS),
+        COUNT * 1_000_001,
+        "each entity is reported of once"
+    );
     world.database.assert_sound();
 }
 
 /// The one that does not work now leaves the wake-ups to the other, which has nothing else to go by.
 #[tokio::test]
 async fn a_worker_that_does_not_work_keeps_none_from_working() {
-    let world = World::start_with(Protocol::Grpc, &["--bulk-idle-workers", "1", "--lease", "600", "--poll-interval", "600"]).await;
+    let world = World::start_with(
+        Protocol::Grpc,
+        &["--bulk-idle-workers", "1", "--lease", "600", "--poll-interval", "600"],
+    )
+    .await;
     for round in 1..=4 {
-        world.database.given_many(Many { prefix: &format!("r{round}"), count: 5, dependents: 0, portfolio: None });
+        world.database.given_many(Many {
+            prefix: &format!("r{round}"),
+            count: 5,
+            dependents: 0,
+            portfolio: None,
+        });
         for _ in 0..30 {
             world.done("EntityService/ListEntities", json!({"page_size": 1})).await;
         }
@@ -181,10 +258,20 @@ async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
     world.database.sql("DELETE FROM entity WHERE id IN ('e-015000', 'e-015001', 'e-060000')");
     let uris: Vec<_> = (1..=COUNT).map(|n| format!("e-{n:06}")).collect();
     let ended = world.bulk_delete(json!({"uris": uris, "mode": "soft"})).await;
-    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT - 3, failed: 3, ..Account::default() });
-    assert_eq!(world.failures(&id(&ended)).await, ["e-015000: not_found", "e-015001: not_found", "e-060000: not_found"]);
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: COUNT, processed: COUNT - 3, failed: 3, ..Account::default() }
+    );
+    assert_eq!(
+        world.failures(&id(&ended)).await,
+        ["e-015000: not_found", "e-015001: not_found", "e-060000: not_found"]
+    );
     assert_eq!(world.database.rows("bulk_delete_slice WHERE done AND matched = 15000"), 4);
-    assert_eq!(world.database.count(SUBJECTS), (COUNT - 3) * 1_000_001, "each entity is reported of once");
+    assert_eq!(
+        world.database.count(SUBJECTS),
+        (COUNT - 3) * 1_000_001,
+        "each entity is reported of once"
+    );
     world.database.assert_sound();
 }
 
@@ -192,11 +279,28 @@ async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
 #[tokio::test]
 async fn a_worker_that_is_late_changes_nothing() {
     const COUNT: i64 = 500;
-    let arguments =
-        ["--bulk-chunk-size", "10", "--bulk-chunk-target", "3.9", "--db-lock-timeout", "60", "--lease", "4", "--poll-interval", "0.05"];
-    let mut world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway", "--poll-interval", "600"]).await;
+    let arguments = [
+        "--bulk-chunk-size",
+        "10",
+        "--bulk-chunk-target",
+        "3.9",
+        "--db-lock-timeout",
+        "60",
+        "--lease",
+        "4",
+        "--poll-interval",
+        "0.05",
+    ];
+    let mut world =
+        World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway", "--poll-interval", "600"])
+            .await;
     world.given_portfolio("p").await;
-    world.database.given_many(Many { prefix: "e", count: COUNT, dependents: 1, portfolio: Some("p") });
+    world.database.given_many(Many {
+        prefix: "e",
+        count: COUNT,
+        dependents: 1,
+        portfolio: Some("p"),
+    });
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
     // If it had a say any more, its next failure would be the one too many.
     world.database.sql("UPDATE bulk_delete_slice SET attempts = 9");
@@ -211,12 +315,23 @@ async fn a_worker_that_is_late_changes_nothing() {
     until("another worker has gone on", || done() > 60).await;
     late.signal(Signal::SIGCONT);
     // As it finds its connection ended, or its lease lost.
-    let noticed = || ["slice failed", "the lease of a slice was lost"].iter().any(|message| late.log().contains(message));
+    let noticed = || {
+        ["slice failed", "the lease of a slice was lost"]
+            .iter()
+            .any(|message| late.log().contains(message))
+    };
     until("the late one has noticed", noticed).await;
     world.client = world.through(Protocol::Rest);
     let ended = world.task_ended(&task).await;
-    assert_eq!(Account::of(&ended), Account { matched: COUNT, processed: COUNT, ..Account::default() });
-    assert_eq!(world.database.count(SUBJECTS), COUNT * 1_000_001, "each entity is reported of once");
+    assert_eq!(
+        Account::of(&ended),
+        Account { matched: COUNT, processed: COUNT, ..Account::default() }
+    );
+    assert_eq!(
+        world.database.count(SUBJECTS),
+        COUNT * 1_000_001,
+        "each entity is reported of once"
+    );
     assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, COUNT));
     world.database.assert_sound();
 }
@@ -227,7 +342,8 @@ async fn a_task_survives_the_death_of_one_of_two_workers_at_any_instant() {
     const COUNT: i64 = 1_200;
     /// Within so many milliseconds of a task's start a worker dies; a task takes about that long.
     const WINDOW: u64 = 1_000;
-    let kills: usize = std::env::var("OFFBOARD_CHAOS_KILLS").map_or(6, |kills| kills.parse().unwrap());
+    let kills: usize =
+        std::env::var("OFFBOARD_CHAOS_KILLS").map_or(6, |kills| kills.parse().unwrap());
     let arguments = ["--bulk-chunk-size", "20", "--lease", "1", "--poll-interval", "0.02"];
     let world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     let database = &world.database;
@@ -241,36 +357,61 @@ async fn a_task_survives_the_death_of_one_of_two_workers_at_any_instant() {
          DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET client_connection_check_interval = 10', current_database()); END $$",
     );
     world.given_portfolio("p").await;
-    let mut workers = [Server::start_with(database, &arguments, &[]).await, Server::start_with(database, &arguments, &[]).await];
+    let mut workers = [
+        Server::start_with(database, &arguments, &[]).await,
+        Server::start_with(database, &arguments, &[]).await,
+    ];
     let (mut in_the_middle, mut taken_over) = (0, 0);
     for round in 1..=kills {
         let prefix = format!("r{round}");
-        database.given_many(Many { prefix: &prefix, count: COUNT, dependents: 1, portfolio: Some("p") });
-        database.sql(&format!("UPDATE entity SET state = 'onboarding' WHERE id LIKE '{prefix}-%77'"));
-        let spec =
-            json!({"objects": {"filter": format!("startsWith(uri, 'entities/{prefix}-')"), "exclude_list": [format!("{prefix}-000001")]}});
+        database.given_many(Many {
+            prefix: &prefix,
+            count: COUNT,
+            dependents: 1,
+            portfolio: Some("p"),
+        });
+        database
+            .sql(&format!("UPDATE entity SET state = 'onboarding' WHERE id LIKE '{prefix}-%77'"));
+        let spec = json!({"objects": {"filter": format!("startsWith(uri, 'entities/{prefix}-')"), "exclude_list": [format!("{prefix}-000001")]}});
         let task = world.schedule(json!({"mode": "hard", "spec": spec})).await;
         cut(database, &task, &prefix, COUNT);
         tokio::time::sleep(std::time::Duration::from_millis(rand::random::<u64>() % WINDOW)).await;
         let doomed = usize::from(rand::random::<bool>());
         workers[doomed].kill();
-        let done = database.count(&format!("SELECT sum(matched) FROM bulk_delete_slice WHERE bulk_delete_id = '{task}'"));
+        let done = database.count(&format!(
+            "SELECT sum(matched) FROM bulk_delete_slice WHERE bulk_delete_id = '{task}'"
+        ));
         in_the_middle += usize::from((1..COUNT).contains(&done));
         workers[doomed] = Server::start_with(database, &arguments, &[]).await;
         let ended = world.task_ended(&task).await;
-        let account = Account { matched: COUNT, processed: COUNT - 13, failed: 12, excluded: 1, skipped: 0 };
-        assert_eq!((ended.get("status"), Account::of(&ended)), (&json!("completed_with_errors"), account), "round {round}");
+        let account =
+            Account { matched: COUNT, processed: COUNT - 13, failed: 12, excluded: 1, skipped: 0 };
+        assert_eq!(
+            (ended.get("status"), Account::of(&ended)),
+            (&json!("completed_with_errors"), account),
+            "round {round}"
+        );
         let reported = format!(
             "SELECT count(DISTINCT s) * 1000000 + count(*) FROM event, unnest(subjects) s
              WHERE type = 'entity.deleted' AND data ->> 'bulk_delete_id' = '{task}'"
         );
-        assert_eq!(database.count(&reported), (COUNT - 13) * 1_000_001, "round {round}: each entity is reported of once");
+        assert_eq!(
+            database.count(&reported),
+            (COUNT - 13) * 1_000_001,
+            "round {round}: each entity is reported of once"
+        );
         assert_eq!(database.rows(&format!("entity WHERE id LIKE '{prefix}-%'")), 13);
-        taken_over += usize::from(ended.get("current_state.last_execution_instances").as_array().unwrap().len() > 1);
+        taken_over += usize::from(
+            ended.get("current_state.last_execution_instances").as_array().unwrap().len() > 1,
+        );
         database.assert_sound();
-        database.sql("DELETE FROM dependent; DELETE FROM entity; UPDATE portfolio SET entity_count = 0");
+        database.sql(
+            "DELETE FROM dependent; DELETE FROM entity; UPDATE portfolio SET entity_count = 0",
+        );
     }
-    println!("{kills} workers were killed, {in_the_middle} in the middle of a task; {taken_over} tasks were finished by another one");
+    println!(
+        "{kills} workers were killed, {in_the_middle} in the middle of a task; {taken_over} tasks were finished by another one"
+    );
     assert!(in_the_middle > 0, "no worker was killed in the middle of a task");
 }
 

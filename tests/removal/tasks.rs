@@ -15,8 +15,18 @@ const GET: &str = "BulkDeleteService/GetTask";
 const WATCH: &str = "BulkDeleteService/WatchTask";
 
 /// A worker goes ten by ten, looks for work often and takes over after four seconds what was lost.
-const TEN_BY_TEN: [&str; 10] =
-    ["--bulk-chunk-size", "10", "--bulk-chunk-target", "3.9", "--db-lock-timeout", "60", "--lease", "4", "--poll-interval", "0.05"];
+const TEN_BY_TEN: [&str; 10] = [
+    "--bulk-chunk-size",
+    "10",
+    "--bulk-chunk-target",
+    "3.9",
+    "--db-lock-timeout",
+    "60",
+    "--lease",
+    "4",
+    "--poll-interval",
+    "0.05",
+];
 /// A server that does no work.
 const IDLE: [&str; 4] = ["--roles", "grpc,gateway", "--poll-interval", "0.05"];
 /// As many as are done when the chunk in which a worker was delayed is done.
@@ -33,7 +43,12 @@ impl Midst {
     async fn of_a_task(protocol: Protocol) -> Midst {
         let world = World::start_with(protocol, &TEN_BY_TEN).await;
         world.given_portfolio("p").await;
-        world.database.given_many(Many { prefix: "e", count: 100, dependents: 1, portfolio: Some("p") });
+        world.database.given_many(Many {
+            prefix: "e",
+            count: 100,
+            dependents: 1,
+            portfolio: Some("p"),
+        });
         let mut other = world.database.connection();
         other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000055' FOR UPDATE").unwrap();
         let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
@@ -59,15 +74,24 @@ impl Midst {
     }
 
     async fn becomes(&self, status: &str) -> Answer {
-        let task = self.world.call_until(GET, json!({"task_id": self.task}), |task| task["status"] == status).await;
+        let task = self
+            .world
+            .call_until(GET, json!({"task_id": self.task}), |task| task["status"] == status)
+            .await;
         let account = Account::of(&task);
-        assert_eq!(account.processed + account.failed + account.excluded + account.skipped, account.matched);
+        assert_eq!(
+            account.processed + account.failed + account.excluded + account.skipped,
+            account.matched
+        );
         task
     }
 
     fn assert_left(&self, done: i64) {
         let database = &self.world.database;
-        assert_eq!((database.rows("tombstone"), database.rows("entity"), database.rows("dependent")), (done, 100 - done, 100 - done));
+        assert_eq!(
+            (database.rows("tombstone"), database.rows("entity"), database.rows("dependent")),
+            (done, 100 - done, 100 - done)
+        );
         assert_eq!(database.count("SELECT entity_count FROM portfolio"), 100 - done);
         database.assert_sound();
     }
@@ -93,8 +117,7 @@ impl Midst {
     }
 
     fn assert_each_went_once(&self) {
-        let reported =
-            "SELECT count(DISTINCT s) * 1000 + count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted' AND s LIKE 'e-%'";
+        let reported = "SELECT count(DISTINCT s) * 1000 + count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted' AND s LIKE 'e-%'";
         assert_eq!(self.world.database.count(reported), 100_100, "each entity is reported of once");
     }
 }
@@ -110,7 +133,10 @@ async fn a_paused_task_goes_on_where_it_stopped(protocol: Protocol) {
     assert!(paused.get("paused_time").is_i64() && paused.get("end_time").is_null());
     assert_eq!(paused.get("current_state.status"), "Paused");
     assert_eq!(
-        (paused.get("current_state.current_throughput"), paused.get("current_state.estimated_remaining")),
+        (
+            paused.get("current_state.current_throughput"),
+            paused.get("current_state.estimated_remaining")
+        ),
         (&json!(0.0), &json!(null))
     );
     midst.reported(PAUSE).await;
@@ -125,13 +151,19 @@ async fn a_paused_task_goes_on_where_it_stopped(protocol: Protocol) {
 
     midst.reported(RESUME).await;
     let ended = midst.world.task_ended(&midst.task).await;
-    assert_eq!((ended.get("status"), ended.get("paused_time")), (&json!("completed"), &json!(null)));
+    assert_eq!(
+        (ended.get("status"), ended.get("paused_time")),
+        (&json!("completed"), &json!(null))
+    );
     assert_eq!(Account::of(&ended), Account { matched: 100, processed: 100, ..Account::default() });
     midst.assert_left(100);
     midst.assert_each_went_once();
     assert_eq!(midst.history(), "scheduled started pausing paused resumed continued ended");
     let refusal = midst.world.refused(PAUSE, json!({"task_id": midst.task})).await;
-    assert_eq!((refusal.code.as_str(), &refusal.members["current_state"]), ("invalid_state_transition", &json!("COMPLETED")));
+    assert_eq!(
+        (refusal.code.as_str(), &refusal.members["current_state"]),
+        ("invalid_state_transition", &json!("COMPLETED"))
+    );
 }
 
 #[tokio::test]
@@ -151,13 +183,22 @@ async fn a_task_that_is_stopped_leaves_the_rest(protocol: Protocol) {
     midst.reported(STOP).await;
     for method in [PAUSE, RESUME] {
         let refusal = midst.world.refused(method, json!({"task_id": midst.task})).await;
-        assert_eq!((refusal.code.as_str(), &refusal.members["current_state"]), ("invalid_state_transition", &json!("CANCELING")));
+        assert_eq!(
+            (refusal.code.as_str(), &refusal.members["current_state"]),
+            ("invalid_state_transition", &json!("CANCELING"))
+        );
         assert_eq!(refusal.http.unwrap_or(409), 409);
     }
     midst.let_go();
     let stopped = midst.becomes("canceled").await;
-    assert_eq!(Account::of(&stopped), Account { matched: WITH_THE_CHUNK, processed: WITH_THE_CHUNK, ..Account::default() });
-    assert_eq!((stopped.get("end_time").is_i64(), stopped.get("current_state.status")), (true, &json!("Canceled")));
+    assert_eq!(
+        Account::of(&stopped),
+        Account { matched: WITH_THE_CHUNK, processed: WITH_THE_CHUNK, ..Account::default() }
+    );
+    assert_eq!(
+        (stopped.get("end_time").is_i64(), stopped.get("current_state.status")),
+        (true, &json!("Canceled"))
+    );
     midst.another_task_is_done().await;
     midst.assert_left(WITH_THE_CHUNK);
     midst.reported(STOP).await;
@@ -235,7 +276,13 @@ async fn a_task_that_waits_for_a_worker_pauses_and_stops_at_once() {
     for protocol in [Protocol::Grpc, Protocol::Rest] {
         let (world, task) = waiting_task(protocol).await;
         let who = world.done(GET, json!({"task_id": task})).await.get("created_by").clone();
-        for (method, status) in [(RESUME, "scheduled"), (PAUSE, "paused"), (RESUME, "scheduled"), (PAUSE, "paused"), (STOP, "canceled")] {
+        for (method, status) in [
+            (RESUME, "scheduled"),
+            (PAUSE, "paused"),
+            (RESUME, "scheduled"),
+            (PAUSE, "paused"),
+            (STOP, "canceled"),
+        ] {
             world.done(method, json!({"task_id": task})).await;
             let found = world.done(GET, json!({"task_id": task})).await;
             assert_eq!((found.get("status"), found.get("updated_by")), (&json!(status), &who));
@@ -256,7 +303,9 @@ async fn a_task_names_the_caller_who_last_changed_it() {
     other.call(PAUSE, json!({"task_id": task})).await.unwrap();
     let found = world.done(GET, json!({"task_id": task})).await;
     assert_ne!(found.get("created_by"), found.get("updated_by"));
-    let by = format!("SELECT principal_id::text FROM event WHERE type = 'bulk_delete.paused' AND '{task}' = ANY(subjects)");
+    let by = format!(
+        "SELECT principal_id::text FROM event WHERE type = 'bulk_delete.paused' AND '{task}' = ANY(subjects)"
+    );
     assert_eq!(world.database.text(&by).unwrap(), text(found.get("updated_by")));
 }
 
@@ -315,25 +364,46 @@ async fn an_operation_with_a_key_takes_effect_once() {
     world.client.call_with(PAUSE, json!({"task_id": task}), &key).await.unwrap();
     world.done(RESUME, json!({"task_id": task})).await;
     let again = world.client.call_with(PAUSE, json!({"task_id": task}), &key).await.unwrap();
-    assert_eq!((again.header("idempotent-replayed"), again.get("status")), (Some("true"), &json!("success")));
+    assert_eq!(
+        (again.header("idempotent-replayed"), again.get("status")),
+        (Some("true"), &json!("success"))
+    );
     assert_eq!(world.done(GET, json!({"task_id": task})).await.get("status"), "scheduled");
-    assert_eq!(world.database.history(&task).replace("bulk_delete.", ""), "scheduled paused resumed");
+    assert_eq!(
+        world.database.history(&task).replace("bulk_delete.", ""),
+        "scheduled paused resumed"
+    );
 }
 
 /// A chunk takes up at most a quarter of what a second allows; the new pace holds from the next chunk on.
 #[tokio::test]
 async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
     for protocol in [Protocol::Grpc, Protocol::Rest] {
-        let world = World::start_with(protocol, &["--bulk-workers", "2", "--bulk-chunk-size", "300", "--bulk-chunk-target", "10"]).await;
-        world.database.given_many(Many { prefix: "e", count: 2_000, dependents: 0, portfolio: None });
-        let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard", "max_objects_per_second": 40})).await;
+        let world = World::start_with(
+            protocol,
+            &["--bulk-workers", "2", "--bulk-chunk-size", "300", "--bulk-chunk-target", "10"],
+        )
+        .await;
+        world.database.given_many(Many {
+            prefix: "e",
+            count: 2_000,
+            dependents: 0,
+            portfolio: None,
+        });
+        let task = world
+            .schedule(json!({"entity_type": "HCP", "mode": "hard", "max_objects_per_second": 40}))
+            .await;
         let chunks = || world.database.rows("event WHERE type = 'entity.deleted'");
         until("it is at work", || chunks() >= 3).await;
         let largest = "SELECT max(cardinality(subjects)) FROM event WHERE type = 'entity.deleted'";
         assert_eq!(world.database.count(largest), 10);
         let slow = world.done(GET, json!({"task_id": task})).await;
-        assert_eq!((slow.get("status"), slow.get("current_state.max_objects_per_second")), (&json!("processing"), &json!(40)));
-        let slower = world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 4})).await;
+        assert_eq!(
+            (slow.get("status"), slow.get("current_state.max_objects_per_second")),
+            (&json!("processing"), &json!(40))
+        );
+        let slower =
+            world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 4})).await;
         assert_eq!(slower.get("current_state.max_objects_per_second"), 4);
         // The same pace again is not a change.
         world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 4})).await;
@@ -344,8 +414,15 @@ async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
         let free = world.done(UPDATE, json!({"task_id": task, "max_objects_per_second": 0})).await;
         assert!(free.get("current_state.max_objects_per_second").is_null());
         let ended = world.task_ended(&task).await;
-        assert_eq!(Account::of(&ended), Account { matched: 2_000, processed: 2_000, ..Account::default() });
-        assert_eq!(world.database.count(largest), 300, "without a limit a chunk is as large as it may be");
+        assert_eq!(
+            Account::of(&ended),
+            Account { matched: 2_000, processed: 2_000, ..Account::default() }
+        );
+        assert_eq!(
+            world.database.count(largest),
+            300,
+            "without a limit a chunk is as large as it may be"
+        );
         assert_eq!(world.database.rows("event WHERE type = 'bulk_delete.updated'"), 2);
         world.database.assert_sound();
     }
@@ -364,10 +441,14 @@ async fn reported_to_the_end(stream: &mut MessageStream) -> (Vec<String>, Value)
 
 #[tokio::test]
 async fn a_watcher_receives_every_status_until_the_end() {
-    for (protocol, headers) in [(Protocol::Grpc, vec![]), (Protocol::Rest, vec![]), (Protocol::Rest, vec![("accept", "text/event-stream")])]
-    {
+    for (protocol, headers) in [
+        (Protocol::Grpc, vec![]),
+        (Protocol::Rest, vec![]),
+        (Protocol::Rest, vec![("accept", "text/event-stream")]),
+    ] {
         let (world, task) = waiting_task(protocol).await;
-        let mut stream = world.client.stream(WATCH, json!({"task_id": task}), &headers).await.unwrap();
+        let mut stream =
+            world.client.stream(WATCH, json!({"task_id": task}), &headers).await.unwrap();
         assert_eq!(stream.message().await["status"], "scheduled");
         world.done(PAUSE, json!({"task_id": task})).await;
         assert_eq!(stream.message().await["status"], "paused");
@@ -378,9 +459,17 @@ async fn a_watcher_receives_every_status_until_the_end() {
         let _worker = Server::start_with(&world.database, &TEN_BY_TEN, &[]).await;
         let (statuses, last) = reported_to_the_end(&mut stream).await;
         assert_eq!(statuses, ["processing", "completed"]);
-        assert_eq!((&last["current_state"]["number_of_processed_objects"], last["end_time"].is_i64()), (&json!(3), true));
-        let mut late = world.client.stream(WATCH, json!({"task_id": task}), &headers).await.unwrap();
-        assert_eq!(reported_to_the_end(&mut late).await.0, ["completed"], "what is over is reported once");
+        assert_eq!(
+            (&last["current_state"]["number_of_processed_objects"], last["end_time"].is_i64()),
+            (&json!(3), true)
+        );
+        let mut late =
+            world.client.stream(WATCH, json!({"task_id": task}), &headers).await.unwrap();
+        assert_eq!(
+            reported_to_the_end(&mut late).await.0,
+            ["completed"],
+            "what is over is reported once"
+        );
     }
 }
 

@@ -36,9 +36,24 @@ pub async fn run(arguments: Arguments, action: TaskAction) -> Result<ExitCode> {
     let service = arguments.connection.open().await?;
     let (mut client, task_id, tenant) = (service.client.clone(), arguments.task, String::new());
     match action {
-        TaskAction::Pause => drop(client.pause_task(service.request(v1::PauseTaskRequest { tenant, task_id })).await.map_err(refused)?),
-        TaskAction::Resume => drop(client.resume_task(service.request(v1::ResumeTaskRequest { tenant, task_id })).await.map_err(refused)?),
-        TaskAction::Stop => drop(client.stop_task(service.request(v1::StopTaskRequest { tenant, task_id })).await.map_err(refused)?),
+        TaskAction::Pause => drop(
+            client
+                .pause_task(service.request(v1::PauseTaskRequest { tenant, task_id }))
+                .await
+                .map_err(refused)?,
+        ),
+        TaskAction::Resume => drop(
+            client
+                .resume_task(service.request(v1::ResumeTaskRequest { tenant, task_id }))
+                .await
+                .map_err(refused)?,
+        ),
+        TaskAction::Stop => drop(
+            client
+                .stop_task(service.request(v1::StopTaskRequest { tenant, task_id }))
+                .await
+                .map_err(refused)?,
+        ),
     }
     print(match action {
         TaskAction::Pause => "The task pauses at the end of the chunk in hand.",

@@ -54,11 +54,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let service = connection.open().await?;
     let mut client = service.client.clone();
     let (realm, tasks) = if history {
-        let request = v1::ListTaskHistoryRequest { max, offset, order_by, ascending, ..Default::default() };
+        let request =
+            v1::ListTaskHistoryRequest { max, offset, order_by, ascending, ..Default::default() };
         let answer = client.list_task_history(service.request(request)).await.map_err(refused)?;
         (realm_of(answer.metadata()), answer.into_inner().tasks)
     } else {
-        let request = v1::ListTasksRequest { max, offset, order_by, ascending, ..Default::default() };
+        let request =
+            v1::ListTasksRequest { max, offset, order_by, ascending, ..Default::default() };
         let answer = client.list_tasks(service.request(request)).await.map_err(refused)?;
         (realm_of(answer.metadata()), answer.into_inner().tasks)
     };
@@ -76,7 +78,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 fn line(task: &v1::Task) -> String {
     let progress = task.current_state.clone().unwrap_or_default();
-    let created = task.created_time.and_then(|time| DateTime::from_timestamp(time.seconds, 0)).unwrap_or_default();
+    let created = task
+        .created_time
+        .and_then(|time| DateTime::from_timestamp(time.seconds, 0))
+        .unwrap_or_default();
     format!(
         "{}  {}  {:<22} {:>13} done {:>9} failed  {}",
         task.id,
@@ -113,7 +118,13 @@ pub async fn failures(arguments: FailuresArguments) -> Result<ExitCode> {
         filter: String::new(),
     };
     loop {
-        let page = service.client.clone().list_task_failures(service.request(request.clone())).await.map_err(refused)?.into_inner();
+        let page = service
+            .client
+            .clone()
+            .list_task_failures(service.request(request.clone()))
+            .await
+            .map_err(refused)?
+            .into_inner();
         for failure in &page.failures {
             let text = if arguments.json {
                 show::json(failure)?
@@ -148,11 +159,22 @@ pub struct ExcludesArguments {
 /// Lists everything that a task excludes, page by page.
 pub async fn excludes(arguments: ExcludesArguments) -> Result<ExitCode> {
     let service = arguments.connection.open().await?;
-    let mut request = v1::ListTaskExcludesRequest { task_id: arguments.task, page_size: PAGE, ..Default::default() };
+    let mut request = v1::ListTaskExcludesRequest {
+        task_id: arguments.task,
+        page_size: PAGE,
+        ..Default::default()
+    };
     loop {
-        let page = service.client.clone().list_task_excludes(service.request(request.clone())).await.map_err(refused)?.into_inner();
+        let page = service
+            .client
+            .clone()
+            .list_task_excludes(service.request(request.clone()))
+            .await
+            .map_err(refused)?
+            .into_inner();
         for id in &page.entity_ids {
-            let text = if arguments.json { Value::from(id.as_str()).to_string() } else { id.clone() };
+            let text =
+                if arguments.json { Value::from(id.as_str()).to_string() } else { id.clone() };
             if !print(&text)? {
                 return Ok(ExitCode::SUCCESS);
             }

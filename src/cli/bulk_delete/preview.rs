@@ -48,7 +48,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// The preview as JSON, and whose entities it is of.
 fn with_realm(task: &v1::Task) -> Result<Value> {
-    let mut preview: Value = serde_json::from_str(&json(&task.preview.clone().unwrap_or_default())?).map_err(Error::internal)?;
+    let mut preview: Value =
+        serde_json::from_str(&json(&task.preview.clone().unwrap_or_default())?)
+            .map_err(Error::internal)?;
     preview["tenant"] = task.tenant.clone().into();
     preview["realmMode"] = mode(task).into();
     preview["undo"] = task.undo.clone().into();
@@ -58,7 +60,13 @@ fn with_realm(task: &v1::Task) -> Result<Value> {
 /// Asks the service what a request would do. The answer has a preview.
 pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Result<v1::Task> {
     let request = v1::StartBulkDeleteRequest { dry_run: true, ..request.clone() };
-    let answer = service.client.clone().start_bulk_delete(service.request(request)).await.map_err(refused)?.into_inner();
+    let answer = service
+        .client
+        .clone()
+        .start_bulk_delete(service.request(request))
+        .await
+        .map_err(refused)?
+        .into_inner();
     if answer.preview.is_none() {
         return Err(Error::internal("a dry run has a preview"));
     }
@@ -81,13 +89,20 @@ pub fn describe(task: &v1::Task, hard: bool) -> String {
     let mut reasons: Vec<_> = preview.failing_by_reason.iter().collect();
     reasons.sort_by_key(|(reason, count)| (-**count, *reason));
     for (reason, count) in reasons {
-        text.push_str(&format!("  {:>13} would fail: {}\n", thousands(*count), reason.replace('_', " ")));
+        text.push_str(&format!(
+            "  {:>13} would fail: {}\n",
+            thousands(*count),
+            reason.replace('_', " ")
+        ));
     }
     if preview.excluded_count > 0 {
         text.push_str(&format!("  {:>13} excluded\n", thousands(preview.excluded_count)));
     }
     if preview.unselected_excluded_count > 0 {
-        text.push_str(&format!("  {:>13} of the exclude list not selected anyway\n", thousands(preview.unselected_excluded_count)));
+        text.push_str(&format!(
+            "  {:>13} of the exclude list not selected anyway\n",
+            thousands(preview.unselected_excluded_count)
+        ));
     }
     if !preview.sample.is_empty() {
         let shown: Vec<&str> = preview.sample.iter().take(IDS_SHOWN).map(String::as_str).collect();
@@ -111,15 +126,26 @@ mod tests {
     fn a_preview_reports_how_long_a_task_would_take() {
         let line = |seconds, deletable_count| {
             let estimated_duration = Some(prost_types::Duration { seconds, nanos: 5_000_000 });
-            let preview = v1::BulkDeletePreview { matched_count: 2, deletable_count, estimated_duration, ..Default::default() };
-            describe(&v1::Task { preview: Some(preview), ..Default::default() }, true).lines().nth(1).map(|line| line.trim().to_owned())
+            let preview = v1::BulkDeletePreview {
+                matched_count: 2,
+                deletable_count,
+                estimated_duration,
+                ..Default::default()
+            };
+            describe(&v1::Task { preview: Some(preview), ..Default::default() }, true)
+                .lines()
+                .nth(1)
+                .map(|line| line.trim().to_owned())
         };
         assert_eq!(line(0, 2).as_deref(), Some("2 would be erased, in less than a second"));
         assert_eq!(line(90, 2).as_deref(), Some("2 would be erased, in about 90 seconds"));
         assert_eq!(line(90, 0).as_deref(), Some("0 would be erased"));
         assert!(
-            describe(&v1::Task { preview: Some(v1::BulkDeletePreview::default()), ..Default::default() }, true)
-                .contains("Nothing is selected")
+            describe(
+                &v1::Task { preview: Some(v1::BulkDeletePreview::default()), ..Default::default() },
+                true
+            )
+            .contains("Nothing is selected")
         );
     }
 }

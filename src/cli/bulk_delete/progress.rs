@@ -36,8 +36,10 @@ impl Display {
         if !std::io::stderr().is_terminal() || !std::io::stdout().is_terminal() {
             return Display::Lines { last: None };
         }
-        let style = ProgressStyle::with_template("{spinner} [{bar:30}] {pos}/{len} {msg}").expect("the template is one");
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style.progress_chars("=> "));
+        let style = ProgressStyle::with_template("{spinner} [{bar:30}] {pos}/{len} {msg}")
+            .expect("the template is one");
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+            .with_style(style.progress_chars("=> "));
         bar.enable_steady_tick(Duration::from_millis(200));
         Display::Bar(bar)
     }
@@ -65,7 +67,8 @@ impl Display {
                 print(end(task))?;
             }
             Display::Lines { last } => {
-                let said = last.is_some_and(|(status, at)| status == task.status && at.elapsed() < LINE_EVERY);
+                let said = last
+                    .is_some_and(|(status, at)| status == task.status && at.elapsed() < LINE_EVERY);
                 if !said {
                     *last = Some((task.status, Instant::now()));
                     print(line(task))?;
@@ -96,7 +99,12 @@ fn line(task: &v1::Task) -> String {
     let progress = task.current_state.clone().unwrap_or_default();
     let (met, selected) = (progress.number_of_matched_objects, progress.number_of_selected_objects);
     let far = if selected > 0 {
-        format!("{} of {} ({:.0} %)", thousands(met), thousands(selected), met as f64 * 100.0 / selected as f64)
+        format!(
+            "{} of {} ({:.0} %)",
+            thousands(met),
+            thousands(selected),
+            met as f64 * 100.0 / selected as f64
+        )
     } else {
         thousands(met)
     };
@@ -124,7 +132,8 @@ fn end(task: &v1::Task) -> String {
     let progress = task.current_state.clone().unwrap_or_default();
     let status = show::status(task).to_ascii_lowercase().replace('_', " ");
     let took = about(task.duration.map(to_std).unwrap_or_default());
-    let mut text = format!("{status}: {} deleted in {took}", entities(progress.number_of_processed_objects));
+    let mut text =
+        format!("{status}: {} deleted in {took}", entities(progress.number_of_processed_objects));
     for (count, what) in [
         (progress.objects_failed_to_delete_count, "failed"),
         (progress.number_of_excluded_objects, "excluded"),
@@ -158,12 +167,21 @@ mod tests {
             ..Default::default()
         };
         let duration = Some(prost_types::Duration { seconds: 2, nanos: 0 });
-        v1::Task { id: "t".to_owned(), status: status.into(), duration, current_state: Some(current_state), ..Default::default() }
+        v1::Task {
+            id: "t".to_owned(),
+            status: status.into(),
+            duration,
+            current_state: Some(current_state),
+            ..Default::default()
+        }
     }
 
     #[test]
     fn a_line_reports_how_far_how_fast_and_how_long() {
-        assert_eq!(line(&task(v1::TaskStatus::Processing)), "1,000 of 4,000 (25 %) processing, 500/s, 6 seconds left, 2 failed");
+        assert_eq!(
+            line(&task(v1::TaskStatus::Processing)),
+            "1,000 of 4,000 (25 %) processing, 500/s, 6 seconds left, 2 failed"
+        );
     }
 
     #[test]

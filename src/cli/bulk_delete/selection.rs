@@ -94,14 +94,37 @@ impl Selection {
     /// The request, with files read.
     pub fn request(self) -> Result<v1::StartBulkDeleteRequest> {
         let mut uri_list = self.uris;
-        uri_list.extend(self.uris_from.as_deref().map(|file| read(file, "--uris-from")).transpose()?.unwrap_or_default());
+        uri_list.extend(
+            self.uris_from
+                .as_deref()
+                .map(|file| read(file, "--uris-from"))
+                .transpose()?
+                .unwrap_or_default(),
+        );
         let mut exclude_list = self.excluded;
-        exclude_list.extend(self.exclude_from.as_deref().map(|file| read(file, "--exclude-from")).transpose()?.unwrap_or_default());
-        let objects = v1::Selection { filter: self.filter, entity_type: self.entity_type, uri_list, exclude_list };
-        let report_age = self.clean_report_within.map(|seconds| prost_types::Duration::try_from(Duration::from_secs(seconds)));
+        exclude_list.extend(
+            self.exclude_from
+                .as_deref()
+                .map(|file| read(file, "--exclude-from"))
+                .transpose()?
+                .unwrap_or_default(),
+        );
+        let objects = v1::Selection {
+            filter: self.filter,
+            entity_type: self.entity_type,
+            uri_list,
+            exclude_list,
+        };
+        let report_age = self
+            .clean_report_within
+            .map(|seconds| prost_types::Duration::try_from(Duration::from_secs(seconds)));
         Ok(v1::StartBulkDeleteRequest {
             mode: if self.hard { v1::DeleteMode::Hard } else { v1::DeleteMode::Soft }.into(),
-            spec: Some(v1::BulkDeleteSpec { objects: Some(objects), match_all: self.all, ..Default::default() }),
+            spec: Some(v1::BulkDeleteSpec {
+                objects: Some(objects),
+                match_all: self.all,
+                ..Default::default()
+            }),
             expected_count: self.expected_count,
             max_objects: self.max_objects,
             max_objects_per_second: self.max_objects_per_second,
@@ -122,9 +145,16 @@ fn is_standard_input(file: &Path) -> bool {
 /// The lines of a file that are not blank. A file without any is refused: it would select or exclude nothing, which nobody means who names
 /// a file.
 fn read(file: &Path, flag: &str) -> Result<Vec<String>> {
-    let text = if is_standard_input(file) { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    let text = text.map_err(|error| Error::invalid(flag, "invalid", format!("{} cannot be read: {error}", file.display())))?;
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let text = if is_standard_input(file) {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = text.map_err(|error| {
+        Error::invalid(flag, "invalid", format!("{} cannot be read: {error}", file.display()))
+    })?;
+    let lines: Vec<_> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if lines.is_empty() {
         return Err(Error::invalid(flag, "invalid", "names a file without a URI"));
     }

@@ -17,7 +17,10 @@ pub fn json(message: &impl Name) -> Result<String> {
         let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).ok()?;
         Answers::of(&descriptors, "offboard.v1.BulkDeleteService").ok()?
     });
-    ANSWERS.as_ref().ok_or_else(|| Error::internal("the service declares how it spells JSON"))?.write(message)
+    ANSWERS
+        .as_ref()
+        .ok_or_else(|| Error::internal("the service declares how it spells JSON"))?
+        .write(message)
 }
 
 /// Which of the organisation's two worlds a task is of.
@@ -81,8 +84,14 @@ mod tests {
 
     #[test]
     fn numbers_and_times_are_for_people() {
-        assert_eq!((entities(1), entities(2000)), ("1 entity".to_owned(), "2,000 entities".to_owned()));
+        assert_eq!(
+            (entities(1), entities(2000)),
+            ("1 entity".to_owned(), "2,000 entities".to_owned())
+        );
         let reported = [0, 1, 61, 600, 7300].map(|seconds| about(Duration::from_secs(seconds)));
-        assert_eq!(reported, ["less than a second", "1 second", "61 seconds", "10 minutes", "2 hours"]);
+        assert_eq!(
+            reported,
+            ["less than a second", "1 second", "61 seconds", "10 minutes", "2 hours"]
+        );
     }
 }

@@ -87,7 +87,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     request.send_mail = arguments.send_mail.unwrap_or_default();
     let mut call = service.request(request);
     if let Some(key) = &arguments.idempotency_key {
-        let key = key.parse().map_err(|_| Error::invalid("--idempotency-key", "invalid", "must be printable ASCII"))?;
+        let key = key.parse().map_err(|_| {
+            Error::invalid("--idempotency-key", "invalid", "must be printable ASCII")
+        })?;
         call.metadata_mut().insert("idempotency-key", key);
     }
     let task = service.client.clone().start_bulk_delete(call).await.map_err(refused)?.into_inner();
@@ -105,23 +107,41 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 /// What a start would be refused for, as the preview warns: nobody is asked to confirm it.
-fn foreseen(preview: &v1::BulkDeletePreview, request: &v1::StartBulkDeleteRequest) -> Option<Error> {
+fn foreseen(
+    preview: &v1::BulkDeletePreview,
+    request: &v1::StartBulkDeleteRequest,
+) -> Option<Error> {
     let is_hard = request.mode() == v1::DeleteMode::Hard;
     let refusals = [
         (Code::UnknownAttribute, !request.allow_unknown_attributes(), "--allow-unknown-attributes"),
         (Code::SuspectValue, is_hard && !request.allow_suspect_values(), "--allow-suspect-values"),
         (Code::UnknownValue, is_hard && !request.allow_suspect_values(), "--allow-suspect-values"),
-        (Code::MissingExcludes, is_hard && !request.allow_missing_excludes(), "--allow-missing-excludes"),
+        (
+            Code::MissingExcludes,
+            is_hard && !request.allow_missing_excludes(),
+            "--allow-missing-excludes",
+        ),
     ];
     // A type that nothing has and that is asked for selects nothing, which is no harm.
-    let is_refused =
-        |warning: &v1::Warning, code: Code| code != Code::UnknownValue || EXCLUDES_NOTHING.iter().any(|so| warning.message.contains(so));
-    let (code, flag, warning) = refusals.into_iter().filter(|(_, refused, _)| *refused).find_map(|(code, _, flag)| {
-        let warning = preview.warnings.iter().find(|warning| warning.code == code.name() && is_refused(warning, code))?;
-        Some((code, flag, warning))
-    })?;
+    let is_refused = |warning: &v1::Warning, code: Code| {
+        code != Code::UnknownValue || EXCLUDES_NOTHING.iter().any(|so| warning.message.contains(so))
+    };
+    let (code, flag, warning) =
+        refusals.into_iter().filter(|(_, refused, _)| *refused).find_map(|(code, _, flag)| {
+            let warning = preview
+                .warnings
+                .iter()
+                .find(|warning| warning.code == code.name() && is_refused(warning, code))?;
+            Some((code, flag, warning))
+        })?;
     let stop = if warning.message.ends_with('?') { "" } else { "." };
-    Some(Error::new(code, format!("Nothing was started: {}{stop} {flag} starts the task all the same.", warning.message)))
+    Some(Error::new(
+        code,
+        format!(
+            "Nothing was started: {}{stop} {flag} starts the task all the same.",
+            warning.message
+        ),
+    ))
 }
 
 /// Above this many entities nobody confirms by habit.
@@ -151,7 +171,11 @@ impl Question {
     fn text(&self) -> String {
         let Question { count, realm, hard, .. } = self;
         let (what, for_good) = if *hard { ("Erase", " for good") } else { ("Delete", "") };
-        let how = if self.is_typed() { format!("Type their number, {}, to continue:", thousands(*count)) } else { "[y/N]".to_owned() };
+        let how = if self.is_typed() {
+            format!("Type their number, {}, to continue:", thousands(*count))
+        } else {
+            "[y/N]".to_owned()
+        };
         format!("{what} {} of {realm}{for_good}? {how} ", entities(*count))
     }
 
@@ -175,34 +199,79 @@ mod tests {
             Question { count, realm: realm.to_owned(), hard, is_live }
         };
         assert_eq!(question(2, false, true).text(), "Delete 2 entities of acme (live)? [y/N] ");
-        assert_eq!(question(2, true, false).text(), "Erase 2 entities of acme (test) for good? [y/N] ");
-        assert_eq!(question(1968, false, false).text(), "Delete 1,968 entities of acme (test)? Type their number, 1,968, to continue: ");
+        assert_eq!(
+            question(2, true, false).text(),
+            "Erase 2 entities of acme (test) for good? [y/N] "
+        );
+        assert_eq!(
+            question(1968, false, false).text(),
+            "Delete 1,968 entities of acme (test)? Type their number, 1,968, to continue: "
+        );
         let few = question(2, true, true);
-        assert_eq!(few.text(), "Erase 2 entities of acme (live) for good? Type their number, 2, to continue: ");
-        assert!(few.is_yes("2") && !few.is_yes("y") && !few.is_yes("yes") && !few.is_yes(""), "a habit erases nothing that is live");
+        assert_eq!(
+            few.text(),
+            "Erase 2 entities of acme (live) for good? Type their number, 2, to continue: "
+        );
+        assert!(
+            few.is_yes("2") && !few.is_yes("y") && !few.is_yes("yes") && !few.is_yes(""),
+            "a habit erases nothing that is live"
+        );
         let yes = |answer, count| question(count, false, true).is_yes(answer);
         assert!(yes("Y", 2) && yes("yes", 100) && yes("1968", 1968) && yes("1,968", 1968));
-        assert!(!yes("y", 101) && !yes("yes", 1968) && !yes("1967", 1968) && !yes("", 2) && !yes("", 1968) && !yes("2", 2));
+        assert!(
+            !yes("y", 101)
+                && !yes("yes", 1968)
+                && !yes("1967", 1968)
+                && !yes("", 2)
+                && !yes("", 1968)
+                && !yes("2", 2)
+        );
     }
 
     #[test]
     fn what_would_be_refused_is_not_asked_for() {
-        let warning = |code: &str| v1::Warning { code: code.to_owned(), message: "no entity has the attribute `Naem`".to_owned() };
-        let preview = |code: &str| v1::BulkDeletePreview { warnings: vec![warning(code)], ..Default::default() };
-        let hard = v1::StartBulkDeleteRequest { mode: v1::DeleteMode::Hard.into(), ..Default::default() };
-        let reported = foreseen(&preview("unknown_attribute"), &hard).unwrap();
-        assert!(reported.message().contains("`Naem`") && reported.message().contains("--allow-unknown-attributes"), "{reported}");
-        assert!(foreseen(&preview("missing_excludes"), &hard).is_some() && foreseen(&preview("suspect_value"), &hard).is_some());
-        assert!(foreseen(&preview("suspect_value"), &v1::StartBulkDeleteRequest::default()).is_none());
-        assert!(foreseen(&preview("missing_excludes"), &v1::StartBulkDeleteRequest::default()).is_none());
-        let of_value = |message: &str| v1::BulkDeletePreview {
-            warnings: vec![v1::Warning { code: "unknown_value".to_owned(), message: message.to_owned() }],
+        let warning = |code: &str| v1::Warning {
+            code: code.to_owned(),
+            message: "no entity has the attribute `Naem`".to_owned(),
+        };
+        let preview = |code: &str| v1::BulkDeletePreview {
+            warnings: vec![warning(code)],
             ..Default::default()
         };
-        let denied = of_value("no entity has `pypii` at `attributes.Registry`, so it excludes nothing");
+        let hard =
+            v1::StartBulkDeleteRequest { mode: v1::DeleteMode::Hard.into(), ..Default::default() };
+        let reported = foreseen(&preview("unknown_attribute"), &hard).unwrap();
+        assert!(
+            reported.message().contains("`Naem`")
+                && reported.message().contains("--allow-unknown-attributes"),
+            "{reported}"
+        );
+        assert!(
+            foreseen(&preview("missing_excludes"), &hard).is_some()
+                && foreseen(&preview("suspect_value"), &hard).is_some()
+        );
+        assert!(
+            foreseen(&preview("suspect_value"), &v1::StartBulkDeleteRequest::default()).is_none()
+        );
+        assert!(
+            foreseen(&preview("missing_excludes"), &v1::StartBulkDeleteRequest::default())
+                .is_none()
+        );
+        let of_value = |message: &str| v1::BulkDeletePreview {
+            warnings: vec![v1::Warning {
+                code: "unknown_value".to_owned(),
+                message: message.to_owned(),
+            }],
+            ..Default::default()
+        };
+        let denied =
+            of_value("no entity has `pypii` at `attributes.Registry`, so it excludes nothing");
         assert!(foreseen(&denied, &hard).unwrap().message().contains("--allow-suspect-values"));
         assert!(foreseen(&of_value("no entity has the type `compny`"), &hard).is_none());
         let allowed = v1::StartBulkDeleteRequest { allow_unknown_attributes: Some(true), ..hard };
-        assert!(foreseen(&preview("unknown_attribute"), &allowed).is_none() && foreseen(&preview("missing_uris"), &allowed).is_none());
+        assert!(
+            foreseen(&preview("unknown_attribute"), &allowed).is_none()
+                && foreseen(&preview("missing_uris"), &allowed).is_none()
+        );
     }
 }

@@ -47,8 +47,19 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 /// Shows a task until it is over or the user has seen enough.
-pub async fn follow(connection: &Connection, task_id: &str, json: bool, answered: Answered) -> Result<ExitCode> {
-    let mut watched = Watched { connection, task_id, display: Display::new(json), answered: answered == Answered::Before, attempts: 0 };
+pub async fn follow(
+    connection: &Connection,
+    task_id: &str,
+    json: bool,
+    answered: Answered,
+) -> Result<ExitCode> {
+    let mut watched = Watched {
+        connection,
+        task_id,
+        display: Display::new(json),
+        answered: answered == Answered::Before,
+        attempts: 0,
+    };
     let ended = tokio::select! {
         ended = watched.until_over() => ended,
         _ = tokio::signal::ctrl_c() => {
@@ -79,10 +90,15 @@ impl Watched<'_> {
         loop {
             let error = match self.over_one_connection().await {
                 Ok(Some(code)) => return Ok(code),
-                Ok(None) => Error::unavailable("The service ends the stream before the task is over."),
+                Ok(None) => {
+                    Error::unavailable("The service ends the stream before the task is over.")
+                }
                 Err(error) => error,
             };
-            if !self.answered || self.attempts >= MAX_ATTEMPTS || error.code() != crate::error::Code::Unavailable {
+            if !self.answered
+                || self.attempts >= MAX_ATTEMPTS
+                || error.code() != crate::error::Code::Unavailable
+            {
                 return Err(error);
             }
             if self.attempts == 0 {
@@ -96,14 +112,23 @@ impl Watched<'_> {
     /// Watches over one connection; none if it ended before the task.
     async fn over_one_connection(&mut self) -> Result<Option<ExitCode>> {
         let service = self.connection.open().await?;
-        let request = v1::WatchTaskRequest { tenant: String::new(), task_id: self.task_id.to_owned() };
-        let mut tasks = service.client.clone().watch_task(service.request(request)).await.map_err(refused)?.into_inner();
+        let request =
+            v1::WatchTaskRequest { tenant: String::new(), task_id: self.task_id.to_owned() };
+        let mut tasks = service
+            .client
+            .clone()
+            .watch_task(service.request(request))
+            .await
+            .map_err(refused)?
+            .into_inner();
         loop {
             let task = match tasks.message().await {
                 Ok(Some(task)) => task,
                 Ok(None) => return Ok(None),
                 // The message of the transport for a connection that breaks.
-                Err(status) if matches!(status.code(), Code::Unknown | Code::Cancelled) => return Ok(None),
+                Err(status) if matches!(status.code(), Code::Unknown | Code::Cancelled) => {
+                    return Ok(None);
+                }
                 Err(status) => return Err(refused(status)),
             };
             (self.answered, self.attempts) = (true, 0);

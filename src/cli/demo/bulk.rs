@@ -21,7 +21,15 @@ const AT_ONCE: usize = 16;
 pub async fn wrong_filter(caller: &Caller) -> Result<(), Surprise> {
     let filter = "equals(attributes.Registry, pypi) and startWith(attributes.Name, 'azure')";
     let path = format!("/api/{}/entities/_delete?mode=hard", caller.org);
-    let problem = caller.refused(Method::POST, &path, Some(json!({"objects": {"filter": filter}})), 400, "invalid_filter").await?;
+    let problem = caller
+        .refused(
+            Method::POST,
+            &path,
+            Some(json!({"objects": {"filter": filter}})),
+            400,
+            "invalid_filter",
+        )
+        .await?;
     caller.stage.document(&problem);
     for line in problem["detail"].as_str().unwrap_or_default().lines() {
         caller.stage.report(line);
@@ -32,7 +40,11 @@ pub async fn wrong_filter(caller: &Caller) -> Result<(), Surprise> {
 /// Erases what a filter selects, but for an exclude list.
 pub async fn hard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let exclude_list: Vec<_> = cast.excluded.iter().map(|id| format!("entities/{id}")).collect();
-    let objects = v1::Selection { filter: Some(CLOUDS.to_owned()), exclude_list: exclude_list.clone(), ..v1::Selection::default() };
+    let objects = v1::Selection {
+        filter: Some(CLOUDS.to_owned()),
+        exclude_list: exclude_list.clone(),
+        ..v1::Selection::default()
+    };
     let request = v1::StartBulkDeleteRequest {
         mode: v1::DeleteMode::Hard.into(),
         spec: Some(v1::BulkDeleteSpec { objects: Some(objects), ..Default::default() }),
@@ -51,7 +63,9 @@ pub async fn soft(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let path = format!("/api/{}/entities?entityType={SOFT_TYPE}&mode=soft", caller.org);
     let task = caller.rest(Method::DELETE, &path, None, 200).await?.json();
     let id = task["id"].as_str().unwrap_or_default();
-    caller.stage.answer(200, format_args!("task {id}, {}", task["status"].as_str().unwrap_or_default()));
+    caller
+        .stage
+        .answer(200, format_args!("task {id}, {}", task["status"].as_str().unwrap_or_default()));
     let task = follow(caller, id).await?;
     account(caller, &task, &cast.soft, 0).await
 }
@@ -64,7 +78,9 @@ async fn follow(caller: &Caller, id: &str) -> Result<v1::Task, Surprise> {
         let task = caller.bulk_deletes().get_task(caller.request(request)).await?.into_inner();
         let state = task.current_state.clone().unwrap_or_default();
         if state.number_of_selected_objects > 0 {
-            let bar = progress.get_or_insert_with(|| caller.stage.progress(state.number_of_selected_objects.unsigned_abs()));
+            let bar = progress.get_or_insert_with(|| {
+                caller.stage.progress(state.number_of_selected_objects.unsigned_abs())
+            });
             let failed = state.objects_failed_to_delete_count;
             bar.at(state.number_of_matched_objects.unsigned_abs(), &format!("{failed} failed"));
         }
@@ -78,7 +94,12 @@ async fn follow(caller: &Caller, id: &str) -> Result<v1::Task, Surprise> {
 }
 
 /// Shows what a task came to, and checks it against what the file says.
-async fn account(caller: &Caller, task: &v1::Task, selected: &Selected, excluded: usize) -> Result<(), Surprise> {
+async fn account(
+    caller: &Caller,
+    task: &v1::Task,
+    selected: &Selected,
+    excluded: usize,
+) -> Result<(), Surprise> {
     let state = task.current_state.clone().unwrap_or_default();
     let counts = [
         state.number_of_processed_objects,
@@ -92,11 +113,17 @@ async fn account(caller: &Caller, task: &v1::Task, selected: &Selected, excluded
         status_word(task),
         format_args!("matched {matched} = {processed} processed + {failed} failed + {left_out} excluded + {skipped} skipped",),
     );
-    let expected =
-        [selected.ids.len() - selected.onboarding.len() - excluded, selected.onboarding.len(), excluded, 0].map(|number| number as i64);
+    let expected = [
+        selected.ids.len() - selected.onboarding.len() - excluded,
+        selected.onboarding.len(),
+        excluded,
+        0,
+    ]
+    .map(|number| number as i64);
     same("processed, failed, excluded and skipped", &counts, &expected)?;
     same("matched", &matched, &expected.iter().sum())?;
-    let status = if failed > 0 { v1::TaskStatus::CompletedWithErrors } else { v1::TaskStatus::Completed };
+    let status =
+        if failed > 0 { v1::TaskStatus::CompletedWithErrors } else { v1::TaskStatus::Completed };
     same("the status of the task", &task.status(), &status)?;
     failures(caller, &task.id, &selected.onboarding).await
 }
@@ -106,10 +133,12 @@ async fn failures(caller: &Caller, task_id: &str, due: &BTreeSet<String>) -> Res
     let path = format!("/api/{}/tasks/{task_id}/failures?pageSize=1000", caller.org);
     let page = caller.rest(Method::GET, &path, None, 200).await?.json();
     let failures = page["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let text = |failure: &Value, member: &str| failure[member].as_str().unwrap_or_default().to_owned();
+    let text =
+        |failure: &Value, member: &str| failure[member].as_str().unwrap_or_default().to_owned();
     caller.stage.answer(200, format_args!("{} failures", failures.len()));
     for failure in failures.iter().take(3) {
-        let [id, reason, message] = ["entityId", "reason", "message"].map(|member| text(failure, member));
+        let [id, reason, message] =
+            ["entityId", "reason", "message"].map(|member| text(failure, member));
         caller.stage.report(format_args!("       {id}: {reason}. {message}"));
     }
     if failures.len() > 3 {
@@ -121,7 +150,10 @@ async fn failures(caller: &Caller, task_id: &str, due: &BTreeSet<String>) -> Res
 
 /// Gets every entity of the file, and checks that exactly those that were removed are missing.
 pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
-    caller.stage.call("gRPC", format_args!("EntityService/GetEntity, for each of the {} ids", count(cast.all.len())));
+    caller.stage.call(
+        "gRPC",
+        format_args!("EntityService/GetEntity, for each of the {} ids", count(cast.all.len())),
+    );
     let there: BTreeSet<String> = stream::iter(cast.all.clone())
         .map(|id| async move {
             let request = caller.request(v1::GetEntityRequest { entity_id: id.clone() });
@@ -135,8 +167,12 @@ pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
         .try_filter_map(async |id| Ok(id))
         .try_collect()
         .await?;
-    let erased: BTreeSet<_> =
-        cast.clouds.ids.iter().filter(|id| !cast.clouds.onboarding.contains(*id) && !cast.excluded.contains(id)).collect();
+    let erased: BTreeSet<_> = cast
+        .clouds
+        .ids
+        .iter()
+        .filter(|id| !cast.clouds.onboarding.contains(*id) && !cast.excluded.contains(id))
+        .collect();
     let marked: BTreeSet<_> = cast.soft.ids.difference(&cast.soft.onboarding).collect();
     let gone = |id: &String| *id == cast.offboarded || erased.contains(id) || marked.contains(id);
     let due: BTreeSet<_> = cast.all.iter().filter(|id| !gone(id)).cloned().collect();
@@ -150,11 +186,17 @@ pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
             marked.len(),
         ),
     );
-    same("the entities that are there", &there.len(), &(cast.all.len() - 1 - erased.len() - marked.len()))?;
+    same(
+        "the entities that are there",
+        &there.len(),
+        &(cast.all.len() - 1 - erased.len() - marked.len()),
+    )?;
     if let Some(id) = there.symmetric_difference(&due).next() {
         return Err(Surprise::new(format!("{id} exists and should not, or the other way round")));
     }
-    for (fund, members) in [(FUND, cast.excluded.to_vec()), (OTHER_FUND, vec![cast.elsewhere.clone()])] {
+    for (fund, members) in
+        [(FUND, cast.excluded.to_vec()), (OTHER_FUND, vec![cast.elsewhere.clone()])]
+    {
         let portfolio = portfolio(caller, fund).await?;
         caller.stage.report(format_args!(
             "{fund} is at version {} and contains {}.",

@@ -43,13 +43,28 @@ pub struct Caller {
 
 impl Caller {
     /// Connects to both listeners of a service.
-    pub async fn connect(stage: Stage, addresses: Addresses, org: &str, secret: &str) -> Result<Caller, Surprise> {
-        let grpc_addr = addresses.grpc.ok_or_else(|| Surprise::new("the service has no gRPC listener"))?;
-        let http_addr = addresses.http.ok_or_else(|| Surprise::new("the service has no REST listener"))?;
+    pub async fn connect(
+        stage: Stage,
+        addresses: Addresses,
+        org: &str,
+        secret: &str,
+    ) -> Result<Caller, Surprise> {
+        let grpc_addr =
+            addresses.grpc.ok_or_else(|| Surprise::new("the service has no gRPC listener"))?;
+        let http_addr =
+            addresses.http.ok_or_else(|| Surprise::new("the service has no REST listener"))?;
         let channel = Server::here(grpc_addr).connect().await?;
         let credential = credential(secret)?;
         let (org, secret) = (org.to_owned(), secret.to_owned());
-        Ok(Caller { stage, org, secret, http_url: format!("http://{http_addr}"), grpc_addr, channel, credential })
+        Ok(Caller {
+            stage,
+            org,
+            secret,
+            http_url: format!("http://{http_addr}"),
+            grpc_addr,
+            channel,
+            credential,
+        })
     }
 
     /// A gRPC request with the key.
@@ -80,31 +95,56 @@ impl Caller {
     }
 
     /// Calls REST, shows the call and checks the status of its answer.
-    pub async fn rest(&self, method: Method, path: &str, body: Option<Value>, status: u16) -> Result<Answer, Surprise> {
+    pub async fn rest(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        status: u16,
+    ) -> Result<Answer, Surprise> {
         let shown = body.as_ref().map(|body| format!(" {body}")).unwrap_or_default();
         self.stage.call("REST", format_args!("{method} {path}{shown}"));
         let answer = self.quietly(method, path, body).await?;
         if answer.status.as_u16() != status {
             let body = String::from_utf8_lossy(&answer.body);
-            return Err(Surprise::new(format!("the service answered {} where {status} was due: {body}", answer.status)));
+            return Err(Surprise::new(format!(
+                "the service answered {} where {status} was due: {body}",
+                answer.status
+            )));
         }
         Ok(answer)
     }
 
     /// As [`Caller::rest`], for a call that must be refused with this code: shows why, and returns the problem document.
-    pub async fn refused(&self, method: Method, path: &str, body: Option<Value>, status: u16, code: &str) -> Result<Value, Surprise> {
+    pub async fn refused(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        status: u16,
+        code: &str,
+    ) -> Result<Value, Surprise> {
         let problem = self.rest(method, path, body, status).await?.json();
         let detail = problem["detail"].as_str().unwrap_or_default();
-        self.stage.answer(status, format_args!("{code}: {}", detail.lines().next().unwrap_or_default()));
+        self.stage
+            .answer(status, format_args!("{code}: {}", detail.lines().next().unwrap_or_default()));
         super::same("the code of the problem", &problem["code"], &Value::from(code))?;
         Ok(problem)
     }
 
     /// Calls REST and shows nothing.
-    pub async fn quietly(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Surprise> {
+    pub async fn quietly(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Answer, Surprise> {
         // The contract of `/v5` has a header of its own for the key.
-        let (name, value) =
-            if path.starts_with("/v5/") { ("apikey", self.secret.clone()) } else { ("authorization", format!("Bearer {}", self.secret)) };
+        let (name, value) = if path.starts_with("/v5/") {
+            ("apikey", self.secret.clone())
+        } else {
+            ("authorization", format!("Bearer {}", self.secret))
+        };
         // One of the contracts has problem documents only for callers that name them.
         let mut headers = vec![(name, value.as_str()), ("accept", "application/problem+json")];
         if body.is_some() {
@@ -116,7 +156,10 @@ impl Caller {
 }
 
 /// Calls `look` again and again until it finds the result.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>, Surprise>) -> Result<T, Surprise> {
+pub async fn until<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<Option<T>, Surprise>,
+) -> Result<T, Surprise> {
     let found = async {
         loop {
             if let Some(found) = look().await? {
@@ -125,12 +168,20 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| Err(Surprise::new(format!("waited {PATIENCE:?} in vain until {what}"))))
+    tokio::time::timeout(PATIENCE, found)
+        .await
+        .unwrap_or_else(|_| Err(Surprise::new(format!("waited {PATIENCE:?} in vain until {what}"))))
 }
 
 impl From<tonic::Status> for Surprise {
     fn from(status: tonic::Status) -> Surprise {
-        let reason = status.get_error_details().error_info().map(|info| info.reason.to_ascii_lowercase());
-        Surprise::new(format!("the service answered {} ({}): {}", status.code(), reason.unwrap_or_default(), status.message()))
+        let reason =
+            status.get_error_details().error_info().map(|info| info.reason.to_ascii_lowercase());
+        Surprise::new(format!(
+            "the service answered {} ({}): {}",
+            status.code(),
+            reason.unwrap_or_default(),
+            status.message()
+        ))
     }
 }

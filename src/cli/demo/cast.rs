@@ -15,7 +15,8 @@ pub const FUND: &str = "fund-i";
 pub const OTHER_FUND: &str = "fund-ii";
 
 /// The selection of the hard bulk delete.
-pub const CLOUDS: &str = "equals(attributes.Registry, pypi) and in(attributes.Keyword, azure, aws, alibabacloud)";
+pub const CLOUDS: &str =
+    "equals(attributes.Registry, pypi) and in(attributes.Keyword, azure, aws, alibabacloud)";
 /// The selection of the soft bulk delete.
 pub const SOFT_TYPE: &str = "NodePackage";
 
@@ -106,8 +107,12 @@ impl Cast {
     pub fn choose(file: &[u8]) -> Result<Cast, Surprise> {
         let lines = file.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
         let lines = lines.map(serde_json::from_slice::<Line>).collect::<Result<Vec<_>, _>>();
-        let lines = lines.map_err(|error| Surprise::new(format!("the file of entities cannot be read: {error}")))?;
-        let filter: Filter = CLOUDS.parse().map_err(|error| Surprise::new(format!("the filter cannot be read: {error}")))?;
+        let lines = lines.map_err(|error| {
+            Surprise::new(format!("the file of entities cannot be read: {error}"))
+        })?;
+        let filter: Filter = CLOUDS
+            .parse()
+            .map_err(|error| Surprise::new(format!("the filter cannot be read: {error}")))?;
 
         let (mut clouds, mut soft) = (Selected::default(), Selected::default());
         let (mut cloud_parts, mut other_parts, mut onboarding) = (Vec::new(), Vec::new(), None);
@@ -120,13 +125,17 @@ impl Cast {
                 soft.add(line);
             }
             match (line.is_onboarding(), is_cloud, line.is_soft_type()) {
-                (true, false, false) => onboarding = onboarding.or_else(|| Some(line.entity_id.clone())),
+                (true, false, false) => {
+                    onboarding = onboarding.or_else(|| Some(line.entity_id.clone()))
+                }
                 (false, true, false) => cloud_parts.push(line),
                 (false, false, false) if line.dependents.len() > 2 => other_parts.push(line),
                 _ => {}
             }
         }
-        let (Some(onboarding), Some([a, b, c]), Some([d, e, f, g])) = (onboarding, best(cloud_parts), best(other_parts)) else {
+        let (Some(onboarding), Some([a, b, c]), Some([d, e, f, g])) =
+            (onboarding, best(cloud_parts), best(other_parts))
+        else {
             return Err(Surprise::new(
                 "the file contains too few entities of the kinds that the operations need; see demo/entities.ndjson",
             ));

@@ -18,8 +18,15 @@ pub fn lines(caller: &Caller, cast: &Cast) -> [String; 5] {
     [
         format!("{curl} {bearer} {http_url}/v1/portfolios/{FUND}"),
         format!("grpcurl -plaintext {grpc_addr} describe offboard.v1.PortfolioService"),
-        format!("grpcurl -plaintext {bearer} -d '{detach}' {grpc_addr} offboard.v1.PortfolioService/DetachEntity"),
-        format!("{curl} -X DELETE -H 'apikey: {secret}' {http_url}/v5/entities/{}", cast.offboarded),
-        format!("{curl} {bearer} -H 'Content-Type: application/json' -d '{selection}' '{http_url}/api/{org}/entities/_delete?mode=soft'"),
+        format!(
+            "grpcurl -plaintext {bearer} -d '{detach}' {grpc_addr} offboard.v1.PortfolioService/DetachEntity"
+        ),
+        format!(
+            "{curl} -X DELETE -H 'apikey: {secret}' {http_url}/v5/entities/{}",
+            cast.offboarded
+        ),
+        format!(
+            "{curl} {bearer} -H 'Content-Type: application/json' -d '{selection}' '{http_url}/api/{org}/entities/_delete?mode=soft'"
+        ),
     ]
 }

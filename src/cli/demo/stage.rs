@@ -58,12 +58,18 @@ impl Stage {
 
     /// Shows a call: its protocol and its request.
     pub fn call(self, protocol: &str, request: impl Display) {
-        self.line(format_args!("   {} {request}", self.ink(Ink::Cyan, format_args!("{protocol:4} >"))));
+        self.line(format_args!(
+            "   {} {request}",
+            self.ink(Ink::Cyan, format_args!("{protocol:4} >"))
+        ));
     }
 
     /// Shows the response: a status and the interesting part of the rest.
     pub fn answer(self, status: impl Display, text: impl Display) {
-        self.line(format_args!("        {} {text}", self.ink(Ink::Cyan, format_args!("< {status}"))));
+        self.line(format_args!(
+            "        {} {text}",
+            self.ink(Ink::Cyan, format_args!("< {status}"))
+        ));
     }
 
     /// Shows a JSON document whole.
@@ -76,9 +82,12 @@ impl Stage {
 
     /// Begins to show how far something with `total` steps has come.
     pub fn progress(self, total: u64) -> Progress {
-        let target = if self.terminal { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template("        [{bar:40}] {pos} of {len}, {msg}").expect("the template is well formed");
-        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("=> "));
+        let target =
+            if self.terminal { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("        [{bar:40}] {pos} of {len}, {msg}")
+            .expect("the template is well formed");
+        let bar = ProgressBar::with_draw_target(Some(total), target)
+            .with_style(style.progress_chars("=> "));
         Progress { stage: self, bar, reported: None }
     }
 }
@@ -96,7 +105,8 @@ impl Progress {
         self.bar.set_message(text.to_owned());
         self.bar.set_position(position);
         let total = self.bar.length().unwrap_or_default();
-        let due = self.reported.map_or(0, |reported| total.min(reported + total.div_ceil(5).max(1)));
+        let due =
+            self.reported.map_or(0, |reported| total.min(reported + total.div_ceil(5).max(1)));
         if !self.stage.terminal && position >= due && self.reported != Some(position) {
             self.reported = Some(position);
             self.stage.line(format_args!("        {position:>5} of {total}, {text}"));

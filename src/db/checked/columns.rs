@@ -2,7 +2,8 @@
 
 use diesel::pg::Pg;
 use diesel::sql_types::{
-    Array, BigInt, Binary, Bool, Cidr, Date, Double, HasSqlType, Integer, Jsonb, Nullable, Oid, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Binary, Bool, Cidr, Date, Double, HasSqlType, Integer, Jsonb, Nullable, Oid,
+    Text, Timestamptz, Uuid as SqlUuid,
 };
 
 use super::oid;

@@ -85,7 +85,10 @@ pub(crate) use filtered;
 /// Adds a text of `sql_query`, with its columns in order: it takes them by name.
 macro_rules! raw {
     ($of:ident, $text:expr, $row:ty) => {
-        $crate::db::checked::forms!($of, || vec![$crate::db::checked::Form::raw($text, $crate::db::checked::cells::<$row>())]);
+        $crate::db::checked::forms!($of, || vec![$crate::db::checked::Form::raw(
+            $text,
+            $crate::db::checked::cells::<$row>()
+        )]);
     };
 }
 pub(crate) use raw;
@@ -122,7 +125,12 @@ impl Form {
 
     /// A text without parameters.
     pub fn raw(text: &str, columns: Vec<Cell>) -> Form {
-        Form { what: String::new(), text: text.to_owned(), parameters: Vec::new(), columns: Some(columns) }
+        Form {
+            what: String::new(),
+            text: text.to_owned(),
+            parameters: Vec::new(),
+            columns: Some(columns),
+        }
     }
 
     /// A statement of `statement!`, with a condition where it has a place for one.

@@ -22,7 +22,8 @@ use crate::db::{migrations, schema};
 const PIECES: [&str; 5] = ["$name", "Candidates", "Condition", "Filtered", "Predicate"];
 
 /// Which declared type may stand for which: Postgres widens the one to the other without loss.
-const WIDENS: [(&str, &str); 3] = [("integer", "bigint"), ("integer", "numeric"), ("bigint", "numeric")];
+const WIDENS: [(&str, &str); 3] =
+    [("integer", "bigint"), ("integer", "numeric"), ("bigint", "numeric")];
 
 /// A database of this test's own.
 struct Database {
@@ -57,7 +58,8 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let dropped = self.admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        let dropped =
+            self.admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
         assert!(dropped.is_ok() || std::thread::panicking(), "{dropped:?}");
     }
 }
@@ -91,13 +93,19 @@ struct Attribute {
 impl Server {
     fn of(url: &str) -> Server {
         let mut connection = PgConnection::establish(url).unwrap();
-        let types: Vec<Type> = sql_query("SELECT oid, format_type(oid, NULL) AS name FROM pg_type").load(&mut connection).unwrap();
-        let nullable = "SELECT attrelid, attnum FROM pg_attribute WHERE NOT attnotnull AND attnum > 0";
+        let types: Vec<Type> = sql_query("SELECT oid, format_type(oid, NULL) AS name FROM pg_type")
+            .load(&mut connection)
+            .unwrap();
+        let nullable =
+            "SELECT attrelid, attnum FROM pg_attribute WHERE NOT attnotnull AND attnum > 0";
         let nullable: Vec<Attribute> = sql_query(nullable).load(&mut connection).unwrap();
         Server {
             describer: Describer::connect(&CString::new(url).unwrap()).unwrap(),
             types: types.into_iter().map(|found| (found.oid, found.name)).collect(),
-            nullable: nullable.into_iter().map(|found| (found.attrelid, found.attnum.into())).collect(),
+            nullable: nullable
+                .into_iter()
+                .map(|found| (found.attrelid, found.attnum.into()))
+                .collect(),
             faults: Vec::new(),
         }
     }
@@ -119,7 +127,8 @@ impl Server {
         let Some(declared) = &form.columns else { return Some(described.columns) };
         if declared.len() != described.columns.len() {
             let (declared, returned) = (declared.len(), described.columns.len());
-            self.faults.push(format!("{}: declares {declared} columns and returns {returned}", form.what));
+            self.faults
+                .push(format!("{}: declares {declared} columns and returns {returned}", form.what));
             return None;
         }
         for (n, (declared, column)) in declared.iter().zip(&described.columns).enumerate() {
@@ -147,10 +156,17 @@ impl Server {
             let mut open = form.parameters.clone();
             open[n] = 0;
             let Ok(described) = self.describer.describe(&text, &open) else { continue };
-            let widens = WIDENS.contains(&(self.name(*declared).as_str(), self.name(described.parameters[n]).as_str()));
+            let widens = WIDENS.contains(&(
+                self.name(*declared).as_str(),
+                self.name(described.parameters[n]).as_str(),
+            ));
             if described.parameters[n] != *declared && !widens {
                 let (declared, meant) = (self.name(*declared), self.name(described.parameters[n]));
-                self.faults.push(format!("{}: parameter ${} is declared as {declared} and is used as {meant}", form.what, n + 1));
+                self.faults.push(format!(
+                    "{}: parameter ${} is declared as {declared} and is used as {meant}",
+                    form.what,
+                    n + 1
+                ));
             }
         }
     }
@@ -160,7 +176,10 @@ impl Server {
         let Some(columns) = self.check(form) else { return };
         for (declared, column) in form.columns.iter().flatten().zip(columns) {
             if declared.nullable != self.nullable.contains(&column.origin) {
-                self.faults.push(format!("{what}.{}: `Nullable` in one of schema and database, and not in the other", column.name));
+                self.faults.push(format!(
+                    "{what}.{}: `Nullable` in one of schema and database, and not in the other",
+                    column.name
+                ));
             }
         }
     }
@@ -172,7 +191,8 @@ fn declared() -> impl Iterator<Item = &'static Declared> {
 
 fn conditions_of(declared: &Declared) -> Option<Vec<Condition>> {
     let mut all = inventory::iter::<Conditions>.into_iter();
-    all.find(|conditions| (conditions.of, conditions.file) == (declared.name, declared.file)).map(|conditions| (conditions.each)())
+    all.find(|conditions| (conditions.of, conditions.file) == (declared.name, declared.file))
+        .map(|conditions| (conditions.each)())
 }
 
 fn table<T>(table: T) -> Form
@@ -206,7 +226,8 @@ async fn every_statement_fits_the_schema() {
     }
     for forms in inventory::iter::<Forms> {
         for form in (forms.each)() {
-            let form = Form { what: format!("{} of {} ({})", forms.of, forms.file, form.what), ..form };
+            let form =
+                Form { what: format!("{} of {} ({})", forms.of, forms.file, form.what), ..form };
             server.check(&form);
             server.check_parameters(&form);
         }
@@ -215,7 +236,12 @@ async fn every_statement_fits_the_schema() {
         server.check_table(name, &form);
     }
     server.faults.sort();
-    assert!(server.faults.is_empty(), "{} faults:\n{}", server.faults.len(), server.faults.join("\n"));
+    assert!(
+        server.faults.is_empty(),
+        "{} faults:\n{}",
+        server.faults.len(),
+        server.faults.join("\n")
+    );
 }
 
 #[test]
@@ -228,40 +254,67 @@ fn every_statement_of_the_sources_is_checked() {
     };
 
     // A macro may make several of one.
-    let registered = count(declared().map(|declared| (declared.file.to_owned(), String::new())).collect());
+    let registered =
+        count(declared().map(|declared| (declared.file.to_owned(), String::new())).collect());
     for (file, written) in count(captured(&sources, r"(statement!) \{")) {
-        assert!(registered.get(&file).is_some_and(|registered| *registered >= written), "{file} has {written} statements: {registered:?}");
+        assert!(
+            registered.get(&file).is_some_and(|registered| *registered >= written),
+            "{file} has {written} statements: {registered:?}"
+        );
     }
 
-    let mut forms: BTreeSet<_> = inventory::iter::<Forms>.into_iter().map(|forms| (forms.file.to_owned(), forms.of.to_owned())).collect();
-    for (file, of) in
-        captured(&sources, r"QueryFragment<Pg> for (\$?[A-Za-z]+)").into_iter().filter(|(_, of)| !PIECES.contains(&of.as_str()))
+    let mut forms: BTreeSet<_> = inventory::iter::<Forms>
+        .into_iter()
+        .map(|forms| (forms.file.to_owned(), forms.of.to_owned()))
+        .collect();
+    for (file, of) in captured(&sources, r"QueryFragment<Pg> for (\$?[A-Za-z]+)")
+        .into_iter()
+        .filter(|(_, of)| !PIECES.contains(&of.as_str()))
     {
         assert!(forms.remove(&(file.clone(), of.clone())), "`{of}` of {file} has no `forms!`");
     }
 
     // Texts of diesel's `sql_query` and `sql`, each with its forms.
     let raw = count(captured(&sources, r"(sql_query|dsl::sql::<[A-Za-z]+>)\("));
-    let of_raw = [("src/db/fitness.rs", 1), ("src/db/sequences.rs", 2), ("src/db/session.rs", 1), ("src/offboarding/queries.rs", 1)];
+    let of_raw = [
+        ("src/db/fitness.rs", 1),
+        ("src/db/sequences.rs", 2),
+        ("src/db/session.rs", 1),
+        ("src/offboarding/queries.rs", 1),
+    ];
     assert_eq!(raw, BTreeMap::from(of_raw.map(|(file, count)| (file.to_owned(), count))));
     let named = [("sequences.rs", "Behind"), ("sequences.rs", "Set"), ("session.rs", "Facts")];
-    let mut expected = BTreeSet::from(named.map(|(file, of)| (format!("src/db/{file}"), of.to_owned())));
+    let mut expected =
+        BTreeSet::from(named.map(|(file, of)| (format!("src/db/{file}"), of.to_owned())));
     expected.insert(("src/offboarding/queries.rs".to_owned(), "Page".to_owned()));
     assert_eq!(forms, expected, "forms of statements that are not there");
 
     let filtered = declared().filter(|declared| declared.is_filtered());
     for declared in filtered {
         let conditions = conditions_of(declared).unwrap_or_default();
-        assert!(conditions.len() > 10, "`{}` of {} has no `filtered!`", declared.name, declared.file);
+        assert!(
+            conditions.len() > 10,
+            "`{}` of {} has no `filtered!`",
+            declared.name,
+            declared.file
+        );
     }
 
-    let written = captured(&sources, r"diesel::table! \{ *\n *([a-z_]+) \(").into_iter().map(|(_, table)| table).collect::<BTreeSet<_>>();
+    let written = captured(&sources, r"diesel::table! \{ *\n *([a-z_]+) \(")
+        .into_iter()
+        .map(|(_, table)| table)
+        .collect::<BTreeSet<_>>();
     assert_eq!(written, tables().into_keys().map(str::to_owned).collect());
 }
 
 /// A statement over tables that every database has.
 fn form(text: &str, parameters: &[u32], columns: Vec<Cell>) -> Form {
-    Form { what: "S".to_owned(), text: text.to_owned(), parameters: parameters.to_vec(), columns: Some(columns) }
+    Form {
+        what: "S".to_owned(),
+        text: text.to_owned(),
+        parameters: parameters.to_vec(),
+        columns: Some(columns),
+    }
 }
 
 #[tokio::test]
@@ -274,7 +327,8 @@ async fn what_does_not_fit_is_found() {
         server.faults
     };
     let none: [&str; 0] = [];
-    let text = "SELECT c.relpages, c.reloptions FROM pg_class c WHERE c.oid = $1 AND c.relpages < $2";
+    let text =
+        "SELECT c.relpages, c.reloptions FROM pg_class c WHERE c.oid = $1 AND c.relpages < $2";
     let row = || cells::<(Integer, Array<Text>)>();
     let right = [oid::<Oid>(), oid::<Integer>()];
     assert_eq!(faults(form(text, &right, row())), none);
@@ -282,7 +336,10 @@ async fn what_does_not_fit_is_found() {
     let column = faults(form(&text.replace("relpages,", "pages,"), &right, row()));
     assert!(column[0].starts_with("S: ERROR:  column c.pages does not exist"), "{column:?}");
     let parameter = faults(form(text, &[oid::<Oid>(), oid::<Bool>()], row()));
-    assert!(parameter[0].starts_with("S: ERROR:  operator does not exist: integer < boolean"), "{parameter:?}");
+    assert!(
+        parameter[0].starts_with("S: ERROR:  operator does not exist: integer < boolean"),
+        "{parameter:?}"
+    );
     let wide = faults(form(text, &[oid::<Oid>(), oid::<BigInt>()], row()));
     assert_eq!(wide, ["S: parameter $2 is declared as bigint and is used as integer"]);
     let result = faults(form(text, &right, cells::<(BigInt, Array<Text>)>()));

@@ -33,7 +33,9 @@ impl Account {
                 format!("`{}` belongs to root", pgdata.display()),
                 "Postgres does not run as root; give the folder and all in it to an unprivileged user (chown -R)",
             )),
-            (Ok(folder), true) => Ok(Account { name: name_of(folder.uid()), ids: Some((folder.uid(), folder.gid())) }),
+            (Ok(folder), true) => {
+                Ok(Account { name: name_of(folder.uid()), ids: Some((folder.uid(), folder.gid())) })
+            }
             (Ok(folder), false) if folder.uid() != own.as_raw() => Err(failure(
                 format!("`{}` belongs to `{}`", pgdata.display(), name_of(folder.uid())),
                 "start as that user or as root, or choose another data folder",
@@ -47,9 +49,15 @@ impl Account {
         UNPRIVILEGED
             .iter()
             .find_map(|name| User::from_name(name).ok().flatten())
-            .map(|user| Account { name: user.name, ids: Some((user.uid.as_raw(), user.gid.as_raw())) })
+            .map(|user| Account {
+                name: user.name,
+                ids: Some((user.uid.as_raw(), user.gid.as_raw())),
+            })
             .ok_or_else(|| {
-                failure("Postgres does not run as root", "and there is neither a user `postgres` nor a user `nobody` to run it as")
+                failure(
+                    "Postgres does not run as root",
+                    "and there is neither a user `postgres` nor a user `nobody` to run it as",
+                )
             })
     }
 
@@ -66,8 +74,12 @@ impl Account {
     /// Gives a file or folder to the user.
     pub(super) fn give(&self, path: &Path) -> Result<(), Error> {
         let Some((uid, gid)) = self.ids else { return Ok(()) };
-        chown(path, Some(uid), Some(gid))
-            .map_err(|cause| failure(format!("`{}` cannot be given to the user `{}`", path.display(), self.name), cause))
+        chown(path, Some(uid), Some(gid)).map_err(|cause| {
+            failure(
+                format!("`{}` cannot be given to the user `{}`", path.display(), self.name),
+                cause,
+            )
+        })
     }
 
     /// A command that runs as the user, in `folder`, in a process group of its own, so that Ctrl-C in a terminal does not reach it, and
@@ -93,13 +105,20 @@ impl Account {
             return true;
         }
         let mut command = self.command(Path::new("/bin/sh"), Path::new("/"));
-        command.args(["-c", r#"cd -- "$1""#, "sh"]).arg(folder).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-c", r#"cd -- "$1""#, "sh"])
+            .arg(folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.status().await.is_ok_and(|status| status.success())
     }
 }
 
 fn name_of(uid: u32) -> String {
-    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+    User::from_uid(Uid::from_raw(uid))
+        .ok()
+        .flatten()
+        .map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 /// Returns whether this process may change to another user.
@@ -109,7 +128,8 @@ pub(super) fn is_root() -> bool {
 
 /// Returns whether a folder belongs to `uid` and is closed to everybody else.
 pub(super) fn is_private(folder: &Path, uid: u32) -> bool {
-    fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_dir() && folder.uid() == uid && folder.mode() & 0o077 == 0)
+    fs::symlink_metadata(folder)
+        .is_ok_and(|folder| folder.is_dir() && folder.uid() == uid && folder.mode() & 0o077 == 0)
 }
 
 #[cfg(test)]
@@ -133,7 +153,10 @@ mod tests {
         if is_root() {
             assert!(found.unwrap_err().message().contains("belongs to root"));
             chown(folder.path(), Some(12345), Some(12345)).unwrap();
-            assert_eq!(Account::for_cluster(folder.path()).unwrap(), Account { name: "12345".to_owned(), ids: Some((12345, 12345)) });
+            assert_eq!(
+                Account::for_cluster(folder.path()).unwrap(),
+                Account { name: "12345".to_owned(), ids: Some((12345, 12345)) }
+            );
         } else {
             assert_eq!(found.unwrap().uid(), Uid::effective().as_raw());
         }

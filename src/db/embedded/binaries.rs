@@ -39,7 +39,11 @@ impl Search {
         }
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         folders.extend(versions.map(|version| version.path().join("bin")));
-        folders.extend(std::env::var_os("PATH").iter().flat_map(|path| std::env::split_paths(path).collect::<Vec<_>>()));
+        folders.extend(
+            std::env::var_os("PATH")
+                .iter()
+                .flat_map(|path| std::env::split_paths(path).collect::<Vec<_>>()),
+        );
         Search { folders }
     }
 
@@ -50,9 +54,14 @@ impl Search {
             found.extend(Binaries::in_folder(folder).await);
         }
         let versions: BTreeSet<u32> = found.iter().map(|binaries| binaries.major).collect();
-        let wanted = |major: u32| cluster.map_or(SUPPORTED.contains(&major), |cluster| cluster == major);
+        let wanted =
+            |major: u32| cluster.map_or(SUPPORTED.contains(&major), |cluster| cluster == major);
         // The first of those with the highest version: `max_by_key` would return the last.
-        let best = found.into_iter().rev().filter(|binaries| wanted(binaries.major)).max_by_key(|binaries| binaries.major);
+        let best = found
+            .into_iter()
+            .rev()
+            .filter(|binaries| wanted(binaries.major))
+            .max_by_key(|binaries| binaries.major);
         best.ok_or_else(|| {
             let have = versions.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
             match cluster {
@@ -99,7 +108,8 @@ impl Binaries {
 /// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, and `18beta1` as well.
 fn major_version(line: &str) -> Option<u32> {
     let version = line.strip_prefix("postgres (PostgreSQL) ")?;
-    let digits = version.find(|character: char| !character.is_ascii_digit()).unwrap_or(version.len());
+    let digits =
+        version.find(|character: char| !character.is_ascii_digit()).unwrap_or(version.len());
     version[..digits].parse().ok()
 }
 
@@ -113,14 +123,21 @@ mod tests {
         let bin = folder.join(version);
         fs::create_dir_all(&bin).unwrap();
         fs::write(bin.join("initdb"), "").unwrap();
-        fs::write(bin.join("postgres"), format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")).unwrap();
+        fs::write(
+            bin.join("postgres"),
+            format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n"),
+        )
+        .unwrap();
         fs::set_permissions(bin.join("postgres"), fs::Permissions::from_mode(0o755)).unwrap();
         bin
     }
 
     #[test]
     fn the_major_version_is_read_from_what_postgres_says() {
-        assert_eq!(major_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(
+            major_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
+            Some(15)
+        );
         assert_eq!(major_version("postgres (PostgreSQL) 18beta1\n"), Some(18));
         assert_eq!(major_version("postgres (PostgreSQL) 17"), Some(17));
         assert_eq!(major_version("pg_config (PostgreSQL) 15.18"), None);
@@ -129,12 +146,20 @@ mod tests {
     #[tokio::test]
     async fn a_new_cluster_gets_the_newest_supported_version_and_an_old_one_its_own() {
         let machine = tempfile::tempdir().unwrap();
-        let folders: Vec<PathBuf> = ["14.9", "15.18", "17.2", "19.0"].iter().map(|version| install(machine.path(), version)).collect();
+        let folders: Vec<PathBuf> = ["14.9", "15.18", "17.2", "19.0"]
+            .iter()
+            .map(|version| install(machine.path(), version))
+            .collect();
         let search = Search::in_folders(folders.clone());
         assert_eq!(search.find(None).await.unwrap().folder, folders[2]);
         assert_eq!(search.find(Some(15)).await.unwrap().folder, folders[1]);
         let missing = search.find(Some(16)).await.unwrap_err();
-        assert!(missing.message().contains("a cluster of Postgres 16, and this machine has Postgres 14, 15, 17, 19"), "{missing}");
+        assert!(
+            missing
+                .message()
+                .contains("a cluster of Postgres 16, and this machine has Postgres 14, 15, 17, 19"),
+            "{missing}"
+        );
     }
 
     #[tokio::test]

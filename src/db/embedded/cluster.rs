@@ -82,15 +82,25 @@ impl Cluster {
 
     async fn open(home: Home, search: &Search) -> Result<Cluster, Error> {
         let version_file = home.pgdata().join("PG_VERSION");
-        let version = fs::read_to_string(&version_file)
-            .map_err(|cause| failure(format!("`{}` is not a readable Postgres cluster", home.pgdata().display()), cause))?;
-        let major = version
-            .trim()
-            .parse()
-            .map_err(|_| failure(format!("`{}` contains no version", version_file.display()), format!("{:?}", version.trim())))?;
+        let version = fs::read_to_string(&version_file).map_err(|cause| {
+            failure(
+                format!("`{}` is not a readable Postgres cluster", home.pgdata().display()),
+                cause,
+            )
+        })?;
+        let major = version.trim().parse().map_err(|_| {
+            failure(
+                format!("`{}` contains no version", version_file.display()),
+                format!("{:?}", version.trim()),
+            )
+        })?;
         let binaries = search.find(Some(major)).await?;
-        let password = fs::read_to_string(home.password_file())
-            .map_err(|cause| failure(format!("The password file `{}` cannot be read", home.password_file().display()), cause))?;
+        let password = fs::read_to_string(home.password_file()).map_err(|cause| {
+            failure(
+                format!("The password file `{}` cannot be read", home.password_file().display()),
+                cause,
+            )
+        })?;
         Ok(Cluster { home, binaries, password: password.trim().to_owned() })
     }
 
@@ -104,7 +114,14 @@ impl Cluster {
 
         let mut initdb = self.command("initdb");
         initdb.arg("--pgdata").arg(&unfinished).arg("--pwfile").arg(self.home.password_file());
-        initdb.args(["--username", NAME, "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--data-checksums"]);
+        initdb.args([
+            "--username",
+            NAME,
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--no-locale",
+            "--data-checksums",
+        ]);
         run("initdb", initdb, "").await?;
 
         let conf = unfinished.join("postgresql.conf");
@@ -118,12 +135,18 @@ impl Cluster {
         settings.write_all(text.as_bytes()).and_then(|()| settings.sync_all()).map_err(problem)?;
 
         let mut single = self.command("postgres");
-        single.arg("--single").arg("-D").arg(&unfinished).args(["-c", "exit_on_error=on", "template1"]);
+        single.arg("--single").arg("-D").arg(&unfinished).args([
+            "-c",
+            "exit_on_error=on",
+            "template1",
+        ]);
         run("postgres", single, &format!("CREATE DATABASE {NAME};\n")).await?;
 
         fs::rename(&unfinished, self.home.pgdata())
             .and_then(|()| File::open(&self.home.folder)?.sync_all())
-            .map_err(|cause| failure(format!("`{}` cannot be made", self.home.pgdata().display()), cause))
+            .map_err(|cause| {
+                failure(format!("`{}` cannot be made", self.home.pgdata().display()), cause)
+            })
     }
 
     /// Returns whether these binaries know a setting, written `NAME=VALUE`.
@@ -172,9 +195,14 @@ impl Cluster {
                     return self.start(&postmaster).await;
                 }
                 // Its socket was removed, for instance with the folder for temporary files.
-                State::Ready { .. } if alone && start.elapsed() > SILENCE_PATIENCE => postmaster.stop().await?,
+                State::Ready { .. } if alone && start.elapsed() > SILENCE_PATIENCE => {
+                    postmaster.stop().await?
+                }
                 _ if start.elapsed() > CHANGE_PATIENCE => {
-                    return Err(failure("The embedded Postgres does not come up", format!("see `{}`", self.home.log_file().display())));
+                    return Err(failure(
+                        "The embedded Postgres does not come up",
+                        format!("see `{}`", self.home.log_file().display()),
+                    ));
                 }
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -193,7 +221,10 @@ impl Cluster {
                     // A postmaster that was killed leaves processes that take a moment to notice.
                     let leftover = said.contains("pre-existing shared memory block");
                     if !leftover || start.elapsed() > LEFTOVER_PATIENCE {
-                        return Err(failure(format!("The embedded Postgres did not start ({status})"), said));
+                        return Err(failure(
+                            format!("The embedded Postgres did not start ({status})"),
+                            said,
+                        ));
                     }
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
@@ -204,14 +235,25 @@ impl Cluster {
     /// Starts a postmaster, and reports how long the log was before. The process outlives this one if it must.
     fn spawn(&self, socket_dir: &Path) -> Result<(Child, u64), Error> {
         let path = self.home.log_file();
-        let problem = |cause| failure(format!("The log `{}` cannot be written", path.display()), cause);
+        let problem =
+            |cause| failure(format!("The log `{}` cannot be written", path.display()), cause);
         if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_LIMIT) {
             fs::rename(&path, path.with_extension("log.1")).map_err(problem)?;
         }
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(problem)?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(problem)?;
         let length = log.metadata().map_err(problem)?.len();
         let mut command = self.command("postgres");
-        command.arg("-D").arg(self.home.pgdata()).arg("-k").arg(socket_dir).args(["-p", "5432", "-c", "listen_addresses="]);
+        command.arg("-D").arg(self.home.pgdata()).arg("-k").arg(socket_dir).args([
+            "-p",
+            "5432",
+            "-c",
+            "listen_addresses=",
+        ]);
         command.stdout(log.try_clone().map_err(problem)?).stderr(log);
         let child = command.spawn().map_err(|cause| failure("Postgres cannot be run", cause))?;
         Ok((child, length))
@@ -223,14 +265,19 @@ struct ComingUp(Option<Child>);
 
 impl Drop for ComingUp {
     fn drop(&mut self) {
-        if let Some(pid) = self.0.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()) {
+        if let Some(pid) =
+            self.0.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok())
+        {
             signal(Pid::from_raw(pid), Signal::SIGINT);
         }
     }
 }
 
 /// Waits until the postmaster takes connections; returns its exit status if it ends before.
-async fn wait_until_ready(child: Child, postmaster: &Postmaster) -> Result<Option<std::process::ExitStatus>, Error> {
+async fn wait_until_ready(
+    child: Child,
+    postmaster: &Postmaster,
+) -> Result<Option<std::process::ExitStatus>, Error> {
     let mut coming_up = ComingUp(Some(child));
     loop {
         let Some(child) = &mut coming_up.0 else { return Ok(None) };
@@ -260,13 +307,17 @@ async fn run(name: &str, mut command: Command, input: &str) -> Result<(), Error>
     if output.status.success() {
         return Ok(());
     }
-    Err(failure(format!("`{name}` failed ({})", output.status), last_lines(&String::from_utf8_lossy(&output.stderr))))
+    Err(failure(
+        format!("`{name}` failed ({})", output.status),
+        last_lines(&String::from_utf8_lossy(&output.stderr)),
+    ))
 }
 
 /// Writes a new random password to its file, for the cluster's user alone.
 fn new_password(home: &Home) -> Result<String, Error> {
     let path = home.password_file();
-    let password: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let password: String =
+        rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
     let write = || {
         // An existing file is of a start that was interrupted; it may belong to another user.
         match fs::remove_file(&path) {
@@ -277,7 +328,9 @@ fn new_password(home: &Home) -> Result<String, Error> {
         file.write_all(password.as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|cause| failure(format!("The password file `{}` cannot be written", path.display()), cause))?;
+    write().map_err(|cause| {
+        failure(format!("The password file `{}` cannot be written", path.display()), cause)
+    })?;
     home.account.give(&path)?;
     Ok(password)
 }
@@ -313,7 +366,8 @@ mod tests {
     fn a_socket_folder_is_a_host_that_url_parsers_read() {
         let encoded = as_host(Path::new("/data dir/ä@b/run")).to_string();
         assert_eq!(encoded, "%2Fdata%20dir%2F%C3%A4%40b%2Frun");
-        let url = url::Url::parse(&format!("postgresql://offboard:secret@{encoded}:5432/offboard")).unwrap();
+        let url = url::Url::parse(&format!("postgresql://offboard:secret@{encoded}:5432/offboard"))
+            .unwrap();
         assert_eq!(url.host_str(), Some(encoded.as_str()));
     }
 

@@ -31,14 +31,16 @@ pub(super) struct Home {
 
 /// Makes the data folder if need be, and returns its path, absolute and without symbolic links.
 pub(super) fn make_data_dir(data_dir: &Path) -> Result<PathBuf, Error> {
-    let problem = |cause| failure(format!("The data folder `{}` cannot be used", data_dir.display()), cause);
+    let problem =
+        |cause| failure(format!("The data folder `{}` cannot be used", data_dir.display()), cause);
     // Root lets the cluster's user pass through, but not look around.
     let mode = if is_root() { 0o711 } else { 0o700 };
     DirBuilder::new().recursive(true).mode(mode).create(data_dir).map_err(problem)?;
     let folder = data_dir.canonicalize().map_err(problem)?;
     let permissions = fs::metadata(&folder).map_err(problem)?.permissions().mode();
     if is_root() && permissions & 0o011 != 0o011 {
-        fs::set_permissions(&folder, Permissions::from_mode(permissions | 0o011)).map_err(problem)?;
+        fs::set_permissions(&folder, Permissions::from_mode(permissions | 0o011))
+            .map_err(problem)?;
     }
     Ok(folder)
 }
@@ -121,7 +123,8 @@ impl Home {
         let folder = Path::new("/tmp").join(format!("offboard-{}", random_name()));
         self.make_private(&folder)?;
         let _ = fs::remove_file(&link);
-        symlink(&folder, &link).map_err(|cause| failure(format!("`{}` cannot be made", link.display()), cause))?;
+        symlink(&folder, &link)
+            .map_err(|cause| failure(format!("`{}` cannot be made", link.display()), cause))?;
         Ok(folder)
     }
 
@@ -130,9 +133,14 @@ impl Home {
         match DirBuilder::new().mode(0o700).create(folder) {
             Ok(()) => self.account.give(folder),
             Err(_) if is_private(folder, self.account.uid()) => Ok(()),
-            Err(cause) => {
-                Err(failure(format!("`{}` cannot be made for the user `{}` alone", folder.display(), self.account.name()), cause))
-            }
+            Err(cause) => Err(failure(
+                format!(
+                    "`{}` cannot be made for the user `{}` alone",
+                    folder.display(),
+                    self.account.name()
+                ),
+                cause,
+            )),
         }
     }
 }
@@ -153,7 +161,10 @@ mod tests {
 
     fn home(folder: &Path) -> Home {
         fs::set_permissions(folder, Permissions::from_mode(0o711)).unwrap();
-        Home { folder: folder.to_owned(), account: Account::for_cluster(&folder.join("postgres")).unwrap() }
+        Home {
+            folder: folder.to_owned(),
+            account: Account::for_cluster(&folder.join("postgres")).unwrap(),
+        }
     }
 
     #[test]

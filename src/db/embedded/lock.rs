@@ -23,7 +23,9 @@ impl Lock {
         match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Lock { _file: file })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, cause)) => Err(failure(format!("`{}` cannot be locked", path.display()), cause)),
+            Err((_, cause)) => {
+                Err(failure(format!("`{}` cannot be locked", path.display()), cause))
+            }
         }
     }
 
@@ -37,7 +39,10 @@ impl Lock {
             if start.elapsed() > patience {
                 return Err(failure(
                     format!("`{}` is locked", path.display()),
-                    format!("another process has been starting or stopping the embedded Postgres for {} s", patience.as_secs()),
+                    format!(
+                        "another process has been starting or stopping the embedded Postgres for {} s",
+                        patience.as_secs()
+                    ),
                 ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -47,8 +52,9 @@ impl Lock {
     /// Takes the lock together with any number of others, and returns whether there were none. No exclusive holder may keep it for long.
     pub(super) fn shared(path: &Path) -> Result<(Lock, bool), Error> {
         let alone = Lock::try_exclusive(path)?.is_some();
-        let file = Flock::lock(open(path)?, FlockArg::LockShared)
-            .map_err(|(_, cause)| failure(format!("`{}` cannot be locked", path.display()), cause))?;
+        let file = Flock::lock(open(path)?, FlockArg::LockShared).map_err(|(_, cause)| {
+            failure(format!("`{}` cannot be locked", path.display()), cause)
+        })?;
         Ok((Lock { _file: file }, alone))
     }
 }

@@ -35,14 +35,27 @@ mod tests {
     fn a_cluster_takes_an_eighth_of_what_there_is() {
         let machine = |kib: u64, group: &'static str| {
             usable(move |file| match file {
-                "/proc/meminfo" => Some(format!("MemTotal:       {kib} kB\nMemFree:        1 kB\n")),
+                "/proc/meminfo" => {
+                    Some(format!("MemTotal:       {kib} kB\nMemFree:        1 kB\n"))
+                }
                 "/sys/fs/cgroup/memory.max" => Some(group.to_owned()),
                 _ => None,
             })
         };
         assert_eq!(share(machine(4 << 20, "max\n")), 512);
-        assert_eq!(share(machine(4 << 20, "2147483648\n")), 256, "a container has what it was given");
+        assert_eq!(
+            share(machine(4 << 20, "2147483648\n")),
+            256,
+            "a container has what it was given"
+        );
         assert_eq!(share(machine(4 << 20, "0\n")), 512, "a bound of nothing is none");
-        assert_eq!((share(machine(512 << 10, "max")), share(machine(64 << 20, "max")), share(usable(|_| None))), (128, 1024, 128));
+        assert_eq!(
+            (
+                share(machine(512 << 10, "max")),
+                share(machine(64 << 20, "max")),
+                share(usable(|_| None))
+            ),
+            (128, 1024, 128)
+        );
     }
 }

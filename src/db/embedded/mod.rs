@@ -95,7 +95,14 @@ impl EmbeddedPostgres {
         let (users, alone) = Lock::shared(&data_dir.join("users.lock"))?;
 
         let cluster = Cluster::open_or_create(home, search).await?;
-        let mut running = EmbeddedPostgres { cluster, database_url: String::new(), alone, data_dir, users: Some(users), gate: Some(gate) };
+        let mut running = EmbeddedPostgres {
+            cluster,
+            database_url: String::new(),
+            alone,
+            data_dir,
+            users: Some(users),
+            gate: Some(gate),
+        };
         let socket_dir = running.cluster.bring_up(alone).await?;
         running.database_url = running.cluster.database_url(&socket_dir);
         running.check_connection().await?;
@@ -130,7 +137,9 @@ impl EmbeddedPostgres {
             }
             tracing::warn!(data_dir = %self.data_dir.display(), "embedded Postgres has ended; it is started again");
             match self.bring_up_again().await {
-                Ok(()) => tracing::info!(data_dir = %self.data_dir.display(), "embedded Postgres is ready again"),
+                Ok(()) => {
+                    tracing::info!(data_dir = %self.data_dir.display(), "embedded Postgres is ready again")
+                }
                 Err(error) => {
                     tracing::error!(%error, cause = error.cause_chain(), "embedded Postgres cannot be started again");
                     pause = (pause * 2).min(LOOK_EVERY.1);
@@ -144,7 +153,10 @@ impl EmbeddedPostgres {
         let _gate = Lock::exclusive(&self.data_dir.join("start.lock"), GATE_PATIENCE).await?;
         let socket_dir = self.cluster.bring_up(false).await?;
         if self.cluster.database_url(&socket_dir) != self.database_url {
-            return Err(failure("The embedded Postgres is elsewhere now", "its socket was removed; start again"));
+            return Err(failure(
+                "The embedded Postgres is elsewhere now",
+                "its socket was removed; start again",
+            ));
         }
         self.check_connection().await
     }
@@ -185,10 +197,14 @@ impl Drop for EmbeddedPostgres {
         if self.users.is_none() {
             return;
         }
-        let gate = self.gate.take().or_else(|| Lock::try_exclusive(&self.data_dir.join("start.lock")).ok().flatten());
+        let gate = self
+            .gate
+            .take()
+            .or_else(|| Lock::try_exclusive(&self.data_dir.join("start.lock")).ok().flatten());
         if gate.is_some()
             && self.was_last()
-            && let State::Starting(pid) | State::Ready { pid, .. } = self.cluster.postmaster().state()
+            && let State::Starting(pid) | State::Ready { pid, .. } =
+                self.cluster.postmaster().state()
         {
             postmaster::signal(pid, nix::sys::signal::Signal::SIGINT);
         }

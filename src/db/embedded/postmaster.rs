@@ -59,7 +59,11 @@ impl Postmaster {
         let Ok(text) = fs::read_to_string(self.pid_file()) else { return State::Absent };
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         // A backend without postmaster writes its pid as a negative number.
-        let Some(pid) = lines.first().and_then(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0) else { return State::Absent };
+        let Some(pid) =
+            lines.first().and_then(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0)
+        else {
+            return State::Absent;
+        };
         let pid = Pid::from_raw(pid.abs());
         let socket_dir = lines.get(4).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         if !self.is_ours(pid) && !socket_dir.as_deref().is_some_and(answers) {
@@ -78,7 +82,9 @@ impl Postmaster {
             return false;
         }
         match fs::read(format!("/proc/{pid}/cmdline")) {
-            Ok(command) => command.split(|byte| *byte == 0).any(|argument| argument == self.pgdata.as_os_str().as_bytes()),
+            Ok(command) => command
+                .split(|byte| *byte == 0)
+                .any(|argument| argument == self.pgdata.as_os_str().as_bytes()),
             // Without a `/proc`, the number has to do.
             Err(_) => !Path::new("/proc/self/cmdline").exists(),
         }
@@ -87,17 +93,23 @@ impl Postmaster {
     /// Removes the files of a postmaster that no longer runs, so that a process that has its number now does not prevent the next start.
     pub(super) fn clear(&self) -> Result<(), Error> {
         match fs::remove_file(self.pid_file()) {
-            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-                Err(failure(format!("The stale `{}` cannot be removed", self.pid_file().display()), cause))
-            }
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(failure(
+                format!("The stale `{}` cannot be removed", self.pid_file().display()),
+                cause,
+            )),
             _ => Ok(()),
         }
     }
 
     /// Stops it, if it runs, and waits for its end: a fast shutdown first, and an immediate one if that takes too long.
     pub(super) async fn stop(&self) -> Result<(), Error> {
-        let (State::Starting(pid) | State::Ready { pid, .. } | State::Stopping(pid)) = self.state() else { return Ok(()) };
-        for (how, patience) in [(Signal::SIGINT, FAST_PATIENCE), (Signal::SIGQUIT, IMMEDIATE_PATIENCE)] {
+        let (State::Starting(pid) | State::Ready { pid, .. } | State::Stopping(pid)) = self.state()
+        else {
+            return Ok(());
+        };
+        for (how, patience) in
+            [(Signal::SIGINT, FAST_PATIENCE), (Signal::SIGQUIT, IMMEDIATE_PATIENCE)]
+        {
             let start = Instant::now();
             signal(pid, how);
             while start.elapsed() < patience {
@@ -107,9 +119,16 @@ impl Postmaster {
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            tracing::warn!(signal = how.as_str(), "embedded Postgres did not stop in {} s", patience.as_secs());
+            tracing::warn!(
+                signal = how.as_str(),
+                "embedded Postgres did not stop in {} s",
+                patience.as_secs()
+            );
         }
-        Err(failure("The embedded Postgres could not be stopped", format!("its postmaster in `{}` keeps running", self.pgdata.display())))
+        Err(failure(
+            "The embedded Postgres could not be stopped",
+            format!("its postmaster in `{}` keeps running", self.pgdata.display()),
+        ))
     }
 }
 
@@ -141,7 +160,8 @@ mod tests {
     #[test]
     fn a_number_that_another_process_has_now_is_stale() {
         let own = std::process::id();
-        let (folder, postmaster) = with_file(&format!("{own}\n/x\n0\n5432\n/nonexistent\n\n0 0\nready   \n"));
+        let (folder, postmaster) =
+            with_file(&format!("{own}\n/x\n0\n5432\n/nonexistent\n\n0 0\nready   \n"));
         assert_eq!(postmaster.state(), State::Absent);
         postmaster.clear().unwrap();
         assert!(!folder.path().join("postmaster.pid").exists());
@@ -160,11 +180,16 @@ mod tests {
     fn a_process_that_names_the_folder_is_its_postmaster() {
         let (folder, postmaster) = with_file("");
         let mut command = std::process::Command::new("/bin/sh");
-        command.args(["-c", "read line", "-D"]).arg(folder.path()).stdin(std::process::Stdio::piped());
+        command
+            .args(["-c", "read line", "-D"])
+            .arg(folder.path())
+            .stdin(std::process::Stdio::piped());
         let mut process = command.spawn().unwrap();
-        let file = |status: &str| format!("{}\n/x\n0\n5432\n/run/x\n\n0 0\n{status}\n", process.id());
+        let file =
+            |status: &str| format!("{}\n/x\n0\n5432\n/run/x\n\n0 0\n{status}\n", process.id());
         let pid = Pid::from_raw(process.id().cast_signed());
-        let has_command = || fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| !command.is_empty());
+        let has_command =
+            || fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| !command.is_empty());
         while !has_command() {
             std::thread::yield_now();
         }

@@ -45,10 +45,19 @@ pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>
 /// nothing. From then on the response has begun, be there a result to send or not, and a failure is its end. After a last call nothing more
 /// is written; written lines are reported before the stream fails. A response whose first batch was recorded earlier says so: it begins
 /// before the results of the others exist.
-pub async fn run(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Result<Response<Answers>, Status> {
+pub async fn run(
+    db: Db,
+    last_call: LastCall,
+    once: Once,
+    account: Option<Account>,
+    source: Source,
+) -> Result<Response<Answers>, Status> {
     let mut import = Import::new(db, last_call, once, account, source);
     let metadata = import.begin().await?;
-    let mut response = Response::new(stream::unfold(import, |mut import| async move { Some((import.next().await?, import)) }).boxed());
+    let mut response = Response::new(
+        stream::unfold(import, |mut import| async move { Some((import.next().await?, import)) })
+            .boxed(),
+    );
     *response.metadata_mut() = metadata;
     Ok(response)
 }
@@ -65,7 +74,11 @@ pub enum Failure {
 }
 
 /// The last call of an import: when its caller's key ends, for which nobody need send anything, or when the process takes no more calls.
-pub fn last_call(authenticator: Authenticator, caller: Caller, closing: CancellationToken) -> LastCall {
+pub fn last_call(
+    authenticator: Authenticator,
+    caller: Caller,
+    closing: CancellationToken,
+) -> LastCall {
     let last_call = async move {
         tokio::select! {
             error = authenticator.expelled(caller) => Failure::Reported(error.into()),
@@ -89,7 +102,8 @@ impl Failure {
             "This replica is shutting down. The first {received} entities of the import were processed, and nothing was done with those after them; \
              send them, or all again, and another replica will answer."
         );
-        let error = Error::unavailable(message).with("received", received).with("created", summary.created);
+        let error =
+            Error::unavailable(message).with("received", received).with("created", summary.created);
         error.with("existing", summary.existing).with("failed", summary.failed).into()
     }
 }
@@ -131,7 +145,13 @@ struct Import {
 }
 
 impl Import {
-    fn new(db: Db, last_call: LastCall, once: Once, account: Option<Account>, source: Source) -> Self {
+    fn new(
+        db: Db,
+        last_call: LastCall,
+        once: Once,
+        account: Option<Account>,
+        source: Source,
+    ) -> Self {
         Import {
             db,
             last_call,
@@ -171,12 +191,19 @@ impl Import {
     async fn next(&mut self) -> Option<Result<v1::ImportEntitiesResponse, Status>> {
         loop {
             if let Some(result) = self.ready.pop_front() {
-                return Some(Ok(v1::ImportEntitiesResponse { answer: Some(Answer::Result(result)) }));
+                return Some(Ok(v1::ImportEntitiesResponse {
+                    answer: Some(Answer::Result(result)),
+                }));
             }
             if self.is_over() {
-                let summary = v1::ImportEntitiesResponse { answer: Some(Answer::Summary(self.summary)) };
+                let summary =
+                    v1::ImportEntitiesResponse { answer: Some(Answer::Summary(self.summary)) };
                 let is_first = !std::mem::replace(&mut self.ended, true);
-                return is_first.then(|| self.failure.take().map_or(Ok(summary), |failure| Err(failure.status(&self.summary))));
+                return is_first.then(|| {
+                    self.failure
+                        .take()
+                        .map_or(Ok(summary), |failure| Err(failure.status(&self.summary)))
+                });
             }
             self.step().await;
         }
@@ -187,10 +214,12 @@ impl Import {
     async fn step(&mut self) {
         // Under a key a batch is what it is when the import is sent again, however much memory there is.
         let may_be_short = !self.once.has_key() && !self.batch.lines.is_empty();
-        let due = self.batch.is_full() || (!self.open || self.short && may_be_short) && !self.batch.lines.is_empty();
+        let due = self.batch.is_full()
+            || (!self.open || self.short && may_be_short) && !self.batch.lines.is_empty();
         // Under a key one batch follows another, so that nothing is written behind a batch that the key refuses.
         let at_once = if self.once.has_key() { 1 } else { AT_ONCE };
-        let free = self.writing.len() < at_once && self.named.iter().all(|names| names.is_disjoint(&self.batch.names));
+        let free = self.writing.len() < at_once
+            && self.named.iter().all(|names| names.is_disjoint(&self.batch.names));
         if due && free {
             return self.write();
         }
@@ -241,20 +270,29 @@ impl Import {
         let first = self.summary.received + 1 - lines.len() as i64;
         let once = self.once.part(first, lines.iter().map(|line| &line.message));
         let caller = once.caller().clone();
-        let named: Vec<(i64, String)> = lines.iter().map(|line| (line.number, line.entity_id().to_owned())).collect();
+        let named: Vec<(i64, String)> =
+            lines.iter().map(|line| (line.number, line.entity_id().to_owned())).collect();
         let names = named.clone();
         let mut work = Some(lines);
         let mut checked: Option<Checked> = None;
         let (db, write) = (self.db.clone(), move |connection: &mut PgConnection| {
             // Off the runtime's threads, and once, also if the writing is tried again.
-            let checked = checked.get_or_insert_with(|| Checked::of(work.take().unwrap_or_default(), &caller));
+            let checked = checked
+                .get_or_insert_with(|| Checked::of(work.take().unwrap_or_default(), &caller));
             // In the transaction that writes: a batch that comes after the end of the key is not written.
             access::check(connection, &caller)?;
-            let outcome = queries::insert_each(connection, &caller.realm, caller.principal_id, &checked.batch)?;
+            let outcome = queries::insert_each(
+                connection,
+                &caller.realm,
+                caller.principal_id,
+                &checked.batch,
+            )?;
             Ok(Response::new(checked.results(&outcome).packed(&names))) as Work<Response<Results>>
         });
         // One transaction: entities, memberships and the rows of their indexed attributes.
-        self.writing.push_back(Box::pin(async move { Ok(once.transaction(&db, write).await?.map(|results| results.unpacked(named))) }));
+        self.writing.push_back(Box::pin(async move {
+            Ok(once.transaction(&db, write).await?.map(|results| results.unpacked(named)))
+        }));
     }
 
     fn report(&mut self, written: Response<Results>) {

@@ -55,7 +55,11 @@ pub struct Checked {
 
 impl Checked {
     pub fn of(lines: Vec<Line>, caller: &Caller) -> Self {
-        let mut checked = Checked { lines: Vec::with_capacity(lines.len()), batch: Vec::with_capacity(lines.len()), refused: Vec::new() };
+        let mut checked = Checked {
+            lines: Vec::with_capacity(lines.len()),
+            batch: Vec::with_capacity(lines.len()),
+            refused: Vec::new(),
+        };
         for (place, line) in lines.into_iter().enumerate() {
             let (number, entity_id) = (line.number, line.entity_id().to_owned());
             match check(line, caller) {
@@ -73,7 +77,10 @@ impl Checked {
         let mut results = self.refused.clone();
         for (index, ((place, line), new)) in self.lines.iter().zip(&self.batch).enumerate() {
             let result = if outcome.refused.contains(&index) {
-                let error = v1::JobError { code: "refused_by_database".to_owned(), message: REFUSED.to_owned() };
+                let error = v1::JobError {
+                    code: "refused_by_database".to_owned(),
+                    message: REFUSED.to_owned(),
+                };
                 v1::ImportResult {
                     line: *line,
                     entity_id: new.id.clone(),
@@ -86,9 +93,18 @@ impl Checked {
                 refused(*line, new.id.clone(), &Error::not_found("portfolio", portfolio_id))
             } else {
                 let existing = outcome.existing.contains(&index);
-                let (soft_deleted, different) = (outcome.soft_deleted.contains(&index), outcome.different.contains(&index));
-                let outcome = if existing { v1::ImportOutcome::Existing } else { v1::ImportOutcome::Created };
-                v1::ImportResult { line: *line, entity_id: new.id.clone(), outcome: outcome.into(), error: None, soft_deleted, different }
+                let (soft_deleted, different) =
+                    (outcome.soft_deleted.contains(&index), outcome.different.contains(&index));
+                let outcome =
+                    if existing { v1::ImportOutcome::Existing } else { v1::ImportOutcome::Created };
+                v1::ImportResult {
+                    line: *line,
+                    entity_id: new.id.clone(),
+                    outcome: outcome.into(),
+                    error: None,
+                    soft_deleted,
+                    different,
+                }
             };
             results.push((*place, result));
         }
@@ -100,7 +116,8 @@ impl Checked {
 /// The entity of a line, or all that is wrong with it.
 fn check(line: Line, caller: &Caller) -> Result<NewEntity, Error> {
     let Line { message, faults, .. } = line;
-    let message = message.entity.ok_or_else(|| Error::invalid("entity", "required", "must be given"));
+    let message =
+        message.entity.ok_or_else(|| Error::invalid("entity", "required", "must be given"));
     let new = message.and_then(|message| NewEntity::check(message, "entity"));
     let new = new.and_then(|new| new.check_scope(caller).map(|()| new));
     if faults.is_empty() {
@@ -117,9 +134,23 @@ pub fn fault_of(line: Line, caller: &Caller) -> Error {
 fn refused(line: i64, entity_id: String, error: &Error) -> v1::ImportResult {
     // As where one entity is created: a line of a file is that entity.
     let within = |field: &str| field.strip_prefix("entity.").unwrap_or(field).to_owned();
-    let faults: Vec<_> = error.violations().iter().map(|fault| format!("{}: {}", within(&fault.field), fault.description)).collect();
-    let message = if faults.is_empty() { error.message().to_owned() } else { cut_at(faults.join("; "), MAX_DESCRIPTION_CHARACTERS) };
+    let faults: Vec<_> = error
+        .violations()
+        .iter()
+        .map(|fault| format!("{}: {}", within(&fault.field), fault.description))
+        .collect();
+    let message = if faults.is_empty() {
+        error.message().to_owned()
+    } else {
+        cut_at(faults.join("; "), MAX_DESCRIPTION_CHARACTERS)
+    };
     let entity_id = cut_at(entity_id, MAX_FIELD_CHARACTERS);
     let error = v1::JobError { code: error.code().name().to_owned(), message };
-    v1::ImportResult { line, entity_id, outcome: v1::ImportOutcome::Failed.into(), error: Some(error), ..Default::default() }
+    v1::ImportResult {
+        line,
+        entity_id,
+        outcome: v1::ImportOutcome::Failed.into(),
+        error: Some(error),
+        ..Default::default()
+    }
 }

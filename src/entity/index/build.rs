@@ -28,11 +28,19 @@ pub enum Progress {
 }
 
 /// Does the next step in a transaction of its own.
-pub fn step(connection: &mut PgConnection, claim: &ClaimedIndex, lease: Duration) -> Work<Progress> {
+pub fn step(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    lease: Duration,
+) -> Work<Progress> {
     let step = |connection: &mut PgConnection| {
-        let Some(progress) = lease_queries::lock(connection, claim)? else { return Ok(Progress::Lost) };
+        let Some(progress) = lease_queries::lock(connection, claim)? else {
+            return Ok(Progress::Lost);
+        };
         match claim.phase {
-            Phase::Waiting | Phase::Settling | Phase::Retiring => wait(connection, claim, &progress, lease),
+            Phase::Waiting | Phase::Settling | Phase::Retiring => {
+                wait(connection, claim, &progress, lease)
+            }
             Phase::Walking => walk(connection, claim, &progress, lease),
             Phase::Checking => check(connection, claim, &progress, lease),
             Phase::Clearing => clear(connection, claim, &progress, lease),
@@ -46,18 +54,35 @@ pub fn step(connection: &mut PgConnection, claim: &ClaimedIndex, lease: Duration
     }
 }
 
-fn next(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, done: Move<'_>, lease: Duration) -> Work<Progress> {
+fn next(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    progress: &IndexProgress,
+    done: Move<'_>,
+    lease: Duration,
+) -> Work<Progress> {
     let Some(phase) = claim.phase.next() else {
         lease_queries::finish(connection, claim, progress.state)?;
         return Ok(Progress::Done);
     };
-    let total = if phase == Phase::Walking { sql::count_entities(connection, claim)? } else { None };
-    lease_queries::advance(connection, claim, Move { phase: Some(phase), total, place: ("", ""), ..done }, lease)?;
+    let total =
+        if phase == Phase::Walking { sql::count_entities(connection, claim)? } else { None };
+    lease_queries::advance(
+        connection,
+        claim,
+        Move { phase: Some(phase), total, place: ("", ""), ..done },
+        lease,
+    )?;
     Ok(Progress::More(phase))
 }
 
 /// Waits for every transaction that runs when this is first asked: later ones see everything committed before.
-fn wait(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
+fn wait(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    progress: &IndexProgress,
+    lease: Duration,
+) -> Work<Progress> {
     let running = sql::running(connection)?;
     let left: Vec<String> = match &progress.waits_for {
         None => running,
@@ -66,13 +91,23 @@ fn wait(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexPro
     if left.is_empty() {
         return next(connection, claim, progress, Move::default(), lease);
     }
-    lease_queries::advance(connection, claim, Move { waits_for: Some(&left), ..Move::default() }, lease)?;
+    lease_queries::advance(
+        connection,
+        claim,
+        Move { waits_for: Some(&left), ..Move::default() },
+        lease,
+    )?;
     Ok(Progress::Waits)
 }
 
 /// Writes the rows of the next entities in this snapshot. Transactions that change an entity write its new rows themselves, so none is
 /// missing; a row of its earlier values may be left, and is found by `check`.
-fn walk(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
+fn walk(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    progress: &IndexProgress,
+    lease: Duration,
+) -> Work<Progress> {
     let found = sql::walk(connection, claim, &progress.id, CHUNK)?;
     let mut rows = Rows::default();
     for (id, attributes) in &found.rows {
@@ -80,7 +115,8 @@ fn walk(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexPro
         rows.extend(&claim.declared.attribute, id, keys);
     }
     let entities = found.rows.len() as i64;
-    let done = Move { entities, rows: sql::add(connection, &claim.realm, rows)?, ..Move::default() };
+    let done =
+        Move { entities, rows: sql::add(connection, &claim.realm, rows)?, ..Move::default() };
     match found.rows.last() {
         Some((last, _)) if found.more || entities == CHUNK => {
             lease_queries::advance(connection, claim, Move { place: ("", last), ..done }, lease)?;
@@ -91,7 +127,12 @@ fn walk(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexPro
 }
 
 /// Removes rows that are not true: of entities that were changed or removed while they were walked.
-fn check(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
+fn check(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    progress: &IndexProgress,
+    lease: Duration,
+) -> Work<Progress> {
     let Some(end) = sql::span(connection, claim, &progress.id, CHUNK)? else {
         return next(connection, claim, progress, Move::default(), lease);
     };
@@ -100,7 +141,9 @@ fn check(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexPr
     if !ids.is_empty() {
         let mut stale = sql::rows_of(connection, claim, &ids)?;
         for (id, attributes) in &suspects.rows {
-            for key in attributes.iter().flat_map(|attributes| claim.declared.keys(attributes.view())) {
+            for key in
+                attributes.iter().flat_map(|attributes| claim.declared.keys(attributes.view()))
+            {
                 stale.remove(&(key, id.clone()));
             }
         }
@@ -115,10 +158,20 @@ fn check(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexPr
     Ok(Progress::More(Phase::Checking))
 }
 
-fn clear(connection: &mut PgConnection, claim: &ClaimedIndex, progress: &IndexProgress, lease: Duration) -> Work<Progress> {
+fn clear(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    progress: &IndexProgress,
+    lease: Duration,
+) -> Work<Progress> {
     match sql::clear(connection, claim, (&progress.value, &progress.id), CHUNK)? {
         Some((value, id)) => {
-            lease_queries::advance(connection, claim, Move { place: (&value, &id), ..Move::default() }, lease)?;
+            lease_queries::advance(
+                connection,
+                claim,
+                Move { place: (&value, &id), ..Move::default() },
+                lease,
+            )?;
             Ok(Progress::More(Phase::Clearing))
         }
         None => next(connection, claim, progress, Move::default(), lease),

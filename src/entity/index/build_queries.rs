@@ -35,7 +35,9 @@ statement! {
 /// How many entities the realm has, the soft-deleted among them; none if there are too many to count. Call it in a transaction.
 pub fn count_entities(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<Option<i64>> {
     let counted = connection.transaction(|connection| {
-        connection.batch_execute(&format!("SET LOCAL statement_timeout = '{WORKER_STATEMENT_SECONDS}s'"))?;
+        connection.batch_execute(&format!(
+            "SET LOCAL statement_timeout = '{WORKER_STATEMENT_SECONDS}s'"
+        ))?;
         CountEntities { realm: claim.realm.id() }.get_result::<(i64,)>(connection)
     });
     match counted {
@@ -56,7 +58,12 @@ statement! {
 pub type Holder = (String, Option<Struct>);
 
 /// The entities after this id, the soft-deleted among them; fewer if they are large.
-pub fn walk(connection: &mut PgConnection, claim: &ClaimedIndex, after: &str, limit: i64) -> Work<Read<Holder>> {
+pub fn walk(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    after: &str,
+    limit: i64,
+) -> Work<Read<Holder>> {
     let first = claim.declared.path.first().map(String::as_str).unwrap_or_default();
     let statement = Walk { realm: claim.realm.id(), first, after, limit };
     let rows = statement.load_iter::<Holder, PgRowByRowLoadingMode>(connection)?;
@@ -108,8 +115,14 @@ statement! {
 }
 
 /// The last of the next `limit` rows after this entity, in the order of entities; none if there are no more.
-pub fn span(connection: &mut PgConnection, claim: &ClaimedIndex, after: &str, limit: i64) -> Work<Option<String>> {
-    let (last,): (Option<String>,) = Span { realm: claim.realm.id(), after, limit }.get_result(connection)?;
+pub fn span(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    after: &str,
+    limit: i64,
+) -> Work<Option<String>> {
+    let (last,): (Option<String>,) =
+        Span { realm: claim.realm.id(), after, limit }.get_result(connection)?;
     Ok(last)
 }
 
@@ -130,7 +143,13 @@ statement! {
 
 /// Entities that have rows, after `after` and up to `until`, and were removed or changed since the attribute was declared; fewer if they
 /// are large. A removed one has no attributes.
-pub fn suspects(connection: &mut PgConnection, claim: &ClaimedIndex, since: DateTime<Utc>, after: &str, until: &str) -> Work<Read<Holder>> {
+pub fn suspects(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    since: DateTime<Utc>,
+    after: &str,
+    until: &str,
+) -> Work<Read<Holder>> {
     let Declared { attribute, path } = &claim.declared;
     let first = path.first().map(String::as_str).unwrap_or_default();
     let statement = Suspects { realm: claim.realm.id(), attribute, first, since, after, until };
@@ -158,8 +177,13 @@ statement! {
 }
 
 /// The rows of these entities: keys and ids.
-pub fn rows_of(connection: &mut PgConnection, claim: &ClaimedIndex, entities: &[&str]) -> Work<BTreeSet<(String, String)>> {
-    let statement = RowsOf { realm: claim.realm.id(), attribute: &claim.declared.attribute, entities };
+pub fn rows_of(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    entities: &[&str],
+) -> Work<BTreeSet<(String, String)>> {
+    let statement =
+        RowsOf { realm: claim.realm.id(), attribute: &claim.declared.attribute, entities };
     Ok(statement.load(connection)?.into_iter().collect())
 }
 
@@ -176,8 +200,14 @@ statement! {
 }
 
 /// Removes the next rows of an index after this key and returns the last; none if there are no more.
-pub fn clear(connection: &mut PgConnection, claim: &ClaimedIndex, (value, id): (&str, &str), limit: i64) -> Work<Option<(String, String)>> {
-    let statement = Clear { realm: claim.realm.id(), attribute: &claim.declared.attribute, value, id, limit };
+pub fn clear(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    (value, id): (&str, &str),
+    limit: i64,
+) -> Work<Option<(String, String)>> {
+    let statement =
+        Clear { realm: claim.realm.id(), attribute: &claim.declared.attribute, value, id, limit };
     Ok(statement.get_result(connection).optional()?)
 }
 

@@ -67,7 +67,11 @@ impl IndexExecutor {
             if since.elapsed() >= TURN {
                 since = Instant::now();
                 let claimed = claim.clone();
-                if self.db.run(move |connection| lease_queries::others_wait(connection, &claimed)).await? {
+                if self
+                    .db
+                    .run(move |connection| lease_queries::others_wait(connection, &claimed))
+                    .await?
+                {
                     break;
                 }
             }
@@ -77,21 +81,27 @@ impl IndexExecutor {
 
     async fn release(&self, claim: &ClaimedIndex, delay: Duration, counts: bool) -> Result<()> {
         let claim = claim.clone();
-        self.db.run(move |connection| lease_queries::release(connection, &claim, delay, counts)).await.map(drop)
+        self.db
+            .run(move |connection| lease_queries::release(connection, &claim, delay, counts))
+            .await
+            .map(drop)
     }
 
     /// After a failure: tries again later, or ends the build when it has not moved for long. A removal is never given up.
     async fn give_back(&self, claim: &ClaimedIndex, error: &Error) -> Result<()> {
         let attribute = &claim.declared.attribute;
         warn_of!(error, attribute, attempts = claim.attempts, "index failed");
-        if claim.attempts < MAX_ATTEMPTS || matches!(claim.phase, Phase::Retiring | Phase::Clearing) {
+        if claim.attempts < MAX_ATTEMPTS || matches!(claim.phase, Phase::Retiring | Phase::Clearing)
+        {
             let delay = Duration::from_secs(1 << claim.attempts.clamp(1, 6).unsigned_abs()) / 2;
             return self.release(claim, delay, true).await;
         }
         telemetry::job_finished(TOPIC, "failed");
         let (claim, code) = (claim.clone(), error.code().name());
         let message = "The index could not be built; the service's log says why.";
-        self.db.transaction(move |connection| lease_queries::fail(connection, &claim, code, message)).await
+        self.db
+            .transaction(move |connection| lease_queries::fail(connection, &claim, code, message))
+            .await
     }
 }
 
@@ -105,7 +115,10 @@ impl Executor for IndexExecutor {
 
     async fn claim(&self) -> Result<Option<ClaimedIndex>> {
         let Lease { owner, duration } = self.lease.clone();
-        let claimed = self.db.run(move |connection| lease_queries::claim(connection, &owner, duration)).await?;
+        let claimed = self
+            .db
+            .run(move |connection| lease_queries::claim(connection, &owner, duration))
+            .await?;
         claimed.iter().for_each(|_| telemetry::job_claimed(TOPIC));
         Ok(claimed)
     }

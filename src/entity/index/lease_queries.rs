@@ -27,9 +27,14 @@ pub struct ClaimedIndex {
 
 /// Claims an index that is to be built or removed, also one whose worker was lost. The realm with the fewest at work comes first, and of these the
 /// one that was served least lately.
-pub fn claim(connection: &mut PgConnection, owner: &str, lease: Duration) -> Work<Option<ClaimedIndex>> {
+pub fn claim(
+    connection: &mut PgConnection,
+    owner: &str,
+    lease: Duration,
+) -> Work<Option<ClaimedIndex>> {
     type Row = (i32, String, Mode, String, Vec<String>, Phase, i64, i32);
-    let row: Option<Row> = Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
+    let row: Option<Row> =
+        Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
     Ok(row.map(|(realm_id, org, mode, attribute, path, phase, token, attempts)| ClaimedIndex {
         realm: Realm::from_row(realm_id, org, mode),
         declared: Declared { attribute, path },
@@ -103,8 +108,11 @@ pub struct IndexProgress {
 
 /// Locks the index, so that nobody takes it over before the transaction ends. None if the lease is lost.
 pub fn lock(connection: &mut PgConnection, claim: &ClaimedIndex) -> Work<Option<IndexProgress>> {
-    let (realm, attribute, token) = (claim.realm.id(), claim.declared.attribute.as_str(), claim.token);
-    Ok(LockLeased { realm, attribute, token, phase: claim.phase.as_str() }.get_result(connection).optional()?)
+    let (realm, attribute, token) =
+        (claim.realm.id(), claim.declared.attribute.as_str(), claim.token);
+    Ok(LockLeased { realm, attribute, token, phase: claim.phase.as_str() }
+        .get_result(connection)
+        .optional()?)
 }
 
 statement! {
@@ -139,7 +147,12 @@ pub struct Move<'a> {
 }
 
 /// Writes the progress of a locked index, and extends the lease.
-pub fn advance(connection: &mut PgConnection, claim: &ClaimedIndex, to: Move<'_>, lease: Duration) -> Work<()> {
+pub fn advance(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    to: Move<'_>,
+    lease: Duration,
+) -> Work<()> {
     let statement = Advance {
         realm: claim.realm.id(),
         attribute: &claim.declared.attribute,
@@ -184,17 +197,24 @@ pub fn finish(connection: &mut PgConnection, claim: &ClaimedIndex, state: IndexS
         Forget { realm, attribute }.execute(connection)?;
     } else {
         let to = state.transition(IndexAction::Complete)?;
-        EndBuild { realm, attribute, to: to.as_str(), code: None, message: None }.execute(connection)?;
+        EndBuild { realm, attribute, to: to.as_str(), code: None, message: None }
+            .execute(connection)?;
     }
     Ok(())
 }
 
 /// Ends a build that cannot be done; a worker that lost its lease ends nothing. Call it in a transaction.
-pub fn fail(connection: &mut PgConnection, claim: &ClaimedIndex, code: &str, message: &str) -> Work<()> {
+pub fn fail(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    code: &str,
+    message: &str,
+) -> Work<()> {
     let Some(progress) = lock(connection, claim)? else { return Ok(()) };
     let to = progress.state.transition(IndexAction::Fail)?;
     let (realm, attribute) = (claim.realm.id(), claim.declared.attribute.as_str());
-    EndBuild { realm, attribute, to: to.as_str(), code: Some(code), message: Some(message) }.execute(connection)?;
+    EndBuild { realm, attribute, to: to.as_str(), code: Some(code), message: Some(message) }
+        .execute(connection)?;
     Ok(())
 }
 
@@ -230,9 +250,15 @@ statement! {
 }
 
 /// Gives an index back, to be claimed again after `delay`. False if the lease is lost.
-pub fn release(connection: &mut PgConnection, claim: &ClaimedIndex, delay: Duration, counts: bool) -> Work<bool> {
+pub fn release(
+    connection: &mut PgConnection,
+    claim: &ClaimedIndex,
+    delay: Duration,
+    counts: bool,
+) -> Work<bool> {
     let (realm, attribute) = (claim.realm.id(), claim.declared.attribute.as_str());
-    let statement = Release { realm, attribute, token: claim.token, delay: delay.as_secs_f64(), counts };
+    let statement =
+        Release { realm, attribute, token: claim.token, delay: delay.as_secs_f64(), counts };
     Ok(statement.execute(connection)? == 1)
 }
 

@@ -27,14 +27,23 @@ pub struct Candidates {
 
 /// Chooses the lookups that find the fewest candidates. None if no index can say anything, or there are more than `at_most`: then it is as well to
 /// go through the entities.
-pub fn choose(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, at_most: i64) -> Work<Option<Candidates>> {
-    let Some(filter) = filter.filter(|filter| !filter.candidates(&|_| true).is_empty()) else { return Ok(None) };
+pub fn choose(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    filter: Option<&Filter>,
+    at_most: i64,
+) -> Work<Option<Candidates>> {
+    let Some(filter) = filter.filter(|filter| !filter.candidates(&|_| true).is_empty()) else {
+        return Ok(None);
+    };
     let ready = ready(connection, realm)?;
     let mut chosen = None;
     let mut most = at_most;
-    for lookups in filter.candidates(&|attribute| ready.contains(attribute)).into_iter().take(TRIED) {
+    for lookups in filter.candidates(&|attribute| ready.contains(attribute)).into_iter().take(TRIED)
+    {
         let candidates = Candidates { realm: realm.id(), lookups };
-        let (count,): (i64,) = Count { candidates: &candidates, limit: most + 1 }.get_result(connection)?;
+        let (count,): (i64,) =
+            Count { candidates: &candidates, limit: most + 1 }.get_result(connection)?;
         if count <= most {
             (chosen, most) = (Some(candidates), count - 1);
         }
@@ -54,7 +63,11 @@ impl Candidates {
 }
 
 /// Returns whether an entity may match one of these lookups. None if an index that they use is not ready, or there are none.
-pub fn is_any(connection: &mut PgConnection, realm: &Realm, lookups: &[Lookup]) -> Work<Option<bool>> {
+pub fn is_any(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    lookups: &[Lookup],
+) -> Work<Option<bool>> {
     let ready = ready(connection, realm)?;
     if lookups.is_empty() || !lookups.iter().all(|lookup| ready.contains(&lookup.attribute)) {
         return Ok(None);
@@ -65,9 +78,14 @@ pub fn is_any(connection: &mut PgConnection, realm: &Realm, lookups: &[Lookup]) 
 }
 
 /// Those of the attributes of which an index that is in use has a value.
-pub fn with_values(connection: &mut PgConnection, realm: &Realm, attributes: &[AttributePath]) -> Work<HashSet<String>> {
+pub fn with_values(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    attributes: &[AttributePath],
+) -> Work<HashSet<String>> {
     let attributes = attributes.iter().map(|attribute| attribute.canonical.as_str()).collect();
-    let found: Vec<(String,)> = AttributesWithValues { realm: realm.id(), attributes }.load(connection)?;
+    let found: Vec<(String,)> =
+        AttributesWithValues { realm: realm.id(), attributes }.load(connection)?;
     Ok(found.into_iter().map(|(attribute,)| attribute).collect())
 }
 
@@ -152,9 +170,15 @@ mod forms {
         pub(crate) fn of_every_kind() -> Candidates {
             let lookup = |keys| Lookup { attribute: "a".to_owned(), keys };
             let between = Keys::Between { from: "a".to_owned(), below: "b".to_owned() };
-            Candidates { realm: 1, lookups: vec![lookup(Keys::OneOf(vec!["a".to_owned()])), lookup(between)] }
+            Candidates {
+                realm: 1,
+                lookups: vec![lookup(Keys::OneOf(vec!["a".to_owned()])), lookup(between)],
+            }
         }
     }
 
-    forms!(Count, || vec![Form::of("candidates", &Count { candidates: &Candidates::of_every_kind(), limit: 1 })]);
+    forms!(Count, || vec![Form::of(
+        "candidates",
+        &Count { candidates: &Candidates::of_every_kind(), limit: 1 }
+    )]);
 }

@@ -46,10 +46,13 @@ impl IndexState {
     pub fn transition(self, action: IndexAction) -> Result<IndexState> {
         self.after(action).ok_or_else(|| {
             let allowed = self.allowed().into_iter().map(IndexAction::as_str);
-            Error::new(Code::InvalidStateTransition, format!("An index that is {self} cannot {action}."))
-                .with("current_state", self)
-                .with("attempted_transition", action)
-                .with_choices("allowed_transitions", allowed)
+            Error::new(
+                Code::InvalidStateTransition,
+                format!("An index that is {self} cannot {action}."),
+            )
+            .with("current_state", self)
+            .with("attempted_transition", action)
+            .with_choices("allowed_transitions", allowed)
         })
     }
 
@@ -62,7 +65,9 @@ impl IndexState {
         match (self, action) {
             (IndexState::Building, IndexAction::Complete) => Some(IndexState::Ready),
             (IndexState::Building, IndexAction::Fail) => Some(IndexState::Failed),
-            (IndexState::Building | IndexState::Ready | IndexState::Failed, IndexAction::Drop) => Some(IndexState::Dropping),
+            (IndexState::Building | IndexState::Ready | IndexState::Failed, IndexAction::Drop) => {
+                Some(IndexState::Dropping)
+            }
             _ => None,
         }
     }
@@ -133,8 +138,17 @@ impl Declared {
     /// Reads what [`super::queries::DECLARED`] returns: an object of paths by attribute, or nothing.
     pub fn read(object: Option<Json>) -> Vec<Declared> {
         let Some(Json::Object(members)) = object else { return Vec::new() };
-        let names = |path: Json| path.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-        members.into_iter().map(|(attribute, path)| Declared { attribute, path: names(path) }).collect()
+        let names = |path: Json| {
+            path.as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|name| name.as_str().map(str::to_owned))
+                .collect()
+        };
+        members
+            .into_iter()
+            .map(|(attribute, path)| Declared { attribute, path: names(path) })
+            .collect()
     }
 
     /// The keys of the values that an entity has.
@@ -160,7 +174,12 @@ pub struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// Adds the rows of an entity.
-    pub fn extend(&mut self, attribute: &'a str, entity: &'a str, keys: impl IntoIterator<Item = String>) {
+    pub fn extend(
+        &mut self,
+        attribute: &'a str,
+        entity: &'a str,
+        keys: impl IntoIterator<Item = String>,
+    ) {
         for key in keys {
             self.attributes.push(attribute);
             self.values.push(key);
@@ -188,8 +207,7 @@ pub fn check_attribute(text: &str, faults: &mut Violations) -> Option<AttributeP
         // Quotes that the canonical spelling needs count.
         Ok(path) if path.canonical.chars().count() <= MAX_PATH_CHARACTERS => Some(path),
         _ => {
-            let description =
-                "must be the path of an attribute as a filter has it behind `attributes.`, such as `LastName` or `Address.City`";
+            let description = "must be the path of an attribute as a filter has it behind `attributes.`, such as `LastName` or `Address.City`";
             faults.add("attribute", "invalid", description);
             None
         }
@@ -205,22 +223,32 @@ mod tests {
     #[test]
     fn an_index_is_built_once_and_dropped_once() {
         use IndexState::{Building, Dropping, Failed, Ready};
-        let after = |state: IndexState| IndexAction::ALL.iter().map(|action| state.transition(*action).ok()).collect::<Vec<_>>();
+        let after = |state: IndexState| {
+            IndexAction::ALL.iter().map(|action| state.transition(*action).ok()).collect::<Vec<_>>()
+        };
         assert_eq!(after(Building), [Some(Ready), Some(Failed), Some(Dropping)]);
         assert_eq!(after(Ready), [None, None, Some(Dropping)]);
         assert_eq!(after(Failed), [None, None, Some(Dropping)]);
         assert_eq!(after(Dropping), [None, None, None]);
         let refused = Dropping.transition(IndexAction::Drop).unwrap_err();
-        assert_eq!((refused.code(), refused.member("allowed_transitions")), (Code::InvalidStateTransition, Some("[]")));
+        assert_eq!(
+            (refused.code(), refused.member("allowed_transitions")),
+            (Code::InvalidStateTransition, Some("[]"))
+        );
     }
 
     #[test]
     fn what_is_declared_is_read_with_its_paths() {
-        let declared = Declared::read(Some(json!({"Address.City": ["Address", "City"], "n": ["n"]})));
+        let declared =
+            Declared::read(Some(json!({"Address.City": ["Address", "City"], "n": ["n"]})));
         assert_eq!(declared.len(), 2);
         assert_eq!(declared[0].path, ["Address", "City"]);
-        let keys =
-            declared[0].keys(Struct::from_json(&json!({"Address": [{"City": "Köln"}, {"City": ["BONN", "Bonn"]}, {"Zip": 1}]})).view());
+        let keys = declared[0].keys(
+            Struct::from_json(
+                &json!({"Address": [{"City": "Köln"}, {"City": ["BONN", "Bonn"]}, {"Zip": 1}]}),
+            )
+            .view(),
+        );
         assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["tbonn", "tköln"]);
         assert_eq!(Declared::read(None), []);
     }
@@ -230,13 +258,19 @@ mod tests {
         let faults = |text: &str| {
             let mut faults = Violations::new();
             let path = check_attribute(text, &mut faults);
-            (path.map(|path| path.canonical), faults.as_slice().first().map(|fault| fault.code.clone()))
+            (
+                path.map(|path| path.canonical),
+                faults.as_slice().first().map(|fault| fault.code.clone()),
+            )
         };
         assert_eq!(faults("'Address'.City"), (Some("Address.City".to_owned()), None));
         assert_eq!(faults(""), (None, Some("required".into())));
         assert_eq!(faults("a b"), (None, Some("invalid".into())));
         assert_eq!(faults(&"a".repeat(257)), (None, Some("too_long".into())));
         assert_eq!(faults(&"a b".repeat(85)), (None, Some("invalid".into())));
-        assert_eq!(faults(&format!("'{}'", "a ".repeat(127))), (Some(format!("'{}'", "a ".repeat(127))), None));
+        assert_eq!(
+            faults(&format!("'{}'", "a ".repeat(127))),
+            (Some(format!("'{}'", "a ".repeat(127))), None)
+        );
     }
 }

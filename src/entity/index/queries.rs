@@ -5,7 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 
 use crate::access::Caller;
 use crate::db::filtered::Statement;
@@ -31,14 +33,53 @@ pub(in crate::entity) use declared;
 /// The SQL type of what `declared!` returns.
 pub type DeclaredColumn = Nullable<Jsonb>;
 
-type IndexRow = (Text, Text, BigInt, Nullable<BigInt>, BigInt, Timestamptz, Nullable<Timestamptz>, Nullable<Text>, Nullable<Text>);
-type IndexValues = (String, IndexState, i64, Option<i64>, i64, DateTime<Utc>, Option<DateTime<Utc>>, Option<String>, Option<String>);
+type IndexRow = (
+    Text,
+    Text,
+    BigInt,
+    Nullable<BigInt>,
+    BigInt,
+    Timestamptz,
+    Nullable<Timestamptz>,
+    Nullable<Text>,
+    Nullable<Text>,
+);
+type IndexValues = (
+    String,
+    IndexState,
+    i64,
+    Option<i64>,
+    i64,
+    DateTime<Utc>,
+    Option<DateTime<Utc>>,
+    Option<String>,
+    Option<String>,
+);
 
 impl From<IndexValues> for AttributeIndex {
     fn from(row: IndexValues) -> Self {
-        let (attribute, state, entities_done, entities_total, rows_written, created_at, ready_at, code, message) = row;
+        let (
+            attribute,
+            state,
+            entities_done,
+            entities_total,
+            rows_written,
+            created_at,
+            ready_at,
+            code,
+            message,
+        ) = row;
         let error = code.map(|code| (code, message.unwrap_or_default()));
-        AttributeIndex { attribute, state, entities_done, entities_total, rows_written, created_at, ready_at, error }
+        AttributeIndex {
+            attribute,
+            state,
+            entities_done,
+            entities_total,
+            rows_written,
+            created_at,
+            ready_at,
+            error,
+        }
     }
 }
 
@@ -57,7 +98,11 @@ statement! {
 }
 
 /// Declares an attribute. None if it is declared.
-pub fn create(connection: &mut PgConnection, caller: &Caller, path: &AttributePath) -> Work<Option<AttributeIndex>> {
+pub fn create(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    path: &AttributePath,
+) -> Work<Option<AttributeIndex>> {
     let statement = CreateIndex {
         realm: caller.realm.id(),
         principal: caller.principal_id,
@@ -94,8 +139,13 @@ statement! {
 }
 
 /// The index of an attribute.
-pub fn get(connection: &mut PgConnection, realm: &Realm, attribute: &str) -> Work<Option<AttributeIndex>> {
-    let found: Option<IndexValues> = GetIndex { realm: realm.id(), attribute }.get_result(connection).optional()?;
+pub fn get(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    attribute: &str,
+) -> Work<Option<AttributeIndex>> {
+    let found: Option<IndexValues> =
+        GetIndex { realm: realm.id(), attribute }.get_result(connection).optional()?;
     Ok(found.map(AttributeIndex::from))
 }
 
@@ -116,7 +166,11 @@ pub static ATTRIBUTE_INDEX: Vocabulary = Vocabulary {
         Property::new(&["attribute"], PropertyKind::Text, "d.attribute"),
         Property::new(&["state"], PropertyKind::Text, "d.state").one_of(IndexState::SPELLINGS),
         Property::new(&["entitiesDone", "entities_done"], PropertyKind::Number, "d.entities_done"),
-        Property::nullable(&["entitiesTotal", "entities_total"], PropertyKind::Number, "d.entities_total"),
+        Property::nullable(
+            &["entitiesTotal", "entities_total"],
+            PropertyKind::Number,
+            "d.entities_total",
+        ),
         Property::new(&["rowsWritten", "rows_written"], PropertyKind::Number, "d.rows_written"),
         Property::new(&["createdTime", "created_at"], PropertyKind::Time, "d.created_at"),
         Property::nullable(&["readyTime", "ready_at"], PropertyKind::Time, "d.ready_at"),
@@ -125,9 +179,16 @@ pub static ATTRIBUTE_INDEX: Vocabulary = Vocabulary {
 };
 
 /// The indexes of a realm after this attribute that match the filter, in the order of attributes.
-pub fn list(connection: &mut PgConnection, realm: &Realm, filter: Option<&Filter>, after: &str, limit: i64) -> Work<Vec<AttributeIndex>> {
+pub fn list(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    filter: Option<&Filter>,
+    after: &str,
+    limit: i64,
+) -> Work<Vec<AttributeIndex>> {
     let statement = ListIndexes { realm: realm.id(), after, limit };
-    let rows: Vec<IndexValues> = statement.filtered(filter.map(Filter::predicate)).load(connection)?;
+    let rows: Vec<IndexValues> =
+        statement.filtered(filter.map(Filter::predicate)).load(connection)?;
     Ok(rows.into_iter().map(AttributeIndex::from).collect())
 }
 
@@ -150,14 +211,26 @@ crate::db::checked::filtered!(ListIndexes, crate::filter::conditions::conditions
 
 /// Ends the use of an index and has it removed; call it in a transaction. None if the attribute is not declared. One that is being dropped stays
 /// as it is.
-pub fn drop_index(connection: &mut PgConnection, caller: &Caller, attribute: &str) -> Work<Option<AttributeIndex>> {
+pub fn drop_index(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    attribute: &str,
+) -> Work<Option<AttributeIndex>> {
     let realm = caller.realm.id();
-    let found: Option<(IndexState,)> = LockIndex { realm, attribute }.get_result(connection).optional()?;
+    let found: Option<(IndexState,)> =
+        LockIndex { realm, attribute }.get_result(connection).optional()?;
     let Some((state,)) = found else { return Ok(None) };
     if state != IndexState::Dropping {
         let to = state.transition(IndexAction::Drop)?;
         let principal = caller.principal_id;
-        let statement = DropIndex { realm, principal, attribute, to: to.as_str(), channel: listen::CHANNEL, topic: TOPIC };
+        let statement = DropIndex {
+            realm,
+            principal,
+            attribute,
+            to: to.as_str(),
+            channel: listen::CHANNEL,
+            topic: TOPIC,
+        };
         statement.execute(connection)?;
     }
     get(connection, &caller.realm, attribute)

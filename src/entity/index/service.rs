@@ -48,22 +48,34 @@ impl Service for AttributeIndexService {
                 return Err(declared(&known).into());
             }
             if count >= MAX_INDEXES {
-                let message = format!("The realm has {MAX_INDEXES} indexes, those that are being dropped among them; delete one first.");
-                return Err(Error::new(Code::LimitReached, message).with("limit", MAX_INDEXES).into());
+                let message = format!(
+                    "The realm has {MAX_INDEXES} indexes, those that are being dropped among them; delete one first."
+                );
+                return Err(Error::new(Code::LimitReached, message)
+                    .with("limit", MAX_INDEXES)
+                    .into());
             }
             let created = queries::create(connection, &caller, &path)?;
-            let created = created.ok_or_else(|| Error::internal("an attribute was declared in spite of the lock"))?;
-            let location = format!("/v1/attribute-indexes/{}", utf8_percent_encode(&created.attribute, RESERVED));
+            let created = created
+                .ok_or_else(|| Error::internal("an attribute was declared in spite of the lock"))?;
+            let location = format!(
+                "/v1/attribute-indexes/{}",
+                utf8_percent_encode(&created.attribute, RESERVED)
+            );
             Ok(answer::accepted(to_proto(created), &location, RETRY_AFTER))
         };
         once.transaction(&self.db, create).await
     }
 
-    async fn get_attribute_index(&self, request: Request<v1::GetAttributeIndexRequest>) -> Result<Response<v1::AttributeIndex>, Status> {
+    async fn get_attribute_index(
+        &self,
+        request: Request<v1::GetAttributeIndexRequest>,
+    ) -> Result<Response<v1::AttributeIndex>, Status> {
         let realm = Caller::of(&request)?.realm;
         let path = check(&request.into_inner().attribute)?;
         let wanted = path.canonical.clone();
-        let found = self.db.run(move |connection| queries::get(connection, &realm, &wanted)).await?;
+        let found =
+            self.db.run(move |connection| queries::get(connection, &realm, &wanted)).await?;
         Ok(Response::new(to_proto(found.ok_or_else(|| not_declared(&path))?)))
     }
 
@@ -74,10 +86,16 @@ impl Service for AttributeIndexService {
         let realm = Caller::of(&request)?.realm;
         let mut request = request.into_inner();
         let mut faults = Violations::new();
-        let page: Page<String> = Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
+        let page: Page<String> =
+            Page::check(self.db.seal().await?, &realm, &mut request, &mut faults);
         let filter = only_filter(&queries::ATTRIBUTE_INDEX, &request.filter, faults)?;
         let (after, limit) = (page.after().cloned().unwrap_or_default(), page.limit());
-        let mut found = self.db.run(move |connection| queries::list(connection, &realm, filter.as_ref(), &after, limit)).await?;
+        let mut found = self
+            .db
+            .run(move |connection| {
+                queries::list(connection, &realm, filter.as_ref(), &after, limit)
+            })
+            .await?;
         let next_page_token = page.cut(&mut found, |last| last.attribute.clone())?;
         let attribute_indexes = found.into_iter().map(to_proto).collect();
         Ok(Response::new(v1::ListAttributeIndexesResponse { attribute_indexes, next_page_token }))
@@ -113,10 +131,14 @@ fn not_declared(path: &AttributePath) -> Error {
 fn declared(known: &AttributeIndex) -> Error {
     let attribute = &known.attribute;
     let message = match known.state {
-        IndexState::Dropping => format!("The index of `{attribute}` is still being dropped; try again when that is done."),
+        IndexState::Dropping => format!(
+            "The index of `{attribute}` is still being dropped; try again when that is done."
+        ),
         _ => format!("The attribute `{attribute}` is declared already."),
     };
-    Error::new(Code::AlreadyExists, message).with("resource_type", "attribute_index").with("resource_name", attribute)
+    Error::new(Code::AlreadyExists, message)
+        .with("resource_type", "attribute_index")
+        .with("resource_name", attribute)
 }
 
 fn to_proto(index: AttributeIndex) -> v1::AttributeIndex {

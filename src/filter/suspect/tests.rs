@@ -47,7 +47,11 @@ fn what_looks_like_a_number_and_is_written_as_none_is_suspect() {
         ("USD 1,000", "1000"),
         ("-$5k", "-5000"),
     ] {
-        assert_eq!(reported(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: {number}")], "{value}");
+        assert_eq!(
+            reported(&format!("gt(attributes.A, '{value}')")),
+            [format!("attributes.A {value}: {number}")],
+            "{value}"
+        );
     }
     assert_eq!(reported(r#"gt(attributes.A, "1'000")"#), ["attributes.A 1'000: 1000"]);
 }
@@ -55,7 +59,11 @@ fn what_looks_like_a_number_and_is_written_as_none_is_suspect() {
 #[test]
 fn what_programs_write_where_they_have_no_number_is_suspect() {
     for value in ["NaN", "-nan", "Infinity", "-Inf", "null", "undefined"] {
-        assert_eq!(reported(&format!("gt(attributes.A, '{value}')")), [format!("attributes.A {value}: no number")], "{value}");
+        assert_eq!(
+            reported(&format!("gt(attributes.A, '{value}')")),
+            [format!("attributes.A {value}: no number")],
+            "{value}"
+        );
     }
 }
 
@@ -94,7 +102,11 @@ fn what_looks_like_a_date_and_is_written_as_none_is_suspect() {
         "30 days ago",
         "1 year",
     ] {
-        assert_eq!(reported(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: date")], "{value}");
+        assert_eq!(
+            reported(&format!("lt(attributes.A, '{value}')")),
+            [format!("attributes.A {value}: date")],
+            "{value}"
+        );
     }
 }
 
@@ -147,25 +159,49 @@ fn it_is_reported_wherever_it_stands() {
         let both = [from, to].map(|end| format!("attributes.A {end}: other end"));
         assert_eq!(reported(&format!("range(attributes.A, '{from}', '{to}')")), both);
     }
-    assert!(reported("range(attributes.A, 1, b)").is_empty() && reported("range(attributes.A, 1, 2)").is_empty());
+    assert!(
+        reported("range(attributes.A, 1, b)").is_empty()
+            && reported("range(attributes.A, 1, 2)").is_empty()
+    );
 }
 
 #[test]
 fn a_version_is_suspect_in_an_order() {
     for value in ["2.0.0", "v2", "v2019", "10.0.0.1", "1.2.3-rc.1"] {
-        assert_eq!(reported(&format!("lt(attributes.A, '{value}')")), [format!("attributes.A {value}: version")], "{value}");
+        assert_eq!(
+            reported(&format!("lt(attributes.A, '{value}')")),
+            [format!("attributes.A {value}: version")],
+            "{value}"
+        );
     }
     assert!(reported("equals(attributes.A, '2.0.0')").is_empty());
 }
 
 #[test]
 fn a_variable_that_was_not_replaced_is_suspect_in_every_function() {
-    for value in ["$MIN_RANK", "${MIN_RANK}", "{{name}}", "{{ .Values.name }}x", "%NAME%", "<name>", "entities/$ID", "a-${B}-c"] {
-        let filters = ["equals(type, '{}')", "not in(uri, x, '{}')", "gt(attributes.A, '{}')", "startsWith(portfolio, '{}')"];
+    for value in [
+        "$MIN_RANK",
+        "${MIN_RANK}",
+        "{{name}}",
+        "{{ .Values.name }}x",
+        "%NAME%",
+        "<name>",
+        "entities/$ID",
+        "a-${B}-c",
+    ] {
+        let filters = [
+            "equals(type, '{}')",
+            "not in(uri, x, '{}')",
+            "gt(attributes.A, '{}')",
+            "startsWith(portfolio, '{}')",
+        ];
         for filter in filters {
             let filter = filter.replace("{}", value);
             let all = reported(&filter);
-            assert!(matches!(all.as_slice(), [one] if one.ends_with(&format!("{value}: variable"))), "{filter}: {all:?}");
+            assert!(
+                matches!(all.as_slice(), [one] if one.ends_with(&format!("{value}: variable"))),
+                "{filter}: {all:?}"
+            );
         }
     }
     for value in ["$1000", "100%", "%", "<5", "a<b>", "{x}", "$", "5 $"] {

@@ -97,7 +97,9 @@ impl<'s, 'j> Decoder<'s, 'j> {
     /// Reads the value of a field into the message. `null` leaves it unset: a `null` alone must not come to mean something else.
     pub fn field(mut self, field: &'s Field, message: &mut DynamicMessage) -> Decoded<()> {
         let read = self.json.peek().and_then(|peek| match peek {
-            Peek::Null if !matches!(field.shape, Shape::Value) => self.refuse(peek, Fault::no_body(field.filled)),
+            Peek::Null if !matches!(field.shape, Shape::Value) => {
+                self.refuse(peek, Fault::no_body(field.filled))
+            }
             _ => self.field_value(field, peek),
         });
         let read = read.map(|value| {
@@ -111,21 +113,34 @@ impl<'s, 'j> Decoder<'s, 'j> {
 
     fn end<T>(mut self, read: Read<T>, nothing: T) -> Decoded<T> {
         match read.and_then(|value| self.json.finish().map(|()| value)) {
-            Ok(value) => Decoded { value: value.unwrap_or(nothing), violations: self.violations, void: self.void },
+            Ok(value) => Decoded {
+                value: value.unwrap_or(nothing),
+                violations: self.violations,
+                void: self.void,
+            },
             Err(error) => {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
                 let reason = syntax::description(&error.error_type);
                 // What is one line may be that of a body with more, which has a number of its own.
-                let line = if self.text.contains(&b'\n') { format!("line {}, ", position.line) } else { String::new() };
-                let description = format!("is not JSON: {reason} at {line}column {}", position.column);
+                let line = if self.text.contains(&b'\n') {
+                    format!("line {}, ", position.line)
+                } else {
+                    String::new()
+                };
+                let description =
+                    format!("is not JSON: {reason} at {line}column {}", position.column);
                 violations.add(self.path.root(), "invalid_json", description);
                 Decoded { value: nothing, violations, void: Vec::new() }
             }
         }
     }
 
-    pub(super) fn members(&mut self, place: usize, message: &mut DynamicMessage) -> Result<Vec<usize>, JiterError> {
+    pub(super) fn members(
+        &mut self,
+        place: usize,
+        message: &mut DynamicMessage,
+    ) -> Result<Vec<usize>, JiterError> {
         let kind = self.schema.message(place);
         self.around.push((place, self.path.as_str().len()));
         let mut seen = Vec::new();
@@ -173,7 +188,12 @@ impl<'s, 'j> Decoder<'s, 'j> {
     fn field_value(&mut self, field: &'s Field, peek: Peek) -> Read<Value> {
         match &field.cardinality {
             _ if peek == Peek::Null && field.guard => self.refuse(peek, Fault::no_guard()),
-            _ if peek == Peek::Null && !matches!((&field.cardinality, &field.shape), (Cardinality::Single { .. }, Shape::Value)) => {
+            _ if peek == Peek::Null
+                && !matches!(
+                    (&field.cardinality, &field.shape),
+                    (Cardinality::Single { .. }, Shape::Value)
+                ) =>
+            {
                 self.json.known_null()?;
                 self.note_void(field);
                 Ok(None)
@@ -188,7 +208,9 @@ impl<'s, 'j> Decoder<'s, 'j> {
             Cardinality::List => {
                 // An unreadable message counts as well, so that the faults of those after it have the right number.
                 let filler = Value::default_value(&field.descriptor.kind());
-                let element = |decoder: &mut Self, peek| Ok(decoder.element(&field.shape, peek)?.or_else(|| Some(filler.clone())));
+                let element = |decoder: &mut Self, peek| {
+                    Ok(decoder.element(&field.shape, peek)?.or_else(|| Some(filler.clone())))
+                };
                 let list = self.list(field.max_items, peek, element)?;
                 if list.as_ref().is_some_and(Vec::is_empty) {
                     match field.filled {
@@ -241,18 +263,34 @@ impl<'s, 'j> Decoder<'s, 'j> {
             }
             (Shape::Value, _) => self.free(0, peek, |decoder, out| decoder.any(out, peek)),
             (Shape::Message(place), Peek::Object) => {
-                let mut message = DynamicMessage::new(self.schema.message(*place).descriptor.clone());
-                let members = self.within(1, peek, |decoder| decoder.members(*place, &mut message).map(Some))?;
+                let mut message =
+                    DynamicMessage::new(self.schema.message(*place).descriptor.clone());
+                let members = self
+                    .within(1, peek, |decoder| decoder.members(*place, &mut message).map(Some))?;
                 Ok(members.map(|_| Value::Message(message)))
             }
             (Shape::Struct, Peek::Object) => self.free(1, peek, Self::structure),
-            (Shape::Any(descriptor), Peek::Object) => self.within(1, peek, |decoder| decoder.packed(descriptor, peek)),
-            (Shape::ListValue, Peek::Array) => self.free(1, peek, |decoder, out| decoder.list_value(out, peek)),
-            (Shape::Bool, Peek::True | Peek::False) => self.json.known_bool(peek).map(|value| Some(Value::Bool(value))),
-            (Shape::String, Peek::String) => Ok(Some(Value::String(self.json.known_str()?.to_owned()))),
-            (Shape::Bool | Shape::String | Shape::Message(_) | Shape::Struct | Shape::ListValue | Shape::Any(_), _) => {
-                self.refuse(peek, Fault::kind(shape))
+            (Shape::Any(descriptor), Peek::Object) => {
+                self.within(1, peek, |decoder| decoder.packed(descriptor, peek))
             }
+            (Shape::ListValue, Peek::Array) => {
+                self.free(1, peek, |decoder, out| decoder.list_value(out, peek))
+            }
+            (Shape::Bool, Peek::True | Peek::False) => {
+                self.json.known_bool(peek).map(|value| Some(Value::Bool(value)))
+            }
+            (Shape::String, Peek::String) => {
+                Ok(Some(Value::String(self.json.known_str()?.to_owned())))
+            }
+            (
+                Shape::Bool
+                | Shape::String
+                | Shape::Message(_)
+                | Shape::Struct
+                | Shape::ListValue
+                | Shape::Any(_),
+                _,
+            ) => self.refuse(peek, Fault::kind(shape)),
             (_, Peek::String) => {
                 let read = from_text(shape, self.json.known_str()?);
                 Ok(self.keep(read))
@@ -269,7 +307,12 @@ impl<'s, 'j> Decoder<'s, 'j> {
         }
     }
 
-    fn list(&mut self, max_items: usize, peek: Peek, mut element: impl FnMut(&mut Self, Peek) -> Read<Value>) -> Read<Vec<Value>> {
+    fn list(
+        &mut self,
+        max_items: usize,
+        peek: Peek,
+        mut element: impl FnMut(&mut Self, Peek) -> Read<Value>,
+    ) -> Read<Vec<Value>> {
         let mut elements = Vec::new();
         let read = self.elements(max_items, peek, |decoder, peek| {
             if peek == Peek::Object {
@@ -278,7 +321,10 @@ impl<'s, 'j> Decoder<'s, 'j> {
                     if decoder.listed == MAX_LISTED_MESSAGES + 1 {
                         MESSAGE_LISTED.reached();
                         let most = thousands(MAX_LISTED_MESSAGES);
-                        decoder.fault(Fault::new("too_many", format!("the request has more than {most} objects in lists")));
+                        decoder.fault(Fault::new(
+                            "too_many",
+                            format!("the request has more than {most} objects in lists"),
+                        ));
                     }
                     return decoder.json.known_skip(peek);
                 }
@@ -319,7 +365,10 @@ impl<'s, 'j> Decoder<'s, 'j> {
         Ok(Some(()))
     }
 
-    fn entries(&mut self, mut entry: impl FnMut(&mut Self, &str, Peek) -> Read<()>) -> Result<(), JiterError> {
+    fn entries(
+        &mut self,
+        mut entry: impl FnMut(&mut Self, &str, Peek) -> Read<()>,
+    ) -> Result<(), JiterError> {
         let mut key = self.json.known_object()?.map(str::to_owned);
         while let Some(name) = key {
             let mark = self.path.enter(&name);
@@ -339,7 +388,12 @@ impl<'s, 'j> Decoder<'s, 'j> {
     }
 
     /// Reads what nests `levels` messages deeper, unless that is too deep.
-    pub(super) fn within<T>(&mut self, levels: usize, peek: Peek, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+    pub(super) fn within<T>(
+        &mut self,
+        levels: usize,
+        peek: Peek,
+        read: impl FnOnce(&mut Self) -> Read<T>,
+    ) -> Read<T> {
         if self.depth + levels > MAX_DEPTH {
             return self.refuse(peek, Fault::new("too_deep", "is nested too deeply"));
         }

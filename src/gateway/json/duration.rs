@@ -17,7 +17,8 @@ pub(super) fn read(text: &str) -> Option<Parts> {
     let nanos = sign
         * match text.strip_prefix('P') {
             Some(iso) => {
-                let (date, time) = iso.split_once('T').map_or((iso, None), |(date, time)| (date, Some(time)));
+                let (date, time) =
+                    iso.split_once('T').map_or((iso, None), |(date, time)| (date, Some(time)));
                 // One of the two is not empty, and so is the part after a `T`.
                 match time {
                     Some(time) if date.is_empty() => sum(time, &TIME)?,
@@ -46,13 +47,16 @@ fn sum(text: &str, units: &[(char, i128)]) -> Option<i128> {
             Some(_) => return None,
             None => (number, "0"),
         };
-        let is_digits = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let is_digits =
+            |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         if !is_digits(whole) || !is_digits(fraction) || fraction.len() > 9 {
             return None;
         }
         let fraction: i128 = format!("{fraction:0<9}").parse().ok()?;
         let whole: i128 = whole.parse().ok()?;
-        nanos = nanos.checked_add(whole.checked_mul(seconds)?.checked_mul(NANOS)?)?.checked_add(fraction)?;
+        nanos = nanos
+            .checked_add(whole.checked_mul(seconds)?.checked_mul(NANOS)?)?
+            .checked_add(fraction)?;
         units = &units[place + 1..];
         rest = &rest[end + unit.len_utf8()..];
     }

@@ -19,7 +19,12 @@ use crate::proto::object::{Struct, write_list, write_object, write_value};
 pub struct Unwritable(String);
 
 /// Writes a message that is a value of this shape.
-pub fn encode_value(schema: &Schema, shape: &Shape, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+pub fn encode_value(
+    schema: &Schema,
+    shape: &Shape,
+    message: &DynamicMessage,
+    out: &mut Vec<u8>,
+) -> Result<(), Unwritable> {
     Writer { schema }.message(shape, message, out)
 }
 
@@ -39,7 +44,12 @@ pub fn encode_some(
 }
 
 /// Writes the members of a message, whose type is at `place` in the schema, as an object: all of them, after the present content.
-fn encode_members(schema: &Schema, place: usize, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+fn encode_members(
+    schema: &Schema,
+    place: usize,
+    message: &DynamicMessage,
+    out: &mut Vec<u8>,
+) -> Result<(), Unwritable> {
     write_members(schema, schema.message(place).fields.iter(), message, out)
 }
 
@@ -60,28 +70,41 @@ fn write_members<'f>(
 }
 
 /// Writes the value that a field has in a message.
-pub fn encode_field(schema: &Schema, field: &Field, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+pub fn encode_field(
+    schema: &Schema,
+    field: &Field,
+    message: &DynamicMessage,
+    out: &mut Vec<u8>,
+) -> Result<(), Unwritable> {
     let writer = Writer { schema };
     match &field.cardinality {
-        Cardinality::Single { optional: true } if !message.has_field(&field.descriptor) => out.extend_from_slice(b"null"),
+        Cardinality::Single { optional: true } if !message.has_field(&field.descriptor) => {
+            out.extend_from_slice(b"null")
+        }
         Cardinality::Single { .. } if field.path => {
             let value = message.get_field(&field.descriptor);
             let path = value.as_str().ok_or_else(|| Unwritable(field.name.clone()))?;
             json(&format!("{}{path}", schema.base_path()), out);
         }
-        Cardinality::Single { .. } => return writer.value(&field.shape, &message.get_field(&field.descriptor), out),
-        _ if field.null_when_empty && !message.has_field(&field.descriptor) => out.extend_from_slice(b"null"),
+        Cardinality::Single { .. } => {
+            return writer.value(&field.shape, &message.get_field(&field.descriptor), out);
+        }
+        _ if field.null_when_empty && !message.has_field(&field.descriptor) => {
+            out.extend_from_slice(b"null")
+        }
         Cardinality::List => {
             let value = message.get_field(&field.descriptor);
             let elements = value.as_list().ok_or_else(|| Unwritable(field.name.clone()))?;
-            return writer.list(elements, out, |element, out| writer.value(&field.shape, element, out));
+            return writer
+                .list(elements, out, |element, out| writer.value(&field.shape, element, out));
         }
         Cardinality::Map(_) => {
             let value = message.get_field(&field.descriptor);
             let entries = value.as_map().ok_or_else(|| Unwritable(field.name.clone()))?;
             let mut entries: Vec<_> = entries.iter().collect();
             entries.sort_unstable_by_key(|(key, _)| *key);
-            return writer.object(entries, out, |value, out| writer.value(&field.shape, value, out));
+            return writer
+                .object(entries, out, |value, out| writer.value(&field.shape, value, out));
         }
     }
     Ok(())
@@ -94,10 +117,12 @@ struct Writer<'s> {
 impl Writer<'_> {
     fn value(&self, shape: &Shape, value: &Value, out: &mut Vec<u8>) -> Result<(), Unwritable> {
         match (shape, value) {
-            (Shape::Enum(values), Value::EnumNumber(number)) => match values.values.iter().find(|value| value.number == *number) {
-                Some(value) => json(&value.spelling, out),
-                None => json(number, out),
-            },
+            (Shape::Enum(values), Value::EnumNumber(number)) => {
+                match values.values.iter().find(|value| value.number == *number) {
+                    Some(value) => json(&value.spelling, out),
+                    None => json(number, out),
+                }
+            }
             (shape, Value::Message(message)) => return self.message(shape, message, out),
             (Shape::Struct, Value::Bytes(bytes)) => write_object(bytes, out),
             (Shape::Value, Value::Bytes(bytes)) => write_value(bytes, out),
@@ -113,12 +138,19 @@ impl Writer<'_> {
             (_, Value::F64(value)) if value.is_finite() => json(value, out),
             (_, Value::F32(value)) => json(special(f64::from(*value)), out),
             (_, Value::F64(value)) => json(special(*value), out),
-            (shape, _) => return Err(Unwritable(format!("a value that is not {}", shape.wanted()))),
+            (shape, _) => {
+                return Err(Unwritable(format!("a value that is not {}", shape.wanted())));
+            }
         }
         Ok(())
     }
 
-    fn message(&self, shape: &Shape, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    fn message(
+        &self,
+        shape: &Shape,
+        message: &DynamicMessage,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unwritable> {
         match shape {
             Shape::Message(place) => {
                 out.push(b'{');
@@ -130,7 +162,8 @@ impl Writer<'_> {
             Shape::FieldMask(_) => self.field_mask(message, out),
             Shape::Struct => {
                 // Its members may be in any order, since it is not a field here.
-                let object = Struct::decode(message.encode_to_vec().as_slice()).map_err(|error| Unwritable(error.to_string()))?;
+                let object = Struct::decode(message.encode_to_vec().as_slice())
+                    .map_err(|error| Unwritable(error.to_string()))?;
                 out.extend_from_slice(object.to_text().as_bytes());
             }
             Shape::Value => write_value(&message.encode_to_vec(), out),
@@ -145,13 +178,20 @@ impl Writer<'_> {
     /// A `google.protobuf.Any`: the members of its content, after its type; content that is not an object becomes `value`.
     fn packed(&self, message: &DynamicMessage, out: &mut Vec<u8>) -> Result<(), Unwritable> {
         let (url, bytes) = (field(message, 1)?, field(message, 2)?);
-        let (url, bytes) = (url.as_str().unwrap_or_default(), bytes.as_bytes().map(AsRef::as_ref).unwrap_or_default());
+        let (url, bytes) = (
+            url.as_str().unwrap_or_default(),
+            bytes.as_bytes().map(AsRef::as_ref).unwrap_or_default(),
+        );
         if url.is_empty() && bytes.is_empty() {
             out.extend_from_slice(b"{}");
             return Ok(());
         }
-        let content = self.schema.content(url).ok_or_else(|| Unwritable(format!("a message of the unknown type `{url}`")))?;
-        let held = DynamicMessage::decode(content.descriptor.clone(), bytes).map_err(|error| Unwritable(error.to_string()))?;
+        let content = self
+            .schema
+            .content(url)
+            .ok_or_else(|| Unwritable(format!("a message of the unknown type `{url}`")))?;
+        let held = DynamicMessage::decode(content.descriptor.clone(), bytes)
+            .map_err(|error| Unwritable(error.to_string()))?;
         out.extend_from_slice(b"{\"@type\":");
         json(url, out);
         match &content.shape {
@@ -212,13 +252,18 @@ impl Writer<'_> {
     fn field_mask(&self, message: &DynamicMessage, out: &mut Vec<u8>) {
         let paths = message.get_field_by_number(1);
         let paths = paths.as_deref().and_then(Value::as_list).unwrap_or_default().iter();
-        let paths: Vec<String> = paths.filter_map(Value::as_str).map(|path| self.schema.style.spell_path(path)).collect();
+        let paths: Vec<String> = paths
+            .filter_map(Value::as_str)
+            .map(|path| self.schema.style.spell_path(path))
+            .collect();
         json(&paths.join(","), out);
     }
 }
 
 fn field(message: &DynamicMessage, number: u32) -> Result<std::borrow::Cow<'_, Value>, Unwritable> {
-    message.get_field_by_number(number).ok_or_else(|| Unwritable("a well-known type without its field".to_owned()))
+    message
+        .get_field_by_number(number)
+        .ok_or_else(|| Unwritable("a well-known type without its field".to_owned()))
 }
 
 /// Writes what serde knows how to write.
@@ -238,12 +283,17 @@ fn special(number: f64) -> &'static str {
 
 /// `seconds` and `nanos` of a timestamp or duration.
 fn instant(message: &DynamicMessage) -> (i64, i32) {
-    let seconds = message.get_field_by_number(1).and_then(|value| value.as_i64()).unwrap_or_default();
+    let seconds =
+        message.get_field_by_number(1).and_then(|value| value.as_i64()).unwrap_or_default();
     let nanos = message.get_field_by_number(2).and_then(|value| value.as_i32()).unwrap_or_default();
     (seconds, nanos)
 }
 
-fn timestamp(message: &DynamicMessage, epoch_millis: bool, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+fn timestamp(
+    message: &DynamicMessage,
+    epoch_millis: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), Unwritable> {
     let (seconds, nanos) = instant(message);
     let time = u32::try_from(nanos).ok().and_then(|nanos| DateTime::from_timestamp(seconds, nanos));
     let time = time.filter(|time| (1..=9999).contains(&chrono::Datelike::year(time)));

@@ -31,14 +31,23 @@ impl Enum {
         let json_value = descriptor.parent_pool().get_extension_by_name("offboard.v1.json_value");
         let values = descriptor.values().map(|value| {
             let bare = value.name().strip_prefix(&prefix).unwrap_or(value.name());
-            let declared = json_value.as_ref().map(|extension| value.options().get_extension(extension).into_owned());
+            let declared = json_value
+                .as_ref()
+                .map(|extension| value.options().get_extension(extension).into_owned());
             let spelling = match (style, declared) {
                 _ if value.number() == 0 && matches!(bare, "UNSPECIFIED" | "NULL_VALUE") => None,
                 (Style::SnakeCase, _) => Some(bare.to_ascii_lowercase()),
-                (Style::CamelCase, Some(Value::String(declared))) if !declared.is_empty() => Some(declared),
+                (Style::CamelCase, Some(Value::String(declared))) if !declared.is_empty() => {
+                    Some(declared)
+                }
                 (Style::CamelCase, _) => Some(bare.to_owned()),
             };
-            EnumValue { number: value.number(), spelling, proto_name: value.name().to_owned(), is_taken: true }
+            EnumValue {
+                number: value.number(),
+                spelling,
+                proto_name: value.name().to_owned(),
+                is_taken: true,
+            }
         });
         Enum { values: values.collect() }
     }
@@ -46,7 +55,14 @@ impl Enum {
     /// The same for a field for which these values, by their names in the proto file, are not allowed in requests.
     pub(super) fn without(&self, not_taken: &[String]) -> Self {
         let values = self.values.iter().cloned();
-        Enum { values: values.map(|value| EnumValue { is_taken: !not_taken.contains(&value.proto_name), ..value }).collect() }
+        Enum {
+            values: values
+                .map(|value| EnumValue {
+                    is_taken: !not_taken.contains(&value.proto_name),
+                    ..value
+                })
+                .collect(),
+        }
     }
 }
 

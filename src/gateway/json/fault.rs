@@ -31,7 +31,10 @@ impl Fault {
 
     /// A guard is named and is nothing.
     pub fn no_guard() -> Self {
-        Fault::new("required", "must have a value, or be left out: it guards the request, which would run without the guard")
+        Fault::new(
+            "required",
+            "must have a value, or be left out: it guards the request, which would run without the guard",
+        )
     }
 
     /// There is no such member; this one is similar.

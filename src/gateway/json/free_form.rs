@@ -24,7 +24,11 @@ impl Decoder<'_, '_> {
         if is_too_deep {
             OBJECT_DEPTH.reached();
         }
-        let fault = if is_too_large(&out) { Some(object::Fault::TooLarge) } else { is_too_deep.then_some(object::Fault::TooDeep) };
+        let fault = if is_too_large(&out) {
+            Some(object::Fault::TooLarge)
+        } else {
+            is_too_deep.then_some(object::Fault::TooDeep)
+        };
         if let Some(fault) = fault {
             self.fault(fault.into());
             return Ok(None);
@@ -71,7 +75,8 @@ impl Decoder<'_, '_> {
                 self.nesting -= 1;
             }
             number => {
-                let read = plain(self.number(number)?).map_err(|_| object::Fault::LongNumber.into());
+                let read =
+                    plain(self.number(number)?).map_err(|_| object::Fault::LongNumber.into());
                 match self.keep(read) {
                     Some(plain) => out.number(&plain),
                     // Of some kind, so that its own fault is its only one.
@@ -89,7 +94,8 @@ impl Decoder<'_, '_> {
             let (mark, member);
             if name.contains('\0') {
                 let readable = name.replace('\0', "\u{fffd}");
-                (mark, member) = (self.path.enter(&readable), out.open_member(&mut members, &readable));
+                (mark, member) =
+                    (self.path.enter(&readable), out.open_member(&mut members, &readable));
                 self.fault(object::Fault::Nul.into());
             } else {
                 (mark, member) = (self.path.enter(name), out.open_member(&mut members, name));

@@ -18,24 +18,43 @@ impl Schema {
     /// All such ways that are the shortest.
     fn ways_down(&self, message: usize, name: &str, depth: usize) -> Vec<String> {
         let within = || {
-            self.message(message).fields.iter().filter_map(|field| match (&field.cardinality, &field.shape) {
-                (Cardinality::Single { .. }, Shape::Message(inner)) => Some((field.descriptor.name(), *inner)),
-                _ => None,
+            self.message(message).fields.iter().filter_map(|field| {
+                match (&field.cardinality, &field.shape) {
+                    (Cardinality::Single { .. }, Shape::Message(inner)) => {
+                        Some((field.descriptor.name(), *inner))
+                    }
+                    _ => None,
+                }
             })
         };
-        let found = |(at, inner)| self.message(inner).find(name).map(|(_, field)| format!("{at}.{}", field.descriptor.name()));
+        let found = |(at, inner)| {
+            self.message(inner)
+                .find(name)
+                .map(|(_, field)| format!("{at}.{}", field.descriptor.name()))
+        };
         let nearest: Vec<_> = within().filter_map(found).collect();
         if !nearest.is_empty() || depth <= 1 {
             return nearest;
         }
-        within().flat_map(|(at, inner)| self.ways_down(inner, name, depth - 1).into_iter().map(move |way| format!("{at}.{way}"))).collect()
+        within()
+            .flat_map(|(at, inner)| {
+                self.ways_down(inner, name, depth - 1)
+                    .into_iter()
+                    .map(move |way| format!("{at}.{way}"))
+            })
+            .collect()
     }
 
     /// The one field of the message for free-form data; none if there is none, or more than one.
     fn free_form(&self, message: usize) -> Option<&str> {
-        let is_free =
-            |cardinality: &Cardinality, shape: &Shape| matches!((cardinality, shape), (Cardinality::Single { .. }, Shape::Struct));
-        let mut fields = self.message(message).fields.iter().filter(|field| is_free(&field.cardinality, &field.shape));
+        let is_free = |cardinality: &Cardinality, shape: &Shape| {
+            matches!((cardinality, shape), (Cardinality::Single { .. }, Shape::Struct))
+        };
+        let mut fields = self
+            .message(message)
+            .fields
+            .iter()
+            .filter(|field| is_free(&field.cardinality, &field.shape));
         let only = fields.next()?;
         fields.next().is_none().then(|| only.descriptor.name())
     }
@@ -48,7 +67,8 @@ pub(super) fn unknown(schema: &Schema, here: &str, around: &[(usize, usize)], na
     let ways = schema.ways_down(*message, name, DEPTH);
     let ends: Vec<_> = ways.iter().filter_map(|way| way.rsplit_once('.')).collect();
     if let Some((_, field)) = ends.first() {
-        let holders: Vec<_> = ends.iter().map(|(way, _)| format!("`{}`", joined(here, way))).collect();
+        let holders: Vec<_> =
+            ends.iter().map(|(way, _)| format!("`{}`", joined(here, way))).collect();
         return Fault::misplaced(field, &format!("within {}", holders.join(" or ")));
     }
     // Neither a parent of the object, nor a member of a repeated parent.
@@ -58,8 +78,12 @@ pub(super) fn unknown(schema: &Schema, here: &str, around: &[(usize, usize)], na
         let is_within = way.split('.').next() == Some(field.descriptor.name());
         let neighbour = way.split('.').next().unwrap_or_default();
         let above = &here[..*length];
-        (!is_within && !way.contains('['))
-            .then(|| (joined(above, field.descriptor.name()), format!("beside `{}`", joined(above, neighbour))))
+        (!is_within && !way.contains('[')).then(|| {
+            (
+                joined(above, field.descriptor.name()),
+                format!("beside `{}`", joined(above, neighbour)),
+            )
+        })
     };
     if let Some((name, place)) = above.iter().rev().find_map(beside) {
         return Fault::misplaced(&name, &place);

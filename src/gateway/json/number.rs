@@ -9,8 +9,14 @@ pub fn exact_double(text: &str) -> Option<f64> {
         return None;
     }
     // Every decimal of up to 15 digits comes back from a double of the normal range (IEEE 754).
-    let digits = text.bytes().take_while(|byte| !matches!(byte, b'e' | b'E')).filter(u8::is_ascii_digit).count();
-    if digits <= 15 && (double.is_normal() || digits == 1 && double == 0.0 && !text.contains(['e', 'E'])) {
+    let digits = text
+        .bytes()
+        .take_while(|byte| !matches!(byte, b'e' | b'E'))
+        .filter(u8::is_ascii_digit)
+        .count();
+    if digits <= 15
+        && (double.is_normal() || digits == 1 && double == 0.0 && !text.contains(['e', 'E']))
+    {
         return Some(double);
     }
     // As it will be written: of two shortest decimals that are equally near, printers choose differently.
@@ -79,7 +85,10 @@ pub fn with_readable_numbers(text: &[u8]) -> Cow<'_, [u8]> {
         let before = text[..*at].iter().rev().take_while(is_digit).count();
         before + text[*at..].iter().take_while(is_digit).count() > MOST_DIGITS
     };
-    if !(MOST_DIGITS..text.len()).step_by(MOST_DIGITS).any(|at| text[at].is_ascii_digit() && is_long(&at)) {
+    if !(MOST_DIGITS..text.len())
+        .step_by(MOST_DIGITS)
+        .any(|at| text[at].is_ascii_digit() && is_long(&at))
+    {
         return Cow::Borrowed(text);
     }
     let (mut cut, mut at) = (text.to_vec(), 0);
@@ -95,7 +104,10 @@ pub fn with_readable_numbers(text: &[u8]) -> Cow<'_, [u8]> {
             }
             b'0'..=b'9' => {
                 let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-                let rest = text[at + digits..].iter().take_while(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte)).count();
+                let rest = text[at + digits..]
+                    .iter()
+                    .take_while(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte))
+                    .count();
                 at += digits + rest;
                 if digits > MOST_DIGITS {
                     cut[begins + MOST_DIGITS..at].fill(b' ');
@@ -152,22 +164,42 @@ mod tests {
     #[test]
     fn whole_numbers_may_be_written_as_decimals() {
         assert_eq!(whole("18446744073709551615"), Some(u64::MAX.into()));
-        assert_eq!((whole("-3.0"), whole("1.5e1"), whole("0.000"), whole("12e2")), (Some(-3), Some(15), Some(0), Some(1200)));
         assert_eq!(
-            (whole("1.5"), whole("1e30"), whole("x"), whole(""), whole("1e-1"), whole("1e999999999999")),
+            (whole("-3.0"), whole("1.5e1"), whole("0.000"), whole("12e2")),
+            (Some(-3), Some(15), Some(0), Some(1200))
+        );
+        assert_eq!(
+            (
+                whole("1.5"),
+                whole("1e30"),
+                whole("x"),
+                whole(""),
+                whole("1e-1"),
+                whole("1e999999999999")
+            ),
             (None, None, None, None, None, None)
         );
-        assert_eq!((whole("0e99999999999999999999"), whole("-0.0e-99999999999999999999"), whole("0e")), (Some(0), Some(0), None));
+        assert_eq!(
+            (whole("0e99999999999999999999"), whole("-0.0e-99999999999999999999"), whole("0e")),
+            (Some(0), Some(0), None)
+        );
     }
 
     #[test]
     fn a_number_that_is_too_long_is_cut_where_it_stands() {
         let long = "7".repeat(4_301);
-        let longer = format!(r#"{{"a":"{long}","b":-{long}.5e-3 ,"c":[{}],"d":1}}"#, "7".repeat(4_300));
+        let longer =
+            format!(r#"{{"a":"{long}","b":-{long}.5e-3 ,"c":[{}],"d":1}}"#, "7".repeat(4_300));
         let cut = with_readable_numbers(longer.as_bytes());
-        let expected = longer.replace(&format!("-{long}.5e-3"), &format!("-{}      ", "7".repeat(4_300)));
+        let expected =
+            longer.replace(&format!("-{long}.5e-3"), &format!("-{}      ", "7".repeat(4_300)));
         assert_eq!(String::from_utf8_lossy(&cut), expected);
-        for fine in [format!(r#""\"{long}""#), format!("[{}]", "7".repeat(4_300)), format!("{long}x").replace('7', "a"), String::new()] {
+        for fine in [
+            format!(r#""\"{long}""#),
+            format!("[{}]", "7".repeat(4_300)),
+            format!("{long}x").replace('7', "a"),
+            String::new(),
+        ] {
             assert_eq!(with_readable_numbers(fine.as_bytes()), fine.as_bytes());
         }
     }

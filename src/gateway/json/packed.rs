@@ -23,8 +23,10 @@ impl<'s, 'j> Decoder<'s, 'j> {
             Named::Not(fault) => return Ok(self.faulty_type(fault)),
         };
         let Some(content) = self.schema.content(&url) else {
-            return Ok(self
-                .faulty_type(Fault::new("invalid_value", "is an unknown type; use one such as `type.googleapis.com/google.rpc.Status`")));
+            return Ok(self.faulty_type(Fault::new(
+                "invalid_value",
+                "is an unknown type; use one such as `type.googleapis.com/google.rpc.Status`",
+            )));
         };
         // A fault of the syntax ends the reading, and is then reported by its place in the text of the object.
         let rest = std::mem::replace(&mut self.json, Jiter::new(text));
@@ -33,7 +35,9 @@ impl<'s, 'j> Decoder<'s, 'j> {
         self.packed = outer;
         self.json = rest;
         let bytes = held.map(|held| held.encode_to_vec());
-        Ok(bytes.map(|bytes| well_known(descriptor, [(1, Value::String(url)), (2, Value::Bytes(bytes.into()))])))
+        Ok(bytes.map(|bytes| {
+            well_known(descriptor, [(1, Value::String(url)), (2, Value::Bytes(bytes.into()))])
+        }))
     }
 
     fn content(&mut self, content: &'s Content) -> Read<DynamicMessage> {
@@ -65,7 +69,9 @@ impl<'s, 'j> Decoder<'s, 'j> {
         Ok(match held {
             Some(Value::Message(held)) => Some(held),
             // A free-form value, which this is the message of.
-            Some(Value::Bytes(bytes)) => DynamicMessage::decode(content.descriptor.clone(), bytes).ok(),
+            Some(Value::Bytes(bytes)) => {
+                DynamicMessage::decode(content.descriptor.clone(), bytes).ok()
+            }
             _ => Some(DynamicMessage::new(content.descriptor.clone())),
         })
     }
@@ -92,13 +98,21 @@ fn type_url(object: &[u8]) -> Result<Named, JiterError> {
     let mut json = Jiter::new(object);
     json.peek()?;
     let mut key = json.known_object()?;
-    let mut named = if key.is_none() { Named::Nothing } else { Named::Not(Fault::new("required", "must be given")) };
+    let mut named = if key.is_none() {
+        Named::Nothing
+    } else {
+        Named::Not(Fault::new("required", "must be given"))
+    };
     while let Some(name) = key {
         if name != TYPE {
             json.next_skip()?;
         } else if json.peek()? == Peek::String {
             let url = json.known_str()?.to_owned();
-            named = if matches!(named, Named::Type(_)) { Named::Not(Fault::new("duplicate", "is given twice")) } else { Named::Type(url) };
+            named = if matches!(named, Named::Type(_)) {
+                Named::Not(Fault::new("duplicate", "is given twice"))
+            } else {
+                Named::Type(url)
+            };
         } else {
             json.next_skip()?;
             named = Named::Not(Fault::new("invalid_type", "must be a string"));

@@ -17,7 +17,8 @@ const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_4
 /// The bounds of `google.protobuf.Duration`.
 const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
 
-const PADDING_OPTIONAL: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const PADDING_OPTIONAL: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PADDING_OPTIONAL);
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PADDING_OPTIONAL);
 
@@ -53,7 +54,8 @@ pub fn from_text(shape: &Shape, text: &str) -> Result<Value, Fault> {
 
 /// Reads a number from its decimal text.
 pub(super) fn number(kind: &Kind, text: &str) -> Result<Value, Fault> {
-    let out_of_range = |_| Fault::new("out_of_range", format!("must be within the range of {}", kind_name(kind)));
+    let out_of_range =
+        |_| Fault::new("out_of_range", format!("must be within the range of {}", kind_name(kind)));
     let wanted = || Fault::kind(&Shape::Number(kind.clone()));
     let special = match text {
         "NaN" => Some(f64::NAN),
@@ -61,7 +63,8 @@ pub(super) fn number(kind: &Kind, text: &str) -> Result<Value, Fault> {
         "-Infinity" => Some(f64::NEG_INFINITY),
         _ => None,
     };
-    let is_decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    let is_decimal = !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
     match kind {
         Kind::Double => match special {
             Some(special) => Ok(Value::F64(special)),
@@ -73,17 +76,34 @@ pub(super) fn number(kind: &Kind, text: &str) -> Result<Value, Fault> {
             None if !is_decimal => Err(wanted()),
             None => match text.parse::<f32>() {
                 Ok(float) if float.is_finite() => Ok(Value::F32(float)),
-                Ok(_) => Err(Fault::new("out_of_range", "must be within the range of a 32-bit floating-point number")),
+                Ok(_) => Err(Fault::new(
+                    "out_of_range",
+                    "must be within the range of a 32-bit floating-point number",
+                )),
                 Err(_) => Err(wanted()),
             },
         },
         _ => {
-            let is_long = || text.len() > 38 && text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit());
-            let value = whole(text).or_else(|| is_long().then_some(i128::MAX)).ok_or_else(wanted)?;
+            let is_long = || {
+                text.len() > 38
+                    && text
+                        .strip_prefix('-')
+                        .unwrap_or(text)
+                        .bytes()
+                        .all(|byte| byte.is_ascii_digit())
+            };
+            let value =
+                whole(text).or_else(|| is_long().then_some(i128::MAX)).ok_or_else(wanted)?;
             match kind {
-                Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => value.try_into().map(Value::I32).map_err(out_of_range),
-                Kind::Uint32 | Kind::Fixed32 => value.try_into().map(Value::U32).map_err(out_of_range),
-                Kind::Uint64 | Kind::Fixed64 => value.try_into().map(Value::U64).map_err(out_of_range),
+                Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
+                    value.try_into().map(Value::I32).map_err(out_of_range)
+                }
+                Kind::Uint32 | Kind::Fixed32 => {
+                    value.try_into().map(Value::U32).map_err(out_of_range)
+                }
+                Kind::Uint64 | Kind::Fixed64 => {
+                    value.try_into().map(Value::U64).map_err(out_of_range)
+                }
                 _ => value.try_into().map(Value::I64).map_err(out_of_range),
             }
         }
@@ -100,7 +120,9 @@ pub(super) fn millis(descriptor: &MessageDescriptor, millis: Option<i128>) -> Op
     let millis = i64::try_from(millis?).ok()?;
     let seconds = millis.div_euclid(1000);
     let nanos = millis.rem_euclid(1000) as i32 * 1_000_000;
-    TIMESTAMP_SECONDS.contains(&seconds).then(|| well_known(descriptor, [(1, Value::I64(seconds)), (2, Value::I32(nanos))]))
+    TIMESTAMP_SECONDS
+        .contains(&seconds)
+        .then(|| well_known(descriptor, [(1, Value::I64(seconds)), (2, Value::I32(nanos))]))
 }
 
 /// The key of a map from the name of a member.
@@ -114,17 +136,25 @@ pub(super) fn map_key(kind: &Kind, text: &str) -> Result<MapKey, Fault> {
 }
 
 fn enum_value(values: &Enum, text: &str) -> Result<Value, Fault> {
-    let found = values.values.iter().find(|value| value.spelling.as_deref() == Some(text) || value.proto_name == text);
+    let found = values
+        .values
+        .iter()
+        .find(|value| value.spelling.as_deref() == Some(text) || value.proto_name == text);
     found.map(|value| Value::EnumNumber(value.number)).ok_or_else(|| {
         let taken = values.values.iter().filter(|value| value.is_taken);
-        let mut allowed: Vec<String> = taken.filter_map(|value| value.spelling.as_ref()).map(|spelling| format!("`{spelling}`")).collect();
+        let mut allowed: Vec<String> = taken
+            .filter_map(|value| value.spelling.as_ref())
+            .map(|spelling| format!("`{spelling}`"))
+            .collect();
         allowed.dedup();
         Fault::new("invalid_value", format!("must be one of {}", allowed.join(", ")))
     })
 }
 
 fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Result<Value, Fault> {
-    let invalid = || Fault::new("invalid", "must be a time as RFC 3339 has it, such as `2026-04-25T00:00:00Z`");
+    let invalid = || {
+        Fault::new("invalid", "must be a time as RFC 3339 has it, such as `2026-04-25T00:00:00Z`")
+    };
     let time = DateTime::parse_from_rfc3339(text).map_err(|_| invalid())?;
     let (seconds, nanos) = (time.timestamp(), time.timestamp_subsec_nanos());
     if !TIMESTAMP_SECONDS.contains(&seconds) || nanos >= 1_000_000_000 {
@@ -135,7 +165,9 @@ fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Result<Value, Fault>
 
 fn duration(descriptor: &MessageDescriptor, text: &str) -> Option<Value> {
     let (seconds, nanos) = duration::read(text)?;
-    DURATION_SECONDS.contains(&seconds).then(|| well_known(descriptor, [(1, Value::I64(seconds)), (2, Value::I32(nanos))]))
+    DURATION_SECONDS
+        .contains(&seconds)
+        .then(|| well_known(descriptor, [(1, Value::I64(seconds)), (2, Value::I32(nanos))]))
 }
 
 fn kind_name(kind: &Kind) -> &'static str {

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use prost_reflect::{DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor,
+    ReflectMessage, Value,
+};
 
 use super::enumeration::Enum;
 use super::fault::Fault;
@@ -223,25 +226,39 @@ impl Schema {
 
     /// The path in proto names.
     pub fn path_name(&self, path: &FieldPath) -> String {
-        let names: Vec<&str> = path.0.iter().map(|(message, place)| self.messages[*message].fields[*place].descriptor.name()).collect();
+        let names: Vec<&str> = path
+            .0
+            .iter()
+            .map(|(message, place)| self.messages[*message].fields[*place].descriptor.name())
+            .collect();
         names.join(".")
     }
 
     /// The message with the field at the end of a path; it and those on the way are made if they are missing.
-    pub fn holder_mut<'m>(&self, message: &'m mut DynamicMessage, path: &FieldPath) -> &'m mut DynamicMessage {
+    pub fn holder_mut<'m>(
+        &self,
+        message: &'m mut DynamicMessage,
+        path: &FieldPath,
+    ) -> &'m mut DynamicMessage {
         let (_, way) = path.0.split_last().expect("a path has at least one step");
         way.iter().fold(message, |message, (place, field)| {
             let descriptor = &self.messages[*place].fields[*field].descriptor;
-            message.get_field_mut(descriptor).as_message_mut().expect("a path leads through messages")
+            message
+                .get_field_mut(descriptor)
+                .as_message_mut()
+                .expect("a path leads through messages")
         })
     }
 
     /// The value of the field at the end of a path, where it and all on the way to it are there.
     pub fn value_at(&self, message: &DynamicMessage, path: &FieldPath) -> Option<Value> {
         let (last, way) = path.0.split_last()?;
-        let field = |(place, field): &(usize, usize)| &self.messages[*place].fields[*field].descriptor;
+        let field =
+            |(place, field): &(usize, usize)| &self.messages[*place].fields[*field].descriptor;
         match way {
-            [] => message.has_field(field(last)).then(|| message.get_field(field(last)).into_owned()),
+            [] => {
+                message.has_field(field(last)).then(|| message.get_field(field(last)).into_owned())
+            }
             [first, rest @ ..] => {
                 let inner = message.get_field(field(first));
                 let rest = FieldPath([rest, &[*last]].concat());
@@ -253,8 +270,12 @@ impl Schema {
     /// The fault of setting a field where another of the same `oneof` is set.
     pub fn rival(&self, field: &Field, message: &DynamicMessage) -> Option<Fault> {
         let oneof = field.descriptor.containing_oneof()?;
-        let rival = oneof.fields().find(|other| *other != field.descriptor && message.has_field(other))?;
-        Some(Fault::new("conflict", format!("cannot be given together with `{}`", self.style.spell_path(rival.name()))))
+        let rival =
+            oneof.fields().find(|other| *other != field.descriptor && message.has_field(other))?;
+        Some(Fault::new(
+            "conflict",
+            format!("cannot be given together with `{}`", self.style.spell_path(rival.name())),
+        ))
     }
 
     fn field(&mut self, descriptor: FieldDescriptor) -> Field {
@@ -263,23 +284,56 @@ impl Schema {
             Style::CamelCase => descriptor.json_name().to_owned(),
         };
         let [null_when_empty, epoch_millis, sse_id, body_only, path, guard, report_void] =
-            json_field_options(&descriptor, ["null_when_empty", "epoch_millis", "sse_id", "body_only", "path", "guard", "tell_void"]);
+            json_field_options(
+                &descriptor,
+                [
+                    "null_when_empty",
+                    "epoch_millis",
+                    "sse_id",
+                    "body_only",
+                    "path",
+                    "guard",
+                    "tell_void",
+                ],
+            );
         let (cardinality, value) = match descriptor.kind() {
-            Kind::Message(entry) if descriptor.is_map() => {
-                (Cardinality::Map(entry.map_entry_key_field().kind()), entry.map_entry_value_field())
-            }
+            Kind::Message(entry) if descriptor.is_map() => (
+                Cardinality::Map(entry.map_entry_key_field().kind()),
+                entry.map_entry_value_field(),
+            ),
             _ if descriptor.is_list() => (Cardinality::List, descriptor.clone()),
-            _ => (Cardinality::Single { optional: descriptor.supports_presence() }, descriptor.clone()),
+            _ => (
+                Cardinality::Single { optional: descriptor.supports_presence() },
+                descriptor.clone(),
+            ),
         };
         let shape = match (self.shape(&value, epoch_millis), values_not_taken(&descriptor)) {
-            (Shape::Enum(values), not_taken) if !not_taken.is_empty() => Shape::Enum(Arc::new(values.without(&not_taken))),
+            (Shape::Enum(values), not_taken) if !not_taken.is_empty() => {
+                Shape::Enum(Arc::new(values.without(&not_taken)))
+            }
             (shape, _) => shape,
         };
         let key = format!("\"{name}\":");
         let annotations = Annotations::of(descriptor.parent_pool());
-        let filled = matches!(cardinality, Cardinality::List) && annotations.takes_some(&descriptor);
-        let max_items = annotations.takes_at_most(&descriptor).unwrap_or_default().max(DEFAULT_MAX_ITEMS);
-        Field { descriptor, name, key, cardinality, shape, null_when_empty, sse_id, body_only, path, guard, report_void, filled, max_items }
+        let filled =
+            matches!(cardinality, Cardinality::List) && annotations.takes_some(&descriptor);
+        let max_items =
+            annotations.takes_at_most(&descriptor).unwrap_or_default().max(DEFAULT_MAX_ITEMS);
+        Field {
+            descriptor,
+            name,
+            key,
+            cardinality,
+            shape,
+            null_when_empty,
+            sse_id,
+            body_only,
+            path,
+            guard,
+            report_void,
+            filled,
+            max_items,
+        }
     }
 
     fn shape(&mut self, field: &FieldDescriptor, epoch_millis: bool) -> Shape {
@@ -317,7 +371,10 @@ impl Schema {
 
     fn enumeration(&mut self, descriptor: &EnumDescriptor) -> Arc<Enum> {
         let style = self.style;
-        let made = self.enums.entry(descriptor.full_name().to_owned()).or_insert_with(|| Arc::new(Enum::new(descriptor, style)));
+        let made = self
+            .enums
+            .entry(descriptor.full_name().to_owned())
+            .or_insert_with(|| Arc::new(Enum::new(descriptor, style)));
         Arc::clone(made)
     }
 }
@@ -325,23 +382,34 @@ impl Schema {
 impl Message {
     /// Finds a field by its name in either spelling.
     pub fn find(&self, name: &str) -> Option<(usize, &Field)> {
-        self.fields.iter().enumerate().find(|(_, field)| field.descriptor.name() == name || field.descriptor.json_name() == name)
+        self.fields.iter().enumerate().find(|(_, field)| {
+            field.descriptor.name() == name || field.descriptor.json_name() == name
+        })
     }
 
     /// The member that was probably meant by a name that no field has, in the spelling of the service.
     pub fn nearest(&self, name: &str) -> Option<&str> {
         let names = || self.fields.iter().map(|field| field.name.as_str());
         // `id` for `entity_id`: the last word of a name alone.
-        let is_last_word =
-            |field: &&Field| field.descriptor.name().rsplit_once('_').is_some_and(|(_, word)| word.eq_ignore_ascii_case(name));
-        nearest(name, names()).or_else(|| self.fields.iter().find(is_last_word).map(|field| field.name.as_str()))
+        let is_last_word = |field: &&Field| {
+            field
+                .descriptor
+                .name()
+                .rsplit_once('_')
+                .is_some_and(|(_, word)| word.eq_ignore_ascii_case(name))
+        };
+        nearest(name, names())
+            .or_else(|| self.fields.iter().find(is_last_word).map(|field| field.name.as_str()))
     }
 }
 
 impl Shape {
     /// Returns whether the value is an object or array, which has no form in a path or query.
     pub fn is_document(&self) -> bool {
-        matches!(self, Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue | Shape::Any(_))
+        matches!(
+            self,
+            Shape::Message(_) | Shape::Struct | Shape::Value | Shape::ListValue | Shape::Any(_)
+        )
     }
 }
 
@@ -359,18 +427,34 @@ impl FieldPath {
 
 fn is_wrapper(name: &str) -> bool {
     let wrapped = name.strip_prefix("google.protobuf.").and_then(|name| name.strip_suffix("Value"));
-    matches!(wrapped, Some("Double" | "Float" | "Int64" | "UInt64" | "Int32" | "UInt32" | "Bool" | "String" | "Bytes"))
+    matches!(
+        wrapped,
+        Some(
+            "Double"
+                | "Float"
+                | "Int64"
+                | "UInt64"
+                | "Int32"
+                | "UInt32"
+                | "Bool"
+                | "String"
+                | "Bytes"
+        )
+    )
 }
 
 /// Flags of the field's `(offboard.v1.json_field)`.
 fn json_field_options<const N: usize>(descriptor: &FieldDescriptor, names: [&str; N]) -> [bool; N] {
-    let Some(extension) = descriptor.parent_pool().get_extension_by_name("offboard.v1.json_field") else {
+    let Some(extension) = descriptor.parent_pool().get_extension_by_name("offboard.v1.json_field")
+    else {
         return [false; N];
     };
     let options = descriptor.options();
     let option = options.get_extension(&extension);
     names.map(|name| {
-        let value = option.as_message().and_then(|message| message.get_field_by_name(name).and_then(|value| value.as_bool()));
+        let value = option
+            .as_message()
+            .and_then(|message| message.get_field_by_name(name).and_then(|value| value.as_bool()));
         value.unwrap_or(false)
     })
 }
@@ -381,13 +465,17 @@ fn values_not_taken(descriptor: &FieldDescriptor) -> Vec<String> {
     let Some(extension) = extension else { return Vec::new() };
     let options = descriptor.options();
     let option = options.get_extension(&extension);
-    let names = option.as_message().and_then(|message| message.get_field_by_name("values_not_taken"));
+    let names =
+        option.as_message().and_then(|message| message.get_field_by_name("values_not_taken"));
     let names = names.as_deref().and_then(Value::as_list).unwrap_or_default();
     names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The descriptor of a message, for building one of a well-known type.
-pub(super) fn well_known<const N: usize>(descriptor: &MessageDescriptor, fields: [(u32, Value); N]) -> Value {
+pub(super) fn well_known<const N: usize>(
+    descriptor: &MessageDescriptor,
+    fields: [(u32, Value); N],
+) -> Value {
     let mut message = DynamicMessage::new(descriptor.clone());
     debug_assert_eq!(message.descriptor(), *descriptor);
     for (number, value) in fields {

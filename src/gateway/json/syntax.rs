@@ -18,12 +18,17 @@ pub(super) fn description(error: &JiterErrorType) -> Cow<'static, str> {
         JsonErrorType::ExpectedSomeIdent => "`true`, `false` or `null` is expected",
         JsonErrorType::ExpectedSomeValue => "a value is expected",
         JsonErrorType::InvalidEscape => "a string has an escape that JSON does not know,",
-        JsonErrorType::LoneLeadingSurrogateInHexEscape | JsonErrorType::UnexpectedEndOfHexEscape => {
+        JsonErrorType::LoneLeadingSurrogateInHexEscape
+        | JsonErrorType::UnexpectedEndOfHexEscape => {
             "a string has an escape that is half a character, of which the other half is missing,"
         }
         JsonErrorType::InvalidUnicodeCodePoint => "a string is not UTF-8",
-        JsonErrorType::ControlCharacterWhileParsingString => "a string has a control character that is not escaped,",
-        JsonErrorType::InvalidNumber | JsonErrorType::FloatExpectingInt => "a number is written as JSON has none",
+        JsonErrorType::ControlCharacterWhileParsingString => {
+            "a string has a control character that is not escaped,"
+        }
+        JsonErrorType::InvalidNumber | JsonErrorType::FloatExpectingInt => {
+            "a number is written as JSON has none"
+        }
         JsonErrorType::NumberOutOfRange => "a number is too large",
         JsonErrorType::KeyMustBeAString => "the name of a member, in quotes, is expected",
         JsonErrorType::TrailingComma => "another value is expected behind the comma",

@@ -32,8 +32,14 @@ impl Codec {
 
     fn decode(&self, text: &str) -> Result<DynamicMessage, Vec<String>> {
         let mut message = DynamicMessage::new(self.schema.message(self.place).descriptor.clone());
-        let decoded = Decoder::new(&self.schema, text.as_bytes(), "").message(self.place, &mut message);
-        let faults: Vec<_> = decoded.violations.as_slice().iter().map(|fault| format!("{}: {}", fault.field, fault.code)).collect();
+        let decoded =
+            Decoder::new(&self.schema, text.as_bytes(), "").message(self.place, &mut message);
+        let faults: Vec<_> = decoded
+            .violations
+            .as_slice()
+            .iter()
+            .map(|fault| format!("{}: {}", fault.field, fault.code))
+            .collect();
         if faults.is_empty() { Ok(message) } else { Err(faults) }
     }
 
@@ -115,7 +121,10 @@ fn values_are_written_as_they_came() {
         ("any", r#"{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.500s"}"#),
         ("any", r#"{"@type":"x/google.protobuf.Value","value":null}"#),
         ("any", r#"{"@type":"x/google.protobuf.Empty"}"#),
-        ("any", r#"{"@type":"x/google.protobuf.Any","value":{"@type":"x/sample.UploadResponse","received":7}}"#),
+        (
+            "any",
+            r#"{"@type":"x/google.protobuf.Any","value":{"@type":"x/sample.UploadResponse","received":7}}"#,
+        ),
         ("anys", r#"[{"@type":"x/sample.UploadResponse","received":7},{}]"#),
     ] {
         let expected: Value = serde_json::from_str(value).unwrap();
@@ -135,11 +144,18 @@ fn other_spellings_of_a_value_are_understood() {
         ("time", "\"2026-04-25T02:00:00+02:00\"", json!("2026-04-25T00:00:00Z")),
         ("many", "null", json!([])),
         ("anything", "1.0", json!(1.0)),
-        ("any", r#"{"received":"7","@type":"a/b/sample.UploadResponse"}"#, json!({"@type": "a/b/sample.UploadResponse", "received": 7})),
+        (
+            "any",
+            r#"{"received":"7","@type":"a/b/sample.UploadResponse"}"#,
+            json!({"@type": "a/b/sample.UploadResponse", "received": 7}),
+        ),
     ] {
         assert_eq!(codec.member(name, given), Ok(written), "{name}: {given}");
     }
-    assert_eq!(codec.encode(&codec.decode(r#"{"int64Value":1}"#).unwrap()), codec.encode(&codec.decode(r#"{"int64_value":1}"#).unwrap()));
+    assert_eq!(
+        codec.encode(&codec.decode(r#"{"int64Value":1}"#).unwrap()),
+        codec.encode(&codec.decode(r#"{"int64_value":1}"#).unwrap())
+    );
 }
 
 #[test]
@@ -154,9 +170,15 @@ fn numbers_in_free_values_are_written_to_the_last_digit() {
         ("-0.0", "0.0"),
     ] {
         let text = |number: &str| format!("{{\"a\":[{number},{{\"b\":{number}}}]}}");
-        let message = codec.decode(&format!("{{\"object\":{0},\"anything\":{0},\"list\":[{given}]}}", text(given))).unwrap();
+        let message = codec
+            .decode(&format!("{{\"object\":{0},\"anything\":{0},\"list\":[{given}]}}", text(given)))
+            .unwrap();
         let answer = codec.encode(&message);
-        for part in [format!("\"object\":{}", text(written)), format!("\"anything\":{}", text(written)), format!("\"list\":[{written}]")] {
+        for part in [
+            format!("\"object\":{}", text(written)),
+            format!("\"anything\":{}", text(written)),
+            format!("\"list\":[{written}]"),
+        ] {
             assert!(answer.contains(&part), "{part} in {answer}");
         }
     }
@@ -207,13 +229,20 @@ fn faults_are_reported_with_path_and_code() {
         ("any", r#"{"@type":"sample.UploadResponse"}"#, "any.@type: invalid_value"),
         ("any", r#"{"@type":"x/sample.Order","@type":"x/sample.Order"}"#, "any.@type: duplicate"),
         ("any", r#"{"@type":"x/sample.Order","item_count":true}"#, "any.item_count: invalid_type"),
-        ("any", r#"{"@type":"x/sample.Order","sub_orders":[{"@type":"x"}]}"#, "any.sub_orders[0].@type: unknown_field"),
+        (
+            "any",
+            r#"{"@type":"x/sample.Order","sub_orders":[{"@type":"x"}]}"#,
+            "any.sub_orders[0].@type: unknown_field",
+        ),
         ("any", r#"{"@type":"x/google.protobuf.Duration","value":"soon"}"#, "any.value: invalid"),
     ] {
         assert_eq!(codec.member(name, value), Err(vec![fault.to_owned()]), "{name}: {value}");
     }
     assert_eq!(codec.decode(r#"{"maybe":1,"maybe":1}"#).unwrap_err(), ["maybe: duplicate"]);
-    assert_eq!(codec.decode(r#"{"first_choice":"","second_choice":1}"#).unwrap_err(), ["second_choice: conflict"]);
+    assert_eq!(
+        codec.decode(r#"{"first_choice":"","second_choice":1}"#).unwrap_err(),
+        ["second_choice: conflict"]
+    );
 }
 
 #[test]
@@ -222,10 +251,18 @@ fn faults_are_reported_up_to_a_bound() {
     let text = format!("{{\"many\":[{}7]}}", "7,".repeat(5000));
     assert!((400..=1000).contains(&codec.decode(&text).unwrap_err().len()));
     // Each fault would report the whole path.
-    let text = format!("{{\"object\":{{\"{}\":[{}1e4000]}}}}", "k".repeat(1_000_000), "1e4000,".repeat(999));
+    let text = format!(
+        "{{\"object\":{{\"{}\":[{}1e4000]}}}}",
+        "k".repeat(1_000_000),
+        "1e4000,".repeat(999)
+    );
     let faults = codec.decode(&text).unwrap_err();
     assert!(faults.iter().map(String::len).sum::<usize>() < 320 << 10);
-    assert!(faults[0].starts_with("object.kkk") && faults[0].ends_with("k…: out_of_range"), "{}", faults[0]);
+    assert!(
+        faults[0].starts_with("object.kkk") && faults[0].ends_with("k…: out_of_range"),
+        "{}",
+        faults[0]
+    );
 }
 
 #[test]
@@ -238,7 +275,11 @@ fn lists_and_free_values_stop_at_their_limits() {
         let fits = format!("{{\"object\":{{\"a\":[{}0]}}}}", value.repeat(10_000));
         assert!(codec.decode(&fits).is_ok(), "{value}");
         let large = format!("{{\"object\":{{\"a\":[{}0]}},\"maybe\":true}}", value.repeat(600_000));
-        assert_eq!(codec.decode(&large).unwrap_err(), ["object: too_long", "maybe: invalid_type"], "{value}");
+        assert_eq!(
+            codec.decode(&large).unwrap_err(),
+            ["object: too_long", "maybe: invalid_type"],
+            "{value}"
+        );
     }
 }
 
@@ -264,7 +305,9 @@ fn a_task_is_spelled_as_its_contract_has_it() {
 #[test]
 fn one_enum_is_spelled_by_the_style_of_each_service() {
     let pool = DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap();
-    let spelled = |style, message, name| Codec::new(&pool, style, message).member(name, "\"OFFBOARDING_STATUS_PENDING\"").unwrap();
+    let spelled = |style, message, name| {
+        Codec::new(&pool, style, message).member(name, "\"OFFBOARDING_STATUS_PENDING\"").unwrap()
+    };
     assert_eq!(spelled(Style::SnakeCase, "offboard.v1.RemovalJob", "status"), "pending");
     assert_eq!(spelled(Style::CamelCase, "offboard.v1.OffboardingRequest", "status"), "Pending");
 }
@@ -290,24 +333,29 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         (-(1_i64 << 53)..=1 << 53).prop_map(Value::from),
-        any::<f64>().prop_filter_map("fractions only", |number| (number.fract() != 0.0).then(|| json!(number))),
+        any::<f64>().prop_filter_map("fractions only", |number| (number.fract() != 0.0)
+            .then(|| json!(number))),
         any::<String>().prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 32, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(any::<String>(), inner, 0..4).prop_map(|entries| json!(entries)),
+            prop::collection::btree_map(any::<String>(), inner, 0..4)
+                .prop_map(|entries| json!(entries)),
         ]
     })
 }
 
 /// Some members of `sample.All`, in the form in which they are written.
 fn some_members() -> impl Strategy<Value = Map<String, Value>> {
-    let time = (-62_135_596_800_i64..=253_402_300_799, 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| {
-        let time = chrono::DateTime::from_timestamp(seconds, nanos).unwrap();
-        json!(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
-    });
-    let objects = prop::collection::btree_map(any::<String>(), any_json(), 0..4).prop_map(|entries| json!(entries));
+    let time = (-62_135_596_800_i64..=253_402_300_799, 0..1_000_000_000_u32).prop_map(
+        |(seconds, nanos)| {
+            let time = chrono::DateTime::from_timestamp(seconds, nanos).unwrap();
+            json!(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+        },
+    );
+    let objects = prop::collection::btree_map(any::<String>(), any_json(), 0..4)
+        .prop_map(|entries| json!(entries));
     let members = prop_oneof![
         any::<f64>().prop_map(|value| ("double_value", json!(value))),
         any::<i16>().prop_map(|eighths| ("float_value", json!(f32::from(eighths) / 8.0))),
@@ -318,7 +366,8 @@ fn some_members() -> impl Strategy<Value = Map<String, Value>> {
         any::<bool>().prop_map(|value| ("bool_value", json!(value))),
         any::<String>().prop_map(|value| ("string_value", json!(value))),
         prop::sample::select(vec!["small", "extra_large"]).prop_map(|value| ("size", json!(value))),
-        prop::collection::btree_map(any::<String>(), any::<i64>(), 0..4).prop_map(|value| ("counts", json!(value))),
+        prop::collection::btree_map(any::<String>(), any::<i64>(), 0..4)
+            .prop_map(|value| ("counts", json!(value))),
         any::<i32>().prop_map(|value| ("maybe", json!(value))),
         any::<String>().prop_map(|value| ("first_choice", json!(value))),
         time.prop_map(|value| ("time", value)),
@@ -328,7 +377,9 @@ fn some_members() -> impl Strategy<Value = Map<String, Value>> {
         prop::collection::vec(any_json(), 0..4).prop_map(|value| ("values", json!(value))),
         any::<String>().prop_map(|value| ("wrapped_text", json!(value))),
     ];
-    prop::collection::vec(members, 0..8).prop_map(|members| members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    prop::collection::vec(members, 0..8).prop_map(|members| {
+        members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    })
 }
 
 proptest! {

@@ -32,7 +32,13 @@ const ALWAYS: [Code; 13] = [
 ];
 
 /// The headers of responses to callers with a key.
-const REPORTED: [&str; 5] = ["Api-Version", "Offboard-Realm", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+const REPORTED: [&str; 5] = [
+    "Api-Version",
+    "Offboard-Realm",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+];
 
 /// The codes that a request may fail with: those that every one may, those that follow from its rule, and those that its comment names.
 pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
@@ -81,7 +87,13 @@ pub fn answers(
     answers.into_iter().map(|(status, answer)| (status.to_string(), answer)).collect()
 }
 
-fn success(binding: &Binding, status: u16, statuses: &[u16], changes: bool, schemas: &mut Schemas<'_>) -> Value {
+fn success(
+    binding: &Binding,
+    status: u16,
+    statuses: &[u16],
+    changes: bool,
+    schemas: &mut Schemas<'_>,
+) -> Value {
     let mut names: Vec<&str> = Vec::new();
     if statuses.contains(&202) || status == 201 {
         names.push("Location");
@@ -122,17 +134,30 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
     let value = match binding.response_body {
         None if !binding.answer_members.is_empty() => {
             let fields = &schema.message(rpc.output).fields;
-            let is_reported = |name: &str| binding.answer_members.iter().any(|place| fields[*place].name == name);
-            let mut answer = schemas.object(schema, rpc.output, Direction::Answer, |field| is_reported(&field.name));
+            let is_reported =
+                |name: &str| binding.answer_members.iter().any(|place| fields[*place].name == name);
+            let mut answer = schemas
+                .object(schema, rpc.output, Direction::Answer, |field| is_reported(&field.name));
             answer["additionalProperties"] = json!(false);
             // A method that says which members its answer has, has them.
-            answer.get_mut("properties").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut).for_each(schemas::never_null);
+            answer
+                .get_mut("properties")
+                .and_then(Value::as_object_mut)
+                .into_iter()
+                .flat_map(Map::values_mut)
+                .for_each(schemas::never_null);
             answer
         }
         None => schemas.value(schema, &rpc.output_shape, Direction::Answer),
         // A message of a stream without it is not sent.
-        Some(place) if rpc.server_streaming => schemas.value(schema, &schema.message(rpc.output).fields[place].shape, Direction::Answer),
-        Some(place) => schemas.field(schema, &schema.message(rpc.output).fields[place], Direction::Answer),
+        Some(place) if rpc.server_streaming => schemas.value(
+            schema,
+            &schema.message(rpc.output).fields[place].shape,
+            Direction::Answer,
+        ),
+        Some(place) => {
+            schemas.field(schema, &schema.message(rpc.output).fields[place], Direction::Answer)
+        }
     };
     if csv::is_table(binding) {
         let table = "A line for each row; on the first page, behind one with the names of the columns. A next page is the header `Link` with `rel=\"next\"`.";
@@ -164,10 +189,13 @@ fn stream_failure() -> Value {
 
 /// The answer of a status whose problem has one of these codes. A plain one is a problem document only for those who name that.
 fn failure(status: u16, codes: &[Code], is_plain: bool) -> Value {
-    let description: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", code.description_in_one_line())).collect();
+    let description: Vec<String> =
+        codes.iter().map(|code| format!("`{code}`: {}", code.description_in_one_line())).collect();
     let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
-    let examples: Map<String, Value> =
-        names.iter().map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/examples/{name}")}))).collect();
+    let examples: Map<String, Value> = names
+        .iter()
+        .map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/examples/{name}")})))
+        .collect();
     let more: &[&str] = match status {
         401 => &["WWW-Authenticate"],
         415 => &["Accept", "Accept-Encoding", "Accept-Patch", "Accept-Post"],
@@ -180,19 +208,24 @@ fn failure(status: u16, codes: &[Code], is_plain: bool) -> Value {
     });
     let mut content = json!({MEDIA_TYPE: {"schema": schema, "examples": examples}});
     if is_plain {
-        content["application/json"] = json!({"schema": {"$ref": "#/components/schemas/PlainErrors"}});
+        content["application/json"] =
+            json!({"schema": {"$ref": "#/components/schemas/PlainErrors"}});
     }
     json!({"description": description.join("\n\n"), "headers": headers(more), "content": content})
 }
 
 fn headers(more: &[&str]) -> Value {
     let names = ["X-Request-Id"].iter().chain(&REPORTED).chain(more);
-    names.map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}))).collect::<Map<_, _>>().into()
+    names
+        .map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")})))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 /// The headers of answers.
 pub fn shared_headers() -> Value {
-    let header = |description: &str, schema: Value| json!({"description": description, "schema": schema});
+    let header =
+        |description: &str, schema: Value| json!({"description": description, "schema": schema});
     let text = || json!({"type": "string"});
     let count = || json!({"type": "integer", "minimum": 0});
     let mut request_id = header("The id under which the log has the call.", text());
@@ -314,15 +347,23 @@ pub fn examples(base: &str) -> Value {
             };
             ((*member).to_owned(), value.to_owned())
         });
-        let mut details = ErrorDetails::with_error_info(code.reason(), DOMAIN, metadata.collect::<HashMap<_, _>>());
+        let mut details = ErrorDetails::with_error_info(
+            code.reason(),
+            DOMAIN,
+            metadata.collect::<HashMap<_, _>>(),
+        );
         let mut message = code.description_in_one_line();
         if *code == Code::ValidationFailed {
-            details.set_bad_request(vec![FieldViolation { reason: "REQUIRED".to_owned(), ..FieldViolation::new("name", "must be given") }]);
+            details.set_bad_request(vec![FieldViolation {
+                reason: "REQUIRED".to_owned(),
+                ..FieldViolation::new("name", "must be given")
+            }]);
             message = "name: must be given".to_owned();
         }
         // Not by way of `Error`, which would log a failure that has not happened.
         let status = Status::with_error_details(code.grpc(), message, details);
-        let problem = Problem::new(&status, "req_01a20145ad49729fa3de1d1288dc1d47", base, &str::to_owned);
+        let problem =
+            Problem::new(&status, "req_01a20145ad49729fa3de1d1288dc1d47", base, &str::to_owned);
         (code.name().to_owned(), json!({"summary": code.title(), "value": problem.document}))
     });
     examples.collect::<Map<_, _>>().into()

@@ -14,9 +14,16 @@ impl Comments {
     /// Reads the comments of every file that has its source information with it.
     pub fn of(pool: &DescriptorPool) -> Comments {
         let files = pool.files().map(|file| {
-            let locations = file.file_descriptor_proto().source_code_info.iter().flat_map(|info| &info.location);
+            let locations = file
+                .file_descriptor_proto()
+                .source_code_info
+                .iter()
+                .flat_map(|info| &info.location);
             let comments = locations.filter_map(|location| {
-                let comment = location.leading_comments.as_deref().or(location.trailing_comments.as_deref())?;
+                let comment = location
+                    .leading_comments
+                    .as_deref()
+                    .or(location.trailing_comments.as_deref())?;
                 Some((location.path.clone(), flowing(comment)))
             });
             (file.name().to_owned(), comments.collect())
@@ -81,8 +88,7 @@ mod tests {
 
     #[test]
     fn the_codes_are_those_that_the_call_as_a_whole_fails_with() {
-        let comment =
-            "Does `internal` things.\n\nErrors: `not_found` with `id`; `state_conflict`. Of an item: `already_exists`.\n\n`unavailable`.";
+        let comment = "Does `internal` things.\n\nErrors: `not_found` with `id`; `state_conflict`. Of an item: `already_exists`.\n\n`unavailable`.";
         assert_eq!(codes(comment), [Code::NotFound, Code::StateConflict]);
         assert_eq!(codes("No errors."), []);
     }

@@ -28,13 +28,22 @@ const INTRODUCTION: &str = include_str!("introduction.md");
 
 /// The document of all routes that the descriptors have rules for. `base` is where the service is reached from outside, and empty where that
 /// is not known; `versions` are those that the header `Api-Version` may name.
-pub fn document(pool: &DescriptorPool, base: &str, versions: &[String]) -> Result<Value, BuildError> {
+pub fn document(
+    pool: &DescriptorPool,
+    base: &str,
+    versions: &[String],
+) -> Result<Value, BuildError> {
     let (pool, free) = opaque::opaque(pool)?;
     Ok(of_routes(&pool, &binding::routes(&pool, &free, "")?, base, versions))
 }
 
 /// The document of these routes.
-pub(super) fn of_routes(pool: &DescriptorPool, router: &Router<Arc<Binding>>, base: &str, versions: &[String]) -> Value {
+pub(super) fn of_routes(
+    pool: &DescriptorPool,
+    router: &Router<Arc<Binding>>,
+    base: &str,
+    versions: &[String],
+) -> Value {
     let (comments, annotations) = (Comments::of(pool), Annotations::of(pool));
     let mut writer = Writer {
         pool,
@@ -112,21 +121,34 @@ impl Writer<'_> {
     fn note(&mut self, binding: &Binding) {
         let (rpc, schema) = (&binding.rpc, &binding.rpc.schema);
         match (binding.body, &rpc.input_shape) {
-            (BodyRule::Field(place), _) => self.schemas.note(schema, &schema.message(rpc.input).fields[place].shape, Direction::Request),
+            (BodyRule::Field(place), _) => self.schemas.note(
+                schema,
+                &schema.message(rpc.input).fields[place].shape,
+                Direction::Request,
+            ),
             // The schema of a body without the path's fields has no name.
             (BodyRule::Whole, Shape::Message(place)) if !binding.variables.is_empty() => {
-                schema.message(*place).fields.iter().for_each(|field| self.schemas.note(schema, &field.shape, Direction::Request));
+                schema
+                    .message(*place)
+                    .fields
+                    .iter()
+                    .for_each(|field| self.schemas.note(schema, &field.shape, Direction::Request));
             }
             (BodyRule::Whole, shape) => self.schemas.note(schema, shape, Direction::Request),
             (BodyRule::None, _) => {}
         }
-        let output = binding.response_body.map_or(&rpc.output_shape, |place| &schema.message(rpc.output).fields[place].shape);
+        let output = binding
+            .response_body
+            .map_or(&rpc.output_shape, |place| &schema.message(rpc.output).fields[place].shape);
         self.schemas.note(schema, output, Direction::Answer);
     }
 
     fn method(&self, binding: &Binding) -> Option<MethodDescriptor> {
         let (service, method) = binding.rpc.name.rsplit_once('.')?;
-        self.pool.get_service_by_name(service)?.methods().find(|candidate| candidate.name() == method)
+        self.pool
+            .get_service_by_name(service)?
+            .methods()
+            .find(|candidate| candidate.name() == method)
     }
 
     fn tag(&self, service: &ServiceDescriptor) -> Value {
@@ -136,7 +158,12 @@ impl Writer<'_> {
     }
 
     /// The path and the operation of a rule, which is the one of this count of its RPC.
-    fn operation(&mut self, binding: &Binding, method: &MethodDescriptor, count: usize) -> (String, Value) {
+    fn operation(
+        &mut self,
+        binding: &Binding,
+        method: &MethodDescriptor,
+        count: usize,
+    ) -> (String, Value) {
         let comment = self.comments.get(&method.parent_service().parent_file(), method.path());
         let scope = self.annotations.scope(method);
         let changes = binding.method != Method::GET && !scope.ends_with(":read");
@@ -145,7 +172,8 @@ impl Writer<'_> {
         all.extend(parameters::headers(binding, changes));
 
         let id = format!("{}_{}", method.parent_service().name(), method.name());
-        let scopes: Vec<&str> = Some(scope.as_str()).filter(|scope| !scope.is_empty()).into_iter().collect();
+        let scopes: Vec<&str> =
+            Some(scope.as_str()).filter(|scope| !scope.is_empty()).into_iter().collect();
         let mut operation = json!({
             "operationId": if count == 1 { id } else { format!("{id}_{count}") },
             "tags": [method.parent_service().name()],
@@ -154,14 +182,23 @@ impl Writer<'_> {
             "parameters": all,
         });
         if !scope.is_empty() {
-            operation["description"] = json!(format!("{comment}\n\nThe key must have the scope `{scope}`."));
+            operation["description"] =
+                json!(format!("{comment}\n\nThe key must have the scope `{scope}`."));
         }
         if let Some(body) = parameters::body(binding, &mut self.schemas) {
             operation["requestBody"] = body;
         }
         let statuses = self.annotations.statuses(method);
         let codes = answers::codes(binding, &codes(comment), changes);
-        operation["responses"] = answers::answers(binding, &statuses, &codes, changes, &mut self.schemas, &mut self.responses).into();
+        operation["responses"] = answers::answers(
+            binding,
+            &statuses,
+            &codes,
+            changes,
+            &mut self.schemas,
+            &mut self.responses,
+        )
+        .into();
         operation["security"] = json!([{"bearer": scopes}, {"apikey": scopes}]);
         (path, operation)
     }

@@ -13,21 +13,31 @@ use crate::gateway::template::{Segment, Template};
 pub fn path(binding: &Binding, schemas: &mut Schemas<'_>) -> (String, Vec<Value>) {
     let template = Template::parse(&binding.path).expect("the path of a route was read before");
     let schema = &binding.rpc.schema;
-    let mut parts: Vec<String> = template.segments.iter().map(|segment| literal(segment).to_owned()).collect();
+    let mut parts: Vec<String> =
+        template.segments.iter().map(|segment| literal(segment).to_owned()).collect();
     let mut parameters = Vec::new();
     for (variable, (path, _)) in template.variables.iter().zip(&binding.variables) {
         let name = wire_name(binding, path);
-        let open: Vec<usize> = (variable.start..variable.end).filter(|at| literal(&template.segments[*at]).is_empty()).collect();
+        let open: Vec<usize> = (variable.start..variable.end)
+            .filter(|at| literal(&template.segments[*at]).is_empty())
+            .collect();
         for (count, at) in open.iter().enumerate() {
             let name = if open.len() == 1 { name.clone() } else { format!("{name}.{}", count + 1) };
             parts[*at] = format!("{{{name}}}");
             let mut value = schemas.field(schema, schema.field_at(path), Direction::Request);
-            let description = value.as_object_mut().and_then(|members| members.remove("description")).unwrap_or_default();
+            let description = value
+                .as_object_mut()
+                .and_then(|members| members.remove("description"))
+                .unwrap_or_default();
             never_null(&mut value);
-            if value["type"] == "string" && value.get("enum").is_none() && value.get("minLength").is_none() {
+            if value["type"] == "string"
+                && value.get("enum").is_none()
+                && value.get("minLength").is_none()
+            {
                 value["minLength"] = json!(1);
             }
-            let mut parameter = json!({"name": name, "in": "path", "required": true, "schema": value});
+            let mut parameter =
+                json!({"name": name, "in": "path", "required": true, "schema": value});
             describe(&mut parameter, description.as_str().unwrap_or_default());
             parameters.push(parameter);
         }
@@ -59,14 +69,21 @@ pub fn query(binding: &Binding, schemas: &mut Schemas<'_>) -> Vec<Value> {
 
 /// Goes through the fields of a message and of those that it contains once. `way` is the proto names that lead to it, each with its
 /// message.
-fn walk(binding: &Binding, message: usize, way: &mut Vec<(usize, String)>, schemas: &mut Schemas<'_>, found: &mut Vec<Value>) {
+fn walk(
+    binding: &Binding,
+    message: usize,
+    way: &mut Vec<(usize, String)>,
+    schemas: &mut Schemas<'_>,
+    found: &mut Vec<Value>,
+) {
     let schema = &binding.rpc.schema;
     for (place, field) in schema.message(message).fields.iter().enumerate() {
         if way.is_empty() && binding.is_of_a_body(place) {
             continue;
         }
         let name = field.descriptor.name();
-        let names = way.iter().map(|(_, name)| name.as_str()).chain([name]).collect::<Vec<_>>().join(".");
+        let names =
+            way.iter().map(|(_, name)| name.as_str()).chain([name]).collect::<Vec<_>>().join(".");
         let Some(path) = schema.resolve(binding.rpc.input, &names) else { continue };
         if binding.variables.iter().any(|(variable, _)| *variable == path) {
             continue;
@@ -93,7 +110,8 @@ fn parameter(binding: &Binding, path: &FieldPath, schemas: &mut Schemas<'_>) -> 
     let mut value = schemas.field(&binding.rpc.schema, field, Direction::Request);
     // Members that are required within an optional message need not be given.
     let is_required = path.is_top() && schemas.is_required(field);
-    let description = value.as_object_mut().and_then(|members| members.remove("description")).unwrap_or_default();
+    let description =
+        value.as_object_mut().and_then(|members| members.remove("description")).unwrap_or_default();
     never_null(&mut value);
     if binding.may_be_blank(field)
         && let Some(values) = value.get_mut("enum").and_then(Value::as_array_mut)
@@ -109,7 +127,9 @@ fn parameter(binding: &Binding, path: &FieldPath, schemas: &mut Schemas<'_>) -> 
 pub fn headers(binding: &Binding, changes: bool) -> Vec<Value> {
     let mut names = vec!["ApiVersion", "RequestId"];
     let rpc = &binding.rpc;
-    if rpc.server_streaming && rpc.schema.message(rpc.output).fields.iter().any(|field| field.sse_id) {
+    if rpc.server_streaming
+        && rpc.schema.message(rpc.output).fields.iter().any(|field| field.sse_id)
+    {
         names.push("LastEventId");
     }
     if changes {
@@ -121,7 +141,10 @@ pub fn headers(binding: &Binding, changes: bool) -> Vec<Value> {
     if binding.version.is_some() && binding.method == http::Method::GET {
         names.push("IfNoneMatch");
     }
-    names.into_iter().map(|name| json!({"$ref": format!("#/components/parameters/{name}")})).collect()
+    names
+        .into_iter()
+        .map(|name| json!({"$ref": format!("#/components/parameters/{name}")}))
+        .collect()
 }
 
 /// The header parameters that requests share. `versions` are those of the API.
@@ -170,28 +193,45 @@ pub fn body(binding: &Binding, schemas: &mut Schemas<'_>) -> Option<Value> {
     let (rpc, schema) = (&binding.rpc, &binding.rpc.schema);
     let mut value = match binding.body {
         BodyRule::None => return None,
-        _ if binding.takes_bytes => return Some(json!({"required": false, "content": {"*/*": {"schema": {}}}})),
+        _ if binding.takes_bytes => {
+            return Some(json!({"required": false, "content": {"*/*": {"schema": {}}}}));
+        }
         BodyRule::Whole => match &rpc.input_shape {
             Shape::Message(place) if !binding.variables.is_empty() => {
-                let in_path: Vec<usize> = binding.variables.iter().map(|(path, _)| path.first()).collect();
+                let in_path: Vec<usize> =
+                    binding.variables.iter().map(|(path, _)| path.first()).collect();
                 let fields = &schema.message(*place).fields;
-                let is_wanted = |name: &str| !fields.iter().enumerate().any(|(at, field)| field.name == name && in_path.contains(&at));
+                let is_wanted = |name: &str| {
+                    !fields
+                        .iter()
+                        .enumerate()
+                        .any(|(at, field)| field.name == name && in_path.contains(&at))
+                };
                 schemas.object(schema, *place, Direction::Request, |field| is_wanted(&field.name))
             }
             shape => schemas.value(schema, shape, Direction::Request),
         },
         BodyRule::Field(place) => {
-            let mut value = schemas.field(schema, &schema.message(rpc.input).fields[place], Direction::Request);
+            let mut value =
+                schemas.field(schema, &schema.message(rpc.input).fields[place], Direction::Request);
             never_null(&mut value);
             value
         }
     };
-    let description = value.as_object_mut().filter(|_| binding.body != BodyRule::Whole).and_then(|members| members.remove("description"));
+    let description = value
+        .as_object_mut()
+        .filter(|_| binding.body != BodyRule::Whole)
+        .and_then(|members| members.remove("description"));
     let is_required = match (binding.body, &rpc.input_shape) {
         (BodyRule::Field(_), _) => true,
         (_, Shape::Message(place)) => {
             let in_path = |at: usize| binding.variables.iter().any(|(path, _)| path.first() == at);
-            schema.message(*place).fields.iter().enumerate().any(|(at, field)| schemas.is_required(field) && !in_path(at))
+            schema
+                .message(*place)
+                .fields
+                .iter()
+                .enumerate()
+                .any(|(at, field)| schemas.is_required(field) && !in_path(at))
         }
         _ => false,
     };

@@ -43,7 +43,10 @@ impl<'p> Schemas<'p> {
             Shape::Message(place) => {
                 let message = schema.message(*place);
                 if self.uses.insert(use_of(schema, &message.descriptor, direction)) {
-                    message.fields.iter().for_each(|field| self.note(schema, &field.shape, direction));
+                    message
+                        .fields
+                        .iter()
+                        .for_each(|field| self.note(schema, &field.shape, direction));
                 }
             }
             Shape::Wrapper(_, inner) => self.note(schema, inner, direction),
@@ -69,7 +72,9 @@ impl<'p> Schemas<'p> {
             Shape::String => json!({"type": "string"}),
             Shape::Bytes => json!({"type": "string", "contentEncoding": "base64"}),
             Shape::Enum(values) => enumeration(values, direction),
-            Shape::Timestamp { epoch_millis: false, .. } => json!({"type": "string", "format": "date-time"}),
+            Shape::Timestamp { epoch_millis: false, .. } => {
+                json!({"type": "string", "format": "date-time"})
+            }
             Shape::Timestamp { epoch_millis: true, .. } => {
                 json!({"type": "integer", "format": "int64", "description": "Milliseconds since the Unix epoch."})
             }
@@ -79,7 +84,9 @@ impl<'p> Schemas<'p> {
             Shape::Value => json!({}),
             Shape::ListValue => json!({"type": "array", "items": {}}),
             Shape::Wrapper(_, inner) => self.value(schema, inner, direction),
-            Shape::Any(_) => json!({"type": "object", "properties": {"@type": {"type": "string"}}, "additionalProperties": true}),
+            Shape::Any(_) => {
+                json!({"type": "object", "properties": {"@type": {"type": "string"}}, "additionalProperties": true})
+            }
             Shape::Message(place) => {
                 let name = self.name(schema, &schema.message(*place).descriptor, direction);
                 if !self.made.contains_key(&name) {
@@ -94,7 +101,13 @@ impl<'p> Schemas<'p> {
     }
 
     /// The schema of a message as an object with those of its fields that are wanted.
-    pub fn object(&mut self, schema: &Schema, place: usize, direction: Direction, wanted: impl Fn(&Field) -> bool) -> Value {
+    pub fn object(
+        &mut self,
+        schema: &Schema,
+        place: usize,
+        direction: Direction,
+        wanted: impl Fn(&Field) -> bool,
+    ) -> Value {
         let message = schema.message(place);
         let mut properties = Map::new();
         let mut required = Vec::new();
@@ -111,7 +124,10 @@ impl<'p> Schemas<'p> {
         if direction == Direction::Request {
             object["additionalProperties"] = json!(false);
         }
-        describe(&mut object, self.comments.get(&message.descriptor.parent_file(), message.descriptor.path()));
+        describe(
+            &mut object,
+            self.comments.get(&message.descriptor.parent_file(), message.descriptor.path()),
+        );
         object
     }
 
@@ -129,7 +145,11 @@ impl<'p> Schemas<'p> {
         if self.may_be_null(field, direction) {
             member = nullable(member);
         }
-        describe(&mut member, self.comments.get(&field.descriptor.parent_message().parent_file(), field.descriptor.path()));
+        describe(
+            &mut member,
+            self.comments
+                .get(&field.descriptor.parent_message().parent_file(), field.descriptor.path()),
+        );
         exemplify(&mut member, limits, field);
         member
     }
@@ -142,7 +162,9 @@ impl<'p> Schemas<'p> {
     /// In a request `null` means nothing, except for guards; in a response it marks an absent value.
     fn may_be_null(&self, field: &Field, direction: Direction) -> bool {
         match (direction, &field.cardinality) {
-            (Direction::Request, _) => !field.guard && !self.annotations.is_required(&field.descriptor),
+            (Direction::Request, _) => {
+                !field.guard && !self.annotations.is_required(&field.descriptor)
+            }
             (Direction::Answer, Cardinality::Single { optional }) => *optional,
             (Direction::Answer, _) => field.null_when_empty,
         }
@@ -154,11 +176,17 @@ impl<'p> Schemas<'p> {
         let is_used = |test: &dyn Fn(&Use) -> bool| self.uses.iter().any(test);
         let short = message.name();
         let same_short = |other: &str| other.rsplit('.').next() == Some(short);
-        let mut name = if is_used(&|(other, _, _)| *other != full && same_short(other)) { full.clone() } else { short.to_owned() };
+        let mut name = if is_used(&|(other, _, _)| *other != full && same_short(other)) {
+            full.clone()
+        } else {
+            short.to_owned()
+        };
         if camel && is_used(&|(other, camel, _)| *other == full && !camel) {
             name.push_str("CamelCase");
         }
-        if direction == Direction::Request && is_used(&|(other, _, direction)| *other == full && *direction == Direction::Answer) {
+        if direction == Direction::Request
+            && is_used(&|(other, _, direction)| *other == full && *direction == Direction::Answer)
+        {
             name.push_str("Input");
         }
         name
@@ -179,14 +207,27 @@ fn duration(direction: Direction) -> Value {
             const WHOLE: &str = "[0-9]{1,9}";
             // Each unit once, the longer before the shorter, and at least one: so one is the last.
             let last = |units: &[String]| {
-                let optional = |before: &[String]| before.iter().map(|unit| format!("({unit})?")).collect::<String>();
-                let ending = |place: usize| format!("{}{}", optional(&units[..place]), units[place]);
+                let optional = |before: &[String]| {
+                    before.iter().map(|unit| format!("({unit})?")).collect::<String>()
+                };
+                let ending =
+                    |place: usize| format!("{}{}", optional(&units[..place]), units[place]);
                 (0..units.len()).map(ending).collect::<Vec<_>>().join("|")
             };
-            let unit =
-                |letter: &str| if letter.eq_ignore_ascii_case("s") { format!("{SECONDS}{letter}") } else { format!("{WHOLE}{letter}") };
-            let units = |letters: &[&str]| letters.iter().map(|letter| unit(letter)).collect::<Vec<_>>();
-            let (clock, date, time) = (last(&units(&["d", "h", "m", "s"])), last(&units(&["W", "D"])), last(&units(&["H", "M", "S"])));
+            let unit = |letter: &str| {
+                if letter.eq_ignore_ascii_case("s") {
+                    format!("{SECONDS}{letter}")
+                } else {
+                    format!("{WHOLE}{letter}")
+                }
+            };
+            let units =
+                |letters: &[&str]| letters.iter().map(|letter| unit(letter)).collect::<Vec<_>>();
+            let (clock, date, time) = (
+                last(&units(&["d", "h", "m", "s"])),
+                last(&units(&["W", "D"])),
+                last(&units(&["H", "M", "S"])),
+            );
             format!("-?({clock}|P(({date})(T({time}))?|T({time})))")
         }
     };
@@ -200,15 +241,20 @@ fn number(kind: &Kind) -> Value {
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
             json!({"type": "integer", "format": "int32", "minimum": i32::MIN, "maximum": i32::MAX})
         }
-        Kind::Uint32 | Kind::Fixed32 => json!({"type": "integer", "format": "uint32", "minimum": 0, "maximum": u32::MAX}),
-        Kind::Uint64 | Kind::Fixed64 => json!({"type": "integer", "format": "uint64", "minimum": 0}),
+        Kind::Uint32 | Kind::Fixed32 => {
+            json!({"type": "integer", "format": "uint32", "minimum": 0, "maximum": u32::MAX})
+        }
+        Kind::Uint64 | Kind::Fixed64 => {
+            json!({"type": "integer", "format": "uint64", "minimum": 0})
+        }
         _ => json!({"type": "integer", "format": "int64"}),
     }
 }
 
 fn enumeration(values: &Enum, direction: Direction) -> Value {
     let mut spellings: Vec<&str> = Vec::new();
-    let reported = values.values.iter().filter(|value| value.is_taken || direction == Direction::Answer);
+    let reported =
+        values.values.iter().filter(|value| value.is_taken || direction == Direction::Answer);
     for spelling in reported.filter_map(|value| value.spelling.as_deref()) {
         if !spellings.contains(&spelling) {
             spellings.push(spelling);
@@ -243,7 +289,11 @@ pub fn never_null(schema: &mut Value) {
     let Some(members) = schema.as_object_mut() else { return };
     if let Some(Value::Array(mut ways)) = members.remove("anyOf") {
         ways.retain(|way| way["type"] != "null");
-        members.extend(ways.into_iter().filter_map(|way| if let Value::Object(way) = way { Some(way) } else { None }).flatten());
+        members.extend(
+            ways.into_iter()
+                .filter_map(|way| if let Value::Object(way) = way { Some(way) } else { None })
+                .flatten(),
+        );
     }
     if let Some(Value::Array(types)) = members.get("type") {
         let only = types.iter().find(|name| **name != "null").cloned().unwrap_or_default();
@@ -271,7 +321,8 @@ pub fn describe(schema: &mut Value, description: &str) {
 
 fn exemplify(schema: &mut Value, limits: Limits, field: &Field) {
     let Some(example) = limits.example else { return };
-    let example = if matches!(field.cardinality, Cardinality::List) { json!([example]) } else { example };
+    let example =
+        if matches!(field.cardinality, Cardinality::List) { json!([example]) } else { example };
     schema["examples"] = json!([example]);
 }
 
@@ -281,12 +332,39 @@ mod tests {
 
     #[test]
     fn a_duration_of_a_request_may_be_written_as_it_is_read() {
-        let is_one = |text: &str, direction| regex::Regex::new(duration(direction)["pattern"].as_str().unwrap()).unwrap().is_match(text);
-        for text in ["3600s", "-1.500s", "1h", "1h30m", "2d12h", "1m0.25s", "P1D", "P2W", "PT1H30M", "P1DT0.5S", "-PT1M"] {
+        let is_one = |text: &str, direction| {
+            regex::Regex::new(duration(direction)["pattern"].as_str().unwrap())
+                .unwrap()
+                .is_match(text)
+        };
+        for text in [
+            "3600s", "-1.500s", "1h", "1h30m", "2d12h", "1m0.25s", "P1D", "P2W", "PT1H30M",
+            "P1DT0.5S", "-PT1M",
+        ] {
             assert!(is_one(text, Direction::Request), "{text}");
-            assert_eq!(is_one(text, Direction::Answer), matches!(text, "3600s" | "-1.500s"), "{text}");
+            assert_eq!(
+                is_one(text, Direction::Answer),
+                matches!(text, "3600s" | "-1.500s"),
+                "{text}"
+            );
         }
-        for text in ["", "-", "s", "1", "1.s", "1.5h", "30m1h", "1h1h", "1H", "P", "PT", "P1DT", "P1M", "PT1D", "1.0000000001s"] {
+        for text in [
+            "",
+            "-",
+            "s",
+            "1",
+            "1.s",
+            "1.5h",
+            "30m1h",
+            "1h1h",
+            "1H",
+            "P",
+            "PT",
+            "P1DT",
+            "P1M",
+            "PT1D",
+            "1.0000000001s",
+        ] {
             assert!(!is_one(text, Direction::Request), "{text}");
         }
     }

@@ -7,14 +7,18 @@ use crate::gateway::openapi::grpc_name;
 
 /// Each page: its path, itself as JSON and as HTML.
 pub fn pages(base: &str) -> Vec<(String, Value, String)> {
-    let mut pages: Vec<_> = Code::ALL.iter().map(|code| (format!("/errors/{code}"), json_of(*code, base), html_of(*code))).collect();
+    let mut pages: Vec<_> = Code::ALL
+        .iter()
+        .map(|code| (format!("/errors/{code}"), json_of(*code, base), html_of(*code)))
+        .collect();
     let list: Vec<Value> = Code::ALL.iter().map(|code| json_of(*code, base)).collect();
     pages.push(("/errors".to_owned(), json!({"errors": list}), html_of_all()));
     pages
 }
 
 fn json_of(code: Code, base: &str) -> Value {
-    let members = code.members().iter().map(|(name, kind)| json!({"name": name, "type": kind_name(*kind)}));
+    let members =
+        code.members().iter().map(|(name, kind)| json!({"name": name, "type": kind_name(*kind)}));
     json!({
         "type": format!("{base}/errors/{code}"),
         "code": code.name(),
@@ -41,7 +45,9 @@ fn html_of(code: Code) -> String {
 }
 
 fn html_of_all() -> String {
-    let mut body = String::from("<h1>Errors</h1>\n<p>Every failure has one of these codes, by REST and by gRPC.</p>\n");
+    let mut body = String::from(
+        "<h1>Errors</h1>\n<p>Every failure has one of these codes, by REST and by gRPC.</p>\n",
+    );
     for code in Code::ALL {
         body.push_str(&format!(
             "<section id=\"{code}\">\n<h2><a href=\"errors/{code}\">{}</a></h2>\n{}</section>\n",
@@ -60,8 +66,14 @@ fn account(code: Code) -> String {
         grpc_name(code.grpc())
     );
     if !code.members().is_empty() {
-        let members = code.members().iter().map(|(name, kind)| format!("<code>{name}</code> ({})", kind_name(*kind)));
-        rows.push_str(&format!("<dt>Members</dt><dd>{}</dd>\n", members.collect::<Vec<_>>().join(", ")));
+        let members = code
+            .members()
+            .iter()
+            .map(|(name, kind)| format!("<code>{name}</code> ({})", kind_name(*kind)));
+        rows.push_str(&format!(
+            "<dt>Members</dt><dd>{}</dd>\n",
+            members.collect::<Vec<_>>().join(", ")
+        ));
     }
     format!(
         "<p>{}</p>\n<p><strong>What to do:</strong> {}</p>\n{rows}</dl>\n",
@@ -86,8 +98,9 @@ fn escaped(text: &str) -> String {
 /// Markdown's `code`, the only mark that the catalogue uses, as HTML.
 fn marked(text: &str) -> String {
     let parts = escaped(text);
-    let parts =
-        parts.split('`').enumerate().map(|(count, part)| if count % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() });
+    let parts = parts.split('`').enumerate().map(|(count, part)| {
+        if count % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() }
+    });
     parts.collect()
 }
 
@@ -104,7 +117,10 @@ mod tests {
             (path.as_str(), json["type"].as_str()),
             ("/errors/permission_denied", Some("https://api.example.com/errors/permission_denied"))
         );
-        assert_eq!((json["http_status"].as_u64(), json["grpc_status"].as_str()), (Some(403), Some("PERMISSION_DENIED")));
+        assert_eq!(
+            (json["http_status"].as_u64(), json["grpc_status"].as_str()),
+            (Some(403), Some("PERMISSION_DENIED"))
+        );
         assert_eq!(json["members"], json!([{"name": "required_scope", "type": "string"}]));
         assert!(html.contains("<code>required_scope</code>") && html.contains("What to do"));
         let (_, json, html) = pages.last().unwrap();

@@ -65,8 +65,14 @@ impl Pages {
             ("/docs".to_owned(), Page::html(include_str!("docs.html").to_owned(), base)),
             ("/docs/start.js".to_owned(), Page::new(SCRIPT, include_str!("start.js"))),
             ("/docs/page.css".to_owned(), Page::new(CSS, include_str!("page.css"))),
-            ("/docs/swagger-ui.js".to_owned(), Page::gzip(SCRIPT, include_bytes!("swagger_ui/swagger-ui-bundle.js.gz"))),
-            ("/docs/swagger-ui.css".to_owned(), Page::gzip(CSS, include_bytes!("swagger_ui/swagger-ui.css.gz"))),
+            (
+                "/docs/swagger-ui.js".to_owned(),
+                Page::gzip(SCRIPT, include_bytes!("swagger_ui/swagger-ui-bundle.js.gz")),
+            ),
+            (
+                "/docs/swagger-ui.css".to_owned(),
+                Page::gzip(CSS, include_bytes!("swagger_ui/swagger-ui.css.gz")),
+            ),
         ]);
         let twofold = errors::pages(base).into_iter().map(|(path, json, html)| {
             let json = serde_json::to_vec(&json).expect("JSON values can always be written");
@@ -82,9 +88,18 @@ impl Pages {
             return Some(Found { page, route, varies: false });
         }
         let (json, html) = self.twofold.get(path)?;
-        let offers = [("application/json", json), ("application/problem+json", json), ("*/*", json), ("text/html", html)];
+        let offers = [
+            ("application/json", json),
+            ("application/problem+json", json),
+            ("*/*", json),
+            ("text/html", html),
+        ];
         let page = preferred(&weighted(headers, header::ACCEPT), &offers).copied().unwrap_or(json);
-        Some(Found { page, route: if path == "/errors" { "/errors" } else { "/errors/{code}" }, varies: true })
+        Some(Found {
+            page,
+            route: if path == "/errors" { "/errors" } else { "/errors/{code}" },
+            varies: true,
+        })
     }
 }
 
@@ -94,7 +109,8 @@ impl Page {
         let digest = Sha256::digest(&body);
         let tag = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
         // Weak: the same page may come compressed in one way or another.
-        let tag = HeaderValue::try_from(format!("W/\"{tag}\"")).expect("digits are fit for a header");
+        let tag =
+            HeaderValue::try_from(format!("W/\"{tag}\"")).expect("digits are fit for a header");
         Page { media_type, body, held: None, forms: Default::default(), tag, policy: None }
     }
 
@@ -119,9 +135,13 @@ impl Page {
         if let Some(policy) = &self.policy {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
             headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-            headers.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
+            headers.insert(
+                HeaderName::from_static("cross-origin-opener-policy"),
+                HeaderValue::from_static("same-origin"),
+            );
         }
-        let is_worthwhile = self.held.is_some() || self.body.len() as u64 >= compression::WORTHWHILE;
+        let is_worthwhile =
+            self.held.is_some() || self.body.len() as u64 >= compression::WORTHWHILE;
         let Some(coding) = Coding::accepted(request).filter(|_| is_worthwhile) else {
             return (StatusCode::OK, headers, Body::from(self.form(None).await));
         };
@@ -142,23 +162,31 @@ impl Page {
         };
         let (body, held) = (self.body.clone(), self.held);
         let make = async move || {
-            let made = tokio::task::spawn_blocking(move || compression::converted(&body, held, coding)).await;
-            made.expect("bytes in memory are converted without a panic").expect("a page is held as it was compressed")
+            let made =
+                tokio::task::spawn_blocking(move || compression::converted(&body, held, coding))
+                    .await;
+            made.expect("bytes in memory are converted without a panic")
+                .expect("a page is held as it was compressed")
         };
         self.forms[place].get_or_init(make).await.clone()
     }
 
     fn is_known(&self, request: &HeaderMap) -> bool {
         let ours = self.tag.to_str().unwrap_or_default().trim_start_matches("W/");
-        let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        known.flat_map(|value| value.split(',')).map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == ours)
+        let known =
+            request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        known
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .any(|tag| tag == "*" || tag.trim_start_matches("W/") == ours)
     }
 }
 
 /// The sources that a page may load: those of this server, and calls to the public URL.
 fn policy(base: &str) -> HeaderValue {
     let origin = url::Url::parse(base).ok().map(|url| url.origin()).filter(url::Origin::is_tuple);
-    let origin = origin.map(|origin| format!(" {}", origin.ascii_serialization())).unwrap_or_default();
+    let origin =
+        origin.map(|origin| format!(" {}", origin.ascii_serialization())).unwrap_or_default();
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{origin}; base-uri 'none'; \
          form-action 'none'; frame-ancestors 'none'"
@@ -215,14 +243,24 @@ mod tests {
             let coding = Coding::accepted(&accepted);
             assert_eq!(compression::converted(&sent[0], coding, None).unwrap(), page.body);
         }
-        assert_eq!(Page::new(JSON, "{}").answer(&headers(header::ACCEPT_ENCODING, "gzip")).await.1.get(header::CONTENT_ENCODING), None);
+        assert_eq!(
+            Page::new(JSON, "{}")
+                .answer(&headers(header::ACCEPT_ENCODING, "gzip"))
+                .await
+                .1
+                .get(header::CONTENT_ENCODING),
+            None
+        );
     }
 
     #[test]
     fn pages_may_run_no_script_of_their_own_and_call_nobody_else() {
         assert!(!policy("").to_str().unwrap().contains("unsafe"));
         let policy = policy("https://api.example.com:8443/removal");
-        assert!(policy.to_str().unwrap().contains("connect-src 'self' https://api.example.com:8443;"), "{policy:?}");
+        assert!(
+            policy.to_str().unwrap().contains("connect-src 'self' https://api.example.com:8443;"),
+            "{policy:?}"
+        );
     }
 
     #[test]
@@ -235,7 +273,11 @@ mod tests {
             ("application/json;q=0.1, text/html", HTML),
         ] {
             let found = pages.find("/errors/not_found", &headers(header::ACCEPT, accept)).unwrap();
-            assert_eq!((found.page.media_type, found.route), (media_type, "/errors/{code}"), "{accept}");
+            assert_eq!(
+                (found.page.media_type, found.route),
+                (media_type, "/errors/{code}"),
+                "{accept}"
+            );
         }
     }
 }

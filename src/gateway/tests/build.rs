@@ -21,7 +21,9 @@ fn with_rpc(rpcs: &str) -> DescriptorPool {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("broken.proto"), source).unwrap();
     let root = env!("CARGO_MANIFEST_DIR");
-    let mut compiler = protox::Compiler::new([folder.path().to_path_buf(), format!("{root}/proto").into()]).unwrap();
+    let mut compiler =
+        protox::Compiler::new([folder.path().to_path_buf(), format!("{root}/proto").into()])
+            .unwrap();
     compiler.include_imports(true).open_file("broken.proto").unwrap();
     DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
 }
@@ -48,14 +50,26 @@ fn descriptors_without_rules_have_no_routes() {
 #[test]
 fn a_rule_that_does_not_fit_its_messages_is_refused() {
     for (text, fault) in [
-        (r#"get: "/{id""#, "broken.Broken.Do: the path `/{id` cannot be read: `}` is expected before ``"),
+        (
+            r#"get: "/{id""#,
+            "broken.Broken.Do: the path `/{id` cannot be read: `}` is expected before ``",
+        ),
         (r#"get: "/{other}""#, "broken.Broken.Do: `other` is not a field that a path can set"),
         (r#"get: "/{many}""#, "broken.Broken.Do: `many` is not a field that a path can set"),
         (r#"get: "/{inner}""#, "broken.Broken.Do: `inner` is not a field that a path can set"),
         (r#"get: "/{many.id}""#, "broken.Broken.Do: `many.id` is not a field that a path can set"),
-        (r#"post: "/x" body: "other""#, "broken.Broken.Do: `other` is not a field that a body can be"),
-        (r#"get: "/x" response_body: "other""#, "broken.Broken.Do: `other` is not a field that a body can be"),
-        (r#"custom: {kind: "HEAD" path: "/x"}"#, "broken.Broken.Do: HEAD is answered for every route and cannot have one of its own"),
+        (
+            r#"post: "/x" body: "other""#,
+            "broken.Broken.Do: `other` is not a field that a body can be",
+        ),
+        (
+            r#"get: "/x" response_body: "other""#,
+            "broken.Broken.Do: `other` is not a field that a body can be",
+        ),
+        (
+            r#"custom: {kind: "HEAD" path: "/x"}"#,
+            "broken.Broken.Do: HEAD is answered for every route and cannot have one of its own",
+        ),
         (r#"custom: {kind: "A B" path: "/x"}"#, "broken.Broken.Do: `A B` is not an HTTP method"),
         (r#"body: "*""#, "broken.Broken.Do: the rule has no path"),
     ] {
@@ -74,13 +88,21 @@ fn a_member_that_the_answer_does_not_have_is_refused() {
 
 #[test]
 fn two_rpcs_cannot_have_one_route() {
-    let one = r#"rpc One(Thing) returns (Thing) { option (google.api.http) = { get: "/x/{id}" }; }"#;
+    let one =
+        r#"rpc One(Thing) returns (Thing) { option (google.api.http) = { get: "/x/{id}" }; }"#;
     let two = r#"rpc Two(Thing) returns (Thing) { option (google.api.http) = { get: "/x/{inner.id}" }; }"#;
-    assert_eq!(failure(&format!("{one} {two}")), "broken.Broken.Two: GET /x/* leads to broken.Broken.One already");
+    assert_eq!(
+        failure(&format!("{one} {two}")),
+        "broken.Broken.Two: GET /x/* leads to broken.Broken.One already"
+    );
 }
 
 #[test]
 fn a_stream_without_a_body_is_refused() {
-    let rpc = r#"rpc Do(stream Thing) returns (Thing) { option (google.api.http) = { post: "/x" }; }"#;
-    assert_eq!(failure(rpc), "broken.Broken.Do: an RPC to which the client sends a stream needs a body");
+    let rpc =
+        r#"rpc Do(stream Thing) returns (Thing) { option (google.api.http) = { post: "/x" }; }"#;
+    assert_eq!(
+        failure(rpc),
+        "broken.Broken.Do: an RPC to which the client sends a stream needs a body"
+    );
 }

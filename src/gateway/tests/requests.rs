@@ -40,7 +40,8 @@ async fn path_query_and_body_make_one_message() {
 
 #[tokio::test]
 async fn a_list_may_be_the_body_of_both() {
-    let answer = TestGateway::new().request("PUT", "/shops/s/tags?order.firstName=x", r#"["a","b"]"#).await;
+    let answer =
+        TestGateway::new().request("PUT", "/shops/s/tags?order.firstName=x", r#"["a","b"]"#).await;
     assert_eq!((answer.status.as_u16(), answer.json()), (201, json!(["a", "b"])));
 }
 
@@ -82,7 +83,10 @@ async fn every_fault_of_path_query_and_body_is_reported_at_once() {
             "tagList: invalid",
         ]
     );
-    assert_eq!(answer.json()["errors"][14]["description"], "unknown query parameter `order.firstName`");
+    assert_eq!(
+        answer.json()["errors"][14]["description"],
+        "unknown query parameter `order.firstName`"
+    );
     assert_eq!(answer.json()["errors"][2]["description"], "must be one of `Small`, `EXTRA_LARGE`");
 }
 
@@ -90,13 +94,21 @@ async fn every_fault_of_path_query_and_body_is_reported_at_once() {
 async fn a_character_that_cannot_be_stored_is_reported_where_it_stands() {
     let body = r#"{"extraData":{"b":{"c":["x\u0000","y"]},"d\u0000":1},"subOrders":[{"extraData":{"e":"\u0000"}}]}"#;
     let answer = TestGateway::new().request("POST", "/shops/s/orders", body).await;
-    assert_eq!(answer.faults(), ["extraData.b.c[0]: invalid", "extraData.d\u{fffd}: invalid", "subOrders[0].extraData.e: invalid"]);
+    assert_eq!(
+        answer.faults(),
+        [
+            "extraData.b.c[0]: invalid",
+            "extraData.d\u{fffd}: invalid",
+            "subOrders[0].extraData.e: invalid"
+        ]
+    );
     assert_eq!(answer.json()["errors"][0]["description"], "must not contain the character U+0000");
 }
 
 #[tokio::test]
 async fn a_value_without_a_name_is_a_fault_of_the_query() {
-    let answer = TestGateway::new().request("GET", "/shops/s/parts/x:peek?=x&dryRun=true", "").await;
+    let answer =
+        TestGateway::new().request("GET", "/shops/s/parts/x:peek?=x&dryRun=true", "").await;
     assert_eq!(answer.faults(), ["query: unknown_parameter"]);
 }
 
@@ -104,10 +116,19 @@ async fn a_value_without_a_name_is_a_fault_of_the_query() {
 async fn an_empty_word_in_the_query_of_what_only_reads_is_as_good_as_none() {
     let gateway = TestGateway::new();
     let read = gateway.request("GET", "/shops/s/parts/x:peek?size=&pageNumbers=1", "").await;
-    assert_eq!((read.status.as_u16(), &read.json()["size"]), (201, &json!(null)), "{:?}", read.json());
+    assert_eq!(
+        (read.status.as_u16(), &read.json()["size"]),
+        (201, &json!(null)),
+        "{:?}",
+        read.json()
+    );
     let read = gateway.request("GET", "/shops/s/parts/x:peek?size=&size=Small", "").await;
     assert_eq!(read.json()["size"], "Small");
-    assert_eq!(gateway.request("GET", "/shops/s/parts/x:peek?dryRun=", "").await.status, 201, "so is a word of two");
+    assert_eq!(
+        gateway.request("GET", "/shops/s/parts/x:peek?dryRun=", "").await.status,
+        201,
+        "so is a word of two"
+    );
     for (method, path, fault) in [
         ("POST", "/shops/s/orders?size=", "size: invalid_value"),
         ("POST", "/shops/s/orders?dryRun=", "dryRun: invalid_type"),
@@ -123,10 +144,16 @@ async fn text_that_is_not_json_is_refused_with_its_place() {
     let gateway = TestGateway::new();
     let answer = gateway.request("POST", "/shops/s/orders", "{\n  \"firstName\": ,\n}").await;
     assert_eq!(answer.faults(), ["body: invalid_json"]);
-    assert_eq!(answer.json()["detail"], "body: is not JSON: a value is expected at line 2, column 16");
+    assert_eq!(
+        answer.json()["detail"],
+        "body: is not JSON: a value is expected at line 2, column 16"
+    );
     for (text, reported) in [
         (r#"{"firstName":nul}"#, "`true`, `false` or `null` is expected"),
-        (r#"{"firstName":"\ud800"}"#, "a string has an escape that is half a character, of which the other half is missing,"),
+        (
+            r#"{"firstName":"\ud800"}"#,
+            "a string has an escape that is half a character, of which the other half is missing,",
+        ),
         (r#"{"firstName":"\x"}"#, "a string has an escape that JSON does not know,"),
         ("{", "it ends within an object"),
         ("{}x", "there is something behind the end of the document"),
@@ -134,12 +161,22 @@ async fn text_that_is_not_json_is_refused_with_its_place() {
     ] {
         let answer = gateway.request("POST", "/shops/s/orders", text).await;
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
-        assert!(detail.starts_with(&format!("body: is not JSON: {reported} at column ")), "{text}: {detail}");
+        assert!(
+            detail.starts_with(&format!("body: is not JSON: {reported} at column ")),
+            "{text}: {detail}"
+        );
     }
     for text in ["{", "{}x", "nul", "{\"firstName\":\"\u{1}\"}", "[", "01", "\u{feff}{}"] {
-        assert_eq!(gateway.request("POST", "/shops/s/orders", text).await.faults(), ["body: invalid_json"], "{text}");
+        assert_eq!(
+            gateway.request("POST", "/shops/s/orders", text).await.faults(),
+            ["body: invalid_json"],
+            "{text}"
+        );
     }
-    assert_eq!(gateway.request("POST", "/shops/s/orders", "[]").await.faults(), ["body: invalid_type"]);
+    assert_eq!(
+        gateway.request("POST", "/shops/s/orders", "[]").await.faults(),
+        ["body: invalid_type"]
+    );
 }
 
 #[tokio::test]
@@ -147,32 +184,73 @@ async fn an_empty_body_is_an_empty_message_unless_it_is_a_part_of_one() {
     let gateway = TestGateway::new();
     let answer = gateway.request("PATCH", "/orders/x", " \n").await;
     assert_eq!((answer.status.as_u16(), &answer.json()["order"]), (200, &json!(null)));
-    for (method, path) in [("POST", "/shops/s/orders?size=Small"), ("PUT", "/shops/s/tags"), ("PUT", "/things/x")] {
-        assert_eq!(gateway.request(method, path, " \n").await.faults(), ["body: required"], "{path}");
+    for (method, path) in
+        [("POST", "/shops/s/orders?size=Small"), ("PUT", "/shops/s/tags"), ("PUT", "/things/x")]
+    {
+        assert_eq!(
+            gateway.request(method, path, " \n").await.faults(),
+            ["body: required"],
+            "{path}"
+        );
     }
-    assert_eq!(gateway.request("PUT", "/shops/s/tags?order.firstName=x", " null ").await.faults(), ["body: required"]);
-    assert_eq!(gateway.request("PUT", "/shops/s/tags", "[]").await.json(), json!([]), "an empty list is one, unless it must not be");
+    assert_eq!(
+        gateway.request("PUT", "/shops/s/tags?order.firstName=x", " null ").await.faults(),
+        ["body: required"]
+    );
+    assert_eq!(
+        gateway.request("PUT", "/shops/s/tags", "[]").await.json(),
+        json!([]),
+        "an empty list is one, unless it must not be"
+    );
 }
 
 #[tokio::test]
 async fn a_route_without_body_takes_none() {
     let gateway = TestGateway::new();
     assert_eq!(gateway.request("DELETE", "/done", " {} ").await.status, 204);
-    assert_eq!(gateway.request("DELETE", "/done", r#"{"a":1}"#).await.faults(), ["body: unexpected"]);
+    assert_eq!(
+        gateway.request("DELETE", "/done", r#"{"a":1}"#).await.faults(),
+        ["body: unexpected"]
+    );
 }
 
 #[tokio::test]
 async fn a_patch_without_mask_changes_what_its_body_names() {
     let gateway = TestGateway::new();
     let mask = |answer: super::service::Answer| answer.json()["updateMask"].clone();
-    assert_eq!(mask(gateway.request("PATCH", "/orders/1", r#"{"nickName":null,"order":{}}"#).await), "nickName,order");
-    assert_eq!(mask(gateway.request("PATCH", "/orders/1", r#"{"nickName":null,"updateMask":"order.firstName"}"#).await), "order.firstName");
+    assert_eq!(
+        mask(gateway.request("PATCH", "/orders/1", r#"{"nickName":null,"order":{}}"#).await),
+        "nickName,order"
+    );
+    assert_eq!(
+        mask(
+            gateway
+                .request(
+                    "PATCH",
+                    "/orders/1",
+                    r#"{"nickName":null,"updateMask":"order.firstName"}"#
+                )
+                .await
+        ),
+        "order.firstName"
+    );
     let free_form = r#"{"nickName":null,"updateMask":"order.extraData.SSN,order.extraData.lastName,order.no_such.Name"}"#;
     let reported = mask(gateway.request("PATCH", "/orders/1", free_form).await);
-    assert_eq!(reported, "order.extraData.SSN,order.extraData.lastName,order.noSuch.Name", "names of members are nobody's to spell");
+    assert_eq!(
+        reported, "order.extraData.SSN,order.extraData.lastName,order.noSuch.Name",
+        "names of members are nobody's to spell"
+    );
     // Of a message within it, what that names.
     assert_eq!(
-        mask(gateway.request("PATCH", "/orders/1", r#"{"order":{"firstName":null,"subOrders":[]},"nickName":"x"}"#).await),
+        mask(
+            gateway
+                .request(
+                    "PATCH",
+                    "/orders/1",
+                    r#"{"order":{"firstName":null,"subOrders":[]},"nickName":"x"}"#
+                )
+                .await
+        ),
         "order.firstName,order.subOrders,nickName"
     );
 }
@@ -181,14 +259,19 @@ async fn a_patch_without_mask_changes_what_its_body_names() {
 async fn path_and_body_must_not_contradict_each_other() {
     let gateway = TestGateway::new();
     assert_eq!(gateway.request("PATCH", "/orders/1", r#"{"id":"1"}"#).await.status, 200);
-    assert_eq!(gateway.request("PATCH", "/orders/1", r#"{"id":"2"}"#).await.faults(), ["id: conflict"]);
+    assert_eq!(
+        gateway.request("PATCH", "/orders/1", r#"{"id":"2"}"#).await.faults(),
+        ["id: conflict"]
+    );
 }
 
 #[tokio::test]
 async fn the_media_type_must_be_json() {
     let gateway = TestGateway::new();
     let send = |media_type: &'static str| {
-        let request = Request::post("/shops/s/orders").header("content-type", media_type).body(Body::from("{}"));
+        let request = Request::post("/shops/s/orders")
+            .header("content-type", media_type)
+            .body(Body::from("{}"));
         gateway.send(request.unwrap())
     };
     assert_eq!(send("application/json; charset=utf-8").await.status, 201);
@@ -205,7 +288,9 @@ async fn a_body_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn the_credential_is_looked_at_before_the_body() {
-    let request = Request::post("/shops/s/orders").header("authorization", "Bearer wrong").body(Body::from("not JSON"));
+    let request = Request::post("/shops/s/orders")
+        .header("authorization", "Bearer wrong")
+        .body(Body::from("not JSON"));
     let answer = TestGateway::new().send(request.unwrap()).await;
     assert_eq!((answer.status.as_u16(), answer.header("www-authenticate")), (401, "Bearer"));
 }
@@ -234,13 +319,22 @@ async fn known_headers_and_the_address_of_the_caller_reach_the_service() {
 #[tokio::test]
 async fn a_wrong_timeout_is_refused() {
     let request = Request::delete("/done").header("x-request-timeout", "soon").body(Body::empty());
-    assert_eq!(TestGateway::new().send(request.unwrap()).await.faults(), ["X-Request-Timeout: invalid"]);
+    assert_eq!(
+        TestGateway::new().send(request.unwrap()).await.faults(),
+        ["X-Request-Timeout: invalid"]
+    );
 }
 
 #[tokio::test]
 async fn free_form_objects_nest_as_deep_as_they_may_and_no_deeper() {
     let gateway = TestGateway::new();
-    let nested = |levels: usize| format!(r#"{{"extraData":{}{}}}"#, r#"{"a":"#.repeat(levels), "1".to_owned() + &"}".repeat(levels));
+    let nested = |levels: usize| {
+        format!(
+            r#"{{"extraData":{}{}}}"#,
+            r#"{"a":"#.repeat(levels),
+            "1".to_owned() + &"}".repeat(levels)
+        )
+    };
     assert_eq!(gateway.request("POST", "/shops/s/orders", nested(32)).await.status, 201);
     for levels in 33..80 {
         let answer = gateway.request("POST", "/shops/s/orders", nested(levels)).await;

@@ -23,7 +23,9 @@ use crate::gateway::{Gateway, Options};
 /// Compiles the protos of the tests, with the custom options kept.
 pub fn pool(files: &[&str]) -> DescriptorPool {
     let root = env!("CARGO_MANIFEST_DIR");
-    let mut compiler = protox::Compiler::new([format!("{root}/proto"), format!("{root}/src/gateway/tests")]).unwrap();
+    let mut compiler =
+        protox::Compiler::new([format!("{root}/proto"), format!("{root}/src/gateway/tests")])
+            .unwrap();
     compiler.include_imports(true).open_files(files).unwrap();
     DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
 }
@@ -54,9 +56,11 @@ impl Service<Request<tonic::body::Body>> for Sample {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        *self.seen.lock().unwrap() = Received { metadata: request.headers().clone(), peer, ..Received::default() };
+        *self.seen.lock().unwrap() =
+            Received { metadata: request.headers().clone(), peer, ..Received::default() };
         if request.headers().get("authorization").is_some_and(|value| value == "Bearer wrong") {
-            let status = Status::from(Error::new(Code::InvalidCredentials, "The key is not known."));
+            let status =
+                Status::from(Error::new(Code::InvalidCredentials, "The key is not known."));
             return Box::pin(async move { Ok(status.into_http()) });
         }
         let (service, method) = request.uri().path()[1..].split_once('/').unwrap();
@@ -68,12 +72,42 @@ impl Service<Request<tonic::body::Body>> for Sample {
         Box::pin(async move {
             Ok(match name.as_str() {
                 "Upload" => {
-                    grpc.client_streaming(service_fn(move |request| upload(request, output.clone(), Arc::clone(&seen))), request).await
+                    grpc.client_streaming(
+                        service_fn(move |request| {
+                            upload(request, output.clone(), Arc::clone(&seen))
+                        }),
+                        request,
+                    )
+                    .await
                 }
-                "SendPieces" => grpc.streaming(service_fn(move |request| send_pieces(request, output.clone())), request).await,
-                "Follow" => grpc.server_streaming(service_fn(move |request| follow(request, output.clone())), request).await,
-                "Watch" => grpc.server_streaming(service_fn(move |request| watch(request, output.clone())), request).await,
-                _ => grpc.unary(service_fn(move |request| unary(name.clone(), request, output.clone())), request).await,
+                "SendPieces" => {
+                    grpc.streaming(
+                        service_fn(move |request| send_pieces(request, output.clone())),
+                        request,
+                    )
+                    .await
+                }
+                "Follow" => {
+                    grpc.server_streaming(
+                        service_fn(move |request| follow(request, output.clone())),
+                        request,
+                    )
+                    .await
+                }
+                "Watch" => {
+                    grpc.server_streaming(
+                        service_fn(move |request| watch(request, output.clone())),
+                        request,
+                    )
+                    .await
+                }
+                _ => {
+                    grpc.unary(
+                        service_fn(move |request| unary(name.clone(), request, output.clone())),
+                        request,
+                    )
+                    .await
+                }
             })
         })
     }
@@ -109,7 +143,9 @@ async fn unary(
             let (code, text) = (text(response.get_ref(), "code"), text(response.get_ref(), "text"));
             assert_ne!(code, "panic", "asked to");
             let code = Code::from_reason(&code).unwrap();
-            let mut status = Status::from(Error::new(code, text).with("current_state", "onboarding").caused_by("secret"));
+            let mut status = Status::from(
+                Error::new(code, text).with("current_state", "onboarding").caused_by("secret"),
+            );
             status.metadata_mut().insert("x-ratelimit-limit", "10".parse().unwrap());
             return Err(status);
         }
@@ -151,8 +187,14 @@ fn sent(request: &DynamicMessage, output: &MessageDescriptor) -> DynamicMessage 
     }
     let mut answer = DynamicMessage::new(output.clone());
     let content_type = text(file, "content_type");
-    answer.set_field_by_name("content_type", Value::String(content_type.replace("text/plain", "text/csv")));
-    answer.set_field_by_name("data", Value::Bytes([name.as_bytes(), b":", data.as_bytes().unwrap()].concat().into()));
+    answer.set_field_by_name(
+        "content_type",
+        Value::String(content_type.replace("text/plain", "text/csv")),
+    );
+    answer.set_field_by_name(
+        "data",
+        Value::Bytes([name.as_bytes(), b":", data.as_bytes().unwrap()].concat().into()),
+    );
     answer
 }
 
@@ -164,14 +206,21 @@ async fn send_pieces(
     let pieces = request.into_inner().map(move |piece| {
         let answer = sent(&piece?, &output);
         let data = answer.get_field_by_name("data").unwrap().into_owned();
-        if data.as_bytes().unwrap().ends_with(b"fail") { Err(Error::unavailable("No more.").into()) } else { Ok(answer) }
+        if data.as_bytes().unwrap().ends_with(b"fail") {
+            Err(Error::unavailable("No more.").into())
+        } else {
+            Ok(answer)
+        }
     });
     Ok(tonic::Response::new(pieces.boxed()))
 }
 
 type Orders = Pin<Box<dyn Stream<Item = Result<DynamicMessage, Status>> + Send>>;
 
-async fn watch(request: tonic::Request<DynamicMessage>, output: MessageDescriptor) -> Result<tonic::Response<Orders>, Status> {
+async fn watch(
+    request: tonic::Request<DynamicMessage>,
+    output: MessageDescriptor,
+) -> Result<tonic::Response<Orders>, Status> {
     let message = request.into_inner();
     let count = message.get_field_by_name("count").unwrap().as_i32().unwrap();
     let orders = futures::stream::iter(0..count).map(move |number| {
@@ -188,13 +237,17 @@ async fn watch(request: tonic::Request<DynamicMessage>, output: MessageDescripto
 }
 
 /// News with and without an order, each at its place.
-async fn follow(request: tonic::Request<DynamicMessage>, output: MessageDescriptor) -> Result<tonic::Response<Orders>, Status> {
+async fn follow(
+    request: tonic::Request<DynamicMessage>,
+    output: MessageDescriptor,
+) -> Result<tonic::Response<Orders>, Status> {
     let count = request.into_inner().get_field_by_name("count").unwrap().as_i32().unwrap();
     let news = futures::stream::iter(0..count).map(move |number| {
         let mut news = DynamicMessage::new(output.clone());
         news.set_field_by_name("place", Value::String(format!("p{number}")));
         if number % 2 == 1 {
-            let order = output.get_field_by_name("order").unwrap().kind().as_message().unwrap().clone();
+            let order =
+                output.get_field_by_name("order").unwrap().kind().as_message().unwrap().clone();
             news.set_field_by_name("order", Value::Message(DynamicMessage::new(order)));
         }
         Ok(news)
@@ -231,7 +284,11 @@ impl TestGateway {
     pub async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.gateway.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        Answer { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
     }
 
     pub async fn request(&self, method: &str, uri: &str, body: impl Into<Body>) -> Answer {
@@ -255,6 +312,11 @@ impl Answer {
         assert_eq!(document["status"], self.status.as_u16());
         assert_eq!(document["request_id"], self.header("x-request-id"));
         let errors = document["errors"].as_array().unwrap();
-        errors.iter().map(|error| format!("{}: {}", error["field"].as_str().unwrap(), error["code"].as_str().unwrap())).collect()
+        errors
+            .iter()
+            .map(|error| {
+                format!("{}: {}", error["field"].as_str().unwrap(), error["code"].as_str().unwrap())
+            })
+            .collect()
     }
 }

@@ -10,7 +10,11 @@ fn call(memory: &ResponseMemory, realm: i32) -> Responding {
     responding
 }
 
-fn written(responding: &Responding, bytes: usize, cut: Option<Cut>) -> impl Body<Data = Bytes, Error = Error> + Unpin + use<> {
+fn written(
+    responding: &Responding,
+    bytes: usize,
+    cut: Option<Cut>,
+) -> impl Body<Data = Bytes, Error = Error> + Unpin + use<> {
     let body = Full::new(Bytes::from(vec![b'x'; bytes])).map_err(|never| match never {});
     responding.written(body, Err, cut)
 }
@@ -23,7 +27,10 @@ async fn what_is_large_is_paid_for_until_it_is_written() {
     assert_eq!(body.size_hint().exact(), Some(2 * MIB as u64));
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!((first.len(), memory.0.built.free()), (PIECE, 4 * MIB));
-    assert!(responding.clone().memory.try_reserve(2, 3 * MIB).is_some(), "another realm has a part of its own");
+    assert!(
+        responding.clone().memory.try_reserve(2, 3 * MIB).is_some(),
+        "another realm has a part of its own"
+    );
     let waited = call(&memory, 1).memory.reserve(1, 2 * MIB, false).await;
     assert_eq!(waited.unwrap_err().code(), Code::Unavailable);
     drop(first);
@@ -58,7 +65,10 @@ async fn what_is_expected_is_what_is_built_by() {
     responding.built(MIB).await.unwrap();
     assert_eq!(memory.0.built.free(), 5 * MIB);
     let body = written(&responding, MIB, None);
-    assert_eq!((body.collect().await.unwrap().to_bytes().len(), memory.0.built.free()), (MIB, 6 * MIB));
+    assert_eq!(
+        (body.collect().await.unwrap().to_bytes().len(), memory.0.built.free()),
+        (MIB, 6 * MIB)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,5 +114,9 @@ async fn who_reads_all_at_once_leaves_nothing_behind() {
         tokio::task::yield_now().await;
     }
     assert_eq!(memory.0.built.free(), 6 * MIB);
-    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "nobody looks after them");
+    assert_eq!(
+        tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+        0,
+        "nobody looks after them"
+    );
 }

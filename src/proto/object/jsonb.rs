@@ -13,7 +13,14 @@ use super::{Struct, text};
 const VERSION: u8 = 1;
 
 /// Objects, as one JSON array.
-#[derive(Clone, Debug, Default, PartialEq, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
+#[derive(
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    diesel::expression::AsExpression,
+    diesel::deserialize::FromSqlRow,
+)]
 #[diesel(sql_type = Jsonb)]
 pub struct Objects(pub Vec<Struct>);
 

@@ -7,7 +7,9 @@ pub(super) fn json_length(text: &str) -> usize {
         0..0x20 => 5,
         _ => 0,
     };
-    let has_escapes = text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
+    let has_escapes = text
+        .bytes()
+        .fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
     let more: usize = if has_escapes { text.bytes().map(escaped).sum() } else { 0 };
     text.len() + 2 + more
 }

@@ -58,7 +58,9 @@ impl Fault {
     /// The fault, for people.
     pub fn description(self) -> &'static str {
         match self {
-            Fault::TooLarge => "must be at most 1 MiB of JSON, without blanks and with numbers written out",
+            Fault::TooLarge => {
+                "must be at most 1 MiB of JSON, without blanks and with numbers written out"
+            }
             Fault::TooDeep => "must be nested at most 32 deep, itself included",
             Fault::NoKind => "must not contain a value without a kind",
             Fault::NotANumber => "must not contain NaN or an infinity",
@@ -143,7 +145,12 @@ impl Struct {
     /// The same with its members in order, each once. What comes from the database, from JSON or from an object in order is in order.
     pub fn in_order(mut self) -> Struct {
         if let Cow::Owned(wire) = self.canonical() {
-            self = Struct { json: read::object_size(&wire) - 1, wire, fault: self.fault, ..Struct::default() };
+            self = Struct {
+                json: read::object_size(&wire) - 1,
+                wire,
+                fault: self.fault,
+                ..Struct::default()
+            };
         }
         self
     }
@@ -182,7 +189,11 @@ impl Struct {
 
     /// The members in order, each once.
     fn canonical(&self) -> Cow<'_, [u8]> {
-        if self.sorted { Cow::Borrowed(&self.wire) } else { Cow::Owned(builder::sorted(&self.wire).0) }
+        if self.sorted {
+            Cow::Borrowed(&self.wire)
+        } else {
+            Cow::Owned(builder::sorted(&self.wire).0)
+        }
     }
 
     fn refuse(&mut self, fault: Fault) {
@@ -196,7 +207,8 @@ impl Struct {
         match reader.member(entry, &mut members, 1) {
             Ok(()) => {
                 self.json = out.json_size();
-                (self.wire, self.last, self.sorted) = (out.into_bytes(), members.last(), members.are_sorted());
+                (self.wire, self.last, self.sorted) =
+                    (out.into_bytes(), members.last(), members.are_sorted());
                 Ok(())
             }
             Err(wire::Stop::Fault(fault)) => {
@@ -213,7 +225,13 @@ impl Message for Struct {
         out.put_slice(&self.canonical());
     }
 
-    fn merge_field(&mut self, tag: u32, wire_type: WireType, buffer: &mut impl Buf, context: DecodeContext) -> Result<(), DecodeError> {
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
         if (tag, wire_type) != (1, WireType::LengthDelimited) {
             return skip_field(wire_type, tag, buffer, context);
         }

@@ -56,7 +56,11 @@ pub fn written_out(text: &str, most: usize) -> Result<Cow<'_, str>, Refused> {
     let significant = digits.trim_start_matches('0');
     let most = most as i64;
     let behind = (fraction.len() as i64 - exponent).max(0);
-    let before = if significant.is_empty() { 1 } else { significant.len() as i64 - fraction.len() as i64 + exponent };
+    let before = if significant.is_empty() {
+        1
+    } else {
+        significant.len() as i64 - fraction.len() as i64 + exponent
+    };
     if behind > most && significant.is_empty() {
         // Zero is zero, whatever its exponent.
         return Ok(Cow::Borrowed("0"));
@@ -64,7 +68,8 @@ pub fn written_out(text: &str, most: usize) -> Result<Cow<'_, str>, Refused> {
     if behind > most || before > most {
         return Err(Refused::TooLong);
     }
-    let zeros = if significant.is_empty() { 0 } else { (exponent - fraction.len() as i64).max(0) as usize };
+    let zeros =
+        if significant.is_empty() { 0 } else { (exponent - fraction.len() as i64).max(0) as usize };
     let behind = behind as usize;
     // At least one digit is before the point.
     let digits = format!("{significant}{:0<zeros$}", "");
@@ -99,7 +104,11 @@ pub(super) fn compact(plain: &str) -> Cow<'_, str> {
         None => {
             let digits = unsigned.trim_end_matches('0');
             let zeros = unsigned.len() - digits.len();
-            if digits.is_empty() || zeros <= MAX_ZEROS { Cow::Borrowed(plain) } else { Cow::Owned(format!("{sign}{digits}e{zeros}")) }
+            if digits.is_empty() || zeros <= MAX_ZEROS {
+                Cow::Borrowed(plain)
+            } else {
+                Cow::Owned(format!("{sign}{digits}e{zeros}"))
+            }
         }
         Some(("0", fraction)) => {
             let digits = fraction.trim_start_matches('0');
@@ -130,7 +139,8 @@ pub(super) fn nearest(number: &str) -> f64 {
 
 /// Returns whether a double's shortest decimal is the number.
 pub(super) fn is_meant_by(double: f64, plain: &str) -> bool {
-    let has_few_digits = plain.len() <= SURE_DIGITS || plain.bytes().filter(u8::is_ascii_digit).count() <= SURE_DIGITS;
+    let has_few_digits = plain.len() <= SURE_DIGITS
+        || plain.bytes().filter(u8::is_ascii_digit).count() <= SURE_DIGITS;
     let is_short = has_few_digits && (double.is_normal() || plain == "0");
     if is_short && !(plain.ends_with('0') && plain.contains('.')) {
         return true;
@@ -205,12 +215,17 @@ mod tests {
         }
         assert_eq!(plain("1e999").map(|plain| plain.len()), Ok(1_000));
         assert_eq!(plain("-1e-1000").map(|plain| plain.len()), Ok(1_003));
-        for text in ["1e1000", "1e400000", "1e-1001", "-12e99999999999999999999", "1e-99999999999999999999"] {
+        for text in
+            ["1e1000", "1e400000", "1e-1001", "-12e99999999999999999999", "1e-99999999999999999999"]
+        {
             assert_eq!(plain(text), Err(Refused::TooLong), "{text}");
         }
         assert_eq!(plain(&"9".repeat(1_001)), Err(Refused::TooLong));
         assert_eq!(plain(&format!("0.{}", "9".repeat(1_001))), Err(Refused::TooLong));
-        for text in ["", "-", "+1", "01", ".5", "5.", "1e", "1e+", "NaN", "inf", " 1", "1 ", "0x1", "--1", "1e1e1"] {
+        for text in [
+            "", "-", "+1", "01", ".5", "5.", "1e", "1e+", "NaN", "inf", " 1", "1 ", "0x1", "--1",
+            "1e1e1",
+        ] {
             assert_eq!(plain(text), Err(Refused::NoNumber), "{text}");
         }
     }
@@ -229,19 +244,42 @@ mod tests {
         ] {
             let long = plain(text).unwrap();
             assert_eq!(compact(&long), short, "{text}");
-            assert_eq!((plain(short).unwrap(), plain_length(short)), (long.clone(), long.len()), "{text}");
+            assert_eq!(
+                (plain(short).unwrap(), plain_length(short)),
+                (long.clone(), long.len()),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_double_stands_for_its_shortest_decimal() {
-        for text in ["0", "1", "-1.5", "0.1", "1234567890.12345", "9007199254740992", "100000000000000000000", "0.000001"] {
+        for text in [
+            "0",
+            "1",
+            "-1.5",
+            "0.1",
+            "1234567890.12345",
+            "9007199254740992",
+            "100000000000000000000",
+            "0.000001",
+        ] {
             assert!(is_meant_by(nearest(text), text), "{text}");
         }
-        for text in ["0.0", "1.0", "2.50", "9007199254740993", "1234567890.123456789", "0.1000000000000000055511151231257827"] {
+        for text in [
+            "0.0",
+            "1.0",
+            "2.50",
+            "9007199254740993",
+            "1234567890.123456789",
+            "0.1000000000000000055511151231257827",
+        ] {
             assert!(!is_meant_by(nearest(text), text), "{text}");
         }
-        assert_eq!((nearest("1e400"), nearest("-1e400"), nearest("1e-400")), (f64::MAX, f64::MIN, 0.0));
+        assert_eq!(
+            (nearest("1e400"), nearest("-1e400"), nearest("1e-400")),
+            (f64::MAX, f64::MIN, 0.0)
+        );
         assert!(!is_meant_by(f64::MAX, &plain("1e400").unwrap()));
         assert!(is_meant_by(5e-324, &plain("5e-324").unwrap()));
     }

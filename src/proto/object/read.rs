@@ -16,7 +16,11 @@ pub struct Member<'w> {
 
 /// The members of an object.
 pub fn members(object: &[u8]) -> impl Iterator<Item = Member<'_>> {
-    entries(object).map(|(name, value, whole)| Member { name: std::str::from_utf8(name).unwrap_or_default(), value, whole })
+    entries(object).map(|(name, value, whole)| Member {
+        name: std::str::from_utf8(name).unwrap_or_default(),
+        value,
+        whole,
+    })
 }
 
 /// The same, with names that are not read yet.
@@ -118,10 +122,15 @@ impl<'w> View<'w> {
         match self {
             View::Null | View::Bool(true) => 4,
             View::Bool(false) => 5,
-            View::Number(number) => number.exact.map_or_else(|| number::length_of(number.double), number::plain_length),
+            View::Number(number) => {
+                number.exact.map_or_else(|| number::length_of(number.double), number::plain_length)
+            }
             View::String(text) => json_length(text),
             View::Object(object) => object_size(object.0),
-            View::List(list) => 1 + usize::from(list.is_empty()) + list.elements().map(|element| element.json_size() + 1).sum::<usize>(),
+            View::List(list) => {
+                1 + usize::from(list.is_empty())
+                    + list.elements().map(|element| element.json_size() + 1).sum::<usize>()
+            }
         }
     }
 }
@@ -151,7 +160,9 @@ pub(super) fn view(value: &[u8]) -> View<'_> {
     match tag {
         0x11 => {
             let (double, rest) = rest.split_first_chunk().unwrap_or((&[0; 8], b""));
-            let exact = rest.strip_prefix(&EXACT_TAG).map(|mut rest| std::str::from_utf8(content(&mut rest)).unwrap_or_default());
+            let exact = rest
+                .strip_prefix(&EXACT_TAG)
+                .map(|mut rest| std::str::from_utf8(content(&mut rest)).unwrap_or_default());
             View::Number(Number { double: f64::from_le_bytes(*double), exact })
         }
         0x1a => View::String(std::str::from_utf8(content(&mut rest)).unwrap_or_default()),
@@ -169,7 +180,8 @@ pub fn json_size(value: &[u8]) -> usize {
 
 /// The same of the members of an object.
 pub fn object_size(object: &[u8]) -> usize {
-    let members = members(object).map(|member| json_length(member.name) + view(member.value).json_size() + 2);
+    let members =
+        members(object).map(|member| json_length(member.name) + view(member.value).json_size() + 2);
     1 + usize::from(object.is_empty()) + members.sum::<usize>()
 }
 

@@ -16,7 +16,9 @@ fn generated(value: &Json) -> Value {
         Json::Bool(value) => Kind::BoolValue(*value),
         Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap()),
         Json::String(value) => Kind::StringValue(value.clone()),
-        Json::Array(values) => Kind::ListValue(ListValue { values: values.iter().map(generated).collect() }),
+        Json::Array(values) => {
+            Kind::ListValue(ListValue { values: values.iter().map(generated).collect() })
+        }
         Json::Object(members) => Kind::StructValue(Generated { fields: fields(members) }),
     };
     Value { kind: Some(kind) }
@@ -63,7 +65,10 @@ fn what_no_json_has_is_refused_wherever_it_stands() {
     }
     assert_eq!(fault_of([("a\0", number(1.0))]), Some(Fault::Nul));
     assert_eq!(fault_of([("a", text("\0"))]), Some(Fault::Nul));
-    assert_eq!((fault_of([("a", nested(31))]), fault_of([("a", nested(32))])), (None, Some(Fault::TooDeep)));
+    assert_eq!(
+        (fault_of([("a", nested(31))]), fault_of([("a", nested(32))])),
+        (None, Some(Fault::TooDeep))
+    );
     // Far deeper than a stack would take.
     let mut deep = Vec::new();
     for _ in 0..4_000 {
@@ -86,10 +91,14 @@ fn varint(value: usize) -> Vec<u8> {
 
 #[test]
 fn an_object_stops_at_its_limit_and_keeps_nothing() {
-    let fits = Struct::decode(wire_of(&json!({"a": "x".repeat(MAX_BYTES - 100)})).as_slice()).unwrap();
+    let fits =
+        Struct::decode(wire_of(&json!({"a": "x".repeat(MAX_BYTES - 100)})).as_slice()).unwrap();
     assert_eq!(fits.fault(), None);
-    let values = (0..200_000).map(|n| (format!("{n}"), json!(1))).collect::<serde_json::Map<_, _>>();
-    for large in [json!({"a": "x".repeat(MAX_BYTES)}), Json::Object(values), json!({"a": vec![1; 600_000]})] {
+    let values =
+        (0..200_000).map(|n| (format!("{n}"), json!(1))).collect::<serde_json::Map<_, _>>();
+    for large in
+        [json!({"a": "x".repeat(MAX_BYTES)}), Json::Object(values), json!({"a": vec![1; 600_000]})]
+    {
         let read = Struct::decode(wire_of(&large).as_slice()).unwrap();
         assert_eq!((read.fault(), read.wire.capacity()), (Some(Fault::TooLarge), 0));
     }
@@ -97,7 +106,9 @@ fn an_object_stops_at_its_limit_and_keeps_nothing() {
 
 #[test]
 fn the_order_of_members_does_not_matter_and_the_last_of_a_name_counts() {
-    let entry = |name: &str, value: f64| Generated { fields: [(name.to_owned(), number(value))].into() }.encode_to_vec();
+    let entry = |name: &str, value: f64| {
+        Generated { fields: [(name.to_owned(), number(value))].into() }.encode_to_vec()
+    };
     let given = [entry("b", 1.0), entry("a", 2.0), entry("", 3.0), entry("b", 4.0)].concat();
     let read = Struct::decode(given.as_slice()).unwrap();
     assert_eq!(read.to_text(), r#"{"":3,"a":2,"b":4}"#);
@@ -107,14 +118,24 @@ fn the_order_of_members_does_not_matter_and_the_last_of_a_name_counts() {
 
 #[test]
 fn bytes_that_are_no_message_are_an_error() {
-    for wire in [&b"\x0a"[..], b"\x0a\x05\x0a\x01a", b"\x0a\x03\x0a\x01\xff", b"\x0a\x02\x12\x07", b"\x0f\x00"] {
+    for wire in [
+        &b"\x0a"[..],
+        b"\x0a\x05\x0a\x01a",
+        b"\x0a\x03\x0a\x01\xff",
+        b"\x0a\x02\x12\x07",
+        b"\x0f\x00",
+    ] {
         assert!(Struct::decode(wire).is_err(), "{wire:?}");
     }
 }
 
 #[test]
 fn one_zero_and_whole_numbers_are_written_plainly() {
-    let object = Struct::decode(wire_of(&json!({"a": -0.0, "b": 9_007_199_254_740_992_i64, "c": 1e300, "d": 2.50})).as_slice()).unwrap();
+    let object = Struct::decode(
+        wire_of(&json!({"a": -0.0, "b": 9_007_199_254_740_992_i64, "c": 1e300, "d": 2.50}))
+            .as_slice(),
+    )
+    .unwrap();
     assert_eq!(object.to_text(), r#"{"a":0,"b":9007199254740992,"c":1e300,"d":2.5}"#);
 }
 
@@ -137,12 +158,24 @@ fn numbers_are_kept_to_the_last_digit() {
     // 1e400 counts as it is written out.
     assert_eq!(object.json_size(), written.len() - "1e400".len() + 401 - "-15e-30".len() + 33);
     let again = Struct::decode(object.encode_to_vec().as_slice()).unwrap();
-    assert_eq!((again.to_text(), again.json_size(), again.fault()), (written.to_owned(), object.json_size(), None));
+    assert_eq!(
+        (again.to_text(), again.json_size(), again.fault()),
+        (written.to_owned(), object.json_size(), None)
+    );
     // Readers of doubles alone see the nearest one.
     let seen = Generated::decode(object.encode_to_vec().as_slice()).unwrap();
     let Some(Kind::ListValue(list)) = &seen.fields["a"].kind else { panic!("{seen:?}") };
     let doubles: Vec<_> = list.values.iter().map(|value| value.kind.clone()).collect();
-    let nearest = [9007199254740992.0, 1234567890.1234567, 1.1, 0.0, f64::MAX, -1.5e-29, 18446744073709551616.0, 0.1];
+    let nearest = [
+        9007199254740992.0,
+        1234567890.1234567,
+        1.1,
+        0.0,
+        f64::MAX,
+        -1.5e-29,
+        18446744073709551616.0,
+        0.1,
+    ];
     assert_eq!(doubles, nearest.map(|double| Some(Kind::NumberValue(double))));
 }
 
@@ -161,7 +194,11 @@ fn a_text_beside_a_double_counts_if_the_double_is_the_nearest_to_it() {
         (17.0, "017", "17"),
     ] {
         let object = read(double, text);
-        assert_eq!((object.to_text(), object.fault()), (format!("{{\"a\":{taken}}}"), None), "{text}");
+        assert_eq!(
+            (object.to_text(), object.fault()),
+            (format!("{{\"a\":{taken}}}"), None),
+            "{text}"
+        );
     }
     assert_eq!(read(f64::MAX, "1e400000").fault(), Some(Fault::LongNumber));
     assert_eq!(read(0.0, "1e-400000").fault(), Some(Fault::LongNumber));
@@ -170,12 +207,16 @@ fn a_text_beside_a_double_counts_if_the_double_is_the_nearest_to_it() {
 #[test]
 fn limits_are_measured_as_json() {
     // Of 11 bytes each as a message.
-    let fits = Struct::decode(wire_of(&json!({"a": vec![1; (MAX_BYTES - 8) / 2]})).as_slice()).unwrap();
+    let fits =
+        Struct::decode(wire_of(&json!({"a": vec![1; (MAX_BYTES - 8) / 2]})).as_slice()).unwrap();
     assert_eq!((fits.fault(), fits.json_size()), (None, MAX_BYTES - 1));
-    let longest = |length: usize| Struct::decode(wire_of(&json!({"a": "x".repeat(length)})).as_slice()).unwrap().fault();
+    let longest = |length: usize| {
+        Struct::decode(wire_of(&json!({"a": "x".repeat(length)})).as_slice()).unwrap().fault()
+    };
     assert_eq!((longest(MAX_BYTES - 8), longest(MAX_BYTES - 7)), (None, Some(Fault::TooLarge)));
     // Of 6 bytes each in JSON.
-    let escaped = Struct::decode(wire_of(&json!({"a": "\u{1}".repeat(MAX_BYTES / 6)})).as_slice()).unwrap();
+    let escaped =
+        Struct::decode(wire_of(&json!({"a": "\u{1}".repeat(MAX_BYTES / 6)})).as_slice()).unwrap();
     assert_eq!(escaped.fault(), Some(Fault::TooLarge));
     // Of 301 bytes each, written out.
     let large = Struct::decode(wire_of(&json!({"a": vec![1e300; 3_600]})).as_slice()).unwrap();
@@ -196,8 +237,16 @@ fn patches_are_merged_as_the_rfc_says() {
         (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
         (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
         (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
-        (json!({"b": 1, "d": 2}), json!({"a": 0, "c": 3, "e": {"f": 1}}), json!({"a": 0, "b": 1, "c": 3, "d": 2, "e": {"f": 1}})),
-        (json!({"a": {"b": 1}, "z": 1.5}), json!({"a": {"c": {"d": null}}}), json!({"a": {"b": 1, "c": {}}, "z": 1.5})),
+        (
+            json!({"b": 1, "d": 2}),
+            json!({"a": 0, "c": 3, "e": {"f": 1}}),
+            json!({"a": 0, "b": 1, "c": 3, "d": 2, "e": {"f": 1}}),
+        ),
+        (
+            json!({"a": {"b": 1}, "z": 1.5}),
+            json!({"a": {"c": {"d": null}}}),
+            json!({"a": {"b": 1, "c": {}}, "z": 1.5}),
+        ),
         (json!({"a": 7}), json!({"a": {"b": null, "c": 1}}), json!({"a": {"c": 1}})),
     ];
     for (target, patch, merged) in cases {
@@ -205,17 +254,27 @@ fn patches_are_merged_as_the_rfc_says() {
         assert_eq!(result, Struct::from_json(&merged), "{target} and {patch}");
         assert_eq!(result.json_size(), result.to_text().len());
     }
-    let exact = Struct::from_text(r#"{"a":{"n":9007199254740993}}"#).merged(&Struct::from_text(r#"{"a":{"m":0.10}}"#));
+    let exact = Struct::from_text(r#"{"a":{"n":9007199254740993}}"#)
+        .merged(&Struct::from_text(r#"{"a":{"m":0.10}}"#));
     assert_eq!(exact.to_text(), r#"{"a":{"m":0.10,"n":9007199254740993}}"#);
 }
 
 #[test]
 fn an_object_is_put_in_order_and_members_left_out() {
-    let entry = |name: &str, value: f64| Generated { fields: [(name.to_owned(), number(value))].into() }.encode_to_vec();
+    let entry = |name: &str, value: f64| {
+        Generated { fields: [(name.to_owned(), number(value))].into() }.encode_to_vec()
+    };
     let given = [entry("b", 1.0), entry("a", 2.0), entry("b", 42.0)].concat();
     let object = Struct::decode(given.as_slice()).unwrap().in_order();
     assert_eq!((object.to_text(), object.json_size()), (r#"{"a":2,"b":42}"#.to_owned(), 14));
-    assert_eq!(object.view().get("b").and_then(|value| if let View::Number(b) = value { Some(b.nearest()) } else { None }), Some(42.0));
+    assert_eq!(
+        object.view().get("b").and_then(|value| if let View::Number(b) = value {
+            Some(b.nearest())
+        } else {
+            None
+        }),
+        Some(42.0)
+    );
     let one = object.retain(|name| name != "a");
     assert_eq!((one.to_text(), one.json_size()), (r#"{"b":42}"#.to_owned(), 8));
     assert_eq!(one.retain(|_| false).json_size(), 2);
@@ -226,14 +285,17 @@ fn any_object() -> impl Strategy<Value = Json> {
         Just(Json::Null),
         any::<bool>().prop_map(Json::from),
         (-(1_i64 << 53)..=1 << 53).prop_map(Json::from),
-        any::<f64>().prop_filter_map("fractions that are written out", |number| (number.fract() != 0.0 && number.abs() > 1e-18)
-            .then(|| json!(number))),
+        any::<f64>()
+            .prop_filter_map("fractions that are written out", |number| (number.fract() != 0.0
+                && number.abs() > 1e-18)
+                .then(|| json!(number))),
         "[^\0]{0,200}".prop_map(Json::from),
     ];
     let value = leaf.prop_recursive(4, 32, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-            prop::collection::btree_map("[^\0]{0,5}", inner, 0..4).prop_map(|members| json!(members)),
+            prop::collection::btree_map("[^\0]{0,5}", inner, 0..4)
+                .prop_map(|members| json!(members)),
         ]
     });
     prop::collection::hash_map("[^\0]{0,5}", value, 0..6).prop_map(|members| json!(members))

@@ -105,10 +105,15 @@ fn value(json: &mut Jiter<'_>, peek: Peek, out: &mut Builder) -> Result<(), Jite
             out.close(open);
         }
         number => {
-            let text = std::str::from_utf8(json.known_number_bytes(number)?).expect("a number is ASCII");
+            let text =
+                std::str::from_utf8(json.known_number_bytes(number)?).expect("a number is ASCII");
             // The database has no exponents and one zero; of what others have written it makes the same.
             let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-            out.number(&if is_plain { text.into() } else { number::plain(text).unwrap_or_default() });
+            out.number(&if is_plain {
+                text.into()
+            } else {
+                number::plain(text).unwrap_or_default()
+            });
         }
     }
     Ok(())

@@ -39,7 +39,12 @@ pub struct Reader<'b> {
 
 impl Reader<'_> {
     /// Reads the entry of a member, within an object that is nested this deep.
-    pub fn member(&mut self, mut entry: &[u8], members: &mut Members, depth: usize) -> Result<(), Stop> {
+    pub fn member(
+        &mut self,
+        mut entry: &[u8],
+        members: &mut Members,
+        depth: usize,
+    ) -> Result<(), Stop> {
         let (mut name, mut value): (&[u8], Option<&[u8]>) = (b"", None);
         while !entry.is_empty() {
             match field(&mut entry)? {
@@ -70,7 +75,9 @@ impl Reader<'_> {
             Field::Varint(4, value) => self.out.bool(value != 0),
             Field::Double(2, number) if number.is_finite() => self.number(number, exact)?,
             Field::Double(2, _) => return Err(Fault::NotANumber.into()),
-            Field::Bytes(3, bytes) if bytes.len() > self.max_bytes => return Err(Fault::TooLarge.into()),
+            Field::Bytes(3, bytes) if bytes.len() > self.max_bytes => {
+                return Err(Fault::TooLarge.into());
+            }
             Field::Bytes(3, bytes) => self.out.string(text(bytes)?),
             Field::Bytes(5, object) => self.object(object, depth + 1)?,
             Field::Bytes(6, list) => self.list(list, depth + 1)?,
@@ -83,7 +90,9 @@ impl Reader<'_> {
     /// A number. A text beside it counts if the double is the nearest to it: a caller who changed the double has not seen the text, and
     /// means the double.
     fn number(&mut self, double: f64, exact: Option<&[u8]>) -> Result<(), Stop> {
-        let text = exact.and_then(|text| std::str::from_utf8(text).ok()).filter(|text| nearest(text) == double);
+        let text = exact
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .filter(|text| nearest(text) == double);
         match text.map(plain) {
             Some(Ok(plain)) => self.out.number(&plain),
             Some(Err(Refused::TooLong)) => return Err(Fault::LongNumber.into()),

@@ -14,8 +14,15 @@ use crate::error::{Error, Form};
 pub struct Version;
 
 impl Around for Version {
-    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
-        let Some(pinned) = request.extensions().get::<Caller>().map(|caller| caller.api_version) else { return inner.call(request).await };
+    async fn around<S: Inner>(
+        self,
+        mut request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
+        let Some(pinned) = request.extensions().get::<Caller>().map(|caller| caller.api_version)
+        else {
+            return inner.call(request).await;
+        };
         let version = named(&request).unwrap_or_else(|error| {
             Form::of(request.extensions_mut()).note(&error.into_violations());
             None
@@ -34,6 +41,8 @@ fn named(request: &Request<Body>) -> Result<Option<ApiVersion>, Error> {
     let mut given = request.headers().get_all(HEADER).iter();
     match (given.next(), given.next()) {
         (Some(_), Some(_)) => Err(Error::invalid("Api-Version", "duplicate", "is given twice")),
-        (named, _) => named.map(|named| ApiVersion::parse(named.to_str().unwrap_or_default())).transpose(),
+        (named, _) => {
+            named.map(|named| ApiVersion::parse(named.to_str().unwrap_or_default())).transpose()
+        }
     }
 }

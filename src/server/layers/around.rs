@@ -13,14 +13,25 @@ use tower::{Layer, Service};
 /// The work of a layer around a call.
 pub trait Around: Clone + Send + Sync + 'static {
     /// Answers the request, by way of the service within or without it.
-    fn around<S>(self, request: Request<Body>, inner: S) -> impl Future<Output = Result<Response<Body>, S::Error>> + Send
+    fn around<S>(
+        self,
+        request: Request<Body>,
+        inner: S,
+    ) -> impl Future<Output = Result<Response<Body>, S::Error>> + Send
     where
         S: Inner;
 }
 
 /// The service within, to be called once.
-pub trait Inner: Service<Request<Body>, Response = Response<Body>, Future: Send, Error: Send> + Send + 'static {}
-impl<S: Service<Request<Body>, Response = Response<Body>, Future: Send, Error: Send> + Send + 'static> Inner for S {}
+pub trait Inner:
+    Service<Request<Body>, Response = Response<Body>, Future: Send, Error: Send> + Send + 'static
+{
+}
+impl<
+    S: Service<Request<Body>, Response = Response<Body>, Future: Send, Error: Send> + Send + 'static,
+> Inner for S
+{
+}
 
 /// A layer that does this around each call.
 #[derive(Clone)]

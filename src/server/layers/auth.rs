@@ -36,12 +36,19 @@ impl Scopes {
     pub fn declared(descriptors: &DescriptorPool) -> Self {
         let option = descriptors.get_extension_by_name(REQUIRED_SCOPE);
         let mut scopes = HashMap::new();
-        for method in descriptors.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
-            let scope = option.as_ref().and_then(|option| match method.options().get_extension(option).as_ref() {
-                Value::String(name) => Scope::parse(name),
-                _ => None,
+        for method in
+            descriptors.services().flat_map(|service| service.methods().collect::<Vec<_>>())
+        {
+            let scope = option.as_ref().and_then(|option| {
+                match method.options().get_extension(option).as_ref() {
+                    Value::String(name) => Scope::parse(name),
+                    _ => None,
+                }
             });
-            scopes.insert(format!("/{}/{}", method.parent_service().full_name(), method.name()), scope);
+            scopes.insert(
+                format!("/{}/{}", method.parent_service().full_name(), method.name()),
+                scope,
+            );
         }
         Scopes(Arc::new(scopes))
     }
@@ -79,11 +86,18 @@ impl Auth {
         match self.scopes.0.get(path) {
             Some(Some(scope)) => Some(Asks::Scope(*scope)),
             Some(None) => Some(Asks::Impossible),
-            None => (self.reflection_needs_key && path.starts_with(REFLECTION)).then_some(Asks::Key),
+            None => {
+                (self.reflection_needs_key && path.starts_with(REFLECTION)).then_some(Asks::Key)
+            }
         }
     }
 
-    async fn admit(&self, presented: Result<String, Error>, address: Option<IpAddr>, asks: Asks) -> Result<Caller, Error> {
+    async fn admit(
+        &self,
+        presented: Result<String, Error>,
+        address: Option<IpAddr>,
+        asks: Asks,
+    ) -> Result<Caller, Error> {
         if asks == Asks::Impossible {
             return Err(Error::new(Code::PermissionDenied, "Nobody may call this method."));
         }
@@ -92,7 +106,11 @@ impl Auth {
 }
 
 impl Around for Auth {
-    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        mut request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let Some(asks) = self.asks(request.uri().path()) else { return inner.call(request).await };
         let presented = credential(request.headers()).map(str::to_owned);
         let address = peer(request.extensions());
@@ -101,11 +119,17 @@ impl Around for Auth {
                 if let Some(arrival) = request.extensions().get::<Arrival>()
                     && arrival.prove(caller.realm.id()).is_err()
                 {
-                    let message =
-                        "The organisation of this key has as many connections as it may; call on those that it has, or close some.";
-                    return Ok(refuse(Error::new(Code::RateLimitExceeded, message).retry_after(AFTER_CONNECTIONS)));
+                    let message = "The organisation of this key has as many connections as it may; call on those that it has, or close some.";
+                    return Ok(refuse(
+                        Error::new(Code::RateLimitExceeded, message).retry_after(AFTER_CONNECTIONS),
+                    ));
                 }
-                let realm = HeaderValue::try_from(format!("{}/{}", caller.realm.org(), caller.realm.mode())).ok();
+                let realm = HeaderValue::try_from(format!(
+                    "{}/{}",
+                    caller.realm.org(),
+                    caller.realm.mode()
+                ))
+                .ok();
                 request.extensions_mut().insert(caller);
                 request.extensions_mut().insert(asks);
                 let mut answer = inner.call(request).await?;
@@ -143,11 +167,16 @@ enum Asks {
 pub struct Authorize;
 
 impl Around for Authorize {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
-        let refusal = match (request.extensions().get::<Asks>(), request.extensions().get::<Caller>()) {
-            (Some(Asks::Scope(scope)), Some(caller)) => caller.require(*scope).err(),
-            _ => None,
-        };
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
+        let refusal =
+            match (request.extensions().get::<Asks>(), request.extensions().get::<Caller>()) {
+                (Some(Asks::Scope(scope)), Some(caller)) => caller.require(*scope).err(),
+                _ => None,
+            };
         match refusal {
             Some(error) => Ok(refuse(error)),
             None => inner.call(request).await,
@@ -159,20 +188,27 @@ impl Around for Authorize {
 /// are refused: one proxy on the way may have used the first and another the second.
 pub(super) fn credential(headers: &HeaderMap) -> Result<&str, Error> {
     let bearer = only(headers, http::header::AUTHORIZATION)?.map(bearer).transpose()?;
-    let apikey = only(headers, HeaderName::from_static("apikey"))?.map(|value| readable(value, "apikey").map(str::trim)).transpose()?;
+    let apikey = only(headers, HeaderName::from_static("apikey"))?
+        .map(|value| readable(value, "apikey").map(str::trim))
+        .transpose()?;
     match (bearer, apikey) {
-        (Some(bearer), Some(apikey)) if bearer != apikey => {
-            Err(invalid("The headers `authorization` and `apikey` present two credentials; send one."))
-        }
+        (Some(bearer), Some(apikey)) if bearer != apikey => Err(invalid(
+            "The headers `authorization` and `apikey` present two credentials; send one.",
+        )),
         (Some(secret), _) | (None, Some(secret)) => Ok(secret),
-        (None, None) => Err(Error::new(Code::AuthenticationRequired, "Send a key as `Authorization: Bearer KEY` or `apikey: KEY`.")),
+        (None, None) => Err(Error::new(
+            Code::AuthenticationRequired,
+            "Send a key as `Authorization: Bearer KEY` or `apikey: KEY`.",
+        )),
     }
 }
 
 fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, Error> {
     let mut values = headers.get_all(&name).iter();
     match (values.next(), values.next()) {
-        (_, Some(_)) => Err(invalid(format!("The header `{name}` is given twice; send one credential."))),
+        (_, Some(_)) => {
+            Err(invalid(format!("The header `{name}` is given twice; send one credential.")))
+        }
         (value, None) => Ok(value),
     }
 }
@@ -197,7 +233,12 @@ fn invalid(message: impl Into<String>) -> Error {
 /// Where the call comes from: the peer of the gRPC connection, or that of the HTTP connection behind the gateway.
 pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
     let over_http = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    over_http.or_else(|| extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr).map(|address| address.ip()))
+    over_http.or_else(|| {
+        extensions
+            .get::<TcpConnectInfo>()
+            .and_then(TcpConnectInfo::remote_addr)
+            .map(|address| address.ip())
+    })
 }
 
 #[cfg(test)]
@@ -209,14 +250,20 @@ mod tests {
         let descriptors = DescriptorPool::decode(crate::proto::DESCRIPTOR_SET).unwrap();
         let scopes = Scopes::declared(&descriptors);
         assert_eq!(scopes.undeclared(), Vec::<&str>::new());
-        assert_eq!(scopes.0["/offboard.v1.BulkDeleteService/StartBulkDelete"], Some(Scope::EntitiesDelete));
+        assert_eq!(
+            scopes.0["/offboard.v1.BulkDeleteService/StartBulkDelete"],
+            Some(Scope::EntitiesDelete)
+        );
     }
 
     #[test]
     fn a_key_is_taken_from_either_header() {
-        let headers =
-            |name: &'static str, value: &str| HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())]);
-        let code = |headers: &HeaderMap| credential(headers).map(str::to_owned).map_err(|error| error.code());
+        let headers = |name: &'static str, value: &str| {
+            HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())])
+        };
+        let code = |headers: &HeaderMap| {
+            credential(headers).map(str::to_owned).map_err(|error| error.code())
+        };
         assert_eq!(code(&headers("authorization", "bearer sk")), Ok("sk".to_owned()));
         assert_eq!(code(&headers("apikey", "sk")), Ok("sk".to_owned()));
         assert_eq!(code(&headers("authorization", "Basic eDp5")), Err(Code::InvalidCredentials));
@@ -233,10 +280,22 @@ mod tests {
             credential(&headers).map(str::to_owned).map_err(|error| error.code())
         };
         let (one, other) = (("authorization", "Bearer sk_1"), ("authorization", "Bearer sk_2"));
-        assert_eq!(code(&[one, ("apikey", "sk_1")]), Ok("sk_1".to_owned()), "one credential, said twice");
-        for two in [vec![one, other], vec![one, one], vec![one, ("apikey", "sk_2")], vec![("apikey", "sk_1"), ("apikey", "sk_1")]] {
+        assert_eq!(
+            code(&[one, ("apikey", "sk_1")]),
+            Ok("sk_1".to_owned()),
+            "one credential, said twice"
+        );
+        for two in [
+            vec![one, other],
+            vec![one, one],
+            vec![one, ("apikey", "sk_2")],
+            vec![("apikey", "sk_1"), ("apikey", "sk_1")],
+        ] {
             assert_eq!(code(&two), Err(Code::InvalidCredentials), "{two:?}");
         }
-        assert_eq!(code(&[("authorization", "Basic x"), ("apikey", "sk_1")]), Err(Code::InvalidCredentials));
+        assert_eq!(
+            code(&[("authorization", "Basic x"), ("apikey", "sk_1")]),
+            Err(Code::InvalidCredentials)
+        );
     }
 }

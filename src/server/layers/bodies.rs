@@ -46,7 +46,11 @@ impl Bodies {
 }
 
 impl Around for Bodies {
-    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        mut request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let realm = request.extensions().get::<Caller>().map(|caller| caller.realm.id());
         // The gateway reads bodies itself, and pays for them.
         let account = match request.extensions().get::<Account>().cloned() {
@@ -54,7 +58,12 @@ impl Around for Bodies {
             None => {
                 let account = self.budget.open();
                 let coding = Coding::of(request.headers());
-                let paid = Paid::new(std::mem::take(request.body_mut()), account.clone(), coding, self.message_limit);
+                let paid = Paid::new(
+                    std::mem::take(request.body_mut()),
+                    account.clone(),
+                    coding,
+                    self.message_limit,
+                );
                 *request.body_mut() = paid.into_body();
                 request.extensions_mut().insert(account.clone());
                 account
@@ -109,11 +118,22 @@ struct Paid {
 
 impl Paid {
     fn new(body: Body, account: Account, coding: Option<Coding>, limit: usize) -> Self {
-        Paid { body, account, coding, limit, input: Bytes::new(), partial: BytesMut::new(), begun: None, ended: false }
+        Paid {
+            body,
+            account,
+            coding,
+            limit,
+            input: Bytes::new(),
+            partial: BytesMut::new(),
+            begun: None,
+            ended: false,
+        }
     }
 
     fn into_body(self) -> Body {
-        let frames = stream::try_unfold(self, |mut paid| async move { Ok::<_, Status>(paid.next().await?.map(|frame| (frame, paid))) });
+        let frames = stream::try_unfold(self, |mut paid| async move {
+            Ok::<_, Status>(paid.next().await?.map(|frame| (frame, paid)))
+        });
         Body::new(StreamBody::new(Box::pin(frames)))
     }
 
@@ -134,8 +154,9 @@ impl Paid {
                 Some(begun) => self.account.in_time(begun, next).await?,
                 None => next.await,
             };
-            let frame =
-                frame.transpose().map_err(|status| if status.code() == tonic::Code::Cancelled { Left::status() } else { status })?;
+            let frame = frame.transpose().map_err(|status| {
+                if status.code() == tonic::Code::Cancelled { Left::status() } else { status }
+            })?;
             match frame.map(Frame::into_data) {
                 Some(Ok(data)) => {
                     self.begun.get_or_insert_with(Instant::now);
@@ -160,7 +181,8 @@ impl Paid {
         }
         loop {
             let size = if self.partial.len() < HEADER { HEADER } else { self.size(&self.partial) };
-            let is_whole = self.partial.len() >= HEADER && self.partial.len() == self.size(&self.partial);
+            let is_whole =
+                self.partial.len() >= HEADER && self.partial.len() == self.size(&self.partial);
             if is_whole {
                 return Some(self.partial.split().freeze());
             }
@@ -174,7 +196,8 @@ impl Paid {
 
     /// How large a message is with its header, which is there.
     fn size(&self, header: &[u8]) -> usize {
-        let length = header[1..HEADER].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let length =
+            header[1..HEADER].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
         if length > self.limit { HEADER } else { HEADER + length }
     }
 
@@ -182,7 +205,9 @@ impl Paid {
     fn whole(&self) -> usize {
         let first: Vec<u8> = self.partial.iter().chain(&self.input).take(HEADER).copied().collect();
         match first.len() {
-            HEADER if self.coding.is_some() && first[0] == 1 => self.size(&first) + unpacked(self.size(&first)).min(self.limit),
+            HEADER if self.coding.is_some() && first[0] == 1 => {
+                self.size(&first) + unpacked(self.size(&first)).min(self.limit)
+            }
             HEADER => self.size(&first),
             _ => 0,
         }
@@ -204,25 +229,46 @@ impl Paid {
         match coding {
             Coding::Gzip => self.read(GzipDecoder::new(message), coding, whole).await,
             Coding::Zstd => {
-                self.read(ZstdDecoder::with_params(message, &[DParameter::window_log_max(WINDOW_LOG_MAX)]), coding, whole).await
+                self.read(
+                    ZstdDecoder::with_params(
+                        message,
+                        &[DParameter::window_log_max(WINDOW_LOG_MAX)],
+                    ),
+                    coding,
+                    whole,
+                )
+                .await
             }
         }
     }
 
-    async fn read(&mut self, decoder: impl AsyncRead, coding: Coding, whole: usize) -> Result<Bytes, Status> {
+    async fn read(
+        &mut self,
+        decoder: impl AsyncRead,
+        coding: Coding,
+        whole: usize,
+    ) -> Result<Bytes, Status> {
         let mut decoder = std::pin::pin!(decoder);
         let mut read = BytesMut::zeroed(HEADER);
         loop {
             read.reserve(STEP);
-            let step = decoder.read_buf(&mut (&mut read).limit(STEP)).await.map_err(|error| mislabelled(coding, error))?;
+            let step = decoder
+                .read_buf(&mut (&mut read).limit(STEP))
+                .await
+                .map_err(|error| mislabelled(coding, error))?;
             if step == 0 {
                 break;
             }
             self.account.receive(step, whole).await?;
             if read.len() - HEADER > self.limit {
                 MESSAGE_BYTES.reached();
-                let message = format!("The message is larger than the {} bytes that this service takes.", self.limit);
-                return Err(Error::new(Code::PayloadTooLarge, message).with("limit_bytes", self.limit).into());
+                let message = format!(
+                    "The message is larger than the {} bytes that this service takes.",
+                    self.limit
+                );
+                return Err(Error::new(Code::PayloadTooLarge, message)
+                    .with("limit_bytes", self.limit)
+                    .into());
             }
             // A long message gives way to other calls.
             tokio::task::yield_now().await;
@@ -234,7 +280,10 @@ impl Paid {
 }
 
 fn mislabelled(coding: Coding, error: io::Error) -> Status {
-    let message = format!("The message is not {}, though `grpc-encoding` says so, or breaks off.", coding.name());
+    let message = format!(
+        "The message is not {}, though `grpc-encoding` says so, or breaks off.",
+        coding.name()
+    );
     Error::new(Code::ValidationFailed, message).caused_by(error).into()
 }
 
@@ -254,9 +303,15 @@ mod tests {
         [&[compressed][..], &(message.len() as u32).to_be_bytes(), message].concat()
     }
 
-    async fn passed(chunks: Vec<Vec<u8>>, coding: Option<Coding>, limit: usize) -> Result<Vec<u8>, Status> {
-        let frames = stream::iter(chunks).map(|chunk| Ok::<_, Status>(Frame::data(Bytes::from(chunk))));
-        let body = Paid::new(Body::new(StreamBody::new(frames)), budget().open(), coding, limit).into_body();
+    async fn passed(
+        chunks: Vec<Vec<u8>>,
+        coding: Option<Coding>,
+        limit: usize,
+    ) -> Result<Vec<u8>, Status> {
+        let frames =
+            stream::iter(chunks).map(|chunk| Ok::<_, Status>(Frame::data(Bytes::from(chunk))));
+        let body = Paid::new(Body::new(StreamBody::new(frames)), budget().open(), coding, limit)
+            .into_body();
         Ok(body.collect().await?.to_bytes().to_vec())
     }
 
@@ -272,21 +327,36 @@ mod tests {
     #[tokio::test]
     async fn what_breaks_off_and_what_is_too_large_is_left_to_the_library() {
         assert_eq!(passed(vec![b"\0\0\0".to_vec()], None, 9).await.unwrap(), b"\0\0\0");
-        assert_eq!(passed(vec![frame(0, b"abc")[..7].to_vec()], None, 9).await.unwrap(), &frame(0, b"abc")[..7]);
-        assert_eq!(passed(vec![frame(0, &[0; 10])], None, 9).await.unwrap()[..5], frame(0, &[0; 10])[..5]);
+        assert_eq!(
+            passed(vec![frame(0, b"abc")[..7].to_vec()], None, 9).await.unwrap(),
+            &frame(0, b"abc")[..7]
+        );
+        assert_eq!(
+            passed(vec![frame(0, &[0; 10])], None, 9).await.unwrap()[..5],
+            frame(0, &[0; 10])[..5]
+        );
     }
 
     #[tokio::test]
     async fn compressed_messages_become_plain_ones_up_to_the_limit() {
         let text = vec![b'x'; 100_000];
         let (mut gzip, mut zstd) = (Vec::new(), Vec::new());
-        async_compression::tokio::bufread::GzipEncoder::new(&text[..]).read_to_end(&mut gzip).await.unwrap();
-        async_compression::tokio::bufread::ZstdEncoder::new(&text[..]).read_to_end(&mut zstd).await.unwrap();
+        async_compression::tokio::bufread::GzipEncoder::new(&text[..])
+            .read_to_end(&mut gzip)
+            .await
+            .unwrap();
+        async_compression::tokio::bufread::ZstdEncoder::new(&text[..])
+            .read_to_end(&mut zstd)
+            .await
+            .unwrap();
         for (coding, packed) in [(Coding::Gzip, gzip), (Coding::Zstd, zstd)] {
             let sent = [frame(1, &packed), frame(0, b"plain")].concat();
             let expected = [frame(0, &text), frame(0, b"plain")].concat();
             assert_eq!(passed(vec![sent.clone()], Some(coding), 100_000).await.unwrap(), expected);
-            assert_eq!(passed(vec![sent], Some(coding), 99_999).await.unwrap_err().code(), tonic::Code::ResourceExhausted);
+            assert_eq!(
+                passed(vec![sent], Some(coding), 99_999).await.unwrap_err().code(),
+                tonic::Code::ResourceExhausted
+            );
             let broken = passed(vec![frame(1, b"no such thing")], Some(coding), 100_000).await;
             let broken = broken.unwrap_err();
             assert_eq!(broken.code(), tonic::Code::InvalidArgument);

@@ -61,13 +61,21 @@ impl Closing {
 }
 
 impl Around for Closing {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let path = request.uri().path();
-        let (streaming, probe) = self.methods.find(path).map_or((false, false), |method| (method.streaming, method.probe));
+        let (streaming, probe) = self
+            .methods
+            .find(path)
+            .map_or((false, false), |method| (method.streaming, method.probe));
         if self.closing.is_cancelled() && !path.starts_with(HEALTH) {
             return Ok(refuse(ends()));
         }
-        let arrival = request.extensions().get::<Arrival>().filter(|arrival| !arrival.is_whole()).cloned();
+        let arrival =
+            request.extensions().get::<Arrival>().filter(|arrival| !arrival.is_whole()).cloned();
         let mut answer = pin!(inner.call(request));
         if streaming {
             let mut over = self.over(probe).boxed();
@@ -113,14 +121,20 @@ mod tests {
 
     fn layer() -> (CancellationToken, CancellationToken, AroundLayer<Closing>) {
         let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
-        (closing.clone(), ending.clone(), AroundLayer(Closing::new(Methods::served(), closing, ending)))
+        (
+            closing.clone(),
+            ending.clone(),
+            AroundLayer(Closing::new(Methods::served(), closing, ending)),
+        )
     }
 
     #[tokio::test]
     async fn nothing_is_served_once_the_listeners_close_but_health() {
         let (closing, _, layer) = layer();
         let service = layer.layer(answering(ok));
-        let call = async |path| code_of(service.clone().oneshot(request(path)).await.expect("infallible").headers());
+        let call = async |path| {
+            code_of(service.clone().oneshot(request(path)).await.expect("infallible").headers())
+        };
         assert_eq!(call("/a.B/C").await, None);
         closing.cancel();
         assert_eq!(call("/a.B/C").await, Some(Code::Unavailable));
@@ -130,7 +144,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_would_be_cut_off_ends_with_a_word() {
         let (closing, ending, layer) = layer();
-        let never = layer.layer(tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>()));
+        let never = layer.layer(tower::service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, Infallible>>()
+        }));
         let call = tokio::spawn(never.oneshot(request("/offboard.v1.EntityService/GetEntity")));
         tokio::time::sleep(Duration::from_secs(1)).await;
         closing.cancel();
@@ -145,14 +161,22 @@ mod tests {
     async fn a_stream_that_would_be_cut_off_ends_with_a_word_and_one_of_health_at_once() {
         let (closing, ending, layer) = layer();
         let endless = tower::service_fn(|_: Request<Body>| {
-            let frames = futures::stream::pending::<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>();
-            std::future::ready(Ok::<_, Infallible>(Response::new(Body::new(http_body_util::StreamBody::new(frames)))))
+            let frames =
+                futures::stream::pending::<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>();
+            std::future::ready(Ok::<_, Infallible>(Response::new(Body::new(
+                http_body_util::StreamBody::new(frames),
+            ))))
         });
         let stream = |path| {
             let answer = layer.clone().layer(endless).oneshot(request(path));
-            tokio::spawn(async move { answer.await.expect("infallible").into_body().collect().await })
+            tokio::spawn(
+                async move { answer.await.expect("infallible").into_body().collect().await },
+            )
         };
-        let (export, watch) = (stream("/offboard.v1.PortfolioService/ExportPortfolio"), stream("/grpc.health.v1.Health/Watch"));
+        let (export, watch) = (
+            stream("/offboard.v1.PortfolioService/ExportPortfolio"),
+            stream("/grpc.health.v1.Health/Watch"),
+        );
         tokio::time::sleep(Duration::from_secs(1)).await;
         closing.cancel();
         let ended = watch.await.expect("no panic").expect("a body that ends");

@@ -62,14 +62,22 @@ impl CommonHeaders {
             let id = sane_or_new(asked.request_id.as_ref().and_then(|given| given.to_str().ok()));
             answer.extend(HeaderValue::try_from(id).ok().map(|id| (REQUEST_ID, id)));
         }
-        let (has_version, has_limit) = (answer.contains_key(API_VERSION), answer.contains_key(RATE_LIMIT));
+        let (has_version, has_limit) =
+            (answer.contains_key(API_VERSION), answer.contains_key(RATE_LIMIT));
         if has_version && has_limit {
             return;
         }
-        let caller = asked.secret.as_ref().and_then(|secret| self.authenticator.remembered(secret, asked.address));
+        let caller = asked
+            .secret
+            .as_ref()
+            .and_then(|secret| self.authenticator.remembered(secret, asked.address));
         if !has_version {
             let version = spoken(asked.version.as_ref(), caller.as_ref());
-            answer.extend(HeaderValue::try_from(version.to_string()).ok().map(|version| (API_VERSION, version)));
+            answer.extend(
+                HeaderValue::try_from(version.to_string())
+                    .ok()
+                    .map(|version| (API_VERSION, version)),
+            );
         }
         if !has_limit {
             answer.extend(self.calls.report(caller.map(|caller| caller.key_id)));
@@ -84,7 +92,11 @@ fn spoken(named: Option<&HeaderValue>, caller: Option<&Caller>) -> ApiVersion {
 }
 
 impl Around for CommonHeaders {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let asked = Asked::by(request.headers(), request.extensions());
         let mut answer = inner.call(request).await?;
         self.complete(&asked, answer.headers_mut());

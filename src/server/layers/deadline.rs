@@ -43,9 +43,16 @@ impl Deadline {
 }
 
 impl Around for Deadline {
-    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        mut request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let method = self.methods.find(request.uri().path());
-        let (streaming, at_most) = (method.is_some_and(|method| method.streaming), method.and_then(|method| method.at_most));
+        let (streaming, at_most) = (
+            method.is_some_and(|method| method.streaming),
+            method.and_then(|method| method.at_most),
+        );
         let timeout = given(request.headers()).unwrap_or_else(|fault| {
             Form::of(request.extensions_mut()).note(&fault.into_violations());
             None
@@ -58,35 +65,43 @@ impl Around for Deadline {
             // The service sets the same time limit for a call as its sessions do for each statement.
             return match streaming {
                 true => inner.call(request).await,
-                false => tokio::time::timeout(self.maximum, inner.call(request)).await.unwrap_or_else(|_| Ok(refuse(exceeded()))),
+                false => tokio::time::timeout(self.maximum, inner.call(request))
+                    .await
+                    .unwrap_or_else(|_| Ok(refuse(exceeded()))),
             };
         };
         let ends = Instant::now() + time;
         let answer = deadline::until(ends, async move { inner.call(request).await });
-        let answer = tokio::time::timeout(time, answer).await.unwrap_or_else(|_| Ok(refuse(exceeded())))?;
+        let answer =
+            tokio::time::timeout(time, answer).await.unwrap_or_else(|_| Ok(refuse(exceeded())))?;
         if !streaming {
             return Ok(answer);
         }
-        let over = tokio::time::sleep(ends.saturating_duration_since(Instant::now())).map(|()| exceeded()).boxed();
+        let over = tokio::time::sleep(ends.saturating_duration_since(Instant::now()))
+            .map(|()| exceeded())
+            .boxed();
         Ok(answer.map(|inner| Body::new(Limited { inner: Ending::new(inner, over), ends })))
     }
 }
 
 fn exceeded() -> Error {
     CALL_TIME.reached();
-    let message = "The call took longer than its deadline; what it did so far may or may not be done.";
+    let message =
+        "The call took longer than its deadline; what it did so far may or may not be done.";
     Error::new(Code::DeadlineExceeded, message)
 }
 
 /// The time that the caller gives, less what the answer takes to it. Of two times the shorter counts: libraries of gRPC may set one of their own.
 fn given(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let in_units = headers
-        .get("grpc-timeout")
-        .map(|header| gateway::grpc_timeout(header).ok_or_else(|| Error::invalid("Grpc-Timeout", "invalid", gateway::UNITS)));
+    let in_units = headers.get("grpc-timeout").map(|header| {
+        gateway::grpc_timeout(header)
+            .ok_or_else(|| Error::invalid("Grpc-Timeout", "invalid", gateway::UNITS))
+    });
     // By REST the gateway has made the other one of it.
-    let in_seconds = headers
-        .get("x-request-timeout")
-        .map(|header| gateway::request_timeout(header).ok_or_else(|| Error::invalid("X-Request-Timeout", "invalid", gateway::SECONDS)));
+    let in_seconds = headers.get("x-request-timeout").map(|header| {
+        gateway::request_timeout(header)
+            .ok_or_else(|| Error::invalid("X-Request-Timeout", "invalid", gateway::SECONDS))
+    });
     let given = in_units.transpose()?.into_iter().chain(in_seconds.transpose()?).min();
     Ok(given.map(|given| given - MARGIN.min(given / 10)))
 }
@@ -101,9 +116,14 @@ impl http_body::Body for Limited {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        deadline::until_sync(this.ends, || http_body::Body::poll_frame(Pin::new(&mut this.inner), context))
+        deadline::until_sync(this.ends, || {
+            http_body::Body::poll_frame(Pin::new(&mut this.inner), context)
+        })
     }
 
     as_long_as!(inner);
@@ -126,13 +146,20 @@ mod tests {
     const STREAMING: &str = "/offboard.v1.EntityService/ImportEntities";
 
     /// Calls a service that takes this long, in paused time.
-    async fn call(path: &str, timeout: Option<&'static str>, takes: Duration) -> Option<tonic::Code> {
-        let service = tower::service_fn(move |_: Request<Body>| tokio::time::sleep(takes).map(|()| Ok::<_, Infallible>(ok())));
+    async fn call(
+        path: &str,
+        timeout: Option<&'static str>,
+        takes: Duration,
+    ) -> Option<tonic::Code> {
+        let service = tower::service_fn(move |_: Request<Body>| {
+            tokio::time::sleep(takes).map(|()| Ok::<_, Infallible>(ok()))
+        });
         let mut request = request(path);
         if let Some(timeout) = timeout {
             request.headers_mut().insert("grpc-timeout", HeaderValue::from_static(timeout));
         }
-        let service = AroundLayer(Deadline::new(Methods::served(), Duration::from_secs(60))).layer(service);
+        let service =
+            AroundLayer(Deadline::new(Methods::served(), Duration::from_secs(60))).layer(service);
         code_of(service.oneshot(request).await.expect("infallible").headers())
     }
 
@@ -149,14 +176,24 @@ mod tests {
     #[test]
     fn a_time_in_seconds_counts_as_well_and_the_shorter_of_two_does() {
         let given = |pairs: &[(&'static str, &'static str)]| {
-            given(&pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect())
+            given(
+                &pairs
+                    .iter()
+                    .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+                    .collect(),
+            )
         };
-        let millis = |pairs: &[(&'static str, &'static str)]| given(pairs).unwrap().map(|time| time.as_millis());
+        let millis = |pairs: &[(&'static str, &'static str)]| {
+            given(pairs).unwrap().map(|time| time.as_millis())
+        };
         assert_eq!(millis(&[("x-request-timeout", "2.5")]), Some(2_490));
         assert_eq!(millis(&[("x-request-timeout", "2.5"), ("grpc-timeout", "1S")]), Some(990));
         assert_eq!(millis(&[("x-request-timeout", "0.5"), ("grpc-timeout", "1S")]), Some(490));
         assert_eq!(millis(&[]), None);
-        assert!(given(&[("x-request-timeout", "soon")]).is_err() && given(&[("x-request-timeout", "0")]).is_err());
+        assert!(
+            given(&[("x-request-timeout", "soon")]).is_err()
+                && given(&[("x-request-timeout", "0")]).is_err()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,8 +219,14 @@ mod tests {
         for timeout in [None, Some("2H")] {
             assert_eq!(call(REFLECTION, timeout, Duration::from_secs(61)).await, EXCEEDED);
             assert_eq!(call(REFLECTION, timeout, Duration::from_secs(59)).await, SERVED);
-            assert_eq!(call("/grpc.health.v1.Health/Check", timeout, Duration::from_secs(6)).await, EXCEEDED);
-            assert_eq!(call("/grpc.health.v1.Health/Watch", timeout, Duration::from_secs(3601)).await, EXCEEDED);
+            assert_eq!(
+                call("/grpc.health.v1.Health/Check", timeout, Duration::from_secs(6)).await,
+                EXCEEDED
+            );
+            assert_eq!(
+                call("/grpc.health.v1.Health/Watch", timeout, Duration::from_secs(3601)).await,
+                EXCEEDED
+            );
         }
         assert_eq!(call(REFLECTION, Some("1S"), Duration::from_secs(2)).await, EXCEEDED);
     }
@@ -191,14 +234,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_by_the_deadline_of_its_caller() {
         let endless = tower::service_fn(|_: Request<Body>| {
-            let frames = futures::stream::repeat(()).then(|()| tokio::time::sleep(Duration::from_millis(100)));
+            let frames = futures::stream::repeat(())
+                .then(|()| tokio::time::sleep(Duration::from_millis(100)));
             let frames = frames.map(|()| Ok::<_, Status>(Frame::data(Bytes::from_static(&[0; 5]))));
-            std::future::ready(Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(frames)))))
+            std::future::ready(Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(
+                frames,
+            )))))
         });
         let mut request = request(STREAMING);
         request.headers_mut().insert("grpc-timeout", HeaderValue::from_static("1S"));
-        let service = AroundLayer(Deadline::new(Methods::served(), Duration::from_secs(60))).layer(endless);
-        let body = service.oneshot(request).await.expect("infallible").into_body().collect().await.expect("a body that ends");
+        let service =
+            AroundLayer(Deadline::new(Methods::served(), Duration::from_secs(60))).layer(endless);
+        let body = service
+            .oneshot(request)
+            .await
+            .expect("infallible")
+            .into_body()
+            .collect()
+            .await
+            .expect("a body that ends");
         assert_eq!(code_of(body.trailers().expect("trailers")), EXCEEDED);
         assert_eq!(body.to_bytes().len(), 9 * 5);
     }

@@ -31,9 +31,14 @@ impl http_body::Body for Ending {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        let Some(Poll::Ready(error)) = this.failure.as_mut().map(|failure| failure.as_mut().poll(context)) else {
+        let Some(Poll::Ready(error)) =
+            this.failure.as_mut().map(|failure| failure.as_mut().poll(context))
+        else {
             return Pin::new(&mut this.inner).poll_frame(context);
         };
         this.failure = None;

@@ -24,7 +24,11 @@ impl Forms {
 }
 
 impl Around for Forms {
-    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        mut request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let form = Form::of(request.extensions_mut());
         if self.methods.find(request.uri().path()).is_some_and(|method| method.sends_many) {
             // The faults of the head of a stream are reported before anything of it is read.
@@ -40,7 +44,8 @@ impl Around for Forms {
 
 /// The response, or the one that replaces it for a request with these faults.
 fn reported(faults: &Violations, answer: Response<Body>) -> Response<Body> {
-    let answered = Status::from_header_map(answer.headers()).filter(|status| status.code() != tonic::Code::Ok);
+    let answered =
+        Status::from_header_map(answer.headers()).filter(|status| status.code() != tonic::Code::Ok);
     match together(faults, answered.as_ref(), str::to_owned) {
         Some(error) => refuse(error),
         None => answer,
@@ -62,18 +67,26 @@ mod tests {
 
     /// Returns the response to a request with a fault in a header, by a service that finds another fault or none.
     async fn answered(path: &str, finds: Option<&'static str>) -> (Status, bool) {
-        let (reported, called) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::Relaxed);
+        let (reported, called) = (
+            std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)),
+            std::sync::atomic::Ordering::Relaxed,
+        );
         let seen = reported.clone();
         let service = tower::service_fn(move |_: Request<Body>| {
             seen.store(Form::check_current().is_err(), called);
-            let answer = finds.map_or_else(ok, |field| refuse(Error::invalid(field, "invalid", "is wrong")));
+            let answer =
+                finds.map_or_else(ok, |field| refuse(Error::invalid(field, "invalid", "is wrong")));
             std::future::ready(Ok::<_, Infallible>(answer))
         });
         let mut request = request(path);
         let mut faults = Violations::new();
         faults.add("Api-Version", "unknown_version", "is not known");
         Form::of(request.extensions_mut()).note(&faults);
-        let answer = AroundLayer(Forms::new(Methods::served())).layer(service).oneshot(request).await.expect("infallible");
+        let answer = AroundLayer(Forms::new(Methods::served()))
+            .layer(service)
+            .oneshot(request)
+            .await
+            .expect("infallible");
         assert_eq!(code_of(answer.headers()), Some(tonic::Code::InvalidArgument));
         (Status::from_header_map(answer.headers()).expect("a status"), reported.load(called))
     }

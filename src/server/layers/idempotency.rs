@@ -32,7 +32,11 @@ impl Idempotency {
 }
 
 impl Around for Idempotency {
-    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        mut request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let caller = request.extensions().get::<Caller>().map(|caller| caller.key_id);
         match (caller, key(&request, self.quota)) {
             (Some(key_id), Ok(Some(key))) => {
@@ -124,7 +128,8 @@ mod tests {
     async fn one_who_gives_up_waiting_leaves_nothing() {
         let gates = Gates::default();
         let first = gates.enter(Uuid::nil(), "k").await;
-        let waited = tokio::time::timeout(Duration::from_millis(5), gates.enter(Uuid::nil(), "k")).await;
+        let waited =
+            tokio::time::timeout(Duration::from_millis(5), gates.enter(Uuid::nil(), "k")).await;
         assert!(waited.is_err());
         drop(first);
         assert!(gates.open().is_empty());

@@ -19,8 +19,8 @@ use crate::error::Error;
 use crate::limits::Limit;
 use crate::limits::allowance::Allowance;
 use crate::limits::listeners::{
-    HEALTH_CHECKS, HEALTH_CHECKS_AT_MOST, HEALTH_WATCHES, HEALTH_WATCHES_AT_MOST, REFLECTION_BYTES, REFLECTION_BYTES_AT_MOST,
-    REFLECTION_STREAMS,
+    HEALTH_CHECKS, HEALTH_CHECKS_AT_MOST, HEALTH_WATCHES, HEALTH_WATCHES_AT_MOST, REFLECTION_BYTES,
+    REFLECTION_BYTES_AT_MOST, REFLECTION_STREAMS,
 };
 use crate::server::listener::Arrival;
 use crate::server::tally::{Slot, Tally};
@@ -63,17 +63,25 @@ impl Keyless {
 }
 
 impl Around for Keyless {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let path = request.uri().path();
         let method = self.methods.find(path);
-        let Some((streaming, time)) = method.and_then(|method| Some((method.streaming, method.at_most?))) else {
+        let Some((streaming, time)) =
+            method.and_then(|method| Some((method.streaming, method.at_most?)))
+        else {
             return inner.call(request).await;
         };
         let (tally, limit) = self.slots(path, streaming);
         let address = peer(request.extensions());
         let Ok(slot) = tally.enter(address) else {
             limit.reached();
-            return Ok(refuse(Error::unavailable("Too many calls without a key at once; try again in a moment.")));
+            return Ok(refuse(Error::unavailable(
+                "Too many calls without a key at once; try again in a moment.",
+            )));
         };
         let arrival = request.extensions().get::<Arrival>().cloned();
         let overdue = Overdue(tokio::spawn(async move {
@@ -82,9 +90,12 @@ impl Around for Keyless {
                 arrival.cut();
             }
         }));
-        let reported = address.filter(|_| limit.name == REFLECTION_STREAMS.name).map(|address| (self.reflected, address));
+        let reported = address
+            .filter(|_| limit.name == REFLECTION_STREAMS.name)
+            .map(|address| (self.reflected, address));
         let answer = inner.call(request).await?;
-        Ok(answer.map(|inner| Body::new(Answer { inner, reported, _slot: slot, _overdue: overdue })))
+        Ok(answer
+            .map(|inner| Body::new(Answer { inner, reported, _slot: slot, _overdue: overdue })))
     }
 }
 
@@ -99,7 +110,9 @@ struct Answer {
 
 impl Answer {
     fn may_report(&self, frame: &Frame<Bytes>) -> Result<(), Error> {
-        let (Some(data), Some((allowance, address))) = (frame.data_ref(), &self.reported) else { return Ok(()) };
+        let (Some(data), Some((allowance, address))) = (frame.data_ref(), &self.reported) else {
+            return Ok(());
+        };
         allowance.report(*address, data.len() as u64)
     }
 }
@@ -108,7 +121,10 @@ impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         if let Some(Ok(reported)) = &frame
             && let Err(error) = self.may_report(reported)
@@ -167,9 +183,12 @@ mod tests {
             }
         }
         assert_eq!(call(9, REFLECTION).await, Some(Code::Unavailable), "all are taken");
-        for path in
-            ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/offboard.v1.EntityService/GetEntity", "/no.such/Method"]
-        {
+        for path in [
+            "/grpc.health.v1.Health/Check",
+            "/grpc.health.v1.Health/Watch",
+            "/offboard.v1.EntityService/GetEntity",
+            "/no.such/Method",
+        ] {
             assert_eq!(call(0, path).await, None, "{path}");
         }
         open.clear();

@@ -31,14 +31,20 @@ impl Load {
 }
 
 impl Around for Load {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         if request.extensions().get::<Caller>().is_none() {
             return inner.call(request).await;
         }
         self.traffic.note();
         let Ok(slot) = self.slots.try_acquire_owned() else {
             CALLS.reached();
-            return Ok(refuse(Error::unavailable("Too many calls at once; try again in a moment.")));
+            return Ok(refuse(Error::unavailable(
+                "Too many calls at once; try again in a moment.",
+            )));
         };
         let answer = inner.call(request).await?;
         Ok(answer.map(|body| {
@@ -80,7 +86,8 @@ mod tests {
 
     async fn call<S>(service: &S, with_key: bool) -> Response<Body>
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible> + Clone,
+        S: Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible>
+            + Clone,
     {
         let mut request = request("/a.B/C");
         if with_key {
@@ -92,7 +99,8 @@ mod tests {
     #[tokio::test]
     async fn calls_past_the_limit_are_refused_until_an_answer_has_ended() {
         let layer = AroundLayer(Load::new(1, Traffic::default()));
-        let (one_protocol, other_protocol) = (layer.layer(answering(ok)), layer.layer(answering(ok)));
+        let (one_protocol, other_protocol) =
+            (layer.layer(answering(ok)), layer.layer(answering(ok)));
         let first = call(&one_protocol, true).await;
         assert_eq!(code_of(first.headers()), None, "served; its status is in the trailers");
 

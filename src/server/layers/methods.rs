@@ -41,7 +41,12 @@ impl Methods {
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
         let probes = probes.into_iter().flat_map(|set| methods_in(set, true));
-        Methods(Arc::new(own.into_iter().chain(probes).map(|method| (format!("/{}", method.name), method)).collect()))
+        Methods(Arc::new(
+            own.into_iter()
+                .chain(probes)
+                .map(|method| (format!("/{}", method.name), method))
+                .collect(),
+        ))
     }
 
     /// The method that the path of a request names.
@@ -51,22 +56,26 @@ impl Methods {
 }
 
 fn methods_in(descriptor_set: &[u8], probe: bool) -> Vec<Method> {
-    let set = FileDescriptorSet::decode(descriptor_set).expect("descriptor sets are made by the compiler of the protos");
+    let set = FileDescriptorSet::decode(descriptor_set)
+        .expect("descriptor sets are made by the compiler of the protos");
     let mut methods = Vec::new();
     for file in &set.file {
         for service in &file.service {
-            methods.extend(service.method.iter().map(|method| Method {
-                name: format!("{}.{}/{}", file.package(), service.name(), method.name()),
-                streaming: method.client_streaming() || method.server_streaming(),
-                sends_many: method.client_streaming(),
-                only_reads:
-                    ["Get", "List", "BatchGet", "Count", "Preview", "Watch", "Export"].iter().any(|verb| method.name().starts_with(verb)),
-                probe,
-                at_most: probe.then(|| match (service.name(), method.name()) {
-                    ("Health", "Watch") => Duration::from_secs(HEALTH_WATCH_SECONDS),
-                    ("Health", _) => Duration::from_secs(HEALTH_CHECK_SECONDS),
-                    _ => Duration::from_secs(REFLECTION_SECONDS),
-                }),
+            methods.extend(service.method.iter().map(|method| {
+                Method {
+                    name: format!("{}.{}/{}", file.package(), service.name(), method.name()),
+                    streaming: method.client_streaming() || method.server_streaming(),
+                    sends_many: method.client_streaming(),
+                    only_reads: ["Get", "List", "BatchGet", "Count", "Preview", "Watch", "Export"]
+                        .iter()
+                        .any(|verb| method.name().starts_with(verb)),
+                    probe,
+                    at_most: probe.then(|| match (service.name(), method.name()) {
+                        ("Health", "Watch") => Duration::from_secs(HEALTH_WATCH_SECONDS),
+                        ("Health", _) => Duration::from_secs(HEALTH_CHECK_SECONDS),
+                        _ => Duration::from_secs(REFLECTION_SECONDS),
+                    }),
+                }
             }));
         }
     }
@@ -85,11 +94,21 @@ mod tests {
         assert_eq!(kind("/offboard.v1.EntityService/ImportEntities"), Some((true, false)));
         assert_eq!(kind("/grpc.health.v1.Health/Check"), Some((false, true)));
         assert_eq!(kind("/grpc.health.v1.Health/Watch"), Some((true, true)));
-        assert_eq!(kind("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Some((true, true)));
+        assert_eq!(
+            kind("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+            Some((true, true))
+        );
         assert_eq!(kind("/offboard.v1.EntityService/Invented"), None);
         let sends_many = |path: &str| methods.find(path).is_some_and(|method| method.sends_many);
-        assert!(sends_many("/offboard.v1.EntityService/ImportEntities") && !sends_many("/offboard.v1.EventService/WatchEvents"));
+        assert!(
+            sends_many("/offboard.v1.EntityService/ImportEntities")
+                && !sends_many("/offboard.v1.EventService/WatchEvents")
+        );
         let bounded = |method: &&Method| method.at_most.is_some() == method.probe;
-        assert_eq!(methods.0.values().filter(bounded).count(), methods.0.len(), "who needs no key has a time");
+        assert_eq!(
+            methods.0.values().filter(bounded).count(),
+            methods.0.len(),
+            "who needs no key has a time"
+        );
     }
 }

@@ -88,8 +88,11 @@ pub fn refuse(error: Error) -> Response<Body> {
 
 /// The answer to a request that is refused before any layer, completed as those further in are.
 pub async fn refused(failures: Failures, request: Request<Body>, status: Status) -> Response<Body> {
-    let refusing = tower::service_fn(move |_: Request<Body>| std::future::ready(Ok::<_, Infallible>(status.clone().into_http())));
-    let answer = AroundLayer(RequestIds).layer(AroundLayer(failures).layer(refusing)).oneshot(request).await;
+    let refusing = tower::service_fn(move |_: Request<Body>| {
+        std::future::ready(Ok::<_, Infallible>(status.clone().into_http()))
+    });
+    let answer =
+        AroundLayer(RequestIds).layer(AroundLayer(failures).layer(refusing)).oneshot(request).await;
     answer.unwrap_or_else(|never| match never {})
 }
 

@@ -22,7 +22,11 @@ use crate::server::within::as_long_as;
 pub struct Panics;
 
 impl Around for Panics {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         // The state of a panicked call is dropped with it; what calls share is behind locks and transactions, which handle panics.
         match AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind().await {
             Ok(Ok(answer)) => Ok(answer.map(|inner| Body::new(GuardedBody { inner }))),
@@ -41,15 +45,22 @@ impl http_body::Body for GuardedBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let inner = &mut self.inner;
-        catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(context))).unwrap_or_else(|panic| {
-            // A future that panicked must not be polled again.
-            self.inner = Body::empty();
-            let mut trailers = HeaderMap::new();
-            let status = Status::from(error_of(&*panic));
-            Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
-        })
+        catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(context))).unwrap_or_else(
+            |panic| {
+                // A future that panicked must not be polled again.
+                self.inner = Body::empty();
+                let mut trailers = HeaderMap::new();
+                let status = Status::from(error_of(&*panic));
+                Poll::Ready(Some(
+                    status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)),
+                ))
+            },
+        )
     }
 
     as_long_as!(inner);
@@ -80,9 +91,16 @@ mod tests {
             assert!(request.uri().path() != "/a.B/Panic", "table hunter2 is on fire");
             Ok::<_, Infallible>(ok())
         });
-        let mut service = AroundLayer(RequestIds).layer(AroundLayer(Failures::new(4, None)).layer(AroundLayer(Panics).layer(service)));
+        let mut service = AroundLayer(RequestIds)
+            .layer(AroundLayer(Failures::new(4, None)).layer(AroundLayer(Panics).layer(service)));
 
-        let answer = service.ready().await.expect("ready").call(request("/a.B/Panic")).await.expect("infallible");
+        let answer = service
+            .ready()
+            .await
+            .expect("ready")
+            .call(request("/a.B/Panic"))
+            .await
+            .expect("infallible");
         let status = Status::from_header_map(answer.headers()).expect("a status");
         assert_eq!(status.code(), tonic::Code::Internal);
         let details = status.get_error_details();
@@ -92,7 +110,13 @@ mod tests {
         assert!(!format!("{status:?}").contains("hunter2"));
         assert!(capture.text().contains("hunter2"), "the log has the cause");
 
-        let answer = service.ready().await.expect("ready").call(request("/a.B/Fine")).await.expect("infallible");
+        let answer = service
+            .ready()
+            .await
+            .expect("ready")
+            .call(request("/a.B/Fine"))
+            .await
+            .expect("infallible");
         let body = answer.into_body().collect().await.expect("a body");
         assert_eq!(code_of(body.trailers().expect("trailers")), Some(tonic::Code::Ok));
     }
@@ -116,7 +140,11 @@ mod tests {
             answer
         };
         use futures::StreamExt;
-        let answer = AroundLayer(Panics).layer(answering(broken)).oneshot(request("/a.B/C")).await.expect("infallible");
+        let answer = AroundLayer(Panics)
+            .layer(answering(broken))
+            .oneshot(request("/a.B/C"))
+            .await
+            .expect("infallible");
         let body = answer.into_body().collect().await.expect("a body that ends");
         let trailers = body.trailers().expect("trailers").clone();
         assert_eq!(code_of(&trailers), Some(tonic::Code::Internal));

@@ -36,7 +36,9 @@ pub struct RateLimit {
 impl RateLimit {
     /// So many calls a second for each key, and as many at once. None: no limit, and no word of it.
     pub fn new(per_second: Option<NonZeroU32>) -> Self {
-        let buckets = per_second.map(|limit| (limit, Arc::new(RateLimiter::hashmap(Quota::per_second(limit)).with_middleware())));
+        let buckets = per_second.map(|limit| {
+            (limit, Arc::new(RateLimiter::hashmap(Quota::per_second(limit)).with_middleware()))
+        });
         RateLimit { buckets }
     }
 
@@ -63,9 +65,15 @@ impl RateLimit {
 }
 
 impl Around for RateLimit {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let key = request.extensions().get::<Caller>().map(|caller| caller.key_id);
-        let (Some((limit, buckets)), Some(key)) = (self.buckets, key) else { return inner.call(request).await };
+        let (Some((limit, buckets)), Some(key)) = (self.buckets, key) else {
+            return inner.call(request).await;
+        };
         let (headers, mut response) = match buckets.check_key(&key) {
             Ok(state) => (reported(&state), inner.call(request).await?),
             Err(not_until) => {
@@ -92,8 +100,15 @@ fn used_up(limit: NonZeroU32) -> HeaderMap {
 
 fn headers(limit: u32, left: u32, full_in: Duration) -> HeaderMap {
     let seconds = full_in.as_nanos().div_ceil(1_000_000_000).min(u128::from(u32::MAX)) as u32;
-    let pairs = [("x-ratelimit-limit", limit), ("x-ratelimit-remaining", left), ("x-ratelimit-reset", seconds)];
-    pairs.into_iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from(value))).collect()
+    let pairs = [
+        ("x-ratelimit-limit", limit),
+        ("x-ratelimit-remaining", left),
+        ("x-ratelimit-reset", seconds),
+    ];
+    pairs
+        .into_iter()
+        .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from(value)))
+        .collect()
 }
 
 #[cfg(test)]

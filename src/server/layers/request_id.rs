@@ -18,7 +18,11 @@ pub struct RequestId(pub String);
 pub struct RequestIds;
 
 impl Around for RequestIds {
-    async fn around<S: Inner>(self, mut request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        mut request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let id = sane_or_new(request.headers().get(HEADER).and_then(|given| given.to_str().ok()));
         let header = HeaderValue::try_from(&id).expect("an id is ASCII letters, digits and marks");
         // The header too, so that nothing below can read another id than the extension's.
@@ -44,12 +48,14 @@ mod tests {
 
     async fn ask(request: Request<Body>) -> (String, String) {
         let echo = tower::service_fn(async |request: Request<Body>| {
-            let RequestId(id) = request.extensions().get().cloned().expect("the layer put it there");
+            let RequestId(id) =
+                request.extensions().get().cloned().expect("the layer put it there");
             let mut answer = Response::new(Body::empty());
             answer.headers_mut().insert("x-seen", HeaderValue::try_from(id).expect("ASCII"));
             Ok::<_, Infallible>(answer)
         });
-        let answer = AroundLayer(RequestIds).layer(echo).oneshot(request).await.expect("infallible");
+        let answer =
+            AroundLayer(RequestIds).layer(echo).oneshot(request).await.expect("infallible");
         let header = |name: &str| answer.headers()[name].to_str().expect("ASCII").to_owned();
         (header("x-seen"), header("x-request-id"))
     }
@@ -66,7 +72,9 @@ mod tests {
         for mode in Mode::ALL {
             let mut request = request("/a.B/C");
             let secret = Secret::generate(*mode).expect("randomness");
-            request.headers_mut().insert(HEADER, HeaderValue::try_from(secret.reveal()).expect("ASCII"));
+            request
+                .headers_mut()
+                .insert(HEADER, HeaderValue::try_from(secret.reveal()).expect("ASCII"));
             let (seen, answered) = ask(request).await;
             assert!(seen.starts_with("req_") && answered.starts_with("req_"), "{mode}");
         }

@@ -22,7 +22,9 @@ use crate::access::Caller;
 use crate::error::{Code, Error};
 use crate::limits::Limit;
 use crate::limits::requests::CALLS;
-use crate::limits::shares::{KEY_CALLS, KEY_STREAMS, REALM_CALLS, REALM_STREAMS, STREAM_SILENCE, STREAMS};
+use crate::limits::shares::{
+    KEY_CALLS, KEY_STREAMS, REALM_CALLS, REALM_STREAMS, STREAM_SILENCE, STREAMS,
+};
 use crate::server::within::as_long_as;
 use crate::shares::{self, Budget, Full, Party, Permit};
 
@@ -48,16 +50,25 @@ impl Share {
     }
 
     fn enter(&self, caller: &Caller, streams: bool) -> Result<Permit, Error> {
-        let (budget, thing, retry_after) =
-            if streams { (&self.streams, "streams", AFTER_STREAMS) } else { (&self.calls, "calls", AFTER_CALLS) };
+        let (budget, thing, retry_after) = if streams {
+            (&self.streams, "streams", AFTER_STREAMS)
+        } else {
+            (&self.calls, "calls", AFTER_CALLS)
+        };
         budget.enter(caller.realm.id(), caller.key_id).map_err(|full| {
             limit(full, streams).reached();
             let owner = match full {
                 Full::Key => "This key",
                 Full::Realm => "The organisation of this key",
-                Full::All => return Error::unavailable(format!("Too many {thing} at once; try again in a moment.")),
+                Full::All => {
+                    return Error::unavailable(format!(
+                        "Too many {thing} at once; try again in a moment."
+                    ));
+                }
             };
-            let message = format!("{owner} has as many {thing} at once as it may; end some, or try again later.");
+            let message = format!(
+                "{owner} has as many {thing} at once as it may; end some, or try again later."
+            );
             Error::new(Code::RateLimitExceeded, message).retry_after(retry_after)
         })
     }
@@ -75,18 +86,35 @@ fn limit(full: Full, streams: bool) -> &'static Limit {
 }
 
 impl Around for Share {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
-        let Some(caller) = request.extensions().get::<Caller>() else { return inner.call(request).await };
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
+        let Some(caller) = request.extensions().get::<Caller>() else {
+            return inner.call(request).await;
+        };
         let path = request.uri().path();
         let method = self.methods.find(path);
-        let (streams, sends_many) = method.map_or((false, false), |method| (method.streaming, method.sends_many));
+        let (streams, sends_many) =
+            method.map_or((false, false), |method| (method.streaming, method.sends_many));
         let permit = match self.enter(caller, streams) {
             Ok(permit) => permit,
             Err(error) => return Ok(refuse(error)),
         };
-        let party = Party { realm: caller.realm.id(), key: caller.key_id, kind: Arc::from(path), streams, heavy: shares::computes_long() };
+        let party = Party {
+            realm: caller.realm.id(),
+            key: caller.key_id,
+            kind: Arc::from(path),
+            streams,
+            heavy: shares::computes_long(),
+        };
         let silence = self.silence;
-        let request = if sends_many { request.map(|body| Body::new(Awaited { inner: body, silence, waits: None })) } else { request };
+        let request = if sends_many {
+            request.map(|body| Body::new(Awaited { inner: body, silence, waits: None }))
+        } else {
+            request
+        };
         let answer = shares::of(party.clone(), async move { inner.call(request).await }).await?;
         Ok(answer.map(|inner| Body::new(Shared { inner, party, _permit: permit })))
     }
@@ -103,7 +131,10 @@ impl http_body::Body for Shared {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         shares::of_sync(&this.party, || Pin::new(&mut this.inner).poll_frame(context))
     }
@@ -122,22 +153,32 @@ impl http_body::Body for Awaited {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
             this.waits = None;
             return Poll::Ready(frame);
         }
         let silence = this.silence;
-        let waits = this.waits.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + silence)));
+        let waits = this
+            .waits
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + silence)));
         if waits.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
         STREAM_SILENCE.reached();
         this.inner = Body::empty();
         this.waits = None;
-        let message = format!("Nothing was sent for {} s; what was answered before has taken effect.", silence.as_secs_f64());
-        Poll::Ready(Some(Err(Error::new(Code::DeadlineExceeded, message).with("seconds", silence.as_secs_f64()).into())))
+        let message = format!(
+            "Nothing was sent for {} s; what was answered before has taken effect.",
+            silence.as_secs_f64()
+        );
+        Poll::Ready(Some(Err(Error::new(Code::DeadlineExceeded, message)
+            .with("seconds", silence.as_secs_f64())
+            .into())))
     }
 
     as_long_as!(inner);

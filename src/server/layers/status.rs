@@ -48,12 +48,19 @@ impl Failures {
     /// `message_limit` is the size of the largest message that the services take, in bytes; `public_url` is where callers reach the REST
     /// listener, which has a page of every code.
     pub fn new(message_limit: usize, public_url: Option<&str>) -> Self {
-        Failures { message_limit, public_url: public_url.map(|url| url.trim_end_matches('/').into()) }
+        Failures {
+            message_limit,
+            public_url: public_url.map(|url| url.trim_end_matches('/').into()),
+        }
     }
 }
 
 impl Around for Failures {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let completion = Completion {
             request_id: request.extensions().get().cloned(),
             message_limit: self.message_limit,
@@ -90,8 +97,13 @@ struct Completion {
 impl Completion {
     /// Replaces the status in headers or trailers, if it is a failure.
     fn complete(&self, headers: &mut HeaderMap) {
-        let Some(status) = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok) else { return };
-        let known = status.get_details_error_info().is_some_and(|info| info.domain == error::DOMAIN);
+        let Some(status) =
+            Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)
+        else {
+            return;
+        };
+        let known =
+            status.get_details_error_info().is_some_and(|info| info.domain == error::DOMAIN);
         let status = if known { status } else { self.adopt(&status) };
         let mut details = status.get_error_details();
         if let Some(RequestId(id)) = &self.request_id {
@@ -114,36 +126,65 @@ impl Completion {
     fn help(&self, details: &ErrorDetails) -> Option<HelpLink> {
         let code = error::Code::from_reason(&details.error_info()?.reason)?;
         let url = self.public_url.as_deref()?;
-        Some(HelpLink::new(format!("What `{code}` means, and what to do about it"), format!("{url}/errors/{code}")))
+        Some(HelpLink::new(
+            format!("What `{code}` means, and what to do about it"),
+            format!("{url}/errors/{code}"),
+        ))
     }
 
     /// Makes a status of the catalogue of one that is not.
     fn adopt(&self, foreign: &Status) -> Status {
         let code = foreign.code();
-        let reported = |otherwise: &str| if foreign.message().is_empty() { otherwise.to_owned() } else { foreign.message().to_owned() };
+        let reported = |otherwise: &str| {
+            if foreign.message().is_empty() {
+                otherwise.to_owned()
+            } else {
+                foreign.message().to_owned()
+            }
+        };
         match code {
             Code::Internal | Code::Unknown if is_gone(foreign.message()) => {
-                tracing::debug!(reason = foreign.message(), "a caller left before its message had come whole");
+                tracing::debug!(
+                    reason = foreign.message(),
+                    "a caller left before its message had come whole"
+                );
                 Left::error().into()
             }
-            Code::Internal if UNREADABLE.iter().any(|beginning| foreign.message().starts_with(beginning)) => {
+            Code::Internal
+                if UNREADABLE.iter().any(|beginning| foreign.message().starts_with(beginning)) =>
+            {
                 tracing::debug!(reason = foreign.message(), "a message cannot be read");
                 let message = match foreign.message().starts_with(GRPC_WEB) {
-                    true => "The body is not base64, or breaks off; `application/grpc-web-text` is base64 of whole messages.",
+                    true => {
+                        "The body is not base64, or breaks off; `application/grpc-web-text` is base64 of whole messages."
+                    }
                     false => "The message cannot be read as one that this method takes.",
                 };
                 Error::new(error::Code::ValidationFailed, message).into()
             }
-            Code::Internal | Code::Unknown | Code::DataLoss => Error::internal(foreign.message()).into(),
-            Code::OutOfRange | Code::ResourceExhausted => {
-                let message = format!("The message is larger than the {} bytes that this service takes.", self.message_limit);
-                Error::new(error::Code::PayloadTooLarge, message).with("limit_bytes", self.message_limit).into()
+            Code::Internal | Code::Unknown | Code::DataLoss => {
+                Error::internal(foreign.message()).into()
             }
-            Code::Unavailable => Error::unavailable(reported("The service cannot answer for now.")).into(),
+            Code::OutOfRange | Code::ResourceExhausted => {
+                let message = format!(
+                    "The message is larger than the {} bytes that this service takes.",
+                    self.message_limit
+                );
+                Error::new(error::Code::PayloadTooLarge, message)
+                    .with("limit_bytes", self.message_limit)
+                    .into()
+            }
+            Code::Unavailable => {
+                Error::unavailable(reported("The service cannot answer for now.")).into()
+            }
             // Messages about the request. The code stays, since callers know what the library means by it.
             _ => {
                 let meant = error::Code::from_grpc(code);
-                let otherwise = if code == Code::Unimplemented { "There is no such method." } else { meant.title() };
+                let otherwise = if code == Code::Unimplemented {
+                    "There is no such method."
+                } else {
+                    meant.title()
+                };
                 let status = Status::from(Error::new(meant, reported(otherwise)));
                 Status::with_error_details(code, status.message(), status.get_error_details())
             }
@@ -167,10 +208,18 @@ fn shorten(details: &mut ErrorDetails) {
     });
     let fitting = fitting.count();
     if fitting < faults.len() {
-        let count = details.error_info().and_then(|info| info.metadata.get(error::FAULT_COUNT)?.parse().ok()).unwrap_or(faults.len());
+        let count = details
+            .error_info()
+            .and_then(|info| info.metadata.get(error::FAULT_COUNT)?.parse().ok())
+            .unwrap_or(faults.len());
         let mut reported = faults[..fitting].to_vec();
         let Violation { field, code, description } = Violation::left_out(count - fitting);
-        reported.push(FieldViolation { field, description, reason: code.to_ascii_uppercase(), localized_message: None });
+        reported.push(FieldViolation {
+            field,
+            description,
+            reason: code.to_ascii_uppercase(),
+            localized_message: None,
+        });
         details.set_bad_request(reported);
     }
 }
@@ -197,7 +246,9 @@ mod tests {
     {
         request.headers_mut().insert("x-request-id", HeaderValue::from_static("req-1"));
         AroundLayer(RequestIds)
-            .layer(AroundLayer(Failures::new(LIMIT, Some("https://api.example.com/"))).layer(service))
+            .layer(
+                AroundLayer(Failures::new(LIMIT, Some("https://api.example.com/"))).layer(service),
+            )
             .oneshot(request)
             .await
             .expect("infallible")
@@ -227,17 +278,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_of_ours_keeps_its_details_and_gains_the_request_id() {
-        let answer = call(answering(|| refuse(Error::not_found("entity", "e-1"))), request("/a.B/C")).await;
+        let answer =
+            call(answering(|| refuse(Error::not_found("entity", "e-1"))), request("/a.B/C")).await;
         let (status, details) = status(answer.headers());
         assert_eq!(status.code(), Code::NotFound);
         assert_eq!(reason(&details), "NOT_FOUND");
         assert_eq!(details.resource_info().expect("kept").resource_name, "e-1");
-        assert_eq!(details.help().expect("a link").links[0].url, "https://api.example.com/errors/not_found");
+        assert_eq!(
+            details.help().expect("a link").links[0].url,
+            "https://api.example.com/errors/not_found"
+        );
     }
 
     #[tokio::test]
     async fn a_caller_that_leaves_is_no_fault_of_the_service() {
-        let answer = call(answering(|| Status::internal(GONE).into_http()), request("/a.B/C")).await;
+        let answer =
+            call(answering(|| Status::internal(GONE).into_http()), request("/a.B/C")).await;
         let (status, details) = status(answer.headers());
         assert_eq!((status.code(), reason(&details)), (Code::Cancelled, "CANCELED"));
     }
@@ -245,9 +301,13 @@ mod tests {
     #[test]
     fn of_very_many_faults_those_that_fit_are_reported() {
         let faults = |count: usize| {
-            let fault =
-                |n| FieldViolation { field: format!("requests[{n}].entity.type"), description: "x".repeat(60), ..Default::default() };
-            let mut details = ErrorDetails::with_bad_request((0..count).map(fault).collect::<Vec<_>>());
+            let fault = |n| FieldViolation {
+                field: format!("requests[{n}].entity.type"),
+                description: "x".repeat(60),
+                ..Default::default()
+            };
+            let mut details =
+                ErrorDetails::with_bad_request((0..count).map(fault).collect::<Vec<_>>());
             shorten(&mut details);
             details.bad_request().expect("faults").field_violations.clone()
         };
@@ -255,7 +315,13 @@ mod tests {
         let reported = faults(1_000);
         assert!((40..60).contains(&reported.len()), "{}", reported.len());
         let last = reported.last().expect("one");
-        assert_eq!((last.reason.as_str(), last.description.contains(&format!("{} more", 1_001 - reported.len()))), ("TOO_MANY", true));
+        assert_eq!(
+            (
+                last.reason.as_str(),
+                last.description.contains(&format!("{} more", 1_001 - reported.len()))
+            ),
+            ("TOO_MANY", true)
+        );
     }
 
     #[tokio::test]
@@ -270,7 +336,9 @@ mod tests {
     #[tokio::test]
     async fn a_failure_in_the_middle_of_a_stream_is_completed_in_the_trailers() {
         let mut trailers = HeaderMap::new();
-        Status::from(Error::unavailable("The database is away.")).add_header(&mut trailers).expect("a header");
+        Status::from(Error::unavailable("The database is away."))
+            .add_header(&mut trailers)
+            .expect("a header");
         let answer = call(answering(move || ended_by(trailers.clone())), request("/a.B/C")).await;
         let body = answer.into_body().collect().await.expect("a body");
         let (status, details) = status(body.trailers().expect("trailers"));
@@ -326,14 +394,23 @@ mod tests {
         assert_eq!(details.error_info().expect("info").metadata["limit_bytes"], "64");
     }
 
-    fn limited<T: tonic_health::pb::health_server::Health>(server: HealthServer<T>, limit: usize) -> HealthServer<T> {
+    fn limited<T: tonic_health::pb::health_server::Health>(
+        server: HealthServer<T>,
+        limit: usize,
+    ) -> HealthServer<T> {
         server.max_decoding_message_size(limit)
     }
 
     #[tokio::test]
     async fn an_unknown_failure_reports_nothing_of_our_insides() {
-        for foreign in [Status::internal("/srv/secret.rs broke"), Status::unknown("/srv/secret.rs"), Status::data_loss("/srv/secret.rs")] {
-            let foreign = move || Status::with_details(foreign.code(), foreign.message(), Bytes::new()).into_http();
+        for foreign in [
+            Status::internal("/srv/secret.rs broke"),
+            Status::unknown("/srv/secret.rs"),
+            Status::data_loss("/srv/secret.rs"),
+        ] {
+            let foreign = move || {
+                Status::with_details(foreign.code(), foreign.message(), Bytes::new()).into_http()
+            };
             let answer = call(answering(foreign), request("/a.B/C")).await;
             assert!(!format!("{answer:?}").contains("secret"));
             let (status, details) = status(answer.headers());
@@ -344,7 +421,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_library_says_of_the_request_is_kept() {
-        let answer = call(answering(|| Status::not_found("service not registered").into_http()), request("/a.B/C")).await;
+        let answer = call(
+            answering(|| Status::not_found("service not registered").into_http()),
+            request("/a.B/C"),
+        )
+        .await;
         let (status, details) = status(answer.headers());
         assert_eq!(status.message(), "service not registered");
         assert_eq!(reason(&details), "NOT_FOUND");

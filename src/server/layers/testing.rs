@@ -18,13 +18,20 @@ pub(crate) fn request(path: &str) -> Request<Body> {
 /// A service that answers every call so.
 pub(crate) fn answering(
     answer: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static,
-) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static {
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
++ Clone
++ Send
++ Sync
++ 'static {
     tower::service_fn(move |_: Request<Body>| std::future::ready(Ok(answer())))
 }
 
 /// A good answer with one empty message.
 pub(crate) fn ok() -> Response<Body> {
-    ended_by(HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]))
+    ended_by(HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]))
 }
 
 /// One empty message, and then these trailers.

@@ -37,7 +37,11 @@ impl Trace {
 }
 
 impl Around for Trace {
-    async fn around<S: Inner>(self, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error> {
+    async fn around<S: Inner>(
+        self,
+        request: Request<Body>,
+        mut inner: S,
+    ) -> Result<Response<Body>, S::Error> {
         let call = Call::start(&self.methods, &request);
         let span = call.span.clone();
         let traced = async move {
@@ -149,7 +153,10 @@ impl http_body::Body for TracedBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         // A handler that streams its answer works while it is polled for the next message.
         let entered = this.call.0.as_ref().map(|call| call.span.clone().entered());
@@ -173,7 +180,15 @@ impl http_body::Body for TracedBody {
 
 /// Returns whether the status is an error of the server, by the semantic conventions for gRPC: all others are the caller's.
 fn is_our_fault(code: Code) -> bool {
-    matches!(code, Code::Unknown | Code::DeadlineExceeded | Code::Unimplemented | Code::Internal | Code::Unavailable | Code::DataLoss)
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }
 
 /// The status as gRPC spells it.
@@ -218,11 +233,18 @@ mod tests {
     const METHOD: &str = "offboard.v1.EntityService/GetEntity";
 
     fn attribute(span: &SpanData, name: &str) -> Option<String> {
-        span.attributes.iter().find(|pair| pair.key.as_str() == name).map(|pair| pair.value.to_string())
+        span.attributes
+            .iter()
+            .find(|pair| pair.key.as_str() == name)
+            .map(|pair| pair.value.to_string())
     }
 
-    async fn trace(request: Request<Body>, answer: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static) -> Response<Body> {
-        let service = AroundLayer(RequestIds).layer(AroundLayer(Trace::new(Methods::served())).layer(answering(answer)));
+    async fn trace(
+        request: Request<Body>,
+        answer: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static,
+    ) -> Response<Body> {
+        let service = AroundLayer(RequestIds)
+            .layer(AroundLayer(Trace::new(Methods::served())).layer(answering(answer)));
         service.oneshot(request).await.expect("infallible")
     }
 
@@ -243,7 +265,13 @@ mod tests {
         assert_eq!(attribute(span, "request_id").as_deref(), Some("mine-1"));
         let lines = capture.json_lines();
         let [line] = lines.as_slice() else { panic!("one line: {lines:?}") };
-        for (field, value) in [("method", METHOD), ("status", "OK"), ("request_id", "mine-1"), ("trace_id", TRACE_ID), ("level", "INFO")] {
+        for (field, value) in [
+            ("method", METHOD),
+            ("status", "OK"),
+            ("request_id", "mine-1"),
+            ("trace_id", TRACE_ID),
+            ("level", "INFO"),
+        ] {
             assert_eq!(line[field], value, "{field}");
         }
         assert!(line["duration_ms"].is_number());
@@ -272,7 +300,8 @@ mod tests {
     #[tokio::test]
     async fn an_invented_method_names_no_span() {
         let capture = Capture::start("info", LogFormat::Json);
-        trace(request("/invented.Service/Method"), || refuse(Error::not_found("method", "x"))).await;
+        trace(request("/invented.Service/Method"), || refuse(Error::not_found("method", "x")))
+            .await;
         assert_eq!(capture.spans()[0].name, OTHER);
         assert!(!capture.text().contains("invented"));
     }
@@ -300,7 +329,9 @@ mod tests {
     async fn a_secret_is_neither_in_the_log_nor_in_the_span() {
         let capture = Capture::start("trace", LogFormat::Json);
         let mut request = request(PATH);
-        request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer sk_test_hunter2"));
+        request
+            .headers_mut()
+            .insert("authorization", HeaderValue::from_static("Bearer sk_test_hunter2"));
         request.headers_mut().insert("apikey", HeaderValue::from_static("sk_test_hunter2"));
         trace(request, ok).await.into_body().collect().await.expect("a body");
         assert!(!capture.text().is_empty());

@@ -36,7 +36,13 @@ pub struct Acceptor {
 impl Acceptor {
     /// A listener that keeps so many files in reserve.
     pub fn new(listener: TcpListener, name: &'static str, reserve: usize) -> Self {
-        Acceptor { listener, name, reserve: Reserve::of(reserve), out_of_files: Seldom::default(), full: Seldom::default() }
+        Acceptor {
+            listener,
+            name,
+            reserve: Reserve::of(reserve),
+            out_of_files: Seldom::default(),
+            full: Seldom::default(),
+        }
     }
 
     /// The next connection. May be dropped at any time.
@@ -55,7 +61,12 @@ impl Acceptor {
                     }
                     // A descriptor taken from the reserve becomes the connection.
                     if !self.reserve.take() {
-                        tokio::time::sleep(if self.reserve.size > 0 { PAUSE_WITH_RESERVE } else { PAUSE }).await;
+                        tokio::time::sleep(if self.reserve.size > 0 {
+                            PAUSE_WITH_RESERVE
+                        } else {
+                            PAUSE
+                        })
+                        .await;
                         self.reserve.fill();
                     }
                 }
@@ -110,7 +121,11 @@ pub fn open_files() -> u64 {
     const ENOUGH: u64 = 65_536;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return ENOUGH };
     let wanted = hard.min(ENOUGH);
-    if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft }
+    if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() {
+        wanted
+    } else {
+        soft
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +143,13 @@ mod tests {
     #[test]
     fn a_connection_that_failed_is_not_a_listener_that_failed() {
         let error = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
-        assert!(is_of_the_connection(&error(Errno::ECONNABORTED)) && is_of_the_connection(&error(Errno::EPROTO)));
-        assert!(!is_of_the_connection(&error(Errno::EMFILE)) && !is_of_the_connection(&error(Errno::ENFILE)));
+        assert!(
+            is_of_the_connection(&error(Errno::ECONNABORTED))
+                && is_of_the_connection(&error(Errno::EPROTO))
+        );
+        assert!(
+            !is_of_the_connection(&error(Errno::EMFILE))
+                && !is_of_the_connection(&error(Errno::ENFILE))
+        );
     }
 }

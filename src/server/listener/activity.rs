@@ -11,8 +11,8 @@ use super::patience::Patience;
 use super::resets::Resets;
 use crate::limits::Limit;
 use crate::limits::listeners::{
-    CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME, IDLE_SECONDS_WITH_KEY, IDLE_TIME, LEAST_SENT_BYTES,
-    UNREAD_TIME,
+    CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME,
+    IDLE_SECONDS_WITH_KEY, IDLE_TIME, LEAST_SENT_BYTES, UNREAD_TIME,
 };
 
 /// When to check again, or the limit that was exceeded.
@@ -149,7 +149,9 @@ impl Activity {
                 self.read.store(0, Relaxed);
                 self.unread_since.store(self.now(), Relaxed);
             }
-            Some(bytes) if is_unread && self.read.fetch_add(bytes, Relaxed) + bytes >= LEAST_SENT_BYTES => {
+            Some(bytes)
+                if is_unread && self.read.fetch_add(bytes, Relaxed) + bytes >= LEAST_SENT_BYTES =>
+            {
                 self.unread_since.store(0, Relaxed);
             }
             _ => {}
@@ -356,7 +358,10 @@ mod tests {
         activity.received(b"GET / HTTP/1.1\r\n\r\n");
         activity.begin(false);
         tokio::time::sleep(Duration::from_secs(1000)).await;
-        assert!(matches!(activity.due(&PATIENCE), NextCheck::At(_)), "a call takes as long as it takes");
+        assert!(
+            matches!(activity.due(&PATIENCE), NextCheck::At(_)),
+            "a call takes as long as it takes"
+        );
         activity.end(false);
         assert_eq!(over(&activity).await, ("idle_time", 120));
         activity.received(b"GET");
@@ -380,7 +385,11 @@ mod tests {
         for (is_proven, patience, expected) in [
             (false, patience, ("idle_time_without_key", 20)),
             (true, patience, ("idle_time", 120)),
-            (false, Patience { idle: Some(Duration::from_secs(15)), ..patience }, ("idle_time", 15)),
+            (
+                false,
+                Patience { idle: Some(Duration::from_secs(15)), ..patience },
+                ("idle_time", 15),
+            ),
             (false, Patience { idle: None, ..patience }, ("idle_time_without_key", 20)),
         ] {
             let activity = Activity::new();

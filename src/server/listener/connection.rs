@@ -64,7 +64,12 @@ impl<A: Answer> Connection<A> {
         let activity = self.activity;
         let refuse = refuse(self.answer.clone(), self.peer, activity.clone(), self.tls);
         let (socket, returned) = Socket::new(self.stream, activity.clone(), refuse);
-        let requests = Requests::new(self.answer, self.peer, (activity.clone(), self.seat), self.closing.clone());
+        let requests = Requests::new(
+            self.answer,
+            self.peer,
+            (activity.clone(), self.seat),
+            self.closing.clone(),
+        );
         let ended = {
             let mut protocol = pin!(self.builder.serve_connection(TokioIo::new(socket), requests));
             let mut goes_away = false;
@@ -137,11 +142,23 @@ impl<A: Answer> Connection<A> {
 
 /// Waits for the tick, as long as a request of HTTP/1.1 is dealt with.
 async fn while_busy(activity: &Activity, mut tick: Pin<&mut Sleep>) {
-    poll_fn(|context| if activity.is_busy() && !activity.is_http2() { Future::poll(tick.as_mut(), context) } else { Poll::Pending }).await;
+    poll_fn(|context| {
+        if activity.is_busy() && !activity.is_http2() {
+            Future::poll(tick.as_mut(), context)
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// What answers what is no request.
-fn refuse<A: Answer>(answer: A, peer: SocketAddr, activity: Arc<Activity>, tls: (&'static str, Arc<Mutex<Seldom>>)) -> Refuse {
+fn refuse<A: Answer>(
+    answer: A,
+    peer: SocketAddr,
+    activity: Arc<Activity>,
+    tls: (&'static str, Arc<Mutex<Seldom>>),
+) -> Refuse {
     Box::new(move |status, is_length, begun| {
         let unreadable = Unreadable { status, is_length, is_tls: activity.is_tls(), begun };
         let (listener, reported) = &tls;

@@ -90,7 +90,10 @@ impl Heads {
             return;
         }
         // The HTTP library has a use of its own for the largest ones. Digits that were not kept are of one that is larger by far.
-        let length = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX);
+        let length = std::str::from_utf8(value)
+            .ok()
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or(u64::MAX);
         if self.length.is_some_and(|other| other != length) {
             self.fault = Some(LengthFault::NoLength);
         } else if length > u64::MAX - 2 {
@@ -102,8 +105,12 @@ impl Heads {
     /// The received part of the head of the last request.
     pub fn begun(&self) -> Begun {
         let first = if self.are_at_first_line() { &self.line } else { &self.first };
-        let target = first.split(|byte| *byte == b' ').nth(1).and_then(|target| Uri::try_from(target).ok());
-        Begun { path: target.map_or_else(String::new, |target| target.path().to_owned()), headers: self.accept.clone() }
+        let target =
+            first.split(|byte| *byte == b' ').nth(1).and_then(|target| Uri::try_from(target).ok());
+        Begun {
+            path: target.map_or_else(String::new, |target| target.path().to_owned()),
+            headers: self.accept.clone(),
+        }
     }
 
     fn end_of_line(&mut self) -> bool {
@@ -121,7 +128,9 @@ impl Heads {
         if !self.has_lines {
             (self.has_length, self.has_coding, self.length) = (false, false, None);
         }
-        let is = |name: &[u8]| self.line.get(..name.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(name));
+        let is = |name: &[u8]| {
+            self.line.get(..name.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(name))
+        };
         let is_length = is(LENGTH);
         self.has_coding |= is(CODING);
         if is_length {
@@ -149,7 +158,12 @@ mod tests {
         let lines: Vec<&str> = TWICE.split_inclusive("\r\n").collect();
         let other = [&lines[..2], &[lines[4], lines[3], lines[2]], &lines[5..]].concat().concat();
         for size in 1..TWICE.len() {
-            for text in [TWICE, &other, &TWICE.replace("\r\n", "\n"), &format!("GET / HTTP/1.1\r\nhost: x\r\n\r\n{TWICE}")] {
+            for text in [
+                TWICE,
+                &other,
+                &TWICE.replace("\r\n", "\n"),
+                &format!("GET / HTTP/1.1\r\nhost: x\r\n\r\n{TWICE}"),
+            ] {
                 assert!(say_twice(text, size), "{size}: {text}");
             }
         }
@@ -158,7 +172,13 @@ mod tests {
     #[test]
     fn the_first_line_is_distinguished_from_those_behind_it() {
         let mut heads = Heads::default();
-        for (bytes, is_first) in [("GET /", true), ("x HTTP/1.1\r\n", false), ("host: x\r\n", false), ("\r\n", false), ("GET", true)] {
+        for (bytes, is_first) in [
+            ("GET /", true),
+            ("x HTTP/1.1\r\n", false),
+            ("host: x\r\n", false),
+            ("\r\n", false),
+            ("GET", true),
+        ] {
             heads.say_twice(bytes.as_bytes());
             assert_eq!(heads.are_at_first_line(), is_first, "{bytes}");
         }
@@ -169,7 +189,10 @@ mod tests {
         for (lines, fault) in [
             ("Content-Length: 18446744073709551613", None),
             ("Content-Length: 18446744073709551615", Some(LengthFault::TooLarge)),
-            ("content-length:99999999999999999999999999999999999999999999999999999999999999999999999", Some(LengthFault::TooLarge)),
+            (
+                "content-length:99999999999999999999999999999999999999999999999999999999999999999999999",
+                Some(LengthFault::TooLarge),
+            ),
             ("content-length: +5", Some(LengthFault::NoLength)),
             ("content-length:", Some(LengthFault::NoLength)),
             ("content-length: 5, 5", Some(LengthFault::NoLength)),
@@ -204,12 +227,25 @@ mod tests {
                     heads.say_twice(chunk);
                 }
                 let begun = heads.begun();
-                (begun.path, begun.headers.get(ACCEPT).map(|value| value.to_str().unwrap().to_owned()))
+                (
+                    begun.path,
+                    begun.headers.get(ACCEPT).map(|value| value.to_str().unwrap().to_owned()),
+                )
             };
             let plain = Some("text/plain".to_owned());
-            assert_eq!(begun("GET /a/b?c=d HTTP/1.1\r\nhost: x\r\nAccept:  text/plain \r\nx: y"), ("/a/b".to_owned(), plain));
-            assert_eq!(begun("POST /a HTTP/1.1\r\nAccept: text/plain\r\n\r\nGET /b HTTP/1.1\r\n"), ("/b".to_owned(), None));
-            assert_eq!(begun(&format!("GET /a?{}", "x".repeat(KEPT_BYTES))), ("/a".to_owned(), None), "the rest of a line is not kept");
+            assert_eq!(
+                begun("GET /a/b?c=d HTTP/1.1\r\nhost: x\r\nAccept:  text/plain \r\nx: y"),
+                ("/a/b".to_owned(), plain)
+            );
+            assert_eq!(
+                begun("POST /a HTTP/1.1\r\nAccept: text/plain\r\n\r\nGET /b HTTP/1.1\r\n"),
+                ("/b".to_owned(), None)
+            );
+            assert_eq!(
+                begun(&format!("GET /a?{}", "x".repeat(KEPT_BYTES))),
+                ("/a".to_owned(), None),
+                "the rest of a line is not kept"
+            );
             for nothing in ["", "\r\n", "\u{16}\u{3}\u{1}", "GET", "GET http:// HTTP/1.1\r\n"] {
                 assert_eq!(begun(nothing), (String::new(), None), "{nothing:?}");
             }

@@ -28,7 +28,11 @@ pub struct Socket {
 impl Socket {
     /// Notes the bytes that pass in `activity`, and has bytes that are not a request answered by `refuse`; the receiver has the stream once
     /// the socket is dropped.
-    pub fn new(stream: TcpStream, activity: Arc<Activity>, refuse: Refuse) -> (Self, oneshot::Receiver<TcpStream>) {
+    pub fn new(
+        stream: TcpStream,
+        activity: Arc<Activity>,
+        refuse: Refuse,
+    ) -> (Self, oneshot::Receiver<TcpStream>) {
         let (back, returned) = oneshot::channel();
         let (heads, refusal) = (Heads::default(), Refusal::new(refuse));
         (Socket { stream: Some(stream), activity, heads, refusal, back: Some(back) }, returned)
@@ -49,7 +53,8 @@ impl Socket {
         if self.activity.is_http2() || !self.activity.is_busy() {
             return;
         }
-        let ready = self.stream.as_ref().and_then(|stream| stream.ready(Interest::READABLE).now_or_never());
+        let ready =
+            self.stream.as_ref().and_then(|stream| stream.ready(Interest::READABLE).now_or_never());
         if ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed())) {
             self.activity.cut();
         }
@@ -58,7 +63,8 @@ impl Socket {
     /// Whether the protocol writes a refusal of its own, or something behind one.
     fn is_refusal(&mut self, bytes: &[u8]) -> bool {
         let is_outside = !self.activity.is_answering() && !self.activity.is_http2();
-        let is_refusal = self.refusal.is_made() || is_outside && self.refusal.replaces(bytes, &self.heads);
+        let is_refusal =
+            self.refusal.is_made() || is_outside && self.refusal.replaces(bytes, &self.heads);
         if !is_refusal {
             self.heads.forget();
         }
@@ -67,7 +73,9 @@ impl Socket {
 
     /// Sends the replacement of a refusal, if there was one.
     fn poll_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Socket { stream: Some(stream), activity, refusal, .. } = self else { return Poll::Ready(Ok(())) };
+        let Socket { stream: Some(stream), activity, refusal, .. } = self else {
+            return Poll::Ready(Ok(()));
+        };
         while let Some(left) = refusal.left() {
             let poll = Pin::new(&mut *stream).poll_write(context, left);
             activity.sent(taken(&poll));
@@ -98,7 +106,11 @@ impl Drop for Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let poll = self.stream().poll_read(context, buffer);
         if matches!(poll, Poll::Ready(Ok(()))) && buffer.capacity() > before {
@@ -113,7 +125,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.is_refusal(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -121,7 +137,11 @@ impl AsyncWrite for Socket {
         self.sent(poll)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if self.is_refusal(bytes.first().map_or(&[], |first| first)) {
             return Poll::Ready(Ok(bytes.iter().map(|part| part.len()).sum()));
         }

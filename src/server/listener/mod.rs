@@ -46,8 +46,9 @@ use super::tally::Full;
 use crate::limits::Limit;
 use crate::limits::answers::MAX_HEADERS;
 use crate::limits::listeners::{
-    ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_AT_MOST, ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST, CANCELED_STREAMS_AT_MOST, CONNECTIONS,
-    CONNECTIONS_PER_ADDRESS, HEAD_BYTES_AT_MOST, HEADER_LIST_BYTES_AT_MOST, RESERVED_FILES, SEND_BUFFER_BYTES, STREAM_ERRORS_AT_MOST,
+    ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_AT_MOST, ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST,
+    CANCELED_STREAMS_AT_MOST, CONNECTIONS, CONNECTIONS_PER_ADDRESS, HEAD_BYTES_AT_MOST,
+    HEADER_LIST_BYTES_AT_MOST, RESERVED_FILES, SEND_BUFFER_BYTES, STREAM_ERRORS_AT_MOST,
     STREAM_WINDOW_BYTES,
 };
 use crate::telemetry::Seldom;
@@ -65,7 +66,11 @@ pub trait Answer: Clone + Send + Sync + 'static {
     const WAITS_FOR_REST: bool = true;
 
     /// Answers a request of this peer.
-    fn answer(&self, request: Request<Arriving>, peer: SocketAddr) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
+    fn answer(
+        &self,
+        request: Request<Arriving>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 
     /// Answers bytes that are not a request, instead of the HTTP library, which would send its status and nothing else. The connection ends
     /// with it.
@@ -124,7 +129,11 @@ impl Options {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // The times of all stages are kept by the connection, which knows both protocols.
-        builder.http1().header_read_timeout(None::<Duration>).max_buf_size(HEAD_BYTES_AT_MOST).max_headers(HEADERS_AT_MOST);
+        builder
+            .http1()
+            .header_read_timeout(None::<Duration>)
+            .max_buf_size(HEAD_BYTES_AT_MOST)
+            .max_headers(HEADERS_AT_MOST);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -167,7 +176,12 @@ fn connection_window(streams: u32) -> u32 {
 
 /// Accepts connections and answers their requests, until it is asked to close; then until the present requests are answered. Dropping it
 /// closes every connection.
-pub async fn serve<A: Answer>(listener: TcpListener, answer: A, options: Options, closing: CancellationToken) {
+pub async fn serve<A: Answer>(
+    listener: TcpListener,
+    answer: A,
+    options: Options,
+    closing: CancellationToken,
+) {
     let builder = options.builder();
     let Connections { in_all, address, realm } = options.connections;
     let slots = Slots::new(in_all, address, realm);
@@ -226,8 +240,14 @@ mod tests {
         for streams in [1, 100, 200, 1000] {
             let budget = u64::from(connection_window(streams)) / 2;
             let messages = u64::from(streams) * u64::from(STREAM_WINDOW_BYTES) / 5;
-            assert!(messages * (256 - 5) <= budget || connection_window(streams) == i32::MAX as u32, "{streams}");
+            assert!(
+                messages * (256 - 5) <= budget || connection_window(streams) == i32::MAX as u32,
+                "{streams}"
+            );
         }
-        assert!(u64::from(connection_window(200)) / 2 < 200 * u64::from(STREAM_WINDOW_BYTES) * 255, "a byte a frame on all is cut off");
+        assert!(
+            u64::from(connection_window(200)) / 2 < 200 * u64::from(STREAM_WINDOW_BYTES) * 255,
+            "a byte a frame on all is cut off"
+        );
     }
 }

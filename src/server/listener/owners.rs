@@ -23,7 +23,8 @@ impl Owners {
     /// Returns whether this realm may have one more.
     pub fn may_enter(&self, realm: i32) -> bool {
         let held = self.by_realm.get(&realm).copied().unwrap_or_default();
-        held == 0 || leaves_enough(held, self.in_all.saturating_sub(self.owned), self.each, self.in_all)
+        held == 0
+            || leaves_enough(held, self.in_all.saturating_sub(self.owned), self.each, self.in_all)
     }
 
     /// It has one more.
@@ -63,7 +64,11 @@ mod tests {
         let mut owners = Owners::new(1024, 512);
         assert_eq!([1, 2, 3].map(|realm| taken(&mut owners, realm)), [512, 256, 128]);
         owners.leave(1);
-        assert_eq!((owners.may_enter(1), owners.by_realm[&1]), (false, 511), "others have more than they had");
+        assert_eq!(
+            (owners.may_enter(1), owners.by_realm[&1]),
+            (false, 511),
+            "others have more than they had"
+        );
         assert_eq!(taken(&mut Owners::new(8, 8), 1), 8, "where one may have all it has all");
     }
 

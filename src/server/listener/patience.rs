@@ -27,7 +27,9 @@ impl Patience {
     /// How long a connection may be idle on which somebody has or has not shown a valid key, and the limit that says so.
     pub(super) fn idle(&self, is_proven: bool) -> (Option<Duration>, &'static Limit) {
         match self.idle_without_key {
-            Some(time) if !is_proven && self.idle.is_none_or(|idle| time < idle) => (Some(time), &IDLE_TIME_WITHOUT_KEY),
+            Some(time) if !is_proven && self.idle.is_none_or(|idle| time < idle) => {
+                (Some(time), &IDLE_TIME_WITHOUT_KEY)
+            }
             _ => (self.idle, &IDLE_TIME),
         }
     }

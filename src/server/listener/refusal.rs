@@ -45,11 +45,16 @@ impl Refusal {
             self.ours = refused(written).map(|status| {
                 // A head that is too large, and a length, are all the same to the library.
                 let (status, is_length) = match (status, heads.length_fault()) {
-                    (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::BAD_REQUEST, Some(LengthFault::TooLarge)) => {
-                        (StatusCode::PAYLOAD_TOO_LARGE, true)
-                    }
+                    (
+                        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::BAD_REQUEST,
+                        Some(LengthFault::TooLarge),
+                    ) => (StatusCode::PAYLOAD_TOO_LARGE, true),
                     (StatusCode::BAD_REQUEST, Some(LengthFault::NoLength)) => (status, true),
-                    (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _) if heads.are_at_first_line() => (StatusCode::URI_TOO_LONG, false),
+                    (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _)
+                        if heads.are_at_first_line() =>
+                    {
+                        (StatusCode::URI_TOO_LONG, false)
+                    }
                     _ => (status, false),
                 };
                 text((self.refuse)(status, is_length, heads.begun()), date(written))
@@ -78,7 +83,9 @@ fn refused(written: &[u8]) -> Option<StatusCode> {
 /// The line of the head that reports the time, which the library keeps for all connections.
 fn date(written: &[u8]) -> &[u8] {
     let mut lines = written.split_inclusive(|byte| *byte == b'\n');
-    lines.find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"date:"))).unwrap_or_default()
+    lines
+        .find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"date:")))
+        .unwrap_or_default()
 }
 
 /// The answer as it goes over the connection, which ends with it.
@@ -90,7 +97,9 @@ fn text(answer: Response<Bytes>, date: &[u8]) -> Bytes {
         text.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
     text.extend_from_slice(date);
-    text.extend(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).into_bytes());
+    text.extend(
+        format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).into_bytes(),
+    );
     text.extend_from_slice(&body);
     text.into()
 }
@@ -104,7 +113,10 @@ mod tests {
 
     fn refusal() -> Refusal {
         Refusal::new(Box::new(|status, _, _| {
-            let answer = Response::builder().status(status).header("x-request-id", "req_1").body(Bytes::from_static(b"why"));
+            let answer = Response::builder()
+                .status(status)
+                .header("x-request-id", "req_1")
+                .body(Bytes::from_static(b"why"));
             answer.expect("headers that are fit")
         }))
     }
@@ -112,16 +124,27 @@ mod tests {
     #[test]
     fn what_the_library_says_is_replaced_once_with_its_status_and_time() {
         let mut refusal = refusal();
-        assert!(!refusal.is_made() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.is_made());
-        let reported = String::from_utf8(refusal.left().expect("something is sent").to_vec()).expect("text");
+        assert!(
+            !refusal.is_made() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.is_made()
+        );
+        let reported =
+            String::from_utf8(refusal.left().expect("something is sent").to_vec()).expect("text");
         assert!(
             reported.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\nx-request-id: req_1\r\ndate: Sun, 29 Nov"),
             "{reported}"
         );
-        assert!(reported.ends_with("\r\ncontent-length: 3\r\nconnection: close\r\n\r\nwhy"), "{reported}");
+        assert!(
+            reported.ends_with("\r\ncontent-length: 3\r\nconnection: close\r\n\r\nwhy"),
+            "{reported}"
+        );
         assert!(refusal.replaces(b"more", &Heads::default()), "nothing comes behind it");
         *refusal.left().expect("all of it") = Bytes::new();
-        assert!(refusal.left().is_none() && refusal.replaces(LIBRARY, &Heads::default()) && refusal.left().is_none(), "once");
+        assert!(
+            refusal.left().is_none()
+                && refusal.replaces(LIBRARY, &Heads::default())
+                && refusal.left().is_none(),
+            "once"
+        );
     }
 
     #[test]
@@ -130,24 +153,45 @@ mod tests {
         let mut heads = Heads::default();
         heads.say_twice(b"GET /");
         assert!(refusal.replaces(LIBRARY, &heads));
-        assert!(refusal.left().expect("something is sent").starts_with(b"HTTP/1.1 414 URI Too Long\r\n"));
+        assert!(
+            refusal
+                .left()
+                .expect("something is sent")
+                .starts_with(b"HTTP/1.1 414 URI Too Long\r\n")
+        );
     }
 
     #[test]
     fn a_length_is_distinguished_from_a_head_that_is_too_large() {
-        for (length, begins) in [("18446744073709551615", "HTTP/1.1 413 "), ("+5", "HTTP/1.1 431 ")] {
+        for (length, begins) in [("18446744073709551615", "HTTP/1.1 413 "), ("+5", "HTTP/1.1 431 ")]
+        {
             let (mut refusal, mut heads) = (refusal(), Heads::default());
-            heads.say_twice(format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n").as_bytes());
+            heads.say_twice(
+                format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
+            );
             assert!(refusal.replaces(LIBRARY, &heads));
-            assert!(refusal.left().expect("something is sent").starts_with(begins.as_bytes()), "{begins}");
+            assert!(
+                refusal.left().expect("something is sent").starts_with(begins.as_bytes()),
+                "{begins}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_refusal_passes() {
-        for other in [b"HTTP/1.1 100 Continue\r\n\r\n".as_slice(), b"HTTP/1.1 200 OK\r\n", b"\0\0\x12\x04\0\0\0\0\0", b"HTTP/1.1 ", b""] {
+        for other in [
+            b"HTTP/1.1 100 Continue\r\n\r\n".as_slice(),
+            b"HTTP/1.1 200 OK\r\n",
+            b"\0\0\x12\x04\0\0\0\0\0",
+            b"HTTP/1.1 ",
+            b"",
+        ] {
             let mut refusal = refusal();
-            assert!(!refusal.replaces(other, &Heads::default()) && !refusal.is_made(), "{}", String::from_utf8_lossy(other));
+            assert!(
+                !refusal.replaces(other, &Heads::default()) && !refusal.is_made(),
+                "{}",
+                String::from_utf8_lossy(other)
+            );
         }
     }
 }

@@ -91,7 +91,12 @@ pub struct Arriving {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        if let Some((rest, inner)) = self.rest.take().zip(self.inner.take()).filter(|_| !self.is_whole.load(Ordering::Relaxed)) {
+        if let Some((rest, inner)) = self
+            .rest
+            .take()
+            .zip(self.inner.take())
+            .filter(|_| !self.is_whole.load(Ordering::Relaxed))
+        {
             // Without a response, nothing can be lost by closing.
             let _ = rest.send(inner);
         }
@@ -102,13 +107,18 @@ impl Body for Arriving {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
         let poll = Pin::new(&mut *inner).poll_frame(context);
         if matches!(poll, Poll::Ready(None | Some(Err(_)))) || inner.is_end_stream() {
             self.is_whole.store(true, Ordering::Relaxed);
         }
-        poll.map_err(|error| if self.has_left(&error) { Left(error.into()).into() } else { error.into() })
+        poll.map_err(
+            |error| if self.has_left(&error) { Left(error.into()).into() } else { error.into() },
+        )
     }
 
     fn is_end_stream(&self) -> bool {
@@ -123,8 +133,11 @@ impl Body for Arriving {
 impl Arriving {
     /// Returns whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads an answer in any case.
     fn has_left(&self, error: &hyper::Error) -> bool {
-        let is_malformed = |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
-        self.is_http2 || !error.source().and_then(|cause| cause.downcast_ref()).is_some_and(is_malformed)
+        let is_malformed = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+        };
+        self.is_http2
+            || !error.source().and_then(|cause| cause.downcast_ref()).is_some_and(is_malformed)
     }
 }
 
@@ -140,7 +153,12 @@ pub struct Requests<A> {
 
 impl<A: Answer> Requests<A> {
     /// Those of this peer, noted in `activity`.
-    pub fn new(answer: A, peer: SocketAddr, (activity, seat): (Arc<Activity>, SlotHandle), closing: CancellationToken) -> Self {
+    pub fn new(
+        answer: A,
+        peer: SocketAddr,
+        (activity, seat): (Arc<Activity>, SlotHandle),
+        closing: CancellationToken,
+    ) -> Self {
         let connection = activity.clone();
         let cut = Cut::new(move || {
             UNREAD_TIME.reached();
@@ -161,12 +179,25 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         let is_whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
         let may_be_left = is_http2 && A::WAITS_FOR_REST && !request.body().is_end_stream();
         let (rest, left) = may_be_left.then(oneshot::channel).unzip();
-        let mut request = request.map(|inner| Arriving { is_http2, inner: Some(inner), is_whole: is_whole.clone(), rest });
+        let mut request = request.map(|inner| Arriving {
+            is_http2,
+            inner: Some(inner),
+            is_whole: is_whole.clone(),
+            rest,
+        });
         let has_key = running.has_key.clone();
         let (connection, seat) = (self.activity.clone(), self.seat.clone());
         request.extensions_mut().insert(self.cut.clone());
-        request.extensions_mut().insert(Arrival { connection, seat, is_whole: is_whole.clone(), has_key });
-        let mut left = left.map(|rest| Rest { is_whole, discarded: discard::body(rest, self.closing.clone()).boxed() });
+        request.extensions_mut().insert(Arrival {
+            connection,
+            seat,
+            is_whole: is_whole.clone(),
+            has_key,
+        });
+        let mut left = left.map(|rest| Rest {
+            is_whole,
+            discarded: discard::body(rest, self.closing.clone()).boxed(),
+        });
         let answer = self.answer.answer(request, self.peer);
         let answered = async move {
             let answer = answer.await;
@@ -229,7 +260,10 @@ impl<B: Body + Unpin> Body for Answering<B> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         if let Some(inner) = &mut self.inner {
             if let Some(frame) = ready!(Pin::new(inner).poll_frame(context)) {
                 return Poll::Ready(Some(frame));
@@ -245,7 +279,8 @@ impl<B: Body + Unpin> Body for Answering<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        let nothing_left = self.left.as_ref().is_none_or(|left| left.is_whole.load(Ordering::Relaxed));
+        let nothing_left =
+            self.left.as_ref().is_none_or(|left| left.is_whole.load(Ordering::Relaxed));
         nothing_left && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 

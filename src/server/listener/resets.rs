@@ -55,7 +55,9 @@ impl Resets {
                     bytes = &bytes[length..];
                     *come += length;
                     if *come == HEADER {
-                        *left = header[..3].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+                        *left = header[..3]
+                            .iter()
+                            .fold(0, |length, byte| length << 8 | usize::from(*byte));
                         resets += u32::from(header[3] == RST_STREAM);
                         *come = 0;
                     }
@@ -77,18 +79,32 @@ mod tests {
 
     #[test]
     fn canceled_calls_are_counted_wherever_the_bytes_are_cut() {
-        let frames = [frame(4, b""), frame(1, &[RST_STREAM; 300]), frame(3, &[0; 4]), frame(0, &[3; 40]), frame(3, &[0; 4])].concat();
+        let frames = [
+            frame(4, b""),
+            frame(1, &[RST_STREAM; 300]),
+            frame(3, &[0; 4]),
+            frame(0, &[3; 40]),
+            frame(3, &[0; 4]),
+        ]
+        .concat();
         let sent = [PREFACE, &frames].concat();
         for size in 1..sent.len() {
             let mut resets = Resets::new();
-            assert_eq!(sent.chunks(size).map(|chunk| resets.among(chunk)).sum::<u32>(), 2, "{size}");
+            assert_eq!(
+                sent.chunks(size).map(|chunk| resets.among(chunk)).sum::<u32>(),
+                2,
+                "{size}"
+            );
         }
     }
 
     #[test]
     fn other_protocols_cancel_nothing() {
-        for sent in [b"POST /\x00\x00\x04\x03".repeat(100), b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n".repeat(9), vec![0x16, 3, 1, 0, 0, 0, 3, 3]]
-        {
+        for sent in [
+            b"POST /\x00\x00\x04\x03".repeat(100),
+            b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n".repeat(9),
+            vec![0x16, 3, 1, 0, 0, 0, 3, 3],
+        ] {
             assert_eq!(Resets::new().among(&sent), 0);
         }
     }

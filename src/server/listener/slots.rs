@@ -67,12 +67,17 @@ pub struct Crowded;
 impl Slots {
     /// So many, of which each network and each realm may have so many.
     pub fn new(in_all: usize, network: usize, realm: usize) -> Self {
-        let holders = Holders { next: 0, by_id: HashMap::new(), owners: Owners::new(in_all, realm) };
+        let holders =
+            Holders { next: 0, by_id: HashMap::new(), owners: Owners::new(in_all, realm) };
         Slots { tally: Tally::new(in_all, network), holders: Arc::new(Mutex::new(holders)) }
     }
 
     /// A place for a connection from this address, and which limit another one was closed for, if one was. Fails where none gives way.
-    pub fn enter(&self, address: IpAddr, activity: &Arc<Activity>) -> Result<(ConnectionSlot, Option<Full>), Full> {
+    pub fn enter(
+        &self,
+        address: IpAddr,
+        activity: &Arc<Activity>,
+    ) -> Result<(ConnectionSlot, Option<Full>), Full> {
         let network = network(address);
         let mut holders = lock(&self.holders);
         let (mut slot, mut closed) = (self.tally.enter(Some(address)), None);
@@ -84,8 +89,17 @@ impl Slots {
         let slot = slot?;
         let id = holders.next;
         holders.next += 1;
-        holders.by_id.insert(id, Holder { network, activity: activity.clone(), realm: None, _slot: slot });
-        Ok((ConnectionSlot(SlotHandle { id, realm: Arc::new(AtomicI64::new(NOBODY)), holders: self.holders.clone() }), closed))
+        holders
+            .by_id
+            .insert(id, Holder { network, activity: activity.clone(), realm: None, _slot: slot });
+        Ok((
+            ConnectionSlot(SlotHandle {
+                id,
+                realm: Arc::new(AtomicI64::new(NOBODY)),
+                holders: self.holders.clone(),
+            }),
+            closed,
+        ))
     }
 }
 
@@ -104,7 +118,8 @@ impl SlotHandle {
     /// Makes it one of nobody.
     pub fn disown(&self) {
         let mut holders = lock(&self.holders);
-        if let Some(realm) = holders.by_id.get_mut(&self.id).and_then(|holder| holder.realm.take()) {
+        if let Some(realm) = holders.by_id.get_mut(&self.id).and_then(|holder| holder.realm.take())
+        {
             holders.owners.leave(realm);
         }
         self.realm.store(NOBODY, Relaxed);
@@ -115,7 +130,8 @@ impl Holders {
     /// Closes the connection among these that is the first to give way, if one does.
     fn make_room(&mut self, among: impl Fn(&Holder) -> bool) -> bool {
         let there = self.by_id.iter().filter(|(_, holder)| among(holder));
-        let first = there.filter_map(|(id, holder)| Some((holder.activity.gives_way()?, *id))).min();
+        let first =
+            there.filter_map(|(id, holder)| Some((holder.activity.gives_way()?, *id))).min();
         let Some(holder) = first.and_then(|(_, id)| self.remove(id)) else { return false };
         holder.activity.cut();
         true
@@ -195,7 +211,9 @@ mod tests {
 
     fn enter(slots: &Slots, address: IpAddr) -> Result<(Connection, Option<Full>), Full> {
         let activity = Arc::new(Activity::new());
-        slots.enter(address, &activity).map(|(held, closed)| (Connection { activity, held }, closed))
+        slots
+            .enter(address, &activity)
+            .map(|(held, closed)| (Connection { activity, held }, closed))
     }
 
     fn entered(slots: &Slots, address: IpAddr) -> Connection {
@@ -321,7 +339,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_of_the_realm_that_called_last_and_of_nobody_once_a_key_is_refused() {
         let slots = Slots::new(4, 4, 2);
-        let (first, second, third) = (entered(&slots, host(1)), entered(&slots, host(1)), entered(&slots, host(1)));
+        let (first, second, third) =
+            (entered(&slots, host(1)), entered(&slots, host(1)), entered(&slots, host(1)));
         assert!(shows(&first, 1) && shows(&second, 1) && !shows(&third, 1));
         assert!(shows(&second, 2), "a proxy sends it the call of another realm");
         assert_eq!(lock(&slots.holders).by_id[&second.held.seat().id].realm, Some(2));

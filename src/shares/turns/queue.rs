@@ -66,7 +66,12 @@ struct Requester {
 impl From<Option<Party>> for Requester {
     fn from(party: Option<Party>) -> Self {
         match party {
-            Some(party) => Requester { realm: Some(party.realm), key: party.key, kind: party.kind, heavy: party.heavy },
+            Some(party) => Requester {
+                realm: Some(party.realm),
+                key: party.key,
+                kind: party.kind,
+                heavy: party.heavy,
+            },
             None => Requester { realm: None, key: Uuid::nil(), kind: Arc::default(), heavy: false },
         }
     }
@@ -187,7 +192,12 @@ impl<W> State<W> {
     }
 
     /// Gives a turn if one is free for this party, and otherwise puts it in the queue.
-    pub fn enter(&mut self, party: Option<Party>, waiter: W, now: Instant) -> Result<Entry, Refused> {
+    pub fn enter(
+        &mut self,
+        party: Option<Party>,
+        waiter: W,
+        now: Instant,
+    ) -> Result<Entry, Refused> {
         let requester = Requester::from(party);
         if requester.realm.is_some() && requester.realm != self.last {
             self.changed = self.last.and(Some(now));
@@ -196,10 +206,15 @@ impl<W> State<W> {
         let start = self.rules.slow as f64;
         let realm = self.realms.entry(requester.realm).or_insert_with(|| Realm::new(now));
         if !realm.kinds.contains_key(&requester.kind) {
-            realm.kinds.insert(requester.kind.clone(), WorkKind { held: Vec::new(), width: start, slow: false });
+            realm.kinds.insert(
+                requester.kind.clone(),
+                WorkKind { held: Vec::new(), width: start, slow: false },
+            );
         }
         // A waiter that could have a turn would have been given it, so nobody is passed over.
-        let Some(hindrance) = self.hindrance(&requester, now) else { return Ok(Entry::Granted(self.grant(requester, now))) };
+        let Some(hindrance) = self.hindrance(&requester, now) else {
+            return Ok(Entry::Granted(self.grant(requester, now)));
+        };
         if self.waiting >= self.rules.waiting {
             return Err(Refused::Queue);
         }
@@ -215,7 +230,11 @@ impl<W> State<W> {
         self.waiting += 1;
         match realm.queues.iter_mut().find(|queue| queue.requester == requester) {
             Some(queue) => queue.waiters.push_back((ticket, waiter)),
-            None => realm.queues.push(Queue { requester, waiters: VecDeque::from([(ticket, waiter)]), served: 0 }),
+            None => realm.queues.push(Queue {
+                requester,
+                waiters: VecDeque::from([(ticket, waiter)]),
+                served: 0,
+            }),
         }
         Ok(Entry::Waits(ticket, hindrance))
     }
@@ -227,7 +246,9 @@ impl<W> State<W> {
             let Some(realm) = self.realms.get_mut(&id) else { continue };
             for place in 0..realm.queues.len() {
                 // Tickets rise, so a queue is in their order.
-                if let Ok(found) = realm.queues[place].waiters.binary_search_by_key(&ticket, |(ticket, _)| *ticket) {
+                if let Ok(found) =
+                    realm.queues[place].waiters.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
+                {
                     realm.queues[place].waiters.remove(found);
                     self.waited(id, place);
                     return;
@@ -252,7 +273,10 @@ impl<W> State<W> {
                 if self.hindrance(&queue.requester, now).is_some() {
                     continue;
                 }
-                let order = (realm.keys.get(&queue.requester.key).copied().unwrap_or_default(), queue.served);
+                let order = (
+                    realm.keys.get(&queue.requester.key).copied().unwrap_or_default(),
+                    queue.served,
+                );
                 if best.as_ref().is_none_or(|best| best.realm != *id || order < best.order) {
                     best = Some(Next { rank, order, realm: *id, place });
                 }
@@ -290,9 +314,14 @@ impl<W> State<W> {
         }
         self.undo(grant);
         let too_many = self.realms.len() >= self.many;
-        if too_many || self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= FORGET) {
+        if too_many || self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= FORGET)
+        {
             let keep = if too_many { Duration::ZERO } else { FORGET };
-            self.realms.retain(|_, realm| realm.held > 0 || realm.waiting > 0 || now.saturating_duration_since(realm.used_at) < keep);
+            self.realms.retain(|_, realm| {
+                realm.held > 0
+                    || realm.waiting > 0
+                    || now.saturating_duration_since(realm.used_at) < keep
+            });
             // Twice as many as are left, so that it is not done again and again where all are in use.
             self.many = MANY.max(self.realms.len() * 2);
             self.swept = Some(now);
@@ -332,15 +361,19 @@ impl<W> State<W> {
 
     /// The reason why it has no turn now.
     fn hindrance(&self, requester: &Requester, now: Instant) -> Option<Hindrance> {
-        let (Some(realm), 1..) = (self.realms.get(&requester.realm), self.free) else { return Some(Hindrance::Busy) };
+        let (Some(realm), 1..) = (self.realms.get(&requester.realm), self.free) else {
+            return Some(Hindrance::Busy);
+        };
         if requester.realm.is_none() {
             // The service's own work leaves one for calls.
-            return (realm.held >= self.rules.total.saturating_sub(1).max(1)).then_some(Hindrance::Busy);
+            return (realm.held >= self.rules.total.saturating_sub(1).max(1))
+                .then_some(Hindrance::Busy);
         }
         let kind = realm.kinds.get(&requester.kind)?;
         let is_slow = kind.is_slow(now, self.long());
         let width = if is_slow { self.rules.slow } else { kind.width as usize };
-        let others_call = self.changed.is_some_and(|changed| now.saturating_duration_since(changed) < OTHERS);
+        let others_call =
+            self.changed.is_some_and(|changed| now.saturating_duration_since(changed) < OTHERS);
         if others_call && requester.heavy && realm.heavy >= self.rules.heavy {
             return Some(Hindrance::Heavy);
         }
@@ -395,11 +428,21 @@ fn before(one: (usize, f64), other: (usize, f64)) -> bool {
 
 impl<W> Realm<W> {
     fn new(now: Instant) -> Self {
-        Realm { held: 0, heavy: 0, waiting: 0, used: 0.0, used_at: now, keys: HashMap::new(), kinds: HashMap::new(), queues: Vec::new() }
+        Realm {
+            held: 0,
+            heavy: 0,
+            waiting: 0,
+            used: 0.0,
+            used_at: now,
+            keys: HashMap::new(),
+            kinds: HashMap::new(),
+            queues: Vec::new(),
+        }
     }
 
     fn used(&self, now: Instant) -> f64 {
-        let half_lives = now.saturating_duration_since(self.used_at).as_secs_f64() / HALF_LIFE.as_secs_f64();
+        let half_lives =
+            now.saturating_duration_since(self.used_at).as_secs_f64() / HALF_LIFE.as_secs_f64();
         self.used * 0.5_f64.powf(half_lives)
     }
 }

@@ -93,7 +93,11 @@ fn refused_by_state(state: &'static str) -> Expected {
 impl Entity {
     fn answer(&self, http: u16) -> Expected {
         let reason = if self.held { json!("audit") } else { Value::Null };
-        let members = vec![("/state", json!(self.state)), ("/version", json!(self.version)), ("/hold/reason", reason)];
+        let members = vec![
+            ("/state", json!(self.state)),
+            ("/version", json!(self.version)),
+            ("/hold/reason", reason),
+        ];
         Expected::Done { http, members, about: None }
     }
 
@@ -120,7 +124,10 @@ impl Asked {
             ("/last_error/code", json!(self.last_error)),
         ];
         if as_job {
-            let removed = self.removed.map_or(json!({}), |tasks| json!({"assessments": 0, "tasks": tasks, "data_overrides": 0}));
+            let removed = self.removed.map_or(
+                json!({}),
+                |tasks| json!({"assessments": 0, "tasks": tasks, "data_overrides": 0}),
+            );
             members.push(("/removed", removed));
         }
         let about = if let About::New = about { about } else { About::Known(number, "/id") };
@@ -132,8 +139,9 @@ impl Rules {
     /// The expected state of an entity in the end: its state, hold, version and dependents, the events about it in order, and how many
     /// tombstones.
     pub fn left(&self, place: EntityRef) -> Value {
-        let entity =
-            self.entities.get(&place).map(|entity| format!("{} {} {} {}", entity.state, entity.held, entity.version, entity.tasks));
+        let entity = self.entities.get(&place).map(|entity| {
+            format!("{} {} {} {}", entity.state, entity.held, entity.version, entity.tasks)
+        });
         let events = self.histories.get(&place).map(|history| history.join(" "));
         json!({"entity": entity, "events": events, "tombstones": self.tombstones.get(&place).unwrap_or(&0)})
     }
@@ -145,14 +153,18 @@ impl Rules {
             Call::Remove => self.ask(place, false, true),
             Call::Request { waits } => self.ask(place, waits, false),
             Call::Preview => self.preview(place),
-            Call::GetEntity => self.entities.get(&place).map_or(NOT_FOUND, |entity| entity.answer(200)),
-            Call::CompleteOnboarding => self.change(place, "entity.onboarded", |entity| match entity.state {
-                "onboarding" => {
-                    entity.state = "active";
-                    Ok(true)
-                }
-                state => Err(state),
-            }),
+            Call::GetEntity => {
+                self.entities.get(&place).map_or(NOT_FOUND, |entity| entity.answer(200))
+            }
+            Call::CompleteOnboarding => {
+                self.change(place, "entity.onboarded", |entity| match entity.state {
+                    "onboarding" => {
+                        entity.state = "active";
+                        Ok(true)
+                    }
+                    state => Err(state),
+                })
+            }
             Call::PlaceHold => self.change(place, "entity.held", |entity| match entity.state {
                 "offboarding" => Err("offboarding"),
                 _ if entity.held => Err("on_hold"),
@@ -161,10 +173,12 @@ impl Rules {
                     Ok(true)
                 }
             }),
-            Call::ReleaseHold => self.change(place, "entity.released", |entity| match entity.state {
-                "offboarding" => Err("offboarding"),
-                _ => Ok(std::mem::take(&mut entity.held)),
-            }),
+            Call::ReleaseHold => {
+                self.change(place, "entity.released", |entity| match entity.state {
+                    "offboarding" => Err("offboarding"),
+                    _ => Ok(std::mem::take(&mut entity.held)),
+                })
+            }
         }
     }
 
@@ -185,8 +199,14 @@ impl Rules {
                 answer
             }
             RequestCall::Cancel => {
-                let words = [("running", "Running"), ("succeeded", "Succeeded"), ("failed", "Failed"), ("canceled", "Canceled")];
-                let current_state = words.iter().find(|(status, _)| *status == asked.status).map(|(_, word)| *word);
+                let words = [
+                    ("running", "Running"),
+                    ("succeeded", "Succeeded"),
+                    ("failed", "Failed"),
+                    ("canceled", "Canceled"),
+                ];
+                let current_state =
+                    words.iter().find(|(status, _)| *status == asked.status).map(|(_, word)| *word);
                 Expected::Refused { code: "not_cancelable", http: 400, current_state }
             }
         }
@@ -207,12 +227,16 @@ impl Rules {
                 found
             }
             Work::LeasesEnd => {
-                self.requests.iter_mut().filter(|asked| asked.status == "running").for_each(|asked| asked.due = true);
+                self.requests
+                    .iter_mut()
+                    .filter(|asked| asked.status == "running")
+                    .for_each(|asked| asked.due = true);
                 false
             }
             Work::Finish { claim, prevented } => {
                 // A worker whose lease another one has taken over changes nothing.
-                let leased = (0..self.requests.len()).filter(|number| self.requests[*number].claim == Some(claim));
+                let leased = (0..self.requests.len())
+                    .filter(|number| self.requests[*number].claim == Some(claim));
                 let leased: Vec<usize> = leased.collect();
                 leased.iter().for_each(|number| self.finish(*number, prevented));
                 !leased.is_empty()
@@ -225,13 +249,18 @@ impl Rules {
         (asked.claim, asked.due) = (None, false);
         match prevented {
             Prevented::Not => {
-                let entity = self.entities.remove(&asked.place).expect("an entity stays while its request is live");
+                let entity = self
+                    .entities
+                    .remove(&asked.place)
+                    .expect("an entity stays while its request is live");
                 (asked.status, asked.removed) = ("succeeded", Some(entity.tasks));
                 self.histories.entry(asked.place).or_default().push("entity.offboarded");
                 *self.tombstones.entry(asked.place).or_default() += 1;
             }
             // It is put off, and due when leases end.
-            Prevented::Refused if asked.attempts < MAX_ATTEMPTS => asked.last_error = Some("internal"),
+            Prevented::Refused if asked.attempts < MAX_ATTEMPTS => {
+                asked.last_error = Some("internal")
+            }
             Prevented::Refused => self.fail(number, "internal"),
             Prevented::Held => self.fail(number, "on_hold"),
         }
@@ -245,7 +274,8 @@ impl Rules {
 
     fn restore(&mut self, number: usize, reported: &'static str) {
         let place = self.requests[number].place;
-        let entity = self.entities.get_mut(&place).expect("an entity stays while its request is live");
+        let entity =
+            self.entities.get_mut(&place).expect("an entity stays while its request is live");
         entity.state = "active";
         entity.version += 1;
         self.histories.entry(place).or_default().push(reported);
@@ -255,7 +285,12 @@ impl Rules {
         if self.entities.contains_key(&place) {
             return Expected::Refused { code: "already_exists", http: 409, current_state: None };
         }
-        let entity = Entity { state: if onboarding { "onboarding" } else { "active" }, held: false, version: 1, tasks };
+        let entity = Entity {
+            state: if onboarding { "onboarding" } else { "active" },
+            held: false,
+            version: 1,
+            tasks,
+        };
         let answer = entity.answer(201);
         self.entities.insert(place, entity);
         self.histories.entry(place).or_default().push("entity.created");
@@ -263,7 +298,12 @@ impl Rules {
     }
 
     /// A change of an entity: it reports whether there was one, or the state that prevents it.
-    fn change(&mut self, place: EntityRef, reported: &'static str, change: impl Fn(&mut Entity) -> Result<bool, &'static str>) -> Expected {
+    fn change(
+        &mut self,
+        place: EntityRef,
+        reported: &'static str,
+        change: impl Fn(&mut Entity) -> Result<bool, &'static str>,
+    ) -> Expected {
         let Some(entity) = self.entities.get_mut(&place) else { return NOT_FOUND };
         match change(entity) {
             Err(state) => refused_by_state(state),
@@ -279,7 +319,9 @@ impl Rules {
     /// Removal is asked for, by contract A as a job or by contract D.
     fn ask(&mut self, place: EntityRef, waits: bool, as_job: bool) -> Expected {
         let latest = self.requests.iter().rposition(|asked| asked.place == place);
-        let known = |rules: &Rules, number: usize| rules.requests[number].answer(number, 200, as_job, About::Known(number, "/id"));
+        let known = |rules: &Rules, number: usize| {
+            rules.requests[number].answer(number, 200, as_job, About::Known(number, "/id"))
+        };
         let Some(entity) = self.entities.get_mut(&place) else {
             // It never was, or its removal is over: contract A remembers that, contract D knows entities alone.
             return latest.filter(|_| as_job).map_or(NOT_FOUND, |number| known(self, number));
@@ -291,10 +333,23 @@ impl Rules {
                 entity.state = "offboarding";
                 entity.version += 1;
                 self.histories.entry(place).or_default().push("entity.offboarding_requested");
-                let asked =
-                    Asked { place, status: "pending", attempts: 0, error: None, last_error: None, removed: None, due: !waits, claim: None };
+                let asked = Asked {
+                    place,
+                    status: "pending",
+                    attempts: 0,
+                    error: None,
+                    last_error: None,
+                    removed: None,
+                    due: !waits,
+                    claim: None,
+                };
                 self.requests.push(asked.clone());
-                asked.answer(self.requests.len() - 1, if as_job { 202 } else { 201 }, as_job, About::New)
+                asked.answer(
+                    self.requests.len() - 1,
+                    if as_job { 202 } else { 201 },
+                    as_job,
+                    About::New,
+                )
             }
         }
     }
@@ -313,6 +368,10 @@ impl Rules {
             ("/dependents", json!({"assessments": 0, "tasks": entity.tasks, "data_overrides": 0})),
         ];
         let live = self.requests.iter().position(|asked| asked.place == place && asked.is_live());
-        Expected::Done { http: 200, members, about: live.map(|live| About::Known(live, "/blockers/0/job_id")) }
+        Expected::Done {
+            http: 200,
+            members,
+            about: live.map(|live| About::Known(live, "/blockers/0/job_id")),
+        }
     }
 }

@@ -5,7 +5,13 @@ use super::*;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 fn party(realm: i32, key: u128, kind: &str) -> Option<Party> {
-    Some(Party { realm, key: Uuid::from_u128(key), kind: kind.into(), streams: false, heavy: false })
+    Some(Party {
+        realm,
+        key: Uuid::from_u128(key),
+        kind: kind.into(),
+        streams: false,
+        heavy: false,
+    })
 }
 
 fn pool(total: usize) -> State<u32> {
@@ -26,7 +32,9 @@ fn all(state: &mut State<u32>, requester: &Option<Party>, now: Instant) -> Vec<G
 /// Has this party do quick work for a while.
 fn warm(state: &mut State<u32>, requester: &Option<Party>, now: Instant) {
     for _ in 0..20 {
-        let Entry::Granted(grant) = state.enter(requester.clone(), 0, now).unwrap() else { panic!("a turn is free") };
+        let Entry::Granted(grant) = state.enter(requester.clone(), 0, now).unwrap() else {
+            panic!("a turn is free")
+        };
         state.release(grant, now + MILLISECOND);
     }
 }
@@ -45,7 +53,8 @@ fn a_kind_begins_with_few_turns_and_gets_more_as_it_is_quick() {
 
 #[test]
 fn of_what_computes_for_long_a_realm_has_little_as_long_as_others_call_too() {
-    let (mut state, now) = (State::new(Rules { heavy: 1, ..Rules::of_pool(10, None, None, 1000) }), Instant::now());
+    let (mut state, now) =
+        (State::new(Rules { heavy: 1, ..Rules::of_pool(10, None, None, 1000) }), Instant::now());
     let (light, other) = (party(1, 1, "get"), party(2, 2, "get"));
     let heavy = light.clone().map(|party| Party { heavy: true, ..party });
     warm(&mut state, &light, now);
@@ -69,7 +78,9 @@ fn while_work_begins_late_a_realm_has_few_turns_as_long_as_others_call_too() {
     warm(&mut state, &requester, now);
     for late in [LATE * 2, Duration::ZERO] {
         for _ in 0..200 {
-            let Entry::Granted(mut grant) = state.enter(requester.clone(), 0, now).unwrap() else { panic!("a turn is free") };
+            let Entry::Granted(mut grant) = state.enter(requester.clone(), 0, now).unwrap() else {
+                panic!("a turn is free")
+            };
             grant.begin(now + late);
             state.release(grant, now + MILLISECOND);
         }
@@ -106,7 +117,9 @@ fn slow_work_of_many_realms_leaves_half_of_the_pool_and_quick_work_the_last_conn
     let mut held = Vec::new();
     for realm in 1..20 {
         let requester = party(realm, 1, "list");
-        let Ok(Entry::Granted(grant)) = state.enter(requester, 0, now) else { panic!("a turn is free") };
+        let Ok(Entry::Granted(grant)) = state.enter(requester, 0, now) else {
+            panic!("a turn is free")
+        };
         state.release(grant, now + Duration::from_secs(1));
     }
     let now = now + Duration::from_secs(1);
@@ -119,12 +132,16 @@ fn slow_work_of_many_realms_leaves_half_of_the_pool_and_quick_work_the_last_conn
     }
     assert_eq!((held.len(), state.free), (9, 1));
     let quick = party(50, 1, "get");
-    let Entry::Waits(..) = state.enter(quick.clone(), 0, now).unwrap() else { panic!("not known to be quick") };
+    let Entry::Waits(..) = state.enter(quick.clone(), 0, now).unwrap() else {
+        panic!("not known to be quick")
+    };
     state.release(held.pop().unwrap(), now);
     let (_, grant) = state.next(now).expect("one waits");
     state.release(grant, now + MILLISECOND);
     for _ in 0..2 {
-        let Entry::Granted(grant) = state.enter(quick.clone(), 0, now).unwrap() else { panic!("two are free") };
+        let Entry::Granted(grant) = state.enter(quick.clone(), 0, now).unwrap() else {
+            panic!("two are free")
+        };
         state.release(grant, now + MILLISECOND);
     }
     held.extend(all(&mut state, &party(60, 1, "unknown"), now));
@@ -137,7 +154,9 @@ fn where_all_work_takes_a_while_none_of_it_falls_back() {
     let (mut state, mut now) = (pool(10), Instant::now());
     let requester = party(1, 1, "get");
     for _ in 0..100 {
-        let Entry::Granted(grant) = state.enter(requester.clone(), 0, now).unwrap() else { panic!("a turn is free") };
+        let Entry::Granted(grant) = state.enter(requester.clone(), 0, now).unwrap() else {
+            panic!("a turn is free")
+        };
         now += MILLISECOND * 400;
         state.release(grant, now);
     }
@@ -152,7 +171,9 @@ fn a_few_that_take_very_long_do_not_make_that_usual() {
     let (mut state, mut now) = (pool(10), Instant::now());
     let (list, get) = (party(1, 1, "list"), party(2, 1, "get"));
     for _ in 0..20 {
-        let Entry::Granted(grant) = state.enter(list.clone(), 0, now).unwrap() else { panic!("a turn is free") };
+        let Entry::Granted(grant) = state.enter(list.clone(), 0, now).unwrap() else {
+            panic!("a turn is free")
+        };
         now += Duration::from_secs(60);
         state.release(grant, now);
         (0..50).for_each(|_| warm(&mut state, &get, now));
@@ -166,9 +187,14 @@ fn the_realm_that_has_fewer_goes_first_and_then_the_one_that_had_less() {
     let (mut state, now) = (pool(4), Instant::now());
     let service: Vec<_> = all(&mut state, &None, now);
     assert_eq!(service.len(), 3, "one is left for calls");
-    let Entry::Granted(last) = state.enter(party(1, 1, "a"), 0, now).unwrap() else { panic!("one is free") };
+    let Entry::Granted(last) = state.enter(party(1, 1, "a"), 0, now).unwrap() else {
+        panic!("one is free")
+    };
     for (realm, waiter) in [(1, 10), (2, 20), (1, 11), (3, 30)] {
-        assert!(matches!(state.enter(party(realm, 1, "b"), waiter, now).unwrap(), Entry::Waits(..)));
+        assert!(matches!(
+            state.enter(party(realm, 1, "b"), waiter, now).unwrap(),
+            Entry::Waits(..)
+        ));
     }
     let mut order = Vec::new();
     let mut grants = VecDeque::from([last]);
@@ -188,7 +214,9 @@ fn the_realm_that_has_fewer_goes_first_and_then_the_one_that_had_less() {
 #[test]
 fn within_a_realm_a_key_with_many_calls_does_not_keep_another_waiting() {
     let (mut state, now) = (pool(2), Instant::now());
-    let Entry::Granted(first) = state.enter(party(1, 1, "a"), 0, now).unwrap() else { panic!("both are free") };
+    let Entry::Granted(first) = state.enter(party(1, 1, "a"), 0, now).unwrap() else {
+        panic!("both are free")
+    };
     for (key, waiter) in [(1, 10), (1, 11), (1, 12), (2, 20)] {
         assert!(matches!(state.enter(party(1, key, "a"), waiter, now).unwrap(), Entry::Waits(..)));
     }
@@ -201,14 +229,20 @@ fn within_a_realm_a_key_with_many_calls_does_not_keep_another_waiting() {
             grant = Some(next);
         }
     }
-    assert_eq!(order.iter().position(|waiter| *waiter == 20), Some(1), "after one of the other's, not after all: {order:?}");
+    assert_eq!(
+        order.iter().position(|waiter| *waiter == 20),
+        Some(1),
+        "after one of the other's, not after all: {order:?}"
+    );
 }
 
 #[test]
 fn however_many_realms_come_and_go_few_are_remembered() {
     let (mut state, now) = (pool(10), Instant::now());
     for realm in 0..50_000 {
-        let Ok(Entry::Granted(grant)) = state.enter(party(realm, 1, "get"), 0, now) else { panic!("a turn is free") };
+        let Ok(Entry::Granted(grant)) = state.enter(party(realm, 1, "get"), 0, now) else {
+            panic!("a turn is free")
+        };
         state.release(grant, now + MILLISECOND);
     }
     assert!(state.realms.len() <= MANY, "{}", state.realms.len());
