@@ -132,4 +132,6 @@ mod harm_tests;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]
+mod selection_tests;
+#[cfg(test)]
 mod tests;
