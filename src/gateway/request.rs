@@ -1,6 +1,8 @@
 //! The request message, from the three places that it comes from: the path, the query and the body. The faults of all three are reported at
 //! once.
 
+mod query;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,12 +13,11 @@ use prost_reflect::{DynamicMessage, Value};
 
 use super::binding::{Binding, BodyRule};
 use super::json::{
-    BELONGS, Cardinality, Decoded, Decoder, Fault, FieldPath, OWN, Shape, from_text,
-    with_readable_numbers,
+    BELONGS, Cardinality, Decoded, Decoder, Fault, OWN, Shape, from_text, with_readable_numbers,
 };
-use super::percent::{UriPart, decode};
-use super::{mask, plus, raw};
-use crate::error::{Error, Form, Violation, Violations, cut, nearest};
+use super::percent::decode;
+use super::{mask, raw};
+use crate::error::{Error, Form, Violation, Violations, cut};
 
 /// The parts of a request outside of its body.
 #[derive(Debug)]
@@ -201,82 +202,6 @@ impl Target {
         }
     }
 
-    fn read_query(&self, message: &mut DynamicMessage, violations: &mut Violations) {
-        let mut seen = HashSet::new();
-        let query = self.query.as_deref().unwrap_or_default();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if name.is_empty() {
-                violations.add(
-                    "query",
-                    "unknown_parameter",
-                    "has a value without a name: a parameter is `name=value`",
-                );
-                continue;
-            }
-            let Ok(name) = decode(name, UriPart::Query) else {
-                violations.add(cut(name), "unknown_parameter", "must be percent-encoded UTF-8");
-                continue;
-            };
-            let Some(path) = self.parameter(&name) else {
-                let hint = self.meant(&name).map(|meant| format!("; did you mean `{meant}`?"));
-                let hint = hint
-                    .or_else(|| {
-                        self.place_in_body(&name)
-                            .map(|index| format!("; it goes into the body as `{index}`"))
-                    })
-                    .unwrap_or_default();
-                let name = cut(&name);
-                let description = format!("unknown query parameter `{name}`{hint}");
-                violations.add(name, "unknown_parameter", description);
-                continue;
-            };
-            let encoded = text;
-            let Ok(text) = decode(encoded, UriPart::Query) else {
-                violations.add(name, "invalid", "must be percent-encoded UTF-8");
-                continue;
-            };
-            if plus::is_ambiguous(encoded) {
-                violations.add(name, "ambiguous", format!("has `+` and `%20`: {}", plus::HINT));
-                continue;
-            }
-            let schema = &self.binding.rpc.schema;
-            let field = schema.field_at(&path);
-            if text.is_empty() && self.binding.may_be_blank(field) {
-                continue;
-            }
-            if text.is_empty() && field.guard {
-                let Fault { code, description } = Fault::no_guard();
-                violations.add(name, code, description);
-                continue;
-            }
-            let is_list = matches!(field.cardinality, Cardinality::List);
-            if !seen.insert(schema.path_name(&path)) && !is_list {
-                violations.add(name, "duplicate", "is given twice");
-                continue;
-            }
-            let value = match from_text(&field.shape, &text) {
-                Ok(value) => value,
-                Err(fault) => {
-                    violations.add(name, fault.code, fault.description);
-                    continue;
-                }
-            };
-            let holder = schema.holder_mut(message, &path);
-            if is_list {
-                holder
-                    .get_field_mut(&field.descriptor)
-                    .as_list_mut()
-                    .expect("the field is a list")
-                    .push(value);
-            } else if let Some(rival) = schema.rival(field, holder) {
-                violations.add(name, rival.code, rival.description);
-            } else {
-                holder.set_field(&field.descriptor, value);
-            }
-        }
-    }
-
     fn read_version(&self, message: &mut DynamicMessage, violations: &mut Violations) {
         let (Some(version), Some(path)) = (self.expected_version, &self.binding.expected_version)
         else {
@@ -350,54 +275,6 @@ impl Target {
             }
             _ => String::new(),
         }
-    }
-
-    /// The parameter that a misspelt name probably means, in the spelling of the service.
-    fn meant(&self, name: &str) -> Option<&str> {
-        let rpc = &self.binding.rpc;
-        let names = rpc.schema.message(rpc.input).fields.iter().map(|field| field.name.as_str());
-        nearest(name, names.filter(|known| self.parameter(known).is_some()))
-    }
-
-    /// The place in a body for a member that is not a parameter, in proto names from the top of the request.
-    fn place_in_body(&self, name: &str) -> Option<String> {
-        let rpc = &self.binding.rpc;
-        let index = match self.binding.body {
-            BodyRule::None => return None,
-            BodyRule::Whole => {
-                let path = rpc.schema.resolve(rpc.input, name).filter(FieldPath::is_top)?;
-                let is_in_path =
-                    self.binding.variables.iter().any(|(variable, _)| *variable == path);
-                return (!is_in_path).then(|| rpc.schema.path_name(&path));
-            }
-            BodyRule::Field(index) => index,
-        };
-        let field = &rpc.schema.message(rpc.input).fields[index];
-        let (Cardinality::Single { .. }, Shape::Message(inner)) =
-            (&field.cardinality, &field.shape)
-        else {
-            return None;
-        };
-        let direct = || {
-            rpc.schema
-                .message(*inner)
-                .find(name)
-                .map(|(_, field)| field.descriptor.name().to_owned())
-        };
-        let way = direct().or_else(|| rpc.schema.way_down(*inner, name))?;
-        Some(format!("{}.{way}", field.descriptor.name()))
-    }
-
-    /// The field that a query parameter gives: one that neither the path nor the body can.
-    fn parameter(&self, name: &str) -> Option<FieldPath> {
-        let binding = &self.binding;
-        let path = binding.rpc.schema.resolve(binding.rpc.input, name)?;
-        let is_in_path = binding.variables.iter().any(|(variable, _)| *variable == path);
-        let field = binding.rpc.schema.field_at(&path);
-        let has_text_form =
-            !matches!(field.cardinality, Cardinality::Map(_)) && !field.shape.is_document();
-        let is_in_body = binding.body == BodyRule::Whole || binding.is_of_a_body(path.first());
-        (!is_in_body && !is_in_path && has_text_form).then_some(path)
     }
 
     /// The members that a body names, and for a mask also those of messages within them. A body with faults has no effect, and is not read
