@@ -3,9 +3,9 @@
 use prost::Name;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
-use super::binding::{BuildError, style_of};
 use super::json::{Schema, Shape, encode_value};
 use super::opaque;
+use super::rules::{BuildError, style_of};
 use crate::error::{Error, Result};
 
 /// Spells the messages that a service answers, and those in them.

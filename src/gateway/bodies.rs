@@ -6,10 +6,10 @@ use std::sync::Arc;
 use prost::Message;
 use prost_reflect::DescriptorPool;
 
-use super::binding::{self, BuildError};
 use super::opaque;
 use super::problem::spell_names;
 use super::request::Target;
+use super::rules::{self, BuildError};
 use crate::error::{Error, Form, Violations};
 
 /// Reads the bodies of one RPC.
@@ -22,7 +22,7 @@ impl Bodies {
     /// Those of the RPC of this name, such as `offboard.v1.EntityService.ImportEntities`; none if it has no route.
     pub fn of(descriptors: &DescriptorPool, rpc: &str) -> Result<Option<Bodies>, BuildError> {
         let (descriptors, free) = opaque::opaque(descriptors)?;
-        let routes = binding::routes(&descriptors, &free, "")?;
+        let routes = rules::routes(&descriptors, &free, "")?;
         let found = routes.targets().find(|binding| binding.rpc.name == rpc);
         Ok(found.map(|binding| Bodies {
             target: Target {

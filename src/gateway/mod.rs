@@ -35,6 +35,7 @@ mod raw;
 mod request;
 pub(crate) mod request_id;
 mod route;
+mod rules;
 mod stream;
 mod template;
 #[cfg(test)]
@@ -60,7 +61,6 @@ use tower::Service;
 
 pub use self::answers::Answers;
 use self::binding::Binding;
-pub use self::binding::BuildError;
 pub use self::bodies::Bodies;
 use self::exchange::Exchange;
 pub use self::head::{check as check_head, headers_too_large, uri_too_long};
@@ -69,6 +69,7 @@ use self::pages::Pages;
 pub use self::plain::refusal;
 use self::plain::{PlainPaths, Refusals, refusal_as};
 use self::route::Router;
+pub use self::rules::BuildError;
 use crate::error::{Error, panic_text};
 use crate::limits::allowance::Allowance;
 use crate::limits::answers::FREE_RESPONSE_BYTES;
@@ -147,7 +148,7 @@ impl<S> Gateway<S> {
         let base_path = url::Url::parse(&base)
             .map(|url| url.path().trim_end_matches('/').to_owned())
             .unwrap_or_default();
-        let router = binding::routes(&descriptors, &free, &base_path)?;
+        let router = rules::routes(&descriptors, &free, &base_path)?;
         let plain_paths = PlainPaths::of(&router);
         let pages = Pages::new(
             &openapi::of_routes(&descriptors, &router, &base, &options.api_versions),

@@ -7,8 +7,8 @@
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, ReflectMessage, Value};
 
-use super::binding::BuildError;
 use super::json::{FreeForm, Shape};
+use super::rules::BuildError;
 
 /// `TYPE_BYTES` of `google.protobuf.FieldDescriptorProto.Type`, and `LABEL_OPTIONAL` of its labels.
 const BYTES: i32 = 12;

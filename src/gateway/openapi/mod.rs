@@ -18,10 +18,11 @@ use serde_json::{Map, Value, json};
 use self::comments::{Comments, codes, summary};
 use self::schemas::{Direction, Schemas, describe};
 use super::annotations::Annotations;
-use super::binding::{self, Binding, BodyRule, BuildError};
+use super::binding::{Binding, BodyRule};
 use super::json::Shape;
 use super::opaque;
 use super::route::Router;
+use super::rules::{self, BuildError};
 
 /// The parts of the document that are the same for all requests.
 const INTRODUCTION: &str = include_str!("introduction.md");
@@ -34,7 +35,7 @@ pub fn document(
     versions: &[String],
 ) -> Result<Value, BuildError> {
     let (pool, free) = opaque::opaque(pool)?;
-    Ok(of_routes(&pool, &binding::routes(&pool, &free, "")?, base, versions))
+    Ok(of_routes(&pool, &rules::routes(&pool, &free, "")?, base, versions))
 }
 
 /// The document of these routes.
