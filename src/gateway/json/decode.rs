@@ -1,22 +1,18 @@
 //! JSON to messages, in one pass over the text. Every fault is collected with its path, and reading continues; only text that is not JSON
 //! ends it.
 
-use std::collections::HashMap;
-
 use jiter::{Jiter, JiterError, Peek};
-use prost_reflect::{DynamicMessage, Kind, Value};
+use prost_reflect::{DynamicMessage, Value};
 
 use super::fault::Fault;
 use super::misplaced::unknown;
 use super::number::whole;
 use super::packed::TYPE;
 use super::path::Path;
-use super::scalar::{self, from_text, map_key};
+use super::scalar::{self, from_text};
 use super::schema::{Cardinality, Field, Schema, Shape, well_known};
 use super::syntax;
 use crate::error::Violations;
-use crate::limits::bodies::{MAX_LISTED_MESSAGES, MESSAGE_ITEMS, MESSAGE_LISTED};
-use crate::limits::thousands;
 
 /// How deep the messages of a request may nest. prost refuses more than 100, so that nobody can exhaust a stack; one is left for a scalar at
 /// the bottom that is a message of its own.
@@ -33,7 +29,7 @@ pub struct Decoder<'s, 'j> {
     /// The messages around the place, the outermost first: each with the length of the path to it.
     around: Vec<(usize, usize)>,
     /// How many objects were in lists so far.
-    listed: usize,
+    pub(super) listed: usize,
     /// How deep the reading is within a free-form object, and whether there was more than may be.
     pub(super) nesting: usize,
     pub(super) is_too_deep: bool,
@@ -229,32 +225,6 @@ impl<'s, 'j> Decoder<'s, 'j> {
         }
     }
 
-    fn map(&mut self, keys: &Kind, shape: &'s Shape) -> Result<Value, JiterError> {
-        let mut entries = HashMap::new();
-        self.entries(|decoder, name, peek| {
-            let key = match map_key(keys, name) {
-                Ok(key) => key,
-                Err(fault) => return decoder.refuse(peek, fault),
-            };
-            if entries.contains_key(&key) {
-                return decoder.refuse(peek, Fault::new("duplicate", "is given twice"));
-            }
-            if let Some(value) = decoder.element(shape, peek)? {
-                entries.insert(key, value);
-            }
-            Ok(Some(()))
-        })?;
-        Ok(Value::Map(entries))
-    }
-
-    /// A value within a list or map, where `null` says nothing.
-    fn element(&mut self, shape: &'s Shape, peek: Peek) -> Read<Value> {
-        if peek == Peek::Null && !matches!(shape, Shape::Value) {
-            return self.refuse(peek, Fault::kind(shape));
-        }
-        self.value(shape, peek)
-    }
-
     pub(super) fn value(&mut self, shape: &'s Shape, peek: Peek) -> Read<Value> {
         match (shape, peek) {
             (Shape::Wrapper(descriptor, inner), _) => {
@@ -305,79 +275,6 @@ impl<'s, 'j> Decoder<'s, 'j> {
             }
             _ => self.refuse(peek, Fault::kind(shape)),
         }
-    }
-
-    fn list(
-        &mut self,
-        max_items: usize,
-        peek: Peek,
-        mut element: impl FnMut(&mut Self, Peek) -> Read<Value>,
-    ) -> Read<Vec<Value>> {
-        let mut elements = Vec::new();
-        let read = self.elements(max_items, peek, |decoder, peek| {
-            if peek == Peek::Object {
-                decoder.listed += 1;
-                if decoder.listed > MAX_LISTED_MESSAGES {
-                    if decoder.listed == MAX_LISTED_MESSAGES + 1 {
-                        MESSAGE_LISTED.reached();
-                        let most = thousands(MAX_LISTED_MESSAGES);
-                        decoder.fault(Fault::new(
-                            "too_many",
-                            format!("the request has more than {most} objects in lists"),
-                        ));
-                    }
-                    return decoder.json.known_skip(peek);
-                }
-            }
-            elements.extend(element(decoder, peek)?);
-            Ok(())
-        })?;
-        Ok(read.map(|()| elements))
-    }
-
-    /// Reads an array, of which elements past a number are passed over.
-    pub(super) fn elements(
-        &mut self,
-        max_items: usize,
-        peek: Peek,
-        mut element: impl FnMut(&mut Self, Peek) -> Result<(), JiterError>,
-    ) -> Read<()> {
-        let Peek::Array = peek else {
-            return self.refuse(peek, Fault::new("invalid_type", "must be an array"));
-        };
-        let mut index = 0_usize;
-        let mut next = self.json.known_array()?;
-        while let Some(peek) = next {
-            if index < max_items {
-                let mark = self.path.enter_element(index);
-                element(self, peek)?;
-                self.path.truncate(mark);
-            } else {
-                self.json.known_skip(peek)?;
-            }
-            index += 1;
-            next = self.json.array_step()?;
-        }
-        if index > max_items {
-            MESSAGE_ITEMS.reached();
-            self.fault(Fault::new("too_many", format!("must be at most {}", thousands(max_items))));
-        }
-        Ok(Some(()))
-    }
-
-    fn entries(
-        &mut self,
-        mut entry: impl FnMut(&mut Self, &str, Peek) -> Read<()>,
-    ) -> Result<(), JiterError> {
-        let mut key = self.json.known_object()?.map(str::to_owned);
-        while let Some(name) = key {
-            let mark = self.path.enter(&name);
-            let peek = self.json.peek()?;
-            entry(self, &name, peek)?;
-            self.path.truncate(mark);
-            key = self.json.next_key()?.map(str::to_owned);
-        }
-        Ok(())
     }
 
     /// The text of a number.
