@@ -4,16 +4,18 @@
 //! round trip that the server has ended it; one that was idle for a while, or that was opened before another was lost, is tested by a
 //! statement. After its first failure that means its end it is dropped.
 
+mod pooled;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::Connection;
-use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
+use self::pooled::Pooled;
 use crate::db::abandoned::{Abandonable, Doing, Waiting};
 use crate::db::deadline;
 use crate::db::fail::Fail;
@@ -22,18 +24,11 @@ use crate::db::options::Options;
 use crate::db::reconnecting::{AGAIN, Reconnecting};
 use crate::db::reserve::Reserve;
 use crate::db::seal::{self, Seal};
-use crate::db::session::{self, Refused, Session};
+use crate::db::session::Refused;
 use crate::db::share::Permits;
-use crate::db::vitals::SocketState;
 use crate::error::{Error, Form, Result};
 use crate::telemetry;
 
-/// A connection that was idle for longer than this is tested before it is used again.
-const IDLE_BEFORE_TEST: Duration = Duration::from_secs(5);
-/// How long such a test may take.
-const TEST_TIME: Duration = Duration::from_secs(3);
-/// A connection that is older is closed after its use: its backend's memory grows with what it has seen, and a new one may lead to another server.
-const LONGEST_LIFE: Duration = Duration::from_secs(30 * 60);
 /// A connection that nobody has used for so long is closed.
 const LONGEST_IDLE: Duration = Duration::from_secs(10 * 60);
 /// The least time between two times that all idle connections are closed because the database takes no changes.
@@ -43,69 +38,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(2);
 const DOUBTFUL: u64 = u64::MAX;
 /// How often work that lost a race, or its connection, is done again before its caller hears of it.
 const ATTEMPTS: u32 = 5;
-
-struct Pooled {
-    session: Session,
-    used: Instant,
-    /// How many connections had been lost when this one was opened or last tested.
-    losses: u64,
-    /// The `statement_timeout` of the session.
-    allowance: Duration,
-}
-
-impl Pooled {
-    fn open(inner: &Inner) -> Result<Self, Refused> {
-        let losses = inner.losses.load(Ordering::Acquire);
-        let session = session::open(&inner.options)?;
-        Ok(Pooled {
-            session,
-            used: Instant::now(),
-            losses,
-            allowance: inner.options.statement_timeout,
-        })
-    }
-
-    /// Gives the statements to come this much time.
-    fn allow(&mut self, allowance: Duration) -> Result<(), Fail> {
-        if allowance != self.allowance {
-            self.session
-                .connection
-                .batch_execute(&format!("SET statement_timeout = {}", allowance.as_millis()))?;
-            self.allowance = allowance;
-        }
-        self.session.vitals.allow(allowance);
-        Ok(())
-    }
-
-    /// Returns whether it can be used again, as far as can be known before it is. A round trip each time would cost up to a fifth of the
-    /// throughput, so only what is doubtful makes one.
-    fn is_usable(&mut self, losses: u64) -> bool {
-        let doubtful = match self.session.vitals.look() {
-            SocketState::Closed => return false,
-            SocketState::Words => true,
-            SocketState::Quiet => self.losses != losses || self.used.elapsed() > IDLE_BEFORE_TEST,
-        };
-        if !doubtful {
-            return true;
-        }
-        self.session.vitals.allow(TEST_TIME);
-        // Not the empty statement, which diesel takes for an error.
-        let usable = self.session.connection.batch_execute("SELECT 1").is_ok();
-        (self.losses, self.used) = (losses, Instant::now());
-        usable && self.session.vitals.ended().is_none()
-    }
-
-    /// Returns whether it may be kept for the next call.
-    fn is_whole(&mut self) -> bool {
-        type Manager = <PgConnection as Connection>::TransactionManager;
-        let idle = matches!(
-            Manager::transaction_manager_status_mut(&mut self.session.connection)
-                .transaction_depth(),
-            Ok(None)
-        );
-        idle && self.session.vitals.ended().is_none() && self.session.vitals.age() < LONGEST_LIFE
-    }
-}
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
