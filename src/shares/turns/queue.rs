@@ -1,11 +1,11 @@
 //! Decides who gets the next turn. Pure: the time is a parameter, and a waiter is any value of the caller.
 
+mod realm;
+
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
+use self::realm::{Queue, Realm, Requester, WorkKind};
 use super::Refused;
 use crate::shares::{Party, Rules, leaves_enough};
 
@@ -29,8 +29,6 @@ const LESS_TIMES: f64 = 0.95;
 const MORE: f64 = 0.05;
 /// How long the call of another realm counts as one that calls too.
 const OTHERS: Duration = Duration::from_secs(1);
-/// After this time half of what a realm had is forgotten.
-const HALF_LIFE: Duration = Duration::from_secs(2);
 /// A realm is forgotten when nothing was heard of it for this long, and sooner where there are many.
 const FORGET: Duration = Duration::from_secs(60);
 const MANY: usize = 4096;
@@ -51,29 +49,6 @@ impl Grant {
     /// Its work begins now.
     pub fn begin(&mut self, now: Instant) {
         self.late = now.saturating_duration_since(self.since);
-    }
-}
-
-/// The requester of a turn: a realm, key and kind, or the service itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Requester {
-    realm: Option<i32>,
-    key: Uuid,
-    kind: Arc<str>,
-    heavy: bool,
-}
-
-impl From<Option<Party>> for Requester {
-    fn from(party: Option<Party>) -> Self {
-        match party {
-            Some(party) => Requester {
-                realm: Some(party.realm),
-                key: party.key,
-                kind: party.kind,
-                heavy: party.heavy,
-            },
-            None => Requester { realm: None, key: Uuid::nil(), kind: Arc::default(), heavy: false },
-        }
     }
 }
 
@@ -123,31 +98,6 @@ pub struct State<W> {
     many: usize,
 }
 
-#[derive(Debug)]
-struct Realm<W> {
-    held: usize,
-    /// How many of them are for work that computes for long.
-    heavy: usize,
-    waiting: usize,
-    /// Seconds of turns that it had of late.
-    used: f64,
-    used_at: Instant,
-    keys: HashMap<Uuid, usize>,
-    kinds: HashMap<Arc<str>, WorkKind>,
-    queues: Vec<Queue<W>>,
-}
-
-/// The facts about a kind of work of a realm.
-#[derive(Debug)]
-struct WorkKind {
-    /// The turns that it has, and since when.
-    held: Vec<(u64, Instant)>,
-    /// How many it may have.
-    width: f64,
-    /// True if it took long when it was done last.
-    slow: bool,
-}
-
 /// The next one so far in the search.
 struct Next {
     /// How many turns the realm has, and how much it had of late.
@@ -157,15 +107,6 @@ struct Next {
     realm: Option<i32>,
     /// The place of the queue among those of the realm.
     place: usize,
-}
-
-/// Those that wait for the same.
-#[derive(Debug)]
-struct Queue<W> {
-    requester: Requester,
-    waiters: VecDeque<(u64, W)>,
-    /// When one of them was served last.
-    served: u64,
 }
 
 impl<W> State<W> {
@@ -424,34 +365,6 @@ impl<W> State<W> {
 
 fn before(one: (usize, f64), other: (usize, f64)) -> bool {
     one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)).is_lt()
-}
-
-impl<W> Realm<W> {
-    fn new(now: Instant) -> Self {
-        Realm {
-            held: 0,
-            heavy: 0,
-            waiting: 0,
-            used: 0.0,
-            used_at: now,
-            keys: HashMap::new(),
-            kinds: HashMap::new(),
-            queues: Vec::new(),
-        }
-    }
-
-    fn used(&self, now: Instant) -> f64 {
-        let half_lives =
-            now.saturating_duration_since(self.used_at).as_secs_f64() / HALF_LIFE.as_secs_f64();
-        self.used * 0.5_f64.powf(half_lives)
-    }
-}
-
-impl WorkKind {
-    /// Returns whether it takes long: it did when it was done last, or does now.
-    fn is_slow(&self, now: Instant, long: Duration) -> bool {
-        self.slow || self.held.iter().any(|(_, since)| now.saturating_duration_since(*since) > long)
-    }
 }
 
 #[cfg(test)]
