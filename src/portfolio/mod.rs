@@ -6,6 +6,7 @@ pub mod batch_queries;
 mod export;
 pub mod export_queries;
 mod group_queries;
+mod membership;
 mod model;
 pub mod queries;
 pub mod registry_queries;

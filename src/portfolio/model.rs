@@ -253,6 +253,11 @@ fn check_text(text: &str, field: &str, max: usize, faults: &mut Violations) {
     }
 }
 
+/// The answer where there is no portfolio of this id.
+pub fn missing(portfolio_id: &str) -> Error {
+    Error::not_found("portfolio", portfolio_id)
+}
+
 /// The answer to a change of membership when the portfolio or the entity is missing or invisible. It is the same whatever the reason.
 pub fn no_membership(portfolio_id: &str, entity_id: &str) -> Error {
     let message = format!(
