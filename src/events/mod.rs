@@ -8,6 +8,7 @@ mod event_stream;
 pub(crate) mod history_queries;
 mod hub;
 mod lists;
+mod marks_queries;
 mod model;
 pub(crate) mod nats;
 pub mod publish_loop;

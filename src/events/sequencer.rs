@@ -13,9 +13,10 @@ use tokio::sync::Mutex;
 use crate::db::outage::warn_of;
 use crate::db::{Db, Work};
 use crate::error::Result;
+use crate::events::marks_queries::{self, Marks, Rights};
 use crate::events::model::Row;
 use crate::events::queries as reading;
-use crate::events::sequencer_queries::{self as queries, HistoryCheck, Marks, Rights, SentRow};
+use crate::events::sequencer_queries::{self as queries, HistoryCheck, SentRow};
 
 /// How many rows get their positions in one transaction.
 const AT_ONCE: i64 = 2_000;
@@ -164,12 +165,12 @@ fn pass(
 ) -> Work<Passed> {
     let rights = match rights {
         Some(rights) if !look => rights,
-        _ => queries::rights(connection)?,
+        _ => marks_queries::rights(connection)?,
     };
     if !look && !queries::is_due(connection)? {
         return Ok((Pass::Done, rights, None));
     }
-    let marks = queries::marks(connection, rights)?;
+    let marks = marks_queries::marks(connection, rights)?;
     connection.transaction(|connection| {
         give(connection, &marks, reported).map(|(pass, line)| (pass, rights, line))
     })
@@ -198,8 +199,8 @@ pub fn catch_up(connection: &mut diesel::PgConnection) -> Work<()> {
 
 /// Begins a history at the next position, whatever the database says of itself, and reports which that is.
 pub fn begin_history(connection: &mut diesel::PgConnection) -> Work<i64> {
-    let rights = queries::rights(connection)?;
-    let marks = queries::marks(connection, rights)?;
+    let rights = marks_queries::rights(connection)?;
+    let marks = marks_queries::marks(connection, rights)?;
     connection.transaction(|connection| {
         queries::lock(connection)?;
         queries::begin_history(connection, &marks, queries::Reason::Forced)?;
