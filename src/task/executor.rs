@@ -44,9 +44,6 @@ const LOOK: Duration = Duration::from_millis(300);
 /// in vain.
 const LAST: Duration = Duration::from_millis(1_500);
 
-/// The least time between two looks for workers that were lost.
-const LEAST_PAUSE: Duration = Duration::from_millis(10);
-
 /// How large chunks are, and how long a worker stays with a task.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -401,18 +398,5 @@ impl Executor for TaskExecutor {
             }
         };
         work.instrument(span).await
-    }
-}
-
-/// Frees the slices of dead workers, every so often, until it is dropped: so that a task without workers pauses and stops, and shows that
-/// it waits to be taken up again. Any number of processes may do so side by side.
-pub async fn rescue(db: Db, every: Duration) {
-    loop {
-        match db.run(|connection| connection.transaction(slice_queries::rescue)).await {
-            Ok(0) => {}
-            Ok(tasks) => tracing::info!(tasks, "slices of lost workers were freed"),
-            Err(error) => warn_of!(error, "cannot search for lost workers"),
-        }
-        tokio::time::sleep(every.max(LEAST_PAUSE)).await;
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod planning;
 mod progress;
 pub mod queries;
 pub(crate) mod reads;
+mod rescue;
 pub(crate) mod slice_queries;
 pub mod state;
 mod step;
@@ -23,6 +24,7 @@ mod turn_queries;
 mod watch;
 pub(crate) mod work;
 
-pub use executor::{Hours, Pace, TaskExecutor, rescue};
+pub use executor::{Hours, Pace, TaskExecutor};
 pub use mail::MailExecutor;
 pub use model::TOPIC;
+pub use rescue::rescue;
