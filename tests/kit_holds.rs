@@ -6,7 +6,8 @@ mod kit;
 
 use std::collections::BTreeSet;
 
-use kit::rest::{Credential, Prepared, ROUTES, prepare};
+use kit::rest::{Prepared, prepare};
+use kit::routes::{Credential, ROUTES};
 use kit::spelling::{POOL, from_protocol, method, snake_case, to_grpc};
 use kit::stream::{Frame, Frames};
 use kit::{Addresses, Reply, Value, curl, database, http, json};

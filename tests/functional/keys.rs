@@ -176,7 +176,7 @@ fn the_table_of_scopes_has_every_method() {
     ];
     let mut listed: Vec<_> =
         METHODS.iter().map(|(method, ..)| *method).chain(administration).collect();
-    let mut served: Vec<_> = rest::ROUTES.iter().map(|route| route.rpc).collect();
+    let mut served: Vec<_> = routes::ROUTES.iter().map(|route| route.rpc).collect();
     listed.sort_unstable();
     served.sort_unstable();
     served.dedup();

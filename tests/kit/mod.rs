@@ -37,6 +37,7 @@ mod http;
 mod nats;
 mod postgres;
 pub mod rest;
+pub mod routes;
 mod sender;
 mod server;
 mod smtp;
