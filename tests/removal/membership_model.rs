@@ -1,6 +1,10 @@
 //! Several callers read entities and change memberships at once, together and by themselves, while members of a group and whole groups fail. The events
 //! say in which order the changes were made: each must be a step that may be made, and every answer must be what was so at some moment of its call.
 
+mod calls;
+mod comparison;
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +16,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::kit::*;
+use calls::{Call, Harm, Made, Round, round};
+use rules::{RecordedChange, Rules};
 
 /// How many portfolios and entities a run is about, in each of the realms. What has the next number is not there.
 const PORTFOLIOS: usize = 3;
@@ -20,67 +26,6 @@ const ENTITIES: usize = 5;
 const REALMS: [&str; 2] = ["acme", "globex"];
 /// The callers, by the number of their realm.
 const CALLERS: [usize; 3] = [0, 0, 1];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    Get { entity: usize },
-    Attach { portfolio: usize, entity: usize, full: bool },
-    Detach { portfolio: usize, entity: usize, full: bool },
-}
-
-/// The caller, its protocol, and its operation.
-#[derive(Clone, Copy, Debug)]
-struct Made {
-    caller: usize,
-    protocol: usize,
-    call: Call,
-}
-
-/// The fault that is injected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Harm {
-    Nothing,
-    /// The database refuses every change of an entity of a realm.
-    Entity {
-        realm: usize,
-        entity: usize,
-    },
-    /// The session of the first change ends in the middle of it, and with it all that are done together.
-    Session,
-}
-
-/// Calls that are made at once; if they pile up, the first that changes something waits until the others are there.
-#[derive(Clone, Debug)]
-struct Round {
-    calls: Vec<Made>,
-    piled_up: bool,
-    harm: Harm,
-}
-
-fn round() -> impl Strategy<Value = Round> {
-    let change = || (0..=PORTFOLIOS, 0..=ENTITIES, any::<bool>());
-    let call = prop_oneof![
-        1 => (0..=ENTITIES).prop_map(|entity| Call::Get { entity }),
-        3 => change().prop_map(|(portfolio, entity, full)| Call::Attach { portfolio, entity, full }),
-        3 => change().prop_map(|(portfolio, entity, full)| Call::Detach { portfolio, entity, full }),
-    ];
-    let made = (0..CALLERS.len(), 0..2_usize, call).prop_map(|(caller, protocol, call)| Made {
-        caller,
-        protocol,
-        call,
-    });
-    let calls = prop_oneof![1 => prop::collection::vec(made.clone(), 1..4), 3 => prop::collection::vec(made, 4..32)];
-    let harm = prop_oneof![
-        4 => Just(Harm::Nothing),
-        2 => (0..REALMS.len(), 0..ENTITIES).prop_map(|(realm, entity)| Harm::Entity { realm, entity }),
-        1 => Just(Harm::Session),
-    ];
-    (calls, prop::bool::weighted(0.7), harm).prop_map(|(calls, piled_up, harm)| Round {
-        calls,
-        piled_up,
-        harm,
-    })
-}
 
 /// Where all runs take place.
 struct Stage {
@@ -164,68 +109,6 @@ impl Stage {
             play.round(&round).await;
         }
         play.end();
-    }
-}
-
-/// The members of a realm, at each version of each portfolio.
-#[derive(Clone, Debug)]
-struct Rules {
-    /// The members of each portfolio, from its version 1 on.
-    portfolios: Vec<Vec<BTreeSet<usize>>>,
-    /// The portfolio of each entity, from its version 1 on.
-    entities: Vec<Vec<Option<usize>>>,
-}
-
-/// A change that is reported.
-#[derive(Clone, Debug, serde::Deserialize)]
-struct RecordedChange {
-    seq: i64,
-    realm: String,
-    xid: String,
-    attached: bool,
-    portfolio: String,
-    entity: String,
-    principal: String,
-    version: i64,
-}
-
-impl Rules {
-    fn new() -> Rules {
-        Rules {
-            portfolios: vec![vec![BTreeSet::new()]; PORTFOLIOS],
-            entities: vec![vec![None]; ENTITIES],
-        }
-    }
-
-    /// Which versions there are, as those of the rows begin with 1.
-    fn versions(&self) -> (Vec<usize>, Vec<usize>) {
-        (
-            self.portfolios.iter().map(Vec::len).collect(),
-            self.entities.iter().map(Vec::len).collect(),
-        )
-    }
-
-    /// Makes a change. One that follows on the other half of a move is the same step of the entity.
-    fn change(&mut self, reported: &RecordedChange, portfolio: usize, entity: usize, moves: bool) {
-        let mut members = self.portfolios[portfolio].last().expect("there is a first").clone();
-        let now = *self.entities[entity].last().expect("there is a first");
-        let (changed, before, after) = if reported.attached {
-            (members.insert(entity), None, Some(portfolio))
-        } else {
-            (members.remove(&entity), Some(portfolio), None)
-        };
-        assert!(changed && now == before, "{reported:?} is not a change of {self:?}");
-        self.portfolios[portfolio].push(members);
-        assert_eq!(
-            reported.version,
-            self.portfolios[portfolio].len() as i64,
-            "{reported:?} is not the next version of {self:?}"
-        );
-        if moves {
-            *self.entities[entity].last_mut().expect("there is a first") = after;
-        } else {
-            self.entities[entity].push(after);
-        }
     }
 }
 
@@ -329,143 +212,6 @@ impl Play<'_> {
             self.seq = change.seq;
         }
         reported
-    }
-
-    /// Returns whether the answer is what was so at some moment since these versions.
-    fn compare(&self, made: Made, answer: &Outcome, harm: Harm, before: &(Vec<usize>, Vec<usize>)) {
-        let realm = CALLERS[made.caller];
-        let rules = &self.rules[realm];
-        let what = || {
-            format!("{made:?} after {before:?} is answered {answer:#?} with {harm:?}, in {rules:?}")
-        };
-        let (portfolio, entity, attaches, full) = match made.call {
-            Call::Get { entity } => (None, entity, false, false),
-            Call::Attach { portfolio, entity, full } => (Some(portfolio), entity, true, full),
-            Call::Detach { portfolio, entity, full } => (Some(portfolio), entity, false, full),
-        };
-        let code = answer.as_ref().err().map(|failure| failure.code.as_str());
-        self.stage.count(format!(
-            "{} {}",
-            ["get", "detach", "attach"][portfolio.map_or(0, |_| 1 + usize::from(attaches))],
-            code.unwrap_or("done")
-        ));
-        match code {
-            Some("refused_by_database") => {
-                assert!(
-                    matches!(harm, Harm::Entity { realm: of, entity: harmed } if (of, harmed) == (realm, entity))
-                        && portfolio.is_some(),
-                    "{}",
-                    what()
-                );
-                return;
-            }
-            Some("unavailable") => {
-                assert!(harm == Harm::Session && portfolio.is_some(), "{}", what());
-                return;
-            }
-            _ => {}
-        }
-        if entity == ENTITIES || portfolio == Some(PORTFOLIOS) {
-            assert_eq!(code, Some("not_found"), "{}", what());
-            return;
-        }
-        // Where the entity was since the round began.
-        let places = &rules.entities[entity][before.1[entity] - 1..];
-        let Some(portfolio) = portfolio else {
-            let answer = answer.as_ref().unwrap_or_else(|_| panic!("{}", what()));
-            let version = answer.get("version").as_u64().unwrap() as usize;
-            assert!(
-                (before.1[entity]..=rules.entities[entity].len()).contains(&version),
-                "{}",
-                what()
-            );
-            let place =
-                rules.entities[entity][version - 1].map(|portfolio| self.id('p', portfolio));
-            assert_eq!(
-                answer.json["portfolio_id"].as_str().filter(|id| !id.is_empty()),
-                place.as_deref(),
-                "{}",
-                what()
-            );
-            return;
-        };
-        let Ok(answer) = answer else {
-            let elsewhere =
-                places.iter().any(|place| place.is_some_and(|place| place != portfolio));
-            assert!(code == Some("state_conflict") && !attaches && elsewhere, "{}", what());
-            return;
-        };
-        let version = answer.get("version").as_u64().unwrap() as usize;
-        let (from, states) = (before.0[portfolio], &rules.portfolios[portfolio]);
-        assert!((from..=states.len()).contains(&version), "{}", what());
-        let members = &states[version - 1];
-        assert_eq!(
-            answer.json["entity_count"].as_u64().unwrap_or_default() as usize,
-            members.len(),
-            "{}",
-            what()
-        );
-        if full {
-            let shown = answer.json["entity_ids"].as_array().cloned().unwrap_or_default();
-            let numbers: BTreeSet<usize> =
-                shown.iter().map(|id| self.number(id.as_str().unwrap())).collect();
-            assert_eq!((shown.len(), &numbers), (members.len(), members), "{}", what());
-        }
-        assert!(
-            states[from - 1..version].iter().any(|members| members.contains(&entity) == attaches),
-            "{}",
-            what()
-        );
-    }
-
-    /// Every change was asked for by a call that was done, each by another one, and shown to who has asked.
-    fn match_up(&self, round: &Round, answers: &[Outcome], reported: &[RecordedChange]) {
-        let mut left: Vec<(Made, i64)> = round
-            .calls
-            .iter()
-            .zip(answers)
-            .filter_map(|(made, answer)| {
-                Some((*made, answer.as_ref().ok()?.json["version"].as_i64()?))
-            })
-            .collect();
-        // The later half of a move stands for the whole.
-        let asked = reported.iter().enumerate().filter(|(place, change)| {
-            let moves = |next: &RecordedChange| {
-                next.attached
-                    && (&next.xid, &next.realm, &next.entity)
-                        == (&change.xid, &change.realm, &change.entity)
-            };
-            change.attached || !reported[place + 1..].iter().any(moves)
-        });
-        for (_, change) in asked {
-            let (portfolio, entity) = (self.number(&change.portfolio), self.number(&change.entity));
-            let fits = |(made, version): &(Made, i64)| {
-                let full = match made.call {
-                    Call::Attach { portfolio: of, entity: what, full }
-                        if change.attached && (of, what) == (portfolio, entity) =>
-                    {
-                        full
-                    }
-                    Call::Detach { portfolio: of, entity: what, full }
-                        if !change.attached && (of, what) == (portfolio, entity) =>
-                    {
-                        full
-                    }
-                    _ => return false,
-                };
-                // Members are read anew where others have changed the same portfolio.
-                self.stage.principals[made.caller] == change.principal
-                    && (*version == change.version || full && *version > change.version)
-            };
-            let found = left
-                .iter()
-                .position(|call| fits(call) && call.1 == change.version)
-                .or_else(|| left.iter().position(fits));
-            let found = found.unwrap_or_else(|| {
-                panic!("nobody was recorded {change:?}: {round:?} {answers:#?}")
-            });
-            left.swap_remove(found);
-        }
     }
 
     /// The final state is the one that the events describe.

@@ -1,13 +1,12 @@
 //! Many workers, many tasks: they share slices, take turns, and take over from those who are late.
 
 use diesel::connection::SimpleConnection;
-use nix::sys::signal::Signal;
 
 use crate::given::{Account, Many, id};
 use crate::kit::*;
 
 const GET: &str = "BulkDeleteService/GetTask";
-const SUBJECTS: &str = "SELECT count(DISTINCT s) * 1000000 + count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted'";
+pub const SUBJECTS: &str = "SELECT count(DISTINCT s) * 1000000 + count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted'";
 
 /// Entities of another organisation, whose client is returned.
 fn given_others(world: &World, count: i64) -> Client {
@@ -226,29 +225,6 @@ async fn a_second_worker_helps_while_hardly_anyone_calls() {
     world.database.assert_sound();
 }
 
-/// The one that does not work now leaves the wake-ups to the other, which has nothing else to go by.
-#[tokio::test]
-async fn a_worker_that_does_not_work_keeps_none_from_working() {
-    let world = World::start_with(
-        Protocol::Grpc,
-        &["--bulk-idle-workers", "1", "--lease", "600", "--poll-interval", "600"],
-    )
-    .await;
-    for round in 1..=4 {
-        world.database.given_many(Many {
-            prefix: &format!("r{round}"),
-            count: 5,
-            dependents: 0,
-            portfolio: None,
-        });
-        for _ in 0..30 {
-            world.done("EntityService/ListEntities", json!({"page_size": 1})).await;
-        }
-        let ended = world.bulk_delete(json!({"entity_type": "HCP", "mode": "hard"})).await;
-        assert_eq!(Account::of(&ended), Account { matched: 5, processed: 5, ..Account::default() });
-    }
-}
-
 /// A long list is cut like any other selection.
 #[tokio::test]
 async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
@@ -272,67 +248,6 @@ async fn a_long_list_is_cut_and_loses_nothing_at_the_cuts() {
         (COUNT - 3) * 1_000_001,
         "each entity is reported of once"
     );
-    world.database.assert_sound();
-}
-
-/// A worker that sleeps in the middle of a chunk, past its lease, and wakes when another one has long continued.
-#[tokio::test]
-async fn a_worker_that_is_late_changes_nothing() {
-    const COUNT: i64 = 500;
-    let arguments = [
-        "--bulk-chunk-size",
-        "10",
-        "--bulk-chunk-target",
-        "3.9",
-        "--db-lock-timeout",
-        "60",
-        "--lease",
-        "4",
-        "--poll-interval",
-        "0.05",
-    ];
-    let mut world =
-        World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway", "--poll-interval", "600"])
-            .await;
-    world.given_portfolio("p").await;
-    world.database.given_many(Many {
-        prefix: "e",
-        count: COUNT,
-        dependents: 1,
-        portfolio: Some("p"),
-    });
-    let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
-    // If it had a say any more, its next failure would be the one too many.
-    world.database.sql("UPDATE bulk_delete_slice SET attempts = 9");
-    let mut other = world.database.connection();
-    other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000005' FOR UPDATE").unwrap();
-    let late = Server::start_with(&world.database, &arguments, &[]).await;
-    until("the worker is in the middle of a chunk", || world.database.waiting() > 0).await;
-    late.signal(Signal::SIGSTOP);
-    other.batch_execute("ROLLBACK").unwrap();
-    let _prompt = Server::start_with(&world.database, &arguments, &[]).await;
-    let done = || world.database.count("SELECT sum(processed) FROM bulk_delete_slice");
-    until("another worker has gone on", || done() > 60).await;
-    late.signal(Signal::SIGCONT);
-    // As it finds its connection ended, or its lease lost.
-    let noticed = || {
-        ["slice failed", "the lease of a slice was lost"]
-            .iter()
-            .any(|message| late.log().contains(message))
-    };
-    until("the late one has noticed", noticed).await;
-    world.client = world.through(Protocol::Rest);
-    let ended = world.task_ended(&task).await;
-    assert_eq!(
-        Account::of(&ended),
-        Account { matched: COUNT, processed: COUNT, ..Account::default() }
-    );
-    assert_eq!(
-        world.database.count(SUBJECTS),
-        COUNT * 1_000_001,
-        "each entity is reported of once"
-    );
-    assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, COUNT));
     world.database.assert_sound();
 }
 
