@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 
-use crate::database_unfit::Role;
+use crate::database_roles::Role;
 use crate::kit::*;
 use crate::probes::{check, readiness};
 

@@ -2,7 +2,7 @@
 
 use crate::events::reported;
 use crate::kit::*;
-use crate::restores::{Story, names, nothing_is_hidden_sent_twice_or_passed_over, serve};
+use crate::restore_story::{Story, names, nothing_is_hidden_sent_twice_or_passed_over, serve};
 
 /// Has the database copied into a second cluster, as it is and as it changes.
 fn subscribe(home: &mut ClusterHome) {
