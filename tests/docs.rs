@@ -124,10 +124,10 @@ fn code(folder: &Path) -> Vec<String> {
 fn every_name_in_the_metadata_of_a_failure_is_on_the_page_of_errors() {
     let mut reported: BTreeSet<String> = [FAULT_COUNT.to_owned()].into();
     for text in code(&file("src")) {
-        for call in [".with(\"", ".with_list(\"", ".with_choices(\"", ".with_whole(\""] {
-            reported.extend(
-                text.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()),
-            );
+        for call in [".with(", ".with_list(", ".with_choices(", ".with_whole("] {
+            let names =
+                text.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+            reported.extend(names.map(|rest| rest.split('"').next().unwrap().to_owned()));
         }
     }
     let members =

@@ -152,11 +152,12 @@ fn answer<A: Answer>(
 
 /// Refusals that depend on the form of the call, on the caller or on the moment, and not on the data. They leave the key free, wherever
 /// they come to light: the caller fixes the request, or the key, and sends it again.
-const NO_ANSWER: [Code; 11] = [
+const NO_ANSWER: [Code; 12] = [
     Code::ValidationFailed,
     Code::InvalidFilter,
     Code::UnknownAttribute,
     Code::SuspectValue,
+    Code::UnknownValue,
     Code::AuthenticationRequired,
     Code::InvalidCredentials,
     Code::AddressNotAllowed,

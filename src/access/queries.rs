@@ -20,7 +20,7 @@ pub const KEYS_TOPIC: &str = "keys";
 pub struct NewKey {
     /// The organisation. Its realm is made if it is new.
     pub org: String,
-    /// Which of its worlds.
+    /// Its mode.
     pub mode: Mode,
     /// A name for people.
     pub name: String,
@@ -41,7 +41,7 @@ pub struct KeySummary {
     pub id: Uuid,
     /// The organisation.
     pub org: String,
-    /// Which of its worlds.
+    /// Its mode.
     pub mode: Mode,
     /// Its name for people.
     pub name: String,

@@ -17,7 +17,7 @@ pub struct Guards {
     pub max_objects: Option<i64>,
     /// How many entities it may take up a second.
     pub max_objects_per_second: Option<i32>,
-    /// How long ago a check of consistency that found nothing, or repaired all, may have begun.
+    /// How long ago a consistency check that found nothing, or repaired all, may have begun.
     pub clean_report_within: Option<Duration>,
     /// True if the filter may name attributes that no entity has.
     pub allow_unknown_attributes: bool,
@@ -134,7 +134,7 @@ impl Guards {
 pub fn report_required(within: Duration) -> Error {
     let seconds = within.as_secs_f64();
     let message = format!(
-        "The latest check of consistency must have begun within the last {seconds} seconds and have left nothing unrepaired. Run a check of consistency first."
+        "The latest consistency check must have begun within the last {seconds} seconds and have left nothing unrepaired. Run a consistency check first."
     );
     Error::new(Code::ReportRequired, message).with("clean_report_within", format!("{seconds}s"))
 }

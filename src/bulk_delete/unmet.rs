@@ -54,7 +54,7 @@ impl Unmet {
     pub fn clean_report(&mut self, within: Duration) {
         let seconds = within.as_secs_f64();
         let description = format!(
-            "the latest check of consistency must have begun within the last {seconds}s and have left nothing unrepaired"
+            "the latest consistency check must have begun within the last {seconds}s and have left nothing unrepaired"
         );
         self.add("clean_report", "clean_report_within", description);
     }

@@ -117,7 +117,10 @@ pub fn reported(status: &Status) -> String {
     {
         return NO_GRPC.to_owned();
     }
-    if status.message().contains("operation was canceled") {
+    if ["operation was canceled", "transport error"]
+        .iter()
+        .any(|end| status.message().contains(end))
+    {
         return CLOSED.to_owned();
     }
     let message = if status.message().is_empty() {

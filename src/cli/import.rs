@@ -89,7 +89,7 @@ pub fn misuse(matches: &ArgMatches) -> Option<String> {
     Some(match offline {
         true => format!("--{flag} is of a running service, which --offline does without"),
         false => format!(
-            "--{flag} is of no account without --offline: the service at --server has its own database"
+            "--{flag} has no effect without --offline: the service at --server has its own database"
         ),
     })
 }

@@ -47,9 +47,9 @@ struct Create {
     #[arg(long, value_parser = org)]
     org: String,
 
-    /// Which of the organisation's two worlds the key opens
+    /// Which of the organisation's two modes the key opens
     #[arg(long, value_enum, default_value = "test")]
-    mode: World,
+    mode: KeyMode,
 
     /// Scope of the key; repeat it, or separate by commas
     #[arg(long = "scope", required = true, value_delimiter = ',')]
@@ -99,7 +99,7 @@ struct Revoke {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum World {
+enum KeyMode {
     Test,
     Live,
 }
@@ -154,8 +154,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
     let mode = match create.mode {
-        World::Test => Mode::Test,
-        World::Live => Mode::Live,
+        KeyMode::Test => Mode::Test,
+        KeyMode::Live => Mode::Live,
     };
     let new = NewKey {
         org: create.org,

@@ -114,7 +114,7 @@ struct Values {
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     hard_preview_within: Option<String>,
 
-    /// Oldest clean check of consistency that a hard bulk delete may go by
+    /// Oldest clean consistency check that a hard bulk delete may go by
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     hard_clean_report_within: Option<String>,
 
@@ -130,7 +130,7 @@ struct Values {
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     soft_preview_within: Option<String>,
 
-    /// Oldest clean check of consistency that a soft bulk delete may go by
+    /// Oldest clean consistency check that a soft bulk delete may go by
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     soft_clean_report_within: Option<String>,
 }

@@ -367,7 +367,7 @@ pub struct Nats {
     #[arg(long, env = "OFFBOARD_NATS_STREAM", default_value = "OFFBOARD", value_parser = stream_name, value_name = "NAME")]
     pub nats_stream: String,
 
-    /// True if to make the stream where it is missing; an existing one is left as it is
+    /// Create the stream if it does not exist; an existing one is left as it is
     #[arg(long, env = "OFFBOARD_NATS_CREATE_STREAM", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub nats_create_stream: bool,
 }

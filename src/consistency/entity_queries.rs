@@ -63,7 +63,7 @@ macro_rules! entities {
      ", untold!(), ",
      suspects AS (
         SELECT j.id AS key, 'stuck_offboarding' AS kind, j.id AS subject,
-               'The entity is `offboarding`, and there is no live request to remove it.' AS detail, true AS mendable
+               'The entity is `offboarding`, and there is no open request to remove it.' AS detail, true AS mendable
         FROM judged j
         WHERE j.removed_at IS NULL AND j.leaving
           AND NOT EXISTS (SELECT

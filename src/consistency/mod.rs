@@ -1,4 +1,4 @@
-//! The check of consistency: a task that finds contradictions, and repairs them.
+//! The consistency check: a task that finds contradictions, and repairs them.
 //!
 //! Every operation of the service commits with all of its consequences. So the one snapshot of a single statement is consistent, and every
 //! contradiction in it is a finding; no lock is needed to check. A repair locks the rows it is about to change, checks again in a later

@@ -116,7 +116,7 @@ statement! {
      FROM task t, (SELECT pg_notify({channel}, {topic})) woken"
 }
 
-/// Returns whether a check of consistency that began within this time has left no finding unrepaired, and none that was at work since has
+/// Returns whether a consistency check that began within this time has left no finding unrepaired, and none that was at work since has
 /// left one. A check that was stopped or failed shows nothing.
 pub fn has_clean_report(
     connection: &mut PgConnection,

@@ -19,7 +19,7 @@ use crate::task::planning::Planning;
 use crate::task::slice_queries::{self, Advance};
 use crate::task::work::{ClaimedSlice, Locked, Moved, Plan, Range, Span, Step, TaskWork, WorkKind};
 
-/// Checks of consistency, as a kind of work.
+/// Consistency checks, as a kind of work.
 pub const CHECKS: WorkKind = WorkKind {
     kind: TaskKind::CheckConsistency,
     parts: Part::SPELLINGS,

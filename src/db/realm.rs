@@ -3,7 +3,7 @@
 use crate::db::text_enum;
 
 text_enum! {
-    /// One of the two worlds of an organisation.
+    /// One of the two modes of an organisation.
     pub enum Mode {
         /// For trying things.
         Test = "test",

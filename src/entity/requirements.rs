@@ -23,7 +23,7 @@ pub struct Requirements {
     pub max_objects: Option<i64>,
     /// A preview that is not an older.
     pub preview_within: Option<Duration>,
-    /// A clean check of consistency that began no longer ago.
+    /// A clean consistency check that began no longer ago.
     pub clean_report_within: Option<Duration>,
 }
 

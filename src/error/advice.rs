@@ -44,7 +44,7 @@ impl Code {
                  `allow_suspect_values`. The idempotency key is still free."
             }
             Code::UnknownValue => {
-                "Mend the values in the filter: `nearest` lists what may have been meant. Where the filter is right as it is, start with \
+                "Fix the values in the filter: `nearest` lists what may have been meant. Where the filter is right as it is, start with \
                  `allow_suspect_values`. The idempotency key is still free."
             }
             Code::MissingExcludes => {

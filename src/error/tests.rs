@@ -87,7 +87,7 @@ fn what_a_failure_repeats_of_a_request_is_cut() {
 fn what_is_reported_of_faults_stays_small_and_says_how_many_there_were() {
     let mut violations = Violations::new();
     for n in 0..100_000 {
-        violations.add(format!("{n}{}", "ä".repeat(100_000)), "invalid", "é".repeat(100_000));
+        violations.add(format!("{n}{}", "ä".repeat(2_000)), "invalid", "é".repeat(2_000));
     }
     let first = violations.as_slice()[0].clone();
     assert_eq!((first.field.chars().count(), first.description.chars().count()), (257, 1025));

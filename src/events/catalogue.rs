@@ -34,7 +34,7 @@ pub const MEMBERS: &[Member] = &[
     member(
         "version",
         "number",
-        "the version of the subject after it; of what was removed, its last version. Not in events that were written together",
+        "the version of the subject after it; of what was removed, its last version. Not in the events of a chunk of a bulk delete",
     ),
     member(
         "fields",
@@ -59,7 +59,7 @@ pub const MEMBERS: &[Member] = &[
         "distinguishes the entity from others that had its id, as its tombstone does",
     ),
     member("code", "text", "why it failed, as `error.code` of the request has it"),
-    member("bulk_delete_id", "UUID", "the bulk delete, or the check of consistency, that did it"),
+    member("bulk_delete_id", "UUID", "the bulk delete, or the consistency check, that did it"),
     member("mode", "text", "how the bulk delete deletes: `soft` or `hard`"),
     member(
         "status",
@@ -131,7 +131,7 @@ impl EventType {
                 &["version", "offboarding_request_id", "execute_after"],
             ),
             EventType::EntityOffboardingCanceled => entity(
-                "its offboarding was called off; it is active again",
+                "its offboarding was canceled; it is active again",
                 &["version", "offboarding_request_id", "bulk_delete_id"],
             ),
             EventType::EntityOffboardingFailed => entity(

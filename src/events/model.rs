@@ -97,7 +97,7 @@ pub struct Row {
     pub realm_id: i32,
     /// The realm's organisation.
     pub org: String,
-    /// Which of the organisation's worlds.
+    /// The mode of the realm.
     pub mode: Mode,
     /// When the transaction began that did it.
     pub occurred_at: DateTime<Utc>,

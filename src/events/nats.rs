@@ -48,7 +48,7 @@ pub struct NatsSettings {
     pub subject_prefix: String,
     /// The stream that takes the messages.
     pub stream: String,
-    /// True if to make the stream where it is missing.
+    /// Create the stream if it does not exist.
     pub create_stream: bool,
 }
 

@@ -51,7 +51,7 @@ pub struct Message {
     pub id: String,
     /// The realm's organisation.
     pub org: String,
-    /// Which of the organisation's worlds.
+    /// The mode of the realm.
     pub mode: Mode,
     /// The event's type, such as `entity.created`.
     pub event_type: String,

@@ -131,7 +131,7 @@ limits! {
     HEADER_LIST "header_list" {
         bounds: "Bytes of the headers of an HTTP/2 request as its library counts them, the path among them; what is below and past `uri_bytes`, `headers` or `header_bytes` is refused by those",
         value: Fixed(HEADER_LIST_BYTES_AT_MOST as u64, "bytes"),
-        past: "a 431 without a body and a request id, from the library, which does not count it",
+        past: "a 431 without a body and a request id, from the library, which does not count it; a head that is much larger ends the connection with `ENHANCE_YOUR_CALM`",
     }
     CANCELED_STREAMS "canceled_streams" {
         bounds: "Calls that are canceled on one HTTP/2 connection before the service has taken them up",

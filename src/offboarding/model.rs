@@ -38,7 +38,7 @@ text_enum! {
     pub enum OffboardingAction {
         /// A worker takes it up.
         Start = "start",
-        /// It is called off.
+        /// It is canceled.
         Cancel = "cancel",
         /// The entity has been removed.
         Succeed = "succeed",

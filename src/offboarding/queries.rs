@@ -51,7 +51,7 @@ pub struct Ask {
     pub key_id: Uuid,
     /// For which entity.
     pub entity_id: String,
-    /// How long it can still be called off; the realm's default if not said.
+    /// How long it can still be canceled; the realm's default if not said.
     pub grace: Option<Duration>,
 }
 

@@ -46,7 +46,7 @@ impl PageRequest for v1::ListOffboardingRequestsRequest {
     }
 }
 
-/// Offboarding as a request that can be called off while it waits.
+/// Offboarding as a request that can be canceled while it waits.
 pub struct OffboardingService {
     db: Db,
     watching: Watching,

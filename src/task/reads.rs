@@ -66,9 +66,8 @@ pub async fn watch_task(
     let task_id = parse_id(&id)?;
     // Before the first look, so that nothing happens between the two unseen.
     let wake_up = watching.hub.subscribe(&realm);
-    let world = realm.clone();
-    let found =
-        watching.db.run(move |connection| queries::get(connection, &world, task_id)).await?;
+    let of = realm.clone();
+    let found = watching.db.run(move |connection| queries::get(connection, &of, task_id)).await?;
     let first = found.ok_or_else(|| no_task(&id))?;
     let tasks = watch::watch(watching, caller, wake_up, first);
     Ok(Response::new(tasks.map_ok(move |task| to_proto(task, &realm)).boxed()))

@@ -331,8 +331,8 @@ statement! {
 /// there were. Call it in a transaction.
 pub fn rescue(connection: &mut PgConnection) -> Work<usize> {
     let lost: Vec<(i32, String, db::Mode, Uuid)> = Rescue {}.load(connection)?;
-    for (realm_id, org, world, task_id) in &lost {
-        let realm = Realm::from_row(*realm_id, org.clone(), *world);
+    for (realm_id, org, mode, task_id) in &lost {
+        let realm = Realm::from_row(*realm_id, org.clone(), *mode);
         control_queries::settle(connection, &realm, *task_id, Some(TaskAction::Lose))?;
     }
     Ok(lost.len())

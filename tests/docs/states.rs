@@ -125,12 +125,12 @@ fn the_page_of_the_states_of_a_request_is_its_state_machine() {
     let page = format!(
         "# The states of an offboarding request\n\nThe page is made of the state machine in `src/offboarding/model.rs` and of the migrations. The job of \
          `RemovalService` is the same request, with the same states. On the wire `OffboardingService` spells them with a capital: `Pending`.\n\n{}\n\
-         An entity is `offboarding` while its request is `pending` or `running`, and no longer: it is gone with `succeeded`, and active again with `failed` \
+         An entity is `offboarding` while its request is `pending` or `running`, and no longer: it is removed with `succeeded`, and active again with `failed` \
          or `canceled`. What a request moves to, what becomes of its entity, and its event are one transaction.\n\n\
          ## What can be done\n\nA dash means that it is not possible. A cancel is answered with `not_cancelable` then, with the `current_state`; cancel and start are \
          one compare-and-set, so exactly one of the two wins. A worker that lost its lease changes nothing: each lease has a higher `lease_token` than all before it.\n\n{}\n\
-         ## What the database holds to\n\nThese are constraints of the table `offboarding_request`, so no statement can leave a row that breaks them. The index \
-         `offboarding_request_one_live` is unique over the live requests of an entity: there is one at most.\n\n{}",
+         ## Constraints of the database\n\nThese are constraints of the table `offboarding_request`, so no statement can leave a row that breaks them. The index \
+         `offboarding_request_one_live` is unique over the open requests of an entity: there is one at most.\n\n{}",
         machine.diagram("    [*] --> pending: request\n", &ways_out),
         machine.table(who_acts_on_a_request, "", |_| ""),
         constraints("offboarding_request"),
@@ -219,7 +219,7 @@ fn the_page_of_the_states_of_a_task_is_its_state_machine() {
          ## What can be done\n\nA dash means that it is not possible: `invalid_state_transition`, with the `allowed_transitions` of the state. What is asked for twice \
          is done once. A task that no worker has a slice of has nothing to end first: it pauses and stops at once, also before it was ever taken up. A task that \
          was to pause when its last chunk was in hand is complete; one that was to stop is canceled.\n\n{}\n\
-         ## What the database holds to\n\nThese are constraints of the table `bulk_delete`, so no statement can leave a row that breaks them.\n\n{}",
+         ## Constraints of the database\n\nThese are constraints of the table `bulk_delete`, so no statement can leave a row that breaks them.\n\n{}",
         machine.diagram("    [*] --> scheduled: start of a bulk delete or a check\n", &ways_out),
         machine.table(who_acts_on_a_task, "", |_| ""),
         constraints("bulk_delete"),

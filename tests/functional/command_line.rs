@@ -94,11 +94,11 @@ fn wrong_usage_is_reported_and_ends_with_2() {
         (&["import", "x.ndjson", "--key=k", "--org=acme"], "--offline"),
         (
             &["import", "x.ndjson", "--key=k", "--data-dir=/tmp/none"],
-            "--data-dir is of no account without --offline",
+            "--data-dir has no effect without --offline",
         ),
         (
             &["import", "x.ndjson", "--key=k", "--database-url=postgresql://h/d"],
-            "--database-url is of no account without --offline",
+            "--database-url has no effect without --offline",
         ),
         (
             &["import", "x.ndjson", "--offline", "--org=acme", "--server=http://h:1"],

@@ -106,7 +106,7 @@ scenario! {
             let about = EventType::parse(name).unwrap_or_else(|| panic!("{name} is no type")).about();
             let explained: BTreeSet<String> = about.members.iter().chain(&["principal_id"]).map(|name| (*name).to_owned()).collect();
             assert!(members.is_subset(&explained), "{name} has {members:?}, and {explained:?} are explained");
-            // Members that a check of consistency alone adds are not among these.
+            // Members that a consistency check alone adds are not among these.
             let missing: Vec<_> = explained.difference(members).filter(|name| *name != "bulk_delete_id").collect();
             assert!(missing.is_empty(), "{name} never has {missing:?}");
         }

@@ -29,6 +29,7 @@ mod database_unfit;
 mod deadlines;
 mod dependents;
 mod drain;
+mod early_refusals;
 mod ended_keys;
 mod entities;
 mod entity_batches;

@@ -167,7 +167,7 @@ async fn what_the_service_refuses_is_one_clear_sentence() {
         (&["preview", "--uri", "a b"], "value 1 of --uri and --uris-from: must be"),
         (
             &["start", "--all", "--yes", "--clean-report-within", "60"],
-            "Run a check of consistency first",
+            "Run a consistency check first",
         ),
         (
             &["start", "--all", "--yes", "--no-preview", "--send-mail", "true"],

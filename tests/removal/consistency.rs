@@ -1,4 +1,4 @@
-//! The findings of a check of consistency, which of them it repairs, and which it only reports.
+//! The findings of a consistency check, which of them it repairs, and which it only reports.
 
 use std::collections::BTreeMap;
 

@@ -257,7 +257,7 @@ impl Database {
                  WHERE v.times IS DISTINCT FROM 1",
             ),
             (
-                "an entity that leaves without a live request",
+                "an entity that leaves without an open request",
                 "entity e WHERE e.state = 'offboarding' AND NOT EXISTS (SELECT FROM offboarding_request r
                  WHERE (r.realm_id, r.entity_id, r.incarnation) = (e.realm_id, e.id, e.incarnation) AND r.status IN ('pending', 'running'))",
             ),

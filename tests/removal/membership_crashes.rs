@@ -117,7 +117,11 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
     let callers: Vec<_> =
         (0..CALLERS).map(|number| tokio::spawn(caller(stage.clone(), number))).collect();
     let (mut done, mut undone) = (0, 0);
-    for _ in 0..DEATHS {
+    for death in 0.. {
+        // On a busy machine most instants may be of one kind.
+        if death >= 4 * DEATHS || death >= DEATHS && done > 0 && undone > 0 {
+            break;
+        }
         world.server.kill();
         world.server = Server::start_with(&world.database, &arguments, &[]).await;
         open.send_replace(Some(Client::new(&world.server, &world.key, Protocol::Grpc)));

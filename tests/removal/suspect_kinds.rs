@@ -1,4 +1,4 @@
-//! Values of another kind than those that entities have, names that next to none has, and values that are denied and that nothing has: a hard delete is
+//! Values of another kind than those that entities have, names that hardly any entity has, and values that are denied and that nothing has: a hard delete is
 //! refused for each, however often it is asked for, and for all of them at once.
 
 use crate::given::{Many, text};
@@ -209,5 +209,24 @@ scenario! {
         let refusal = world.refused(START, list).await;
         assert_eq!((refusal.code.as_str(), refusal.faults.len()), ("missing_excludes", 1));
         assert!(refusal.faults[0].field.ends_with("objects.exclude_list"), "{refusal:#?}");
+    }
+
+    async fn whoever_fixes_the_filter_sends_it_again_with_the_same_key(world: &World) {
+        given(world);
+        for (n, (slip, code)) in [
+            ("missing(attributes.Naem)", "unknown_attribute"),
+            ("lt(attributes.Rank, ten)", "suspect_value"),
+            ("not equals(attributes.Registry, pypii)", "unknown_value"),
+            ("not equals(type, HPC)", "unknown_value"),
+        ].into_iter().enumerate() {
+            let key = [("idempotency-key", format!("fixed-{n}"))];
+            let key = key.each_ref().map(|(name, value)| (*name, value.as_str()));
+            let request = |filter: &str| json!({"mode": "hard", "spec": {"objects": {"filter": filter}}});
+            for _ in 0..2 {
+                let refusal = world.client.call_with(START, request(slip), &key).await.unwrap_err();
+                assert_eq!(refusal.code, code, "{slip}: {refusal:#?}");
+            }
+            world.client.call_with(START, request("equals(uri, nobody)"), &key).await.unwrap();
+        }
     }
 }

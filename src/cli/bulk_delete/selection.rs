@@ -57,7 +57,7 @@ pub struct Selection {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
     max_objects_per_second: Option<i32>,
 
-    /// Refuse to start unless a check of consistency that began within so many seconds has left nothing that should not be, and none has since
+    /// Refuse to start unless a consistency check that began within so many seconds has left nothing that should not be, and none has since
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
     clean_report_within: Option<u64>,
 

@@ -23,7 +23,7 @@ pub fn json(message: &impl Name) -> Result<String> {
         .write(message)
 }
 
-/// Which of the organisation's two worlds a task is of.
+/// Which of the organisation's two modes a task is of.
 pub fn mode(task: &v1::Task) -> Option<&'static str> {
     match task.realm_mode() {
         v1::Mode::Test => Some("test"),

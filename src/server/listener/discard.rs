@@ -8,6 +8,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Request, header};
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +24,10 @@ use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARD
 const SILENCE: Duration = Duration::from_secs(5);
 /// As how many bytes a frame counts at least.
 const FRAME: usize = 64;
+/// A rest of so many bytes is waited for before a refusal by HTTP/1.1, so that the connection can be used again.
+const SMALL: u64 = 64 * 1024;
+/// For how long.
+const SOON: Duration = Duration::from_millis(250);
 /// How long it may continue where the listener closes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -47,6 +53,26 @@ pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
         }
     };
     in_time(read, closing).await;
+}
+
+/// Returns whether the rest of a request is small and on its way: who expects to be asked for it sends none before.
+pub fn comes_soon(request: &Request<Incoming>) -> bool {
+    request.body().size_hint().exact().is_some_and(|size| size <= SMALL)
+        && !request.headers().contains_key(header::EXPECT)
+}
+
+/// Reads such a rest to its end. Returns whether it came in time.
+pub async fn soon(rest: oneshot::Receiver<Incoming>) -> bool {
+    let read = async {
+        let Ok(mut body) = rest.await else { return false };
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(SOON, read).await.unwrap_or(false)
 }
 
 /// The rest of the body of a request of HTTP/2, once nobody reads it any more: that may be a moment after its answer was given.

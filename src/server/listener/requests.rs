@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
@@ -177,8 +177,9 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         let is_http2 = request.version() == Version::HTTP_2;
         let running = Running::begin(&self.activity, is_http2);
         let is_whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-        let may_be_left = is_http2 && A::WAITS_FOR_REST && !request.body().is_end_stream();
+        let may_be_left = !request.body().is_end_stream() && (!is_http2 || A::WAITS_FOR_REST);
         let (rest, left) = may_be_left.then(oneshot::channel).unzip();
+        let comes_soon = discard::comes_soon(&request);
         let mut request = request.map(|inner| Arriving {
             is_http2,
             inner: Some(inner),
@@ -194,17 +195,27 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
             is_whole: is_whole.clone(),
             has_key,
         });
+        let (left, left_open) = if is_http2 { (left, None) } else { (None, left) };
+        let is_there = is_whole.clone();
         let mut left = left.map(|rest| Rest {
             is_whole,
             discarded: discard::body(rest, self.closing.clone()).boxed(),
         });
         let answer = self.answer.answer(request, self.peer);
         let answered = async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
             if is_trailers_only(answer.headers()) {
                 left = None;
             }
             let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
+            if is_refusal
+                && let Some(rest) = left_open
+                && !(comes_soon && discard::soon(rest).await)
+                && !is_there.load(Ordering::Relaxed)
+            {
+                // The library closes the connection, and a client that is not told so sends its next request in vain.
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             if is_refusal
                 && let Some(rest) = &mut left
                 && timeout(BEFORE_REFUSAL, &mut rest.discarded).await.is_ok()
