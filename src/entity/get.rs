@@ -26,7 +26,7 @@ impl Together for Get {
         for (place, entity) in
             queries::get_each(connection, calls.iter().map(|call| (&call.realm, call.id.as_str())))?
         {
-            answers[place as usize - 1] = Some(Some(entity));
+            answers[place as usize - 1] = entity.map(Some);
         }
         Ok(answers)
     }

@@ -22,25 +22,45 @@ use crate::entity::new_entity::NewEntity;
 use crate::error::one_line;
 use crate::proto::object::{Objects, Struct};
 
-/// The entities of these realms and ids, by their places; without those that are missing or deleted.
+/// How large an entity is in the database that is read beside others, in bytes; and one that is compressed there, which may be a hundred times as
+/// large outside.
+const BESIDE_OTHERS: i32 = 16 << 10;
+const BESIDE_OTHERS_COMPRESSED: i32 = 2 << 10;
+
+/// The entities of these realms and ids, by their places; without those that are missing or deleted. None for a large one, of which many at once
+/// would take much memory.
 pub fn get_each<'a>(
     connection: &mut PgConnection,
     wanted: impl Iterator<Item = (&'a Realm, &'a str)>,
-) -> Work<Vec<(i64, Entity)>> {
+) -> Work<Vec<(i64, Option<Entity>)>> {
     let (realms, ids) = wanted.map(|(realm, id)| (realm.id(), id)).unzip();
-    Ok(GetEach { realms, ids }.load(connection)?)
+    let (most, most_compressed) = (BESIDE_OTHERS, BESIDE_OTHERS_COMPRESSED);
+    let found: Vec<(i64, bool, Entity)> =
+        GetEach { realms, ids, most, most_compressed }.load(connection)?;
+    Ok(found
+        .into_iter()
+        .map(|(place, is_large, entity)| (place, (!is_large).then_some(entity)))
+        .collect())
 }
 
 statement! {
-    /// Entities by key, each for its callers.
+    /// Entities by key, each for its callers, and whether each is large; without the content of those that are.
     pub struct GetEach<'a> {
         realms: Vec<i32> as Array<Integer>,
         ids: Vec<&'a str> as Array<Text>,
-    } -> (BigInt, EntityRow),
-    "SELECT w.place, e.id, e.type, e.state, e.attributes, e.components, e.portfolio_id, e.hold_reason, e.hold_placed_by, e.hold_placed_at,
+        most: i32 as Integer,
+        most_compressed: i32 as Integer,
+    } -> (BigInt, Bool, EntityRow),
+    "SELECT w.place, s.is_large, e.id, e.type, e.state, CASE WHEN s.is_large THEN '{}' ELSE e.attributes END,
+            CASE WHEN s.is_large THEN '{}' ELSE e.components END, e.portfolio_id, e.hold_reason, e.hold_placed_by, e.hold_placed_at,
             e.version, e.created_at, e.updated_at
      FROM unnest({realms}, {ids}) WITH ORDINALITY w(realm, id, place)
-     JOIN entity e ON e.realm_id = w.realm AND e.id = w.id AND e.deleted_at IS NULL"
+     JOIN entity e ON e.realm_id = w.realm AND e.id = w.id AND e.deleted_at IS NULL
+     -- The sizes as they are stored, which are known without reading what is stored apart.
+     CROSS JOIN LATERAL (
+        SELECT pg_column_size(e.components) > {most}
+            OR pg_column_size(e.attributes) > CASE WHEN pg_column_compression(e.attributes) IS NULL THEN {most} ELSE {most_compressed} END
+            AS is_large) s"
 }
 
 /// The entity with this id, unless it is missing or deleted.

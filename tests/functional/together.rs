@@ -88,6 +88,23 @@ scenario! {
         assert_eq!(world.entity("e0").await["version"], 3);
     }
 
+    /// Large ones are read one by one, so that many at once take little memory.
+    async fn entities_that_are_read_together_are_whole_however_large_they_are(world: &World) {
+        let noise = |length: usize| (0..length).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect::<String>();
+        let texts = [String::new(), "x".repeat(900_000), noise(900_000), noise(10_000), "y".repeat(3_000)];
+        for (n, text) in texts.iter().enumerate() {
+            let entity = json!({"entity_id": format!("e{n}"), "type": "T", "attributes": {"text": text}});
+            world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
+        }
+        let gets = (0..60).map(|n| world.call("EntityService/GetEntity", json!({"entity_id": format!("e{}", n % 6)})));
+        for (n, answer) in join_all(gets).await.into_iter().enumerate() {
+            match texts.get(n % 6) {
+                Some(text) => assert!(answer.unwrap().get("attributes.text").as_str() == Some(text), "{n}"),
+                None => assert_eq!(answer.unwrap_err().code, "not_found"),
+            }
+        }
+    }
+
     async fn what_somebody_has_locked_keeps_nobody_else(world: &World) {
         with_members(world).await;
         let mut held = world.database.connection();
