@@ -91,7 +91,7 @@ scenario! {
     /// Large ones are read one by one, so that many at once take little memory.
     async fn entities_that_are_read_together_are_whole_however_large_they_are(world: &World) {
         let noise = |length: usize| (0..length).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect::<String>();
-        let texts = [String::new(), "x".repeat(900_000), noise(900_000), noise(10_000), "y".repeat(3_000)];
+        let texts = [String::new(), "x".repeat(300_000), noise(100_000), noise(10_000), "y".repeat(3_000)];
         for (n, text) in texts.iter().enumerate() {
             let entity = json!({"entity_id": format!("e{n}"), "type": "T", "attributes": {"text": text}});
             world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
