@@ -20,12 +20,11 @@ use crate::entity::list_queries::EntityRow;
 use crate::entity::model::Entity;
 use crate::entity::new_entity::NewEntity;
 use crate::error::one_line;
+use crate::limits::database::{GROUP_ENTITY, GROUP_ENTITY_BYTES};
 use crate::proto::object::{Objects, Struct};
 
-/// How large an entity is in the database that is read beside others, in bytes; and one that is compressed there, which may be a hundred times as
-/// large outside.
-const BESIDE_OTHERS: i32 = 16 << 10;
-const BESIDE_OTHERS_COMPRESSED: i32 = 2 << 10;
+/// The same of an entity that is stored compressed: it may be a hundred times as large in memory.
+const COMPRESSED_GROUP_ENTITY_BYTES: i32 = GROUP_ENTITY_BYTES / 8;
 
 /// The entities of these realms and ids, by their places; without those that are missing or deleted. None for a large one, of which many at once
 /// would take much memory.
@@ -34,13 +33,16 @@ pub fn get_each<'a>(
     wanted: impl Iterator<Item = (&'a Realm, &'a str)>,
 ) -> Work<Vec<(i64, Option<Entity>)>> {
     let (realms, ids) = wanted.map(|(realm, id)| (realm.id(), id)).unzip();
-    let (most, most_compressed) = (BESIDE_OTHERS, BESIDE_OTHERS_COMPRESSED);
+    let (most, most_compressed) = (GROUP_ENTITY_BYTES, COMPRESSED_GROUP_ENTITY_BYTES);
     let found: Vec<(i64, bool, Entity)> =
         GetEach { realms, ids, most, most_compressed }.load(connection)?;
-    Ok(found
-        .into_iter()
-        .map(|(place, is_large, entity)| (place, (!is_large).then_some(entity)))
-        .collect())
+    let small = |(place, is_large, entity)| {
+        if is_large {
+            GROUP_ENTITY.reached();
+        }
+        (place, (!is_large).then_some(entity))
+    };
+    Ok(found.into_iter().map(small).collect())
 }
 
 statement! {

@@ -14,6 +14,9 @@ pub const MIGRATION_LOCK_MILLIS: u64 = 500;
 /// How many calls of one kind are done in one statement.
 pub const GROUP_CALLS: usize = 64;
 
+/// How large an entity is stored that is read together with others, in bytes.
+pub const GROUP_ENTITY_BYTES: i32 = 16 << 10;
+
 limits! {
     CONNECTIONS "database_connections" {
         bounds: "Connections to the database of one process, besides one that listens and one of its probes, which come first; fewer where the server lets fewer in",
@@ -34,6 +37,11 @@ limits! {
         bounds: "Calls of one kind that are done in one statement; of those, two at once in one process that read and one that writes",
         value: Fixed(GROUP_CALLS as u64, "calls"),
         past: "the others wait for the next one",
+    }
+    GROUP_ENTITY "database_group_entity" {
+        bounds: "Bytes of an entity, as it is stored, that is read in one statement with others; an eighth of them where it is stored compressed",
+        value: Fixed(GROUP_ENTITY_BYTES as u64, "bytes"),
+        past: "it is read by itself",
     }
     STATEMENT_TIME "database_statement_time" {
         bounds: "Time of one statement; less where the caller gives its call less",

@@ -53,6 +53,9 @@ pub const DISCARDED_BYTES_AT_MOST: usize = 64 << 20;
 /// For how many seconds.
 pub const DISCARDED_SECONDS: u64 = 30;
 
+/// How many bytes of the rest of a request a refusal by HTTP/1.1 waits for.
+pub const AWAITED_REST_BYTES: u64 = 64 << 10;
+
 /// How long a stream of reflection may take, in seconds.
 pub const REFLECTION_SECONDS: u64 = 60;
 
@@ -178,6 +181,11 @@ limits! {
                  that is still sending finds the answer",
         value: Fixed(DISCARDED_BYTES_AT_MOST as u64, "bytes"),
         past: "the connection, or the stream, is closed, and the answer may be lost",
+    }
+    AWAITED_REST "awaited_rest" {
+        bounds: "Bytes of the rest of a request that a refusal by HTTP/1.1 waits for, for a quarter of a second, so that the connection can be used again",
+        value: Fixed(AWAITED_REST_BYTES, "bytes"),
+        past: "the refusal says `connection: close`",
     }
     REFLECTION_STREAMS "reflection_streams" {
         bounds: "Streams of reflection at once, a quarter of them from one address",

@@ -18,15 +18,15 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::listeners::{DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARDED_SECONDS};
+use crate::limits::listeners::{
+    AWAITED_REST_BYTES, DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARDED_SECONDS,
+};
 
 /// How long a client that was answered before it had sent everything may be silent.
 const SILENCE: Duration = Duration::from_secs(5);
 /// As how many bytes a frame counts at least.
 const FRAME: usize = 64;
-/// A rest of so many bytes is waited for before a refusal by HTTP/1.1, so that the connection can be used again.
-const SMALL: u64 = 64 * 1024;
-/// For how long.
+/// How long a refusal by HTTP/1.1 waits for a small rest, so that the connection can be used again.
 const SOON: Duration = Duration::from_millis(250);
 /// How long it may continue where the listener closes.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub async fn connection(mut stream: TcpStream, closing: &CancellationToken) {
 
 /// Returns whether the rest of a request is small and on its way: who expects to be asked for it sends none before.
 pub fn comes_soon(request: &Request<Incoming>) -> bool {
-    request.body().size_hint().exact().is_some_and(|size| size <= SMALL)
+    request.body().size_hint().exact().is_some_and(|size| size <= AWAITED_REST_BYTES)
         && !request.headers().contains_key(header::EXPECT)
 }
 

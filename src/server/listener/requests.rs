@@ -27,7 +27,7 @@ use super::activity::Activity;
 use super::discard;
 use super::slots::{Crowded, SlotHandle};
 use crate::error::Left;
-use crate::limits::listeners::UNREAD_TIME;
+use crate::limits::listeners::{AWAITED_REST, UNREAD_TIME};
 use crate::limits::responses::Cut;
 
 /// How long a refusal waits for the rest of its request. A client that reads it earlier may end its request short of the length that it has given,
@@ -213,6 +213,7 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
                 && !(comes_soon && discard::soon(rest).await)
                 && !is_there.load(Ordering::Relaxed)
             {
+                AWAITED_REST.reached();
                 // The library closes the connection, and a client that is not told so sends its next request in vain.
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
