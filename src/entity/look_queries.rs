@@ -1,6 +1,6 @@
 //! The SQL of the look for what a filter names: its attributes, its values and the kinds of values that it compares with, in one pass along the keys.
 //!
-//! Nearly every question is answered by the first stride. What is left is looked for to the end where it must be known, or as far as a bound.
+//! Nearly every question is answered by the first batch. What is left is looked for to the end where it must be known, or as far as a bound.
 
 mod seen_queries;
 
@@ -14,13 +14,13 @@ use crate::entity::look::{Looked, OfAttribute, OfPath, OfValue, Reach, Unchecked
 use crate::entity::unknown_queries::FIRST;
 use crate::entity::unknown_value::UnknownValue;
 use crate::entity::unknown_value_queries::look_up;
-use crate::entity::walk_queries::{Among, Entities, Question, Went, stride};
+use crate::entity::walk_queries::{Among, Entities, Question, Went, walk};
 use crate::filter::{AttributePath, Comparison, Filter, Held, NamedValue, Predicate};
 use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_WALK, VALUE_LOOK};
 
 /// How many values, and how many paths, are looked for along the keys.
 const MOST: usize = 64;
-/// How many times more entities are looked at in each stride than in the one before.
+/// How many times more entities are looked at in each batch than in the one before.
 const GROWTH: i64 = 8;
 
 /// What is to be looked for.
@@ -43,8 +43,24 @@ pub struct Asking<'a> {
     pub with_attributes: bool,
     /// Whether what a hard delete must know is looked for to the end.
     pub is_far: bool,
-    /// How long another stride begins.
+    /// How long another batch begins.
     pub patience: Duration,
+}
+
+impl<'a> Asking<'a> {
+    /// The next entities behind a key, of which those count that may have its attributes and meet this condition.
+    fn entities<'b>(
+        &self,
+        realm: &'b Realm,
+        condition: Option<&'b Predicate>,
+        (after, limit): (&'b str, i64),
+        shapes: &'b [Predicate],
+    ) -> Entities<'b>
+    where
+        'a: 'b,
+    {
+        Entities { realm, among: self.among, condition, after, limit, shapes }
+    }
 }
 
 /// Looks for all of it. Where there is no entity that counts nothing is unknown.
@@ -73,7 +89,7 @@ struct Pass {
     more: Vec<OfValue>,
     too_many: Vec<Unchecked>,
     reach: Reach,
-    /// The key before the first stride in which an entity counts.
+    /// The key before the first batch in which an entity counts.
     first_met: Option<String>,
 }
 
@@ -128,7 +144,7 @@ impl Pass {
         })
     }
 
-    /// Goes along the keys in strides until all is answered, or there was too little time.
+    /// Goes along the keys in batches until all is answered, or there was too little time.
     fn walk(
         &mut self,
         connection: &mut PgConnection,
@@ -139,7 +155,7 @@ impl Pass {
         let (mut after, mut limit) = (String::new(), FIRST);
         while !self.is_answered() {
             let begun = Instant::now();
-            let (read, last) = self.stride(connection, realm, asking, (&after, limit))?;
+            let (read, last) = self.batch(connection, realm, asking, (&after, limit))?;
             if self.reach.ended {
                 break;
             }
@@ -152,7 +168,7 @@ impl Pass {
                 ATTRIBUTE_LOOK.reached();
                 break;
             }
-            // No stride takes much longer than there is time.
+            // No batch takes much longer than there is time.
             let in_time =
                 read as f64 * left.as_secs_f64() / begun.elapsed().as_secs_f64().max(1e-6);
             limit = (limit * GROWTH).min(ATTRIBUTE_WALK).min((in_time as i64).max(FIRST));
@@ -191,8 +207,8 @@ impl Pass {
             && self.paths.iter().all(OfPath::is_answered)
     }
 
-    /// One stride: how many entities it read, and the last of them.
-    fn stride(
+    /// One batch: how many entities it read, and the last of them.
+    fn batch(
         &mut self,
         connection: &mut PgConnection,
         realm: &Realm,
@@ -217,16 +233,9 @@ impl Pass {
         });
         let questions: Vec<Question> = of_attributes.chain(of_values).collect();
         let shapes: Vec<Predicate> = paths.iter().map(|of| of.attribute.shapes()).collect();
-        let entities = Entities {
-            realm,
-            among: asking.among,
-            condition: self.condition.as_ref(),
-            after,
-            limit,
-            shapes: shapes.as_slice(),
-        };
+        let entities = asking.entities(realm, self.condition.as_ref(), (after, limit), &shapes);
         let Went { read, last, counted, counts } =
-            stride(connection, entities, &questions, asking.live_values)?;
+            walk(connection, entities, &questions, asking.live_values)?;
         if counted > 0 && self.first_met.is_none() {
             self.first_met = Some(after.to_owned());
         }

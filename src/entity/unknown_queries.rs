@@ -9,7 +9,7 @@ use crate::db::statement::built;
 use crate::db::{Realm, Work};
 use crate::entity::index::lookup_queries;
 use crate::entity::unknown::Names;
-use crate::entity::walk_queries::{Among, Entities, Question, Went, stride};
+use crate::entity::walk_queries::{Among, Entities, Question, Went, walk};
 use crate::filter::{AttributePath, Filter, Predicate};
 use crate::limits::requests::{ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
 use crate::proto::object::Struct;
@@ -77,7 +77,7 @@ pub fn look_on(
     let condition = filter.type_condition();
     let entities =
         Entities { realm, among, condition: condition.as_ref(), after, limit, shapes: &[] };
-    let Went { read, last, counted, counts } = stride(connection, entities, &questions, false)?;
+    let Went { read, last, counted, counts } = walk(connection, entities, &questions, false)?;
     let seen = open
         .into_iter()
         .zip(counts)

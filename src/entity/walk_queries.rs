@@ -61,7 +61,7 @@ pub(super) struct Went {
 
 /// Goes along some keys, and tells for each question of how many of the entities there it is true, and which shapes they have. `live_shapes` tells
 /// whether those of what was soft-deleted do not count.
-pub(super) fn stride(
+pub(super) fn walk(
     connection: &mut PgConnection,
     entities: Entities<'_>,
     questions: &[Question],

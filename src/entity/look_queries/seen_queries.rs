@@ -1,4 +1,4 @@
-//! What a look has seen of attributes, values and kinds of values, with the SQL of what it asks after its strides.
+//! What a look has seen of attributes, values and kinds of values, with the SQL of what it asks after its batches.
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
@@ -13,7 +13,7 @@ use crate::entity::suspect_value::Suspect;
 use crate::entity::unknown::{self, AttributeCheck, Names, Rare, Unknown};
 use crate::entity::unknown_queries::names;
 use crate::entity::unknown_value_queries::{is_any, reported};
-use crate::entity::walk_queries::{Among, Entities, Question, Went, stride};
+use crate::entity::walk_queries::{Among, Entities, Question, Went, walk};
 use crate::filter::{Held, NamedValue};
 use crate::proto::object::Struct;
 
@@ -87,15 +87,8 @@ impl Pass {
             .map(|path| Question { holds: path.presence(), counting: true, live: false })
             .collect();
         let limit = of.reach.read;
-        let entities = Entities {
-            realm,
-            among: asking.among,
-            condition: self.condition.as_ref(),
-            after: "",
-            limit,
-            shapes: &[],
-        };
-        let Went { counts, .. } = stride(connection, entities, &questions, false)?;
+        let entities = asking.entities(realm, self.condition.as_ref(), ("", limit), &[]);
+        let Went { counts, .. } = walk(connection, entities, &questions, false)?;
         let common = alike.into_iter().zip(counts).find(|(_, count)| of.is_far_rarer_than(*count));
         Ok(common.map(|(path, count)| (path.canonical, count)))
     }
@@ -202,14 +195,7 @@ impl Pass {
         let Some(mask) = path.held.most().map(Held::mask) else { return Ok(None) };
         let shapes = [path.attribute.shapes()];
         let limit = path.reach.read;
-        let entities = Entities {
-            realm,
-            among: asking.among,
-            condition: self.condition.as_ref(),
-            after: "",
-            limit,
-            shapes: &shapes,
-        };
+        let entities = asking.entities(realm, self.condition.as_ref(), ("", limit), &shapes);
         let found: Option<(Struct,)> =
             (Example { entities, mask }).get_result(connection).optional()?;
         Ok(found.and_then(|(attributes,)| path.attribute.some_value(attributes.view())))
