@@ -170,9 +170,9 @@ fn let_fall_due(database: &Database, count: i64, milliseconds: u64) {
 
 /// Work becomes ready bit by bit, all the time, so that each death is in the midst of it.
 #[tokio::test]
-async fn offboardings_survive_twenty_deaths_at_any_instant() {
-    const COUNT: i64 = 2_000;
-    const DEATHS: i64 = 20;
+async fn offboardings_survive_fifty_deaths_at_any_instant() {
+    const COUNT: i64 = 5_000;
+    const DEATHS: i64 = 50;
     const WINDOW: u64 = 250;
     let world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     let database = &world.database;

@@ -250,12 +250,22 @@ fn whatever_is_done_together_is_as_if_one_came_after_the_other() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let stage = runtime.block_on(Stage::set());
     let config =
-        Config { cases: 16, max_shrink_iters: 50, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&prop::collection::vec(round(), 1..8), |rounds| {
-        runtime.block_on(stage.run(rounds));
-        Ok(())
-    });
-    outcome.unwrap_or_else(|error| panic!("{error}"));
+        Config { cases: 24, max_shrink_iters: 50, failure_persistence: None, ..Config::default() };
+    let together = "SELECT count(*) FROM (
+        SELECT FROM event WHERE type = 'portfolio.entity_attached' GROUP BY xid HAVING count(*) > 1) t";
+    let together = || stage.world.database.count(together);
+    // On a busy machine calls may come too far apart to be done together: then more are made.
+    for _ in 0..5 {
+        let rounds = prop::collection::vec(round(), 1..8);
+        let outcome = TestRunner::new(config.clone()).run(&rounds, |rounds| {
+            runtime.block_on(stage.run(rounds));
+            Ok(())
+        });
+        outcome.unwrap_or_else(|error| panic!("{error}"));
+        if together() > 10 {
+            break;
+        }
+    }
     stage.world.database.assert_sound();
     let tally = stage.tally.lock().unwrap();
     println!("{tally:#?}");
@@ -276,10 +286,6 @@ fn whatever_is_done_together_is_as_if_one_came_after_the_other() {
         "no group was lost: {tally:#?}"
     );
     drop(tally);
-    let together = "(SELECT FROM event WHERE type = 'portfolio.entity_attached' GROUP BY xid HAVING count(*) > 1) t";
-    assert!(
-        stage.world.database.count(&format!("SELECT count(*) FROM {together}")) > 0,
-        "none were done together"
-    );
+    assert!(together() > 10, "few were done together");
     runtime.block_on(async { drop(stage) });
 }

@@ -332,7 +332,7 @@ fn whatever_callers_and_workers_do_the_rules_hold() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let stage = runtime.block_on(Stage::set());
     let config =
-        Config { cases: 16, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
+        Config { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
     let outcome =
         TestRunner::new(config).run(&prop::collection::vec(operation(), 60), |operations| {
             runtime.block_on(stage.run(operations));

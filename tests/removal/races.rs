@@ -52,8 +52,8 @@ async fn cancel_about_when_it_starts(
 
 #[tokio::test]
 async fn of_a_cancel_and_a_start_exactly_one_wins() {
-    const ROUNDS: usize = 8;
-    const AT_ONCE: usize = 40;
+    const ROUNDS: usize = 20;
+    const AT_ONCE: usize = 50;
     let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.01"]).await;
     world.given_portfolio("p").await;
     world.database.given_many(Many {
@@ -113,7 +113,7 @@ async fn of_a_cancel_and_a_start_exactly_one_wins() {
 /// Nothing is done here, so that what was asked for first is still there for whoever comes second.
 #[tokio::test]
 async fn of_two_who_ask_at_once_one_is_first_and_both_get_its_request() {
-    const ROUNDS: usize = 8;
+    const ROUNDS: usize = 20;
     const AT_ONCE: usize = 50;
     let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     let raced = (ROUNDS * AT_ONCE) as i64;
