@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::client_frames::ClientFrames;
 use super::patience::Patience;
-use super::resets::Resets;
+
 use crate::limits::Limit;
 use crate::limits::listeners::{
     CANCELED_CALLS, CANCELED_CALLS_AT_MOST, CANCELED_CALLS_SECONDS, HEAD_TIME,
@@ -54,6 +55,8 @@ pub struct Activity {
     /// How many of them are of callers with a valid key.
     requests_with_key: AtomicUsize,
     head_since: AtomicU64,
+    /// Since when the headers of a request have been arriving by HTTP/2.
+    frame_head_since: AtomicU64,
     /// When the last request began or, where none is left, ended.
     since: AtomicU64,
     unread_since: AtomicU64,
@@ -61,15 +64,17 @@ pub struct Activity {
     read: AtomicUsize,
     none_left: Notify,
     cut: Notify,
-    canceled: Mutex<Canceled>,
+    sent: Mutex<Sent>,
 }
 
-/// The calls that the client has canceled.
+/// What the client has sent by HTTP/2.
 #[derive(Debug)]
-struct Canceled {
-    resets: Resets,
-    /// How many there were since this time.
-    count: u32,
+struct Sent {
+    frames: ClientFrames,
+    /// The number of the request whose headers are arriving.
+    head: Option<u64>,
+    /// How many calls it has canceled since this time.
+    canceled: u32,
     since: u64,
 }
 
@@ -88,12 +93,18 @@ impl Activity {
             requests: AtomicUsize::new(0),
             requests_with_key: AtomicUsize::new(0),
             head_since: AtomicU64::new(0),
+            frame_head_since: AtomicU64::new(0),
             since: AtomicU64::new(0),
             unread_since: AtomicU64::new(0),
             read: AtomicUsize::new(0),
             none_left: Notify::new(),
             cut: Notify::new(),
-            canceled: Mutex::new(Canceled { resets: Resets::new(), count: 0, since: 0 }),
+            sent: Mutex::new(Sent {
+                frames: ClientFrames::new(),
+                head: None,
+                canceled: 0,
+                since: 0,
+            }),
         }
     }
 
@@ -120,22 +131,27 @@ impl Activity {
         if self.requests.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
             self.head_since.store(self.now(), Relaxed);
         }
-        self.count_canceled(bytes);
+        self.follow_frames(bytes);
     }
 
-    /// Has the connection closed where the client cancels too many calls.
-    fn count_canceled(&self, bytes: &[u8]) {
-        let mut canceled = self.canceled.lock().unwrap_or_else(PoisonError::into_inner);
-        let more = canceled.resets.among(bytes);
+    /// Notes when headers begin, and has the connection closed where the client cancels too many calls.
+    fn follow_frames(&self, bytes: &[u8]) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = sent.frames.follow(bytes);
+        let head = sent.frames.head();
+        if head != sent.head {
+            sent.head = head;
+            self.frame_head_since.store(head.map_or(0, |_| self.now()), Relaxed);
+        }
         if more == 0 {
             return;
         }
         let now = self.now();
-        if now - canceled.since > CANCELED_CALLS_SECONDS * 1000 {
-            (canceled.count, canceled.since) = (0, now);
+        if now - sent.since > CANCELED_CALLS_SECONDS * 1000 {
+            (sent.canceled, sent.since) = (0, now);
         }
-        canceled.count += more;
-        if canceled.count > CANCELED_CALLS_AT_MOST {
+        sent.canceled += more;
+        if sent.canceled > CANCELED_CALLS_AT_MOST {
             CANCELED_CALLS.reached();
             self.cut();
         }
@@ -287,6 +303,11 @@ impl Activity {
         let unread = self.unread_since.load(Relaxed);
         if unread > 0 {
             return (Some(self.at(unread, patience.unread)), &UNREAD_TIME);
+        }
+        // Nothing else may come between the frames of one head, so the other requests of the connection are no excuse.
+        let frame_head = self.frame_head_since.load(Relaxed);
+        if frame_head > 0 {
+            return (Some(self.at(frame_head, patience.head)), &HEAD_TIME);
         }
         if self.is_busy() {
             return (None, &IDLE_TIME);

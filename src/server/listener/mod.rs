@@ -6,6 +6,7 @@
 
 mod accept;
 mod activity;
+mod client_frames;
 mod connection;
 mod discard;
 mod heads;
@@ -15,7 +16,6 @@ mod owners;
 mod patience;
 mod refusal;
 mod requests;
-mod resets;
 mod slots;
 
 use std::future::Future;

@@ -65,9 +65,36 @@ async fn a_connection_of_http2_is_idle_once_it_has_begun() {
     activity.received(SETTINGS);
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_secs(20)).await;
-        activity.received(b"ping");
+        activity.received(b"\0\0\0\x06\0\0\0\0\0");
     }
     assert_eq!(over(&activity).await, ("idle_time", 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_by_http2_have_the_time_of_a_head_whatever_else_is_asked() {
+    for half in [b"\0\0".as_slice(), b"\0\0\x05\x01\x04\0\0\0\x01ab", b"\0\0\0\x01\0\0\0\0\x01"] {
+        let activity = Activity::new();
+        activity.received(SETTINGS);
+        activity.begin(true);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        activity.received(half);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(over(&activity).await, ("head_time", 6), "{half:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_head_after_the_other_is_no_long_one() {
+    let activity = Activity::new();
+    activity.received(SETTINGS);
+    let head = b"\0\0\x02\x01\x04\0\0\0\x01ab";
+    activity.received(&head[..5]);
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        activity.received(&[&head[5..], &head[..5]].concat());
+        assert!(matches!(activity.due(&PATIENCE), NextCheck::At(_)));
+    }
+    assert_eq!(over(&activity).await, ("head_time", 10));
 }
 
 #[tokio::test(start_paused = true)]
