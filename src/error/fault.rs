@@ -62,7 +62,9 @@ impl Violations {
     /// Adds the faults of an error.
     pub fn append(&mut self, error: &Error) {
         self.extend(&error.0.violations);
+        // A filter with one fault has it as its message.
         if error.code() == Code::InvalidFilter
+            && error.violations().is_empty()
             && let Some((field, description)) =
                 filter_fault(error.message(), |name| error.member(name))
         {

@@ -68,11 +68,11 @@ fn comes_first(status: &Status) -> bool {
 fn found_by_service(status: &Status) -> Vec<FieldViolation> {
     let details = status.get_error_details();
     let Some(info) = details.error_info() else { return Vec::new() };
+    let violations =
+        details.bad_request().map(|request| request.field_violations.clone()).unwrap_or_default();
     match Code::from_reason(&info.reason) {
-        Some(Code::ValidationFailed) => details
-            .bad_request()
-            .map(|request| request.field_violations.clone())
-            .unwrap_or_default(),
+        Some(Code::ValidationFailed) => violations,
+        Some(Code::InvalidFilter) if !violations.is_empty() => violations,
         Some(code @ Code::InvalidFilter) => {
             let member = |name: &str| info.metadata.get(name).map(String::as_str);
             let fault = filter_fault(status.message(), member);

@@ -14,16 +14,32 @@ pub struct ParseError {
     pub position: usize,
     /// The alternatives at this position; empty if there are none.
     pub expected: Vec<String>,
+    /// The faults behind this one, which have no others themselves.
+    pub others: Vec<ParseError>,
 }
 
 impl ParseError {
     pub(super) fn new(position: usize, message: impl Into<String>) -> Self {
-        ParseError { message: message.into(), position, expected: Vec::new() }
+        ParseError { message: message.into(), position, expected: Vec::new(), others: Vec::new() }
     }
 
     pub(super) fn expecting<I: IntoIterator<Item: Into<String>>>(mut self, expected: I) -> Self {
         self.expected.extend(expected.into_iter().map(Into::into));
         self
+    }
+
+    /// The first of these faults, with the others behind it; none if there is none.
+    pub(super) fn first_of(mut faults: Vec<ParseError>) -> Option<Self> {
+        if faults.is_empty() {
+            return None;
+        }
+        let first = faults.remove(0);
+        Some(ParseError { others: faults, ..first })
+    }
+
+    /// All of them in order, this one first.
+    pub fn all(&self) -> impl Iterator<Item = &ParseError> {
+        std::iter::once(self).chain(&self.others)
     }
 
     /// The line of `text` with the fault, and under it a line with a caret that points at it. `text` is what was parsed. A long line is cut
@@ -49,7 +65,7 @@ impl fmt::Display for ParseError {
         if !self.expected.is_empty() {
             write!(f, "; expected {}", self.expected.join(" or "))?;
         }
-        Ok(())
+        self.others.iter().try_for_each(|other| write!(f, "\n{other}"))
     }
 }
 

@@ -84,6 +84,40 @@ impl Cursor {
         here
     }
 
+    /// Goes behind the parenthesis that closes the one at `opened`. Stays here and returns false where none is opened there, or none closes it.
+    pub fn skip_parenthesis(&mut self, opened: usize) -> bool {
+        let mut ahead =
+            Cursor { characters: std::mem::take(&mut self.characters), position: opened };
+        let closed = ahead.closes();
+        self.characters = ahead.characters;
+        self.position = closed.unwrap_or(self.position);
+        closed.is_some()
+    }
+
+    /// The position behind the parenthesis that closes the one that is opened here.
+    fn closes(&mut self) -> Option<usize> {
+        if self.peek() != Some('(') {
+            return None;
+        }
+        let mut open = 0_usize;
+        loop {
+            if self.at_quote() {
+                self.quoted().ok()?;
+                continue;
+            }
+            let c = self.peek()?;
+            self.position += 1;
+            match c {
+                '(' => open += 1,
+                ')' => open -= 1,
+                _ => {}
+            }
+            if open == 0 {
+                return Some(self.position);
+            }
+        }
+    }
+
     fn take_while(&mut self, wanted: impl Fn(char) -> bool) -> String {
         let start = self.position;
         while self.peek().is_some_and(&wanted) {

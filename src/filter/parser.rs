@@ -31,25 +31,22 @@ pub(super) fn parse(
         nodes: 0,
         expressions: 0,
         steps: 0,
+        faults: Vec::new(),
     };
-    parser.cursor.skip_space();
-    if parser.cursor.peek().is_none() {
-        return Err(
-            ParseError::new(parser.cursor.position(), "the filter is empty").expecting(CONDITION)
-        );
+    let root = parser.whole();
+    let mut faults = parser.faults;
+    let root = root.map_err(|fault| faults.push(fault)).ok();
+    faults.sort_by_key(|fault| fault.position);
+    match (ParseError::first_of(faults), root) {
+        (Some(fault), _) => Err(fault),
+        // Parentheses that precedence makes needless are part of the canonical text, which must be readable too.
+        (None, Some(root)) if root.nesting() <= MAX_DEPTH => Ok(root),
+        (None, _) => Err(too_deep(0)),
     }
-    let root = parser.any_of(0)?;
-    match parser.cursor.peek() {
-        None => {}
-        Some(')') => {
-            return Err(ParseError::new(parser.cursor.position(), "this parenthesis closes none")
-                .expecting(["AND", "OR", "the end"]));
-        }
-        Some(_) => return Err(parser.cursor.unexpected(["AND", "OR", "the end"])),
-    }
-    // Parentheses that precedence makes needless are part of the canonical text, which must be readable too.
-    if root.nesting() > MAX_DEPTH { Err(too_deep(0)) } else { Ok(root) }
 }
+
+/// Stands for a call with a fault: a filter that has one is refused as a whole.
+const UNREADABLE: Node = Node::And(Vec::new());
 
 const CONDITION: [&str; 3] = ["a function", "NOT", "`(`"];
 
@@ -65,23 +62,57 @@ struct Parser {
     /// How many expressions there are so far, and how many steps they have.
     expressions: usize,
     steps: u64,
+    /// The faults behind which reading went on.
+    faults: Vec<ParseError>,
 }
 
 impl Parser {
+    /// All of the text.
+    fn whole(&mut self) -> Result<Node, ParseError> {
+        self.cursor.skip_space();
+        if self.cursor.peek().is_none() {
+            return Err(
+                ParseError::new(self.cursor.position(), "the filter is empty").expecting(CONDITION)
+            );
+        }
+        let root = self.any_of(0)?;
+        match self.cursor.peek() {
+            None => Ok(root),
+            Some(')') => {
+                Err(ParseError::new(self.cursor.position(), "this parenthesis closes none")
+                    .expecting(["AND", "OR", "the end"]))
+            }
+            Some(_) => Err(self.cursor.unexpected(["AND", "OR", "the end"])),
+        }
+    }
+
+    /// Goes on behind the parenthesis that closes the one at `opened`, as if the call were right, so that the faults of other calls are found as well. Fails where
+    /// it is not known which that is.
+    fn go_on(&mut self, opened: usize, fault: ParseError) -> Result<Node, ParseError> {
+        if self.cursor.skip_parenthesis(opened) {
+            self.faults.push(fault);
+            Ok(UNREADABLE)
+        } else {
+            Err(fault)
+        }
+    }
+
     /// Conditions with OR between them, up to a closing parenthesis, the end or what does not belong.
     fn any_of(&mut self, depth: usize) -> Result<Node, ParseError> {
         let mut members = Vec::new();
         let mut chain_of_and = false;
+        let mut is_refused = false;
         loop {
             let (member, and_position) = self.all_of(depth)?;
             chain_of_and |= and_position.is_some();
             members.push(member);
             let or_position = self.cursor.position();
             let more = self.cursor.eat_keyword("or");
-            if self.strictness == Strictness::Strict && chain_of_and && (more || members.len() > 1)
-            {
+            let is_misread = chain_of_and && (more || members.len() > 1);
+            if self.strictness == Strictness::Strict && is_misread && !is_refused {
+                is_refused = true;
                 let position = if more { or_position } else { and_position.unwrap_or(or_position) };
-                return Err(ParseError::new(
+                self.faults.push(ParseError::new(
                     position,
                     "AND and OR side by side are easily misread; put parentheses around one of them",
                 ));
@@ -169,17 +200,36 @@ impl Parser {
         if name.is_empty() {
             return Err(self.cursor.unexpected(CONDITION));
         }
-        let function = Function::named(&name).ok_or_else(|| unknown_function(start, &name))?;
+        let function = Function::named(&name).ok_or_else(|| unknown_function(start, &name));
         self.cursor.skip_space();
         let opened = self.cursor.position();
+        let function = match function {
+            Ok(function) => function,
+            Err(fault) => return self.go_on(opened, fault),
+        };
         if !self.cursor.eat('(') {
             return Err(self.cursor.unexpected(["`(`"]));
         }
         if function.test == Test::SameValue {
+            let faults = self.faults.len();
             let inner = self.any_of(deeper(depth, start)?)?;
             self.close(opened)?;
-            return same_value(start, inner);
+            // What the calls within have in common is not known of one that cannot be read.
+            if self.faults.len() > faults {
+                return Ok(UNREADABLE);
+            }
+            return same_value(start, inner).or_else(|fault| self.go_on(opened, fault));
         }
+        self.arguments(function, start, opened).or_else(|fault| self.go_on(opened, fault))
+    }
+
+    /// The path and the values of a call whose parenthesis is open.
+    fn arguments(
+        &mut self,
+        function: &'static Function,
+        start: usize,
+        opened: usize,
+    ) -> Result<Node, ParseError> {
         self.cursor.skip_space();
         let path_start = self.cursor.position();
         let path = self.path()?;

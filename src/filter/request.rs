@@ -4,6 +4,8 @@ use super::{Filter, ParseError, Vocabulary};
 use crate::error::{Code, Error, Result, Violations};
 
 const MAX_BYTES: usize = 64 << 10;
+/// How many faults of a filter are shown with their lines.
+const SHOWN_FAULTS: usize = 3;
 
 /// Reads the filter of a list; an empty one is none. Fails with `invalid_filter`; one that is too long is a fault among others.
 pub fn check_filter(
@@ -33,12 +35,26 @@ pub fn only_filter(
     faults.check_with(filter)
 }
 
-/// The answer to a filter that cannot be read, which stands at this path.
+/// The error for a filter that cannot be read, which stands at this path. Where it has several faults, each is a violation, and the first few are shown.
 pub fn invalid_filter(error: &ParseError, text: &str, field: &str) -> Error {
-    Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
+    let shown: Vec<String> = error
+        .all()
+        .take(SHOWN_FAULTS)
+        .map(|fault| format!("{}\n{}", fault.message, fault.caret(text)))
+        .collect();
+    let refusal = Error::new(Code::InvalidFilter, shown.join("\n"))
         .with("field", field)
         .with("position", error.position)
-        .with_choices("expected", &error.expected)
+        .with_choices("expected", &error.expected);
+    if error.others.is_empty() {
+        return refusal;
+    }
+    let mut faults = Violations::new();
+    for fault in error.all() {
+        let description = format!("{} (at position {})", fault.message, fault.position);
+        faults.add(field, Code::InvalidFilter.name(), description);
+    }
+    refusal.at(faults)
 }
 
 #[cfg(test)]

@@ -275,3 +275,35 @@ fn a_vocabulary_of_its_own_knows_nothing_of_entities() {
     assert_eq!(error.expected, ["`title`", "`lent`"]);
     assert_eq!(error.message, "unknown property `uri`");
 }
+
+#[test]
+fn every_call_that_is_wrong_is_reported() {
+    let positions = |text: &str| -> Vec<usize> {
+        let faults = Filter::parse_strict(text).expect_err(text);
+        assert!(faults.others.iter().all(|other| other.others.is_empty()));
+        faults.all().map(|fault| fault.position).collect()
+    };
+    for (text, expected) in [
+        ("exist(type) and missing(Name)", vec![0, 24]),
+        (
+            "exist(type) and equals(type, a) and (missing(Name) or not gt(createdTime, x))",
+            vec![0, 45, 74],
+        ),
+        ("equals(type, ')', '(') and exist(x(), '\\')')", vec![16, 27]),
+        ("exists(type) or exists(uri) and exist(type)", vec![28, 32]),
+        (
+            "inSameAttributeValue(equals(attributes.A.B, x) and equals(nope, y) and no(z))",
+            vec![58, 71],
+        ),
+        ("inSameAttributeValue(exists(type)) and no(z)", vec![0, 39]),
+        // What is behind a parenthesis or a quote without its partner is not known.
+        ("exist(type) and missing(Name and no(z)", vec![0, 24]),
+        ("exist(type) and equals(type, 'a) and no(z)", vec![0, 29]),
+        ("exist(type and no(z)", vec![0]),
+        ("exist(type) nor missing(Name)", vec![0, 12]),
+        ("missing Name and no(z)", vec![8]),
+    ] {
+        assert_eq!(positions(text), expected, "{text}");
+    }
+    assert_eq!(positions(&vec!["no(z)"; 100].join(" and ")).len(), 100);
+}

@@ -102,6 +102,24 @@ async fn faults_of_the_form_hide_none_of_the_service() {
         ),
         (
             "GET",
+            "/v1/entities?filter=exist(type)%20and%20missing(Name)%20or%20gt(created_at,x)",
+            "",
+            vec!["filter invalid_filter", "filter invalid_filter", "filter invalid_filter"],
+        ),
+        (
+            "GET",
+            "/v1/entities?page_size=9999&filter=exist(type)%20and%20missing(Name)",
+            "",
+            vec!["filter invalid_filter", "filter invalid_filter", "page_size out_of_range"],
+        ),
+        (
+            "GET",
+            "/v1/events?nope=1&filter=exist(type)%20and%20missing(Name)",
+            "",
+            vec!["filter invalid_filter", "filter invalid_filter", "nope unknown_parameter"],
+        ),
+        (
+            "GET",
             "/v1/events?nope=1&filter=equals(",
             "",
             vec!["filter invalid_filter", "nope unknown_parameter"],
