@@ -19,6 +19,7 @@ pub mod v1 {
 pub(crate) mod answer;
 mod codec;
 pub(crate) mod convert;
+pub(crate) mod duration;
 mod guard;
 pub(crate) mod mask;
 pub mod object;

@@ -1,13 +1,12 @@
 //! The selection and the guards of a bulk delete, from the command line.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
 use crate::cli::not_blank;
 use crate::error::{Error, Result};
-use crate::proto::v1;
+use crate::proto::{duration, v1};
 
 /// The selection and the guards of a bulk delete.
 #[derive(Args, Clone, Debug)]
@@ -57,9 +56,9 @@ pub struct Selection {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
     max_objects_per_second: Option<i32>,
 
-    /// Refuse to start unless a consistency check that began within so many seconds has left nothing that should not be, and none has since
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
-    clean_report_within: Option<u64>,
+    /// Refuse to start unless a consistency check that began within this time, such as `1h`, has left nothing that should not be, and none has since
+    #[arg(long, value_name = "DURATION", value_parser = report_age)]
+    clean_report_within: Option<prost_types::Duration>,
 
     /// Take the filter as it is, though it names attributes that no entity has
     #[arg(long)]
@@ -115,9 +114,6 @@ impl Selection {
             uri_list,
             exclude_list,
         };
-        let report_age = self
-            .clean_report_within
-            .map(|seconds| prost_types::Duration::try_from(Duration::from_secs(seconds)));
         Ok(v1::StartBulkDeleteRequest {
             mode: if self.hard { v1::DeleteMode::Hard } else { v1::DeleteMode::Soft }.into(),
             spec: Some(v1::BulkDeleteSpec {
@@ -128,7 +124,7 @@ impl Selection {
             expected_count: self.expected_count,
             max_objects: self.max_objects,
             max_objects_per_second: self.max_objects_per_second,
-            clean_report_within: report_age.transpose().map_err(Error::internal)?,
+            clean_report_within: self.clean_report_within,
             allow_unknown_attributes: self.allow_unknown_attributes.then_some(true),
             allow_suspect_values: self.allow_suspect_values.then_some(true),
             allow_missing_excludes: self.allow_missing_excludes.then_some(true),
@@ -136,6 +132,21 @@ impl Selection {
             ..Default::default()
         })
     }
+}
+
+/// The oldest check that a start may go by, in seconds.
+const OLDEST_REPORT: i64 = 2_592_000;
+
+/// A duration as people write it; a number alone is of seconds.
+fn report_age(text: &str) -> std::result::Result<prost_types::Duration, String> {
+    let seconds = text.parse::<u32>().ok().map(|seconds| (i64::from(seconds), 0));
+    let (seconds, nanos) = seconds
+        .or_else(|| duration::read(text))
+        .filter(|given| ((0, 1)..=(OLDEST_REPORT, 0)).contains(given))
+        .ok_or_else(|| {
+            format!("must be a duration of at most {OLDEST_REPORT}s, such as `1h`, `90s` or `P1D`")
+        })?;
+    Ok(prost_types::Duration { seconds, nanos })
 }
 
 fn is_standard_input(file: &Path) -> bool {
@@ -159,4 +170,21 @@ fn read(file: &Path, flag: &str) -> Result<Vec<String>> {
         return Err(Error::invalid(flag, "invalid", "names a file without a URI"));
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::report_age;
+
+    #[test]
+    fn the_age_of_a_report_is_a_duration_or_seconds() {
+        for (text, seconds) in
+            [("60", 60), ("1h", 3600), ("90s", 90), ("P1D", 86_400), ("2592000", 2_592_000)]
+        {
+            assert_eq!(report_age(text).map(|age| age.seconds), Ok(seconds), "{text}");
+        }
+        for bad in ["0", "0s", "-1h", "31d", "2592000.1s", "1x", "", "1.5"] {
+            assert!(report_age(bad).unwrap_err().contains("such as `1h`"), "{bad}");
+        }
+    }
 }

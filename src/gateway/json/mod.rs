@@ -5,7 +5,6 @@
 
 mod collections;
 mod decode;
-mod duration;
 mod encode;
 mod enumeration;
 mod fault;

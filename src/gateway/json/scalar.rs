@@ -6,11 +6,11 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::DateTime;
 use prost_reflect::{Kind, MapKey, MessageDescriptor, Value};
 
-use super::duration;
 use super::enumeration::Enum;
 use super::fault::Fault;
 use super::number::{exact_double, whole};
 use super::schema::{Shape, well_known};
+use crate::proto::duration;
 
 /// 9999-12-31T23:59:59Z and 0001-01-01T00:00:00Z, the bounds of `google.protobuf.Timestamp`.
 const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;

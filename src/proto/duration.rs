@@ -12,7 +12,7 @@ const TIME: [(char, i128); 3] = [('H', 3_600), ('M', 60), ('S', 1)];
 const NANOS: i128 = 1_000_000_000;
 
 /// Reads a duration, within what protobuf can say or not.
-pub(super) fn read(text: &str) -> Option<Parts> {
+pub fn read(text: &str) -> Option<Parts> {
     let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let nanos = sign
         * match text.strip_prefix('P') {
