@@ -124,6 +124,12 @@ impl Line {
         }
     }
 
+    /// The last position before the present history, if a cursor is before that.
+    pub fn earlier_than_present(&self, cursor: &Cursor) -> Option<i64> {
+        let last = self.histories.last()?.begins - 1;
+        (cursor.next() <= last).then_some(last)
+    }
+
     /// Returns whether a cursor is one of this history. `there` is the id of the row at its position, if that is kept.
     pub fn check(&self, cursor: &Cursor, there: Option<Uuid>) -> Result<(), Lost> {
         if cursor.is_beginning() {

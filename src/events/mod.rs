@@ -18,6 +18,7 @@ pub mod queries;
 pub mod sequencer;
 mod sequencer_queries;
 mod service;
+pub mod taken;
 mod tokens;
 mod visibility;
 

@@ -7,12 +7,16 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::context::{
     ContextBuilder, PublishAckFuture, PublishError, PublishErrorKind,
 };
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{Context, stream};
 use async_nats::{ConnectOptions, Event as Happening, ServerAddr};
+use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -20,6 +24,8 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result, Violations};
 use crate::events::publisher::{CONTENT_TYPE, Failure, Message, Published, Publisher};
+use crate::events::taken::Taken;
+use crate::limits::events::READ_BACK;
 
 /// How many messages may be on their way without being acknowledged.
 const WINDOW: usize = 256;
@@ -192,17 +198,20 @@ impl NatsPublisher {
         }
     }
 
+    /// Waits for a connection, for a moment.
+    async fn is_connected(&self) -> Result<(), Failure> {
+        let mut connected = self.connected.clone();
+        let connected =
+            tokio::time::timeout(CONNECTED_WITHIN, connected.wait_for(|connected| *connected));
+        if matches!(connected.await, Ok(Ok(_))) { Ok(()) } else { Err(disconnected()) }
+    }
+
     async fn publish_all(
         &self,
         messages: &[Message],
         acknowledged: &mut usize,
     ) -> Result<(), Failure> {
-        let mut connected = self.connected.clone();
-        let connected =
-            tokio::time::timeout(CONNECTED_WITHIN, connected.wait_for(|connected| *connected));
-        if !matches!(connected.await, Ok(Ok(_))) {
-            return Err(disconnected());
-        }
+        self.is_connected().await?;
         self.see_to_stream().await?;
         let mut acks = FuturesOrdered::new();
         for message in messages {
@@ -238,6 +247,51 @@ impl Publisher for NatsPublisher {
             self.stream_is_there.store(false, Ordering::Relaxed);
         }
         Published { acknowledged, failure: outcome.err() }
+    }
+
+    async fn taken_since(&self, time: DateTime<Utc>) -> Result<Taken, Failure> {
+        let unreadable = |error: &dyn std::fmt::Display| Failure {
+            code: "unreadable",
+            cause: format!("the stream cannot be read: {error}"),
+        };
+        self.is_connected().await?;
+        self.see_to_stream().await?;
+        let mut taken = Taken::default();
+        let stream = match self.context.get_stream_no_info(&self.stream).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(unreadable(&error)),
+        };
+        let nanos = i128::from(time.timestamp_nanos_opt().unwrap_or_default());
+        let start_time =
+            async_nats::datetime::from_nanos(nanos).map_err(|error| unreadable(&error))?;
+        let config = OrderedConfig {
+            headers_only: true,
+            filter_subject: format!("{}.>", self.subject_prefix),
+            deliver_policy: DeliverPolicy::ByStartTime { start_time },
+            ..OrderedConfig::default()
+        };
+        let consumer = match stream.create_consumer(config).await {
+            Ok(consumer) => consumer,
+            Err(error) => return Err(unreadable(&error)),
+        };
+        let mut left = consumer.cached_info().num_pending;
+        let mut messages = consumer.messages().await.map_err(|error| unreadable(&error))?;
+        while left > 0 {
+            let next = tokio::time::timeout(ANSWER_WITHIN, messages.next()).await;
+            let message = match next {
+                Ok(Some(Ok(message))) => message,
+                Ok(Some(Err(error))) => return Err(unreadable(&error)),
+                Ok(None) => return Err(unreadable(&"it ends too early")),
+                Err(elapsed) => return Err(unreadable(&elapsed)),
+            };
+            left = message.info().map_err(|error| unreadable(&error))?.pending;
+            let id = message.headers.as_ref().and_then(|headers| headers.get(NATS_MESSAGE_ID));
+            if !id.is_none_or(|id| taken.add(id.as_str())) {
+                READ_BACK.reached();
+                break;
+            }
+        }
+        Ok(taken)
     }
 }
 

@@ -3,6 +3,7 @@
 //! The position moves when events are acknowledged, and only with the lease: a replica that was thought dead and wakes up moves nothing
 //! back. Events that were sent but not saved are sent again with the same id, so each event is delivered at least once.
 
+mod read_back;
 mod tenure;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::db::Mode;
 use crate::events::model::{Event, Row};
+use crate::events::taken::Taken;
 use crate::proto::object::Struct;
 
 /// The media type of an event as one JSON text: the structured mode of CloudEvents.
@@ -24,6 +25,9 @@ pub trait Publisher: Send + Sync + 'static {
     ///
     /// No two of the messages are of the same subject, so they may be on their way side by side. May be dropped at any await.
     async fn publish(&self, messages: &[Message]) -> Published;
+
+    /// The messages that the other side has taken since this time and still has, from the oldest on.
+    async fn taken_since(&self, time: DateTime<Utc>) -> Result<Taken, Failure>;
 }
 
 /// The outcome of messages.

@@ -28,6 +28,8 @@ pub struct ClaimedPublisher {
     pub cursor: Cursor,
     /// True if failures are on record.
     pub owes: bool,
+    /// The last position of an earlier history, if the publisher is before it: more may have been published there than is on record here.
+    pub earlier: Option<i64>,
 }
 
 /// Makes the publisher's place, behind everything that has a position now, unless it has one.
@@ -67,7 +69,9 @@ pub fn claim(
         register(connection, name)?;
         return Ok(None);
     };
-    Ok(Some(ClaimedPublisher { token, cursor: place_of(connection, name, place)?, owes }))
+    let cursor = place_of(connection, name, place)?;
+    let earlier = queries::line(connection)?.earlier_than_present(&cursor);
+    Ok(Some(ClaimedPublisher { token, cursor, owes, earlier }))
 }
 
 /// The cursor of a publisher's place on the history that the database is on.

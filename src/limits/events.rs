@@ -8,6 +8,8 @@ pub const FILTER_MILLIS: u64 = 200;
 pub const FILTERS_AT_ONCE: usize = 1;
 /// How many events are kept for the watches of one realm.
 pub const SHARED_PER_REALM: usize = 5_000;
+/// How many messages of a broker are looked at after a restore.
+pub const READ_BACK_AT_MOST: usize = 500_000;
 
 limits! {
     FILTER_TIME "event_filter_time" {
@@ -19,6 +21,11 @@ limits! {
         bounds: "Lists of events that evaluate their filters at the same moment, at one replica",
         value: Fixed(FILTERS_AT_ONCE as u64, "call"),
         past: "The call waits; those that wait take turns every few milliseconds",
+    }
+    READ_BACK "publisher_read_back" {
+        bounds: "Messages that a publisher looks at after a restore, to find out which events a broker has already",
+        value: Fixed(READ_BACK_AT_MOST as u64, "messages"),
+        past: "Events that the broker took later than these are published again, with the same ids",
     }
     SHARED "shared_events" {
         bounds: "Events of one realm that one replica keeps in memory for all its watches",

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use offboard::db::{Db, Options as DbOptions};
 use offboard::events::publish_loop::{self, Options};
 use offboard::events::publisher::{Failure, Message, Published, Publisher};
+use offboard::events::taken::Taken;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +57,12 @@ impl Publisher for Obedient {
         let failure = (acknowledged < messages.len())
             .then(|| Failure { code: "refused", cause: "asked to".to_owned() });
         Published { acknowledged, failure }
+    }
+
+    async fn taken_since(&self, _: DateTime<Utc>) -> Result<Taken, Failure> {
+        let mut taken = Taken::default();
+        self.taken().iter().for_each(|id| assert!(taken.add(id)));
+        Ok(taken)
     }
 }
 

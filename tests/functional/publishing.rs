@@ -256,6 +256,46 @@ async fn nothing_is_lost_or_comes_twice_when_nats_dies_in_the_middle() {
 }
 
 #[tokio::test]
+async fn after_a_restore_nothing_is_published_again_that_the_stream_has() {
+    let nats = NatsServer::start().await;
+    let no_time = async_nats::jetstream::stream::Config {
+        name: STREAM.to_owned(),
+        subjects: vec!["offboard.>".to_owned()],
+        duplicate_window: Duration::from_millis(100),
+        ..Default::default()
+    };
+    nats.jetstream().await.create_stream(no_time).await.unwrap();
+    let mut world = publishing(&nats, &[]).await;
+    let place = || "SELECT place::text FROM publisher";
+    let create = async |world: &World, id: &str| {
+        let entity = json!({"entity": {"entity_id": id, "type": "HCP"}});
+        world.call("EntityService/CreateEntity", entity).await.unwrap();
+    };
+    create(&world, "first").await;
+    let before = nats.messages(STREAM, 1).await.len();
+    until("the first event is on record", || {
+        world.database.text(place()).unwrap().contains(r#""p": 1"#)
+    })
+    .await;
+    let early = world.database.text(place()).unwrap();
+    given_entities(&world.database, 1_500);
+    task_ended(&world, &delete_all(&world).await).await;
+    let published = events(&world.database);
+    assert!(published > 1_500 + before);
+    nats.messages(STREAM, published).await;
+    world.server.terminate().await;
+    // As a restore leaves it: all of these events are there, and the publisher's position is of an earlier moment.
+    world.database.sql(&format!("UPDATE publisher SET place = '{early}'"));
+    offboard(&["events", "--database-url", &world.database.url, "new-history", "--yes"]);
+    world.server = another(&world, &nats, &[]).await;
+    let world = World { client: Client::new(&world.server, &world.key, Protocol::Grpc), ..world };
+    create(&world, "last").await;
+    assert_complete(&world.database, &nats.messages(STREAM, published + 1).await, "offboard");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(nats.count(STREAM).await, published + 1);
+}
+
+#[tokio::test]
 async fn another_replica_goes_on_when_the_publishing_one_dies() {
     const COUNT: usize = 20_000;
     let nats = NatsServer::start().await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::read_back::ReadBack;
 use super::{Behind, Options, set};
 use crate::db::outage::warn_of;
 use crate::db::{Db, backoff};
@@ -48,6 +49,7 @@ pub(super) struct Tenure<P> {
     token: i64,
     cursor: Cursor,
     owes: bool,
+    read_back: ReadBack,
     pub(super) failures: u32,
     counted: Option<Instant>,
 }
@@ -60,7 +62,7 @@ impl<P: Publisher> Tenure<P> {
         claimed: ClaimedPublisher,
         asked: Instant,
     ) -> Self {
-        let ClaimedPublisher { token, cursor, owes } = claimed;
+        let ClaimedPublisher { token, cursor, owes, earlier } = claimed;
         let (ends, renew) = (asked + options.lease, asked + options.lease / 3);
         Tenure {
             db,
@@ -73,6 +75,7 @@ impl<P: Publisher> Tenure<P> {
             token,
             cursor,
             owes,
+            read_back: ReadBack::new(earlier),
             failures: 0,
             counted: None,
         }
@@ -170,9 +173,21 @@ impl<P: Publisher> Tenure<P> {
     ) -> Result<Option<Duration>> {
         if let Some(first) = batch.rows.first() {
             self.cursor = first.start();
+            let (publisher, read_back) = (self.publisher.clone(), self.read_back.clone());
+            match self.holding(read_back.before(first, &*publisher)).await? {
+                Ok(read_back) => self.read_back = read_back,
+                Err(failure) => {
+                    self.read_back.failed();
+                    return self.failed(failure, &batch.rows).await.map(Some);
+                }
+            }
         }
-        let mut events =
-            batch.rows.iter().flat_map(|row| row.events().map(move |event| (row, event)));
+        let read_back = self.read_back.clone();
+        let mut events = batch
+            .rows
+            .iter()
+            .flat_map(|row| row.events().map(move |event| (row, event)))
+            .filter(|(row, event)| !read_back.has(row, event));
         loop {
             let slice: Vec<(&Row, Event)> = events.by_ref().take(SLICE).collect();
             let Some((_, last)) = slice.last() else { break };
