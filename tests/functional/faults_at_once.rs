@@ -102,12 +102,6 @@ async fn faults_of_the_form_hide_none_of_the_service() {
         ),
         (
             "GET",
-            "/v1/entities?filter=exist(type)%20and%20missing(Name)%20or%20gt(created_at,x)",
-            "",
-            vec!["filter invalid_filter", "filter invalid_filter", "filter invalid_filter"],
-        ),
-        (
-            "GET",
             "/v1/entities?page_size=9999&filter=exist(type)%20and%20missing(Name)",
             "",
             vec!["filter invalid_filter", "filter invalid_filter", "page_size out_of_range"],
@@ -155,6 +149,19 @@ async fn faults_of_the_form_hide_none_of_the_service() {
         (alone.status, alone.json()["code"].as_str(), alone.json()["position"].as_i64().is_some()),
         (400, Some("invalid_filter"), true)
     );
+    let path = "/v1/entities?filter=exist(type)%20and%20missing(Name)%20or%20gt(created_at,x)";
+    let several = rest.send("GET", path, &[], "").await.json();
+    assert_eq!((&several["code"], &several["position"]), (&json!("invalid_filter"), &json!(0)));
+    assert_eq!(several["detail"].as_str().unwrap().matches('^').count(), 3, "{several}");
+    let described = several["errors"].as_array().unwrap().iter().map(|fault| {
+        (
+            fault["field"].as_str(),
+            fault["description"].as_str().unwrap().split_once(" (at ").unwrap().1,
+        )
+    });
+    let at = |position: usize| (Some("filter"), format!("position {position})"));
+    let described: Vec<_> = described.map(|(field, at)| (field, at.to_owned())).collect();
+    assert_eq!(described, [at(0), at(24), at(47)]);
     for table in ["entity", "portfolio", "bulk_delete"] {
         assert_eq!(
             rest.world.database.count(&format!("SELECT count(*) FROM {table}")),
