@@ -31,7 +31,7 @@ pub struct Outlook {
     pub updated_at: DateTime<Utc>,
     /// How many references to other systems it has.
     pub crosswalks: i32,
-    /// Its attributes.
+    /// Its attributes, where a filter is to be tried on them; they may be large.
     pub attributes: Struct,
     /// Its parts.
     pub components: Vec<Uuid>,
@@ -65,8 +65,8 @@ statement! {
         entity: &'a str as Text,
         tasks: i64 as BigInt,
     } -> (Text, Text, Nullable<Text>, Timestamptz, Timestamptz, Integer, Jsonb, Array<SqlUuid>, Nullable<Text>, Jsonb, Nullable<SqlUuid>, Jsonb, Double),
-    "SELECT e.type, e.state, e.hold_reason, e.created_at, e.updated_at, jsonb_array_length(e.crosswalks), e.attributes, e.components,
-            e.portfolio_id,
+    "SELECT e.type, e.state, e.hold_reason, e.created_at, e.updated_at, jsonb_array_length(e.crosswalks),
+            CASE WHEN t.have_filters THEN e.attributes ELSE '{}' END, e.components, e.portfolio_id,
             (SELECT COALESCE(jsonb_object_agg(k.kind, k.parts), '{}')
              FROM (SELECT d.kind, count(*) AS parts
                    FROM dependent d
@@ -75,8 +75,12 @@ statement! {
             (SELECT r.id
              FROM offboarding_request r
              WHERE r.realm_id = e.realm_id AND r.entity_id = e.id AND r.status IN ('pending', 'running')),
-            -- Tasks that have not ended, were asked for since the entity is there, and name it or its type.
-            (SELECT COALESCE(jsonb_agg(jsonb_build_object('id', t.id, 'filter', t.filter)), '[]')
+            t.found,
+            COALESCE((SELECT extract(epoch FROM p.default_grace)::float8 FROM removal_policy p WHERE p.realm_id = e.realm_id), 0)
+     FROM entity e,
+          -- Tasks that have not ended, were asked for since the entity is there, and name it or its type.
+          LATERAL (SELECT COALESCE(jsonb_agg(jsonb_build_object('id', b.id, 'filter', b.filter)), '[]') AS found,
+                          bool_or(b.filter <> '') AS have_filters
              FROM (SELECT b.id, b.filter
                    FROM bulk_delete b
                    WHERE b.realm_id = e.realm_id AND b.kind <> 'check_consistency' AND b.status NOT IN ('canceled', 'completed', 'completed_with_errors', 'failed')
@@ -85,8 +89,6 @@ statement! {
                      AND (b.entity_ids IS NULL OR e.id = ANY(b.entity_ids))
                      AND e.id <> ALL(b.excluded_ids)
                    ORDER BY b.ordinal NULLS FIRST, b.created_at
-                   LIMIT {tasks}) t),
-            COALESCE((SELECT extract(epoch FROM p.default_grace)::float8 FROM removal_policy p WHERE p.realm_id = e.realm_id), 0)
-     FROM entity e
+                   LIMIT {tasks}) b) t
      WHERE e.realm_id = {realm} AND e.id = {entity} AND e.deleted_at IS NULL"
 }
