@@ -165,7 +165,7 @@ fn constraints(table: &str) -> String {
     }
     let rows: String =
         held.iter().map(|(name, condition)| format!("| `{name}` | `{condition}` |\n")).collect();
-    format!("| constraint | holds |\n| --- | --- |\n{rows}")
+    format!("| constraint | condition |\n| --- | --- |\n{rows}")
 }
 
 /// The text up to the parenthesis that closes it, as one line.
