@@ -68,7 +68,7 @@ impl View {
     }
 }
 
-/// Counts what goes over connections, both ways.
+/// Counts the bytes of connections, both ways.
 #[derive(Clone, Debug, Default)]
 pub struct Meter(Arc<AtomicU64>);
 

@@ -51,7 +51,7 @@ pub trait Answer: Message + Default + 'static {
     const CAN_BE_READ_AGAIN: bool = false;
 }
 
-/// Declares answers that show nothing but ids, states and numbers that go with the scope of their call.
+/// Declares responses that show nothing but ids, states and numbers that the scope of their call opens.
 macro_rules! shows_nothing {
     ($($answer:ty),+ $(,)?) => {
         $(impl $crate::access::Answer for $answer {
@@ -129,7 +129,7 @@ impl Record {
         // A version that knows no references takes it for a failure rather than for an empty answer.
         let (code, text) = (
             tonic::Code::Unavailable.into(),
-            "The answer is kept for a later version of the service.".to_owned(),
+            "The response was recorded by a later version of the service.".to_owned(),
         );
         Record { code, text, metadata, reference, ..Record::default() }
     }
@@ -145,7 +145,7 @@ impl Record {
     pub(super) fn erased() -> Vec<u8> {
         let error = Error::new(
             Code::AnswerGone,
-            "The call took effect; what its answer showed was removed since, and the answer with it.",
+            "The call took effect; what its response showed was removed since, and the response with it.",
         );
         Record::of_status(&Status::from(error)).encode_to_vec()
     }
@@ -225,7 +225,7 @@ impl From<Shown> for Subject {
 
 fn changed() -> Error {
     let message = format!(
-        "The call took effect; its answer was of more than {WHOLE} bytes, and what it showed has changed since."
+        "The call took effect; its response was of more than {WHOLE} bytes, and what it showed has changed since."
     );
     Error::new(Code::AnswerGone, message).with("limit_bytes", WHOLE)
 }

@@ -75,7 +75,7 @@ pub fn erase(connection: &mut PgConnection, realm: &Realm, gone: &[Subject]) -> 
 }
 
 statement! {
-    /// The records of removed subjects. With an entity go all of its dependents.
+    /// The records of removed subjects. With an entity all of its dependents are removed.
     struct Erase<'a> {
         realm: i32 as Integer,
         kinds: Vec<&'static str> as Array<Text>,
@@ -106,7 +106,7 @@ pub struct Walked<'a> {
 }
 
 /// Erases the responses that show removed entities from the part of a slice that a chunk has just walked, in the chunk's transaction. It
-/// goes by the subjects of records and not by the deleted entities, so that a task of millions pays for the few records that exist, once.
+/// follows the subjects of records and not by the deleted entities, so that a task of millions pays for the few records that exist, once.
 pub fn erase_walked(connection: &mut PgConnection, realm: &Realm, walked: Walked<'_>) -> Work<()> {
     let Walked { task, slice, cursor } = walked;
     EraseWalked { realm: realm.id(), task, slice, cursor, erased: erased_answer() }

@@ -70,7 +70,9 @@ pub(super) fn claim(
             (Some(true), ..) => return Ok(Claim::Expired),
             (_, Some(true), Some(answer)) => return Ok(Claim::Known(answer)),
             (_, Some(true), None) => {
-                return Err(Error::internal("a record of an idempotency key has no answer").into());
+                return Err(
+                    Error::internal("a record of an idempotency key has no response").into()
+                );
             }
             (_, Some(false), _) => return Ok(Claim::Reused),
             (_, None, _) if is_full => {

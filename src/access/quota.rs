@@ -66,7 +66,7 @@ impl Quota {
         }
         let Quota { records, bytes } = self;
         let message = format!(
-            "The realm keeps as many answers to idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \
+            "The realm keeps as many responses for idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \
              A call whose answer could not be kept is not done; try again later."
         );
         Error::new(Code::RateLimitExceeded, message)

@@ -63,7 +63,7 @@ pub struct Admission {
     pub warnings: Vec<v1::Warning>,
 }
 
-/// Holds the task to its guards and to what the realm demands.
+/// Checks the task against its guards and the requirements of the realm.
 pub fn admit(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -217,7 +217,7 @@ fn shown_before(realm: &Realm, task: &NewTask, seal: &Seal) -> Result<Option<Sho
     Shown::of_token(seal, realm, task, token).map(Some).ok_or_else(wrong)
 }
 
-/// Looks for what the type and the filter name. `with_attributes` tells whether attributes that no entity has are of interest.
+/// Looks for what the type and the filter name. `with_attributes` says whether attributes that no entity has are of interest.
 fn look(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -239,9 +239,9 @@ fn look(
         filter,
         named: of_type.into_iter().chain(of_filter).collect(),
         compared: &|_| true,
-        among: Among { types: types.as_ref().map(|types| types.as_slice()), live: false },
+        among: Among { types: types.as_ref().map(|types| types.as_slice()), undeleted: false },
         of_type: entity_type.as_deref().or_else(|| filter.and_then(Filter::only_type)),
-        live_values: is_soft,
+        undeleted_values: is_soft,
         sees_portfolios: may.sees_portfolios,
         with_attributes,
         // Who starts a task that says that they are meant need not wait for it.

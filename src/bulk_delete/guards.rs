@@ -164,7 +164,7 @@ fn one_flag(
     one(name, given, in_body, faults).unwrap_or_default()
 }
 
-/// A token that may be given in two places, in which it must be the same; an empty one is none.
+/// A token that may be given in two places, in which it must be the same; an empty one is as good as none.
 fn one_token(given: &str, in_body: &str, faults: &mut Violations) -> Option<String> {
     if !given.is_empty() && !in_body.is_empty() && given != in_body {
         faults.add(

@@ -31,7 +31,7 @@ impl Shown {
         seal.open(&bound_to(realm, task), token)
     }
 
-    /// Fails with `count_mismatch` unless the selection holds the same entities now.
+    /// Fails with `count_mismatch` unless the selection contains the same entities now.
     pub fn hold(&self, now: &Shown) -> Result<()> {
         if (self.matched, self.digest) == (now.matched, now.digest) {
             return Ok(());

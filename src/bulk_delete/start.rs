@@ -75,7 +75,7 @@ fn in_filter(fail: Fail) -> Fail {
     }
 }
 
-/// Tells what the task would do, or why it would not start.
+/// Reports what the task would do, or why it would not start.
 fn look(
     connection: &mut PgConnection,
     realm: &Realm,

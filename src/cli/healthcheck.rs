@@ -41,7 +41,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(detail) = answer.json()["detail"].as_str().filter(|_| !answer.status.is_success()) {
         let hint = "`--admin-addr` takes the port of probes, 9464 unless it was set otherwise";
         return Err(Error::unavailable(format!(
-            "What answers at {address} has no probes: {hint} ({detail})."
+            "What listens at {address} has no probes: {hint} ({detail})."
         )));
     }
     print(String::from_utf8_lossy(&answer.body).trim_end())?;

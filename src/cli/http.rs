@@ -59,5 +59,5 @@ pub async fn send(
     };
     tokio::time::timeout(TIMEOUT, answer)
         .await
-        .map_err(|_| unreachable("no answer in time".to_owned()))?
+        .map_err(|_| unreachable("no response in time".to_owned()))?
 }

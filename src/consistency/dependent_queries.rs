@@ -26,7 +26,7 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Wo
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The place of a key, `ENTITY/KIND/ID`. An entity alone is behind all that hangs on it.
+/// The page position of a key, `ENTITY/KIND/ID`. An entity alone is behind all that hangs on it.
 fn place(key: &str) -> (&str, &str, &str) {
     match key.split_once('/').and_then(|(entity, rest)| Some((entity, rest.split_once('/')?))) {
         Some((entity, (kind, id))) => (entity, kind, id),

@@ -66,7 +66,7 @@ pub fn look_at_tombstones(
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The place of a key, `ENTITY/INCARNATION`. No incarnation is nil.
+/// The page position of a key, `ENTITY/INCARNATION`. No incarnation is nil.
 fn tombstone_place(key: &str) -> Result<(&str, Uuid)> {
     match key.split_once('/') {
         Some((entity, incarnation)) => {
@@ -78,7 +78,7 @@ fn tombstone_place(key: &str) -> Result<(&str, Uuid)> {
 
 statement! {
     /// The next tombstones by key, and those of them whose event must exist and does not. The events of a page are few, since a bulk delete
-    /// goes by key as well.
+    /// follows the keys as well.
     pub struct LookAtTombstones<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
@@ -125,7 +125,7 @@ pub fn look_at_events(
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The place of a key, `MICROSECONDS/SEQ`.
+/// The page position of a key, `MICROSECONDS/SEQ`.
 fn event_place(key: &str) -> Result<(DateTime<Utc>, i64)> {
     if key.is_empty() {
         return Ok((DateTime::UNIX_EPOCH, 0));

@@ -262,7 +262,7 @@ pub fn look_at_rows(
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The place of a key, a JSON array of attribute, key and entity.
+/// The page position of a key, a JSON array of attribute, key and entity.
 fn row_place(key: &str) -> Result<(String, String, String)> {
     serde_json::from_str(key).map_err(Error::internal)
 }

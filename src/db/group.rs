@@ -134,7 +134,7 @@ impl<C: Together> Group<C> {
 }
 
 fn missing() -> Error {
-    Error::internal("a call that was done with others has no answer")
+    Error::internal("a call that was done with others has no response")
 }
 
 impl<C: Together> Inner<C> {

@@ -1,4 +1,4 @@
-//! Pages of a list, by key and never by offset, so that they stay right while rows come and go.
+//! Pages of a list, by key and never by offset, so that they stay right while rows are added and removed.
 
 use prost::Message;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::db::{Realm, Seal};
 use crate::error::{Result, Violations};
 use crate::limits::thousands;
 
-/// The page that a call asks for. `C` is the place of a row in the order of the list: what the next page starts behind.
+/// The page that a call asks for. `C` is the position of a row in the order of the list, behind which the next page starts.
 #[derive(Debug)]
 pub struct Page<C> {
     size: usize,
@@ -107,7 +107,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         Page { size: size.unsigned_abs() as usize, after, bound_to, seal }
     }
 
-    /// The place behind which the page starts; none for the first.
+    /// The position behind which the page starts; none for the first.
     pub fn after(&self) -> Option<&C> {
         self.after.as_ref()
     }
@@ -122,7 +122,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.size
     }
 
-    /// The token of a page that starts behind a place.
+    /// The token of a page that starts behind a position.
     pub fn token(&self, place: &C) -> Result<String> {
         self.seal.close(&self.bound_to, place)
     }

@@ -367,7 +367,7 @@ statement! {
         JOIN fresh ON fresh.id = d.entity_id
      ),
      followed AS (
-        -- Requests for those who had the ids before are no longer those that an id is answered with. Whatever their status is in this snapshot:
+        -- Requests for those who had the ids before are no longer those that are returned for an id. Whatever their status is in this snapshot:
         -- a removal may be what the insertion waited for.
         UPDATE offboarding_request r
         SET followed = true

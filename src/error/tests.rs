@@ -107,7 +107,7 @@ fn what_is_reported_of_faults_stays_small_and_says_how_many_there_were() {
     assert_eq!(
         last.description,
         format!(
-            "there are {} more faults, which do not fit into the answer",
+            "there are {} more faults, which do not fit into the response",
             100_002 - reported.len()
         )
     );

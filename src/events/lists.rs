@@ -1,4 +1,4 @@
-//! The work of a page of events: read rows are unfolded, matched against a filter and made into messages, away from the threads that serve
+//! The work of a page of events: read rows are unfolded, matched against a filter and made into messages, outside the threads that serve
 //! calls.
 //!
 //! A filter may be of hundreds of conditions. So a call evaluates for a few milliseconds at a time, in turn with others that filter, and
@@ -33,7 +33,7 @@ impl Default for Turns {
     }
 }
 
-/// Reads a filter, away from the threads that serve calls: patterns take a while.
+/// Reads a filter, outside the threads that serve calls: patterns take a while.
 pub async fn parse(text: String, faults: &mut Violations) -> Result<Option<Filter>> {
     if text.is_empty() {
         return Ok(None);

@@ -70,7 +70,7 @@ text_enum! {
         BulkDeleteWaiting = "bulk_delete.waiting",
         /// The last worker of a bulk delete was lost or has left.
         BulkDeleteLost = "bulk_delete.lost",
-        /// A bulk delete is to go faster or slower.
+        /// A bulk delete is to be faster or slower.
         BulkDeleteUpdated = "bulk_delete.updated",
         /// A bulk delete ended; `status` in its data says how.
         BulkDeleteEnded = "bulk_delete.ended",

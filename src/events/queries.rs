@@ -1,6 +1,6 @@
 //! The SQL of reading events. Writing them is beside each change.
 //!
-//! Readers go along positions, which is a range of an index: the cost is that of the new events. Every statement also returns the history
+//! Readers follow the positions, which is a range of an index: the cost is that of the new events. Every statement also returns the history
 //! of the database, and the row at the cursor, so that nothing is read with an invalid cursor.
 
 use chrono::{DateTime, Utc};

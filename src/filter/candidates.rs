@@ -97,7 +97,7 @@ impl AttributePath {
     }
 }
 
-/// Whether a key stands for all values of an entity.
+/// Whether a key is in place of all values of an entity.
 pub fn is_many(key: &str) -> bool {
     key == MANY
 }
@@ -180,7 +180,7 @@ fn necessary(node: &Node, is_indexed: &dyn Fn(&str) -> bool) -> Vec<Vec<Lookup>>
         Node::And(members) => {
             members.iter().flat_map(|member| necessary(member, is_indexed)).collect()
         }
-        // A condition that one value meets is met by some value.
+        // A condition that one value satisfies is true for some value.
         Node::SameValue { inner, .. } => necessary(inner, is_indexed),
         Node::Or(members) => {
             let first = |member| necessary(member, is_indexed).into_iter().next();

@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Result, Violations};
 
 const MAX_BYTES: usize = 64 << 10;
 
-/// Reads the filter of a list; an empty one is none. Fails with `invalid_filter`; one that is too long is a fault among others.
+/// Reads the filter of a list; an empty one counts as none. Fails with `invalid_filter`; one that is too long is a fault among others.
 pub fn check_filter(
     vocabulary: &'static Vocabulary,
     text: &str,
@@ -33,7 +33,7 @@ pub fn only_filter(
     faults.check_with(filter)
 }
 
-/// The answer to a filter that cannot be read, which stands at this path.
+/// The refusal of a filter that cannot be read, which is at this path.
 pub fn invalid_filter(error: &ParseError, text: &str, field: &str) -> Error {
     Error::new(Code::InvalidFilter, format!("{}\n{}", error.message, error.caret(text)))
         .with("field", field)

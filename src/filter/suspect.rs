@@ -19,7 +19,7 @@ pub struct SuspectValue {
     pub value: String,
     /// The probable meaning.
     pub meant: Meant,
-    /// Whether it is a year and a month, which is right where the attribute holds such.
+    /// Whether it is a year and a month, which is right where the attribute has such values.
     pub is_month: bool,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn by_form(call: &Call) -> Vec<SuspectValue> {
         let is_read = value.number.is_some() || value.moment.is_some();
         let meant = match () {
             () if is_mixed => Some(Meant::OtherEnd),
-            // It is told of all functions.
+            // It is reported of all functions.
             () if is_read || is_variable(&value.text) => None,
             () => meant_by(&value.text),
         };
@@ -86,7 +86,7 @@ pub(super) fn by_form(call: &Call) -> Vec<SuspectValue> {
     suspect
 }
 
-/// What one end of a range looks like, as far as it is no mere text.
+/// What one end of a range looks like, as far as it is more than a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Number,
@@ -231,7 +231,7 @@ fn without_currency(text: &str) -> &str {
     CURRENCIES.iter().find_map(beside).unwrap_or(text).trim()
 }
 
-/// The text without the suffix for zeros after a digit, and how many zeros that stands for.
+/// The text without the suffix for zeros after a digit, and how many zeros that means.
 fn without_zeros(text: &str) -> (&str, u8) {
     let shortened = |(unit, zeros): &(&str, u8)| {
         let (number, end) = text.split_at_checked(text.len().checked_sub(unit.len())?)?;

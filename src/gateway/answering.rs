@@ -239,7 +239,7 @@ impl Exchange {
         let (mut headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         headers.append(header::VARY, HeaderValue::from_static("accept"));
         let binding = self.binding.clone();
-        // What answers a stream of requests ends with it.
+        // The response to a stream of requests ends with it.
         let may_last = binding.as_ref().is_none_or(|binding| !binding.rpc.client_streaming);
         let spell = move |path: &str| {
             binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path))

@@ -33,7 +33,7 @@ impl Answers {
         let place = self
             .schema
             .place(&M::full_name())
-            .ok_or_else(|| Error::internal("the service answers no such message"))?;
+            .ok_or_else(|| Error::internal("the service returns no such message"))?;
         let descriptor = self.schema.message(place).descriptor.clone();
         let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
             .map_err(Error::internal)?;

@@ -69,7 +69,7 @@ impl Answer {
             .messages
             .message()
             .await?
-            .ok_or_else(|| Status::internal("the answer has no message"))?;
+            .ok_or_else(|| Status::internal("the response has no message"))?;
         if let Some(trailers) = self.messages.trailers().await? {
             self.metadata.extend(trailers.into_headers());
         }

@@ -23,7 +23,7 @@ use crate::limits::answers::{COMPRESSION, COMPRESSION_BYTES};
 use crate::limits::bodies::{EMPTY_BYTES_AT_MOST, FREE_BODY_BYTES};
 use crate::limits::responses::{Reservation, Responding};
 
-/// Below this, in bytes, compression costs more than it saves: an answer goes in one packet anyway.
+/// Below this, in bytes, compression costs more than it saves: a response fits into one packet anyway.
 pub const WORTHWHILE: u64 = 1024;
 /// How far back a compressed request may refer, as a power of 2: 8 MiB, which RFC 8878 asks every decoder to take. It is memory of ours.
 const WINDOW_LOG_MAX: u32 = 23;

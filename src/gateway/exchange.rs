@@ -59,7 +59,7 @@ impl Exchange {
 
     /// The problem document of a status.
     pub fn problem_of(&self, status: &Status) -> Problem {
-        // Our own failures were logged when they were made; what comes from a library would go unseen.
+        // Our own failures were logged when they were made; what comes from a library would be lost.
         if status.code() == tonic::Code::Unknown
             || status.code() == tonic::Code::Internal && status.get_details_error_info().is_none()
         {

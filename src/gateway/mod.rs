@@ -2,8 +2,8 @@
 //!
 //! The gateway knows no service by name. A new RPC that has a rule, in a service that declares a spelling (`offboard.v1.json_style`), has
 //! its REST route, its place in the published document ([`openapi`]) and on the page that shows it, and its problem documents (RFC 9457),
-//! with no Rust written. Calls go to the same tower stack that gRPC callers meet, in process. One request takes this way: [`route`] finds its
-//! rule, [`request`] makes its message, [`call`] calls the service, and [`answering`] holds the ends together and makes the answer.
+//! with no Rust written. Calls pass the same tower stack that gRPC callers meet, in process. One request takes this way: [`route`] finds its
+//! rule, [`request`] makes its message, [`call`] calls the service, and [`answering`] joins these steps and makes the response.
 
 mod accept;
 mod annotations;

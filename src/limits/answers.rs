@@ -31,7 +31,7 @@ pub const COMPRESSION_BYTES: usize = 384 << 10;
 
 limits! {
     ECHO "echo" {
-        bounds: "Text of a request that an answer repeats, such as an id that was not found",
+        bounds: "Text of a request that a response repeats, such as an id that was not found",
         value: Fixed(ECHO_CHARACTERS as u64, "characters"),
         past: "The text is cut and ends in `…`",
     }

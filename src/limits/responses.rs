@@ -2,7 +2,7 @@
 //!
 //! A caller that asks and does not read has its response wait in memory. So what is longer than a little is paid for, out of a part that a realm may have
 //! half of; who finds no room waits a moment, and not with more than there is room for those that wait. A response is handed on piece by piece, each
-//! with what was paid for it, which goes back when the piece is written. Whoever reads less than [`LEAST_READ`] in its time is not waited for:
+//! with what was paid for it, which is given back when the piece is written. Whoever reads less than [`LEAST_READ`] in its time is not waited for:
 //! what is left of the response is dropped; if what is on its way does not leave either, the connection is closed.
 
 use std::collections::VecDeque;

@@ -88,7 +88,7 @@ impl OffboardingState {
     }
 
     /// Returns whether the request still has something before it.
-    pub fn is_live(self) -> bool {
+    pub fn is_open(self) -> bool {
         !self.allowed().is_empty()
     }
 
@@ -267,9 +267,9 @@ mod tests {
         for state in
             [OffboardingState::Succeeded, OffboardingState::Failed, OffboardingState::Canceled]
         {
-            assert!(!state.is_live());
+            assert!(!state.is_open());
         }
-        assert!(OffboardingState::Pending.is_live() && OffboardingState::Running.is_live());
+        assert!(OffboardingState::Pending.is_open() && OffboardingState::Running.is_open());
     }
 
     #[test]

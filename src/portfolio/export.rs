@@ -136,7 +136,7 @@ fn export(
     Ok(())
 }
 
-/// Where the messages go, from a blocking thread.
+/// Where the messages are sent, from a blocking thread.
 struct Outlet {
     sender: Sender,
     runtime: Handle,

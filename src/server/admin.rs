@@ -1,6 +1,6 @@
 //! The port for operators and their machines: probes and metrics. Neither needs a key, so it is to be reached from within alone.
 //!
-//! It is served by a thread of its own, so that a probe is answered at once however busy the threads of calls are. Slow checks, such as
+//! It is served by a thread of its own, so that a probe has its response at once however busy the threads of calls are. Slow checks, such as
 //! asking the database, are done beside the probes, every second, and probes answer from the last results.
 
 use std::future::Future;
@@ -157,7 +157,7 @@ impl Readiness {
             let result = result.unwrap_or_else(|_| {
                 Err(Finding::new(
                     "no_answer",
-                    format!("no answer within {} s", CHECK_TIMEOUT.as_secs()),
+                    format!("no response within {} s", CHECK_TIMEOUT.as_secs()),
                 ))
             });
             Outcome::new(check.name, result)

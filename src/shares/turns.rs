@@ -14,7 +14,7 @@ use queue::{Entry, Grant, State};
 
 /// A number of turns, such as connections, that realms share by some [`Rules`]. Clones share the turns.
 ///
-/// - The realm that has the fewest goes first; of two with the same number, the one that had less of late.
+/// - The realm that has the fewest comes first; of two with the same number, the one that had less of late.
 /// - Within a realm, so does the key that has the fewest.
 /// - While processors do not keep up and others call too, a realm has no more at once than they would keep up with.
 /// - While others call too, a realm has hardly more than one at once for work that computes for long.

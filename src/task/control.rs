@@ -61,7 +61,7 @@ async fn apply<M: Message, A: Answer + Clone>(
     once.transaction(db, apply).await
 }
 
-/// Changes how fast a task may go.
+/// Changes the pace of a task.
 pub async fn update_task(
     db: &Db,
     request: Request<v1::UpdateTaskRequest>,

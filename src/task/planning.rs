@@ -13,7 +13,7 @@ use crate::limits::database::WORKER_STATEMENT_SECONDS;
 const FIRST: i64 = 2_000;
 /// A step reads no more.
 const MOST: i64 = 50_000;
-/// How many places are remembered, at most, at which the keys may be cut.
+/// How many positions are remembered, at most, at which the keys may be cut.
 const MARKS: usize = 64;
 
 /// The progress of the planning of a task.

@@ -138,7 +138,7 @@ BAD_COMBINATIONS = {
     "two sources of the URL": ({"database": {"existingSecret": "mine"}}, "database: give either `url` or `existingSecret`, not both"),
     "no source of the URL": (
         {"database": {"url": ""}},
-        "database: give `url`, or `existingSecret` with the name of a Secret that holds it",
+        "database: give `url`, or `existingSecret` with the name of a Secret that contains it",
     ),
     "a grace period as long as the drain": (
         {"terminationGracePeriodSeconds": 40},

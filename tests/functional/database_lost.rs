@@ -211,7 +211,7 @@ async fn a_silence_is_reported_as_readiness_turns_and_its_length_from_there() {
         details.insert(format!("{} {}", database["reason"], database["detail"]));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(details.into_iter().collect::<Vec<_>>(), ["\"database_away\" \"does not answer\""]);
+    assert_eq!(details.into_iter().collect::<Vec<_>>(), ["\"database_away\" \"does not respond\""]);
     proxy.set(Way::Open);
     readiness(&server, 200).await;
     let lasted = turned.elapsed().as_secs_f64();

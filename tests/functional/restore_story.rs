@@ -221,7 +221,7 @@ async fn patiently<T>(call: impl AsyncFn() -> Result<T, Failure>) -> Result<T, F
             done => return done,
         }
     }
-    panic!("the service does not answer again");
+    panic!("the service does not respond again");
 }
 
 pub fn names(chapter: &str, from: usize, to: usize) -> Vec<String> {

@@ -6,11 +6,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::acts::portfolio;
 use super::caller::{Caller, until};
 use super::cast::{CLOUDS, Cast, SOFT_TYPE, Selected};
 use super::cast::{FUND, OTHER_FUND};
 use super::stage::count;
+use super::steps::portfolio;
 use super::{Surprise, same};
 use crate::proto::v1;
 

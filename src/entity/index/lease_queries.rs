@@ -136,7 +136,7 @@ pub struct Move<'a> {
     pub phase: Option<Phase>,
     /// The transactions that it waits for from now on.
     pub waits_for: Option<&'a [String]>,
-    /// To which place.
+    /// To which position.
     pub place: (&'a str, &'a str),
     /// How many entities were read.
     pub entities: i64,

@@ -96,7 +96,7 @@ impl<P: Publisher> Tenure<P> {
                         () = sleep(delay) => {}
                     }
                 };
-                self.holding(pause).await?;
+                self.while_leased(pause).await?;
             }
         }
         Ok(Duration::ZERO)
@@ -110,7 +110,7 @@ impl<P: Publisher> Tenure<P> {
             sequencer.catch_up().await?;
             db.run(move |connection| queries::read(connection, &Scope::all(), &cursor, READ)).await
         };
-        let batch = self.holding(read).await??;
+        let batch = self.while_leased(read).await??;
         if let Some(first) = batch.rows.first() {
             self.measure(first).await;
             return Ok(Some(batch));
@@ -210,7 +210,7 @@ impl<P: Publisher> Tenure<P> {
         let publisher = self.publisher.clone();
         let mut sent = 0;
         for run in runs(messages) {
-            let published = self.holding(publisher.publish(run)).await?;
+            let published = self.while_leased(publisher.publish(run)).await?;
             sent += published.acknowledged;
             if published.failure.is_some() {
                 return Ok((sent, published.failure));
@@ -280,7 +280,7 @@ impl<P: Publisher> Tenure<P> {
     }
 
     /// Does something that may take long, and renews the lease meanwhile.
-    async fn holding<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+    async fn while_leased<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         let mut work = pin!(work);
         loop {
             tokio::select! {

@@ -9,7 +9,7 @@ use super::comments::Comments;
 use crate::gateway::annotations::{Annotations, Limits};
 use crate::gateway::json::{Cardinality, Enum, Field, Schema, Shape, Style};
 
-/// Which way a message goes. The two have different schemas: an answer has every member, a request those that it is about.
+/// The direction of a message. The two have different schemas: a response has every member, a request those that it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// From the caller.
@@ -18,7 +18,7 @@ pub enum Direction {
     Answer,
 }
 
-/// A use of a message type: its full name, whether it is spelled in camel case, and which way it goes.
+/// A use of a message type: its full name, whether it is spelled in camel case, and its direction.
 type Use = (String, bool, Direction);
 
 /// Makes the schemas, and keeps those that stand by their name.

@@ -78,7 +78,7 @@ async fn a_check_that_hangs_is_not_waited_for() {
     keeper.abort();
     let (status, body) = ask_with(Pulse::new(), readiness, "/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(body.contains("no answer within 2 s"), "{body}");
+    assert!(body.contains("no response within 2 s"), "{body}");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use crate::gateway;
 use crate::limits::requests::CALL_TIME;
 use crate::server::within::as_long_as;
 
-/// How much sooner than the caller gives up it is answered, so that the answer still finds it waiting.
+/// How much sooner than the caller gives up the response is sent, so that it still finds the caller waiting.
 const MARGIN: Duration = Duration::from_millis(10);
 
 /// Answers `deadline_exceeded` to a call that did not end in time, and drops the call. The database gets the caller's time limit as well.

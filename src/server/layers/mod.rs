@@ -17,9 +17,9 @@
 //! 13. [`share`] refuses calls beyond the share of a key or a realm, and sets the party for everything further in;
 //! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
 //! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
-//! 16. [`responses`] pays for what the call is answered with, until it is written;
+//! 16. [`responses`] pays for the response of the call, until it is written;
 //! 17. [`unknown_headers`] refuses headers that are nearly those that protect a change;
-//! 18. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
+//! 18. [`forms`] has nothing done for a request that could not be read wholly, and reports what those above have found wrong with its headers.
 
 mod api_version;
 mod around;
@@ -77,7 +77,7 @@ pub use status::Failures;
 pub use trace::Trace;
 pub use unknown_headers::UnknownHeaders;
 
-/// How the paths of health begin. It is answered in any case: an orchestrator that cannot ask how the service is would end it for being busy,
+/// How the paths of health begin. It is served in any case: an orchestrator that cannot ask how the service is would end it for being busy,
 /// which makes the others busier.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 

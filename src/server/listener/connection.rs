@@ -19,9 +19,9 @@ use super::activity::{Activity, NextCheck};
 use super::discard;
 use super::io::Socket;
 use super::patience::Patience;
+use super::permits::PermitHandle;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
-use super::slots::SlotHandle;
 use crate::limits::listeners::{IDLE_TIME, IDLE_TIME_WITHOUT_KEY};
 use crate::telemetry::Seldom;
 
@@ -39,7 +39,7 @@ pub struct Connection<A> {
     pub stream: TcpStream,
     pub peer: SocketAddr,
     pub activity: Arc<Activity>,
-    pub seat: SlotHandle,
+    pub permit: PermitHandle,
     pub answer: A,
     pub builder: auto::Builder<TokioExecutor>,
     pub patience: Patience,
@@ -67,7 +67,7 @@ impl<A: Answer> Connection<A> {
         let requests = Requests::new(
             self.answer,
             self.peer,
-            (activity.clone(), self.seat),
+            (activity.clone(), self.permit),
             self.closing.clone(),
         );
         let ended = {
@@ -98,7 +98,7 @@ impl<A: Answer> Connection<A> {
                         look.as_mut().reset(Instant::now() + farewell);
                     }
                     () = activity.none_left(), if goes_away => look.as_mut().reset(Instant::now() + LAST_WORDS),
-                    // The socket is looked at as the protocol goes on.
+                    // The socket is looked at while the protocol continues.
                     () = while_busy(&activity, tick.as_mut()) => tick.as_mut().reset(Instant::now() + TICK),
                     () = look.as_mut() => match activity.due(&self.patience) {
                         _ if goes_away && !activity.is_busy() && !activity.is_unread() => break Ended::Cut,
@@ -152,7 +152,7 @@ async fn while_busy(activity: &Activity, mut tick: Pin<&mut Sleep>) {
     .await;
 }
 
-/// What answers what is no request.
+/// What responds to bytes that are not a request.
 fn refuse<A: Answer>(
     answer: A,
     peer: SocketAddr,

@@ -1,7 +1,7 @@
 //! The one loop that accepts connections, for all three listeners.
 //!
 //! Anybody who can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each
-//! of its stages ([`activity`]), each listener a number of connections, and each address a part of them ([`slots`]). A process that may
+//! of its stages ([`activity`]), each listener a number of connections, and each address a part of them ([`permits`]). A process that may
 //! open no more files says so in its log, and answers probes from a reserve.
 
 mod accept;
@@ -13,10 +13,10 @@ mod io;
 mod memory;
 mod owners;
 mod patience;
+mod permits;
 mod refusal;
 mod requests;
 mod resets;
-mod slots;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -39,9 +39,9 @@ use self::activity::Activity;
 pub use self::heads::Begun;
 pub use self::memory::give_back;
 pub use self::patience::Patience;
+use self::permits::Permits;
 pub use self::refusal::Unreadable;
 pub use self::requests::{Arrival, Arriving};
-use self::slots::Slots;
 use super::tally::Full;
 use crate::limits::Limit;
 use crate::limits::answers::MAX_HEADERS;
@@ -174,7 +174,7 @@ fn connection_window(streams: u32) -> u32 {
     (2 * frames * (FRAME_COST - SMALLEST_MESSAGE)).min(WINDOW_AT_MOST) as u32
 }
 
-/// Accepts connections and answers their requests, until it is asked to close; then until the present requests are answered. Dropping it
+/// Accepts connections and serves their requests, until it is asked to close; then until the present requests are answered. Dropping it
 /// closes every connection.
 pub async fn serve<A: Answer>(
     listener: TcpListener,
@@ -184,7 +184,7 @@ pub async fn serve<A: Answer>(
 ) {
     let builder = options.builder();
     let Connections { in_all, address, realm } = options.connections;
-    let slots = Slots::new(in_all, address, realm);
+    let permits = Permits::new(in_all, address, realm);
     let mut connections = JoinSet::new();
     let tls = Arc::new(Mutex::new(Seldom::default()));
     let mut acceptor = Acceptor::new(listener, options.name, options.reserve);
@@ -196,14 +196,14 @@ pub async fn serve<A: Answer>(
         };
         let Accepted { stream, peer } = accepted;
         let activity = Arc::new(Activity::new());
-        let (entered, full) = match slots.enter(peer.ip(), &activity) {
-            Ok((held, full)) => (Some(held), full),
+        let (entered, full) = match permits.enter(peer.ip(), &activity) {
+            Ok((permit, full)) => (Some(permit), full),
             Err(full) => (None, Some(full)),
         };
         if let Some(full) = full {
             acceptor.full(peer, options.limit(full), entered.is_some());
         }
-        let Some(held) = entered else { continue };
+        let Some(permit) = entered else { continue };
         // The messages of a stream are small, and each is waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection delays what is small");
@@ -212,7 +212,7 @@ pub async fn serve<A: Answer>(
             stream,
             peer,
             activity,
-            seat: held.seat(),
+            permit: permit.handle(),
             answer: answer.clone(),
             builder: builder.clone(),
             patience: options.patience,
@@ -222,7 +222,7 @@ pub async fn serve<A: Answer>(
         };
         connections.spawn(async move {
             connection.run().await;
-            drop(held);
+            drop(permit);
             memory::closed();
         });
     }

@@ -1,7 +1,7 @@
 //! Counts the calls that a client cancels, from the bytes that it sends.
 //!
 //! The h2 library counts the canceled calls that wait to be taken up, and no others. A call that is canceled when it has been taken up costs as
-//! much as any, and its place is free for the next one, so a client that does nothing else has the service work without an end.
+//! much as any, and its permit is free for the next one, so a client that does nothing else has the service work without an end.
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A frame begins with its length in three bytes, its kind, its flags, and its stream in four (RFC 9113, section 4.1).
