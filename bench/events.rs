@@ -1,4 +1,4 @@
-//! `offboard-bench events`: how soon a stream reports a change after its answer, and how many changes a second there are meanwhile.
+//! `offboard-bench events`: how soon a stream reports a change after its response, and how many changes a second there are meanwhile.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub struct Arguments {
 }
 
 /// Creates entities and watches them come, and prints how many changes there were a second, and the 50th and 99th percentile of the time from
-/// the answer to the event, in milliseconds.
+/// the response to the event, in milliseconds.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let bearer = arguments.server.bearer()?;
     let mut channels = Vec::new();
@@ -133,7 +133,7 @@ fn watch(mut stream: Streaming<WatchEventsResponse>) -> Arrivals {
 
 /// Waits until so many events have come, or no longer.
 async fn wait(mut arrivals: Arrivals, count: usize) -> HashMap<String, Instant> {
-    // What is missing then is reported by the caller.
+    // The caller reports those that are missing then.
     let _ = timeout(PATIENCE, arrivals.wait_for(|arrived| arrived.len() >= count)).await;
     arrivals.borrow().clone()
 }

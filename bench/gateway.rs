@@ -1,6 +1,6 @@
 //! `offboard-bench gateway`: what REST costs over gRPC.
 //!
-//! Both listeners answer the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that what
+//! Both listeners serve the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that what
 //! else happens on the machine meets both alike. An attach that has to come between two detaches is not timed, and is by gRPC for both.
 
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub struct Arguments {
     #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL")]
     grpc: String,
 
-    /// Where the service answers REST, without TLS
+    /// Where the service speaks REST, without TLS
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     rest: String,
 
@@ -40,21 +40,21 @@ pub struct Arguments {
     calls: usize,
 }
 
-/// What is called.
+/// The method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BenchedCall {
     Get,
     Detach,
 }
 
-/// What a turn reported.
+/// The results of a turn.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     /// Calls a second, all connections together.
     rate: f64,
     /// How long a call took, on average.
     call: Duration,
-    /// What went over the network for a call, both ways, in bytes.
+    /// The bytes on the network for a call, both ways.
     bytes: f64,
 }
 

@@ -67,8 +67,8 @@ macro_rules! blanked {
 pub(crate) use blanked;
 
 /// Erases the responses that show one of these. Call it when they are deleted, in the same transaction.
-pub fn erase(connection: &mut PgConnection, realm: &Realm, gone: &[Subject]) -> Work<()> {
-    let Columns { kinds, subjects, dependents } = Columns::of(gone);
+pub fn erase(connection: &mut PgConnection, realm: &Realm, removed: &[Subject]) -> Work<()> {
+    let Columns { kinds, subjects, dependents } = Columns::of(removed);
     Erase { realm: realm.id(), kinds, subjects, dependents, erased: erased_answer() }
         .execute(connection)?;
     Ok(())

@@ -26,7 +26,7 @@ const TRIES: usize = 10;
 pub(super) enum Claim {
     /// Nothing. The record is ours to write, and a call that is sent again waits for our transaction.
     Ours,
-    /// Its answer.
+    /// Its response.
     Known(Vec<u8>),
     /// Another request under the same key.
     Reused,
@@ -108,7 +108,7 @@ statement! {
 
 statement! {
     /// True if the realm may have no more records; and of the record, if there is one, whether it has had its time, whether it is of this
-    /// request, and its answer.
+    /// request, and its response.
     struct ReadRecord<'a> {
         realm: i32 as Integer,
         api_key: Uuid as SqlUuid,

@@ -29,17 +29,17 @@ use crate::task::model::{DeleteMode, full_type};
 /// How long a call searches for the attributes of a filter. A worker searches for the rest, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
 
-/// What the caller may see of what a task is compared with.
+/// The part of the data that a task is compared with which the caller may see.
 #[derive(Clone, Copy, Debug)]
 pub struct May {
-    /// What entities have.
+    /// Attributes and values of entities.
     pub read: bool,
     /// Portfolios, those without members among them.
     pub sees_portfolios: bool,
 }
 
 impl May {
-    /// What this caller may see.
+    /// The part that this caller may see.
     pub fn of(caller: &Caller) -> Self {
         May {
             read: caller.may(Scope::EntitiesRead),
@@ -48,7 +48,7 @@ impl May {
     }
 }
 
-/// What became known of a task that may start.
+/// The findings about a task that may start.
 #[derive(Debug, Default)]
 pub struct Admission {
     /// Its number, if it was needed: the count is of the entities that the task will mean.
@@ -142,7 +142,7 @@ pub fn admit(
     Ok(Admission { ordinal, cap, lists, unchecked, warnings })
 }
 
-/// What is probably not as it was meant in a request that is only looked at, and selects so many; and what its lists came to.
+/// The warnings about a dry run that selects so many; and the entities of its lists.
 pub fn warnings(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -260,7 +260,7 @@ fn suspects_for(suspects: &[Suspect], may_read: bool) -> Vec<Suspect> {
         .collect()
 }
 
-/// What of it keeps the task from starting.
+/// The parts of it that keep the task from starting.
 fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
     let mut refusals = Vec::new();
     let Looked { attributes: AttributeCheck { unknown, .. }, values, suspects, unchecked } = looked;

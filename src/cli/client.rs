@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::gateway::request_id;
 use crate::server::layers::auth::REALM;
 
-/// How long a service may take to answer a connection, and again to agree on TLS.
+/// How long a service may take to accept a connection, and again to agree on TLS.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a service is, and how its certificate is checked.

@@ -378,7 +378,7 @@ async fn read(
                     message.entity.as_ref().is_none_or(|entity| entity.entity_id.is_empty()),
                 );
                 if sender.send(message).await.is_err() {
-                    // The service has ended the stream; its answer reports why.
+                    // The service has ended the stream; its response reports why.
                     return Ok(lines);
                 }
             }

@@ -301,7 +301,7 @@ fn protects_less(path: &str, from: &Value, to: &Value) -> bool {
             duration(to).unwrap_or_default() < duration(from).unwrap_or_default()
         }
         "expected_count" => from == &json!(true) && to != &json!(true),
-        // A bound that is not there is none.
+        // A bound that is not set does not bound.
         "max_objects" | "preview_within" | "clean_report_within" => {
             number(from).is_some_and(|from| number(to).is_none_or(|to| to > from))
         }

@@ -120,9 +120,9 @@ pub enum LogFormat {
 /// The work of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Role {
-    /// Answers gRPC
+    /// Serves gRPC
     Grpc,
-    /// Answers REST
+    /// Serves REST
     Gateway,
     /// Removes what is to be removed
     Worker,

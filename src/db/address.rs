@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str};
 
 use crate::error::cut;
 
-/// What is percent-encoded in a segment of a path, and in the host of a URL: all but the unreserved characters (RFC 3986, section 2.3).
+/// The characters that are percent-encoded in a segment of a path, and in the host of a URL: all but the unreserved characters (RFC 3986, section 2.3).
 pub const RESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 

@@ -38,7 +38,7 @@ pub trait PageRequest: Message {
     fn take_page(&mut self) -> PageAsked;
 }
 
-/// What a request asks of its page.
+/// The arguments of a request about its page.
 #[derive(Debug)]
 pub struct PageAsked {
     /// How many rows; 0 for as many as are usual.

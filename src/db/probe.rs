@@ -105,8 +105,8 @@ impl Probe {
     /// look alone.
     pub async fn check(&self) -> Verdict {
         let mut verdict = self.verdict.clone();
-        let gone = |_| (Trouble::Failing, "is not checked any more".to_owned());
-        let judged = verdict.wait_for(Option::is_some).await.map_err(gone)?.clone();
+        let lost = |_| (Trouble::Failing, "is not checked any more".to_owned());
+        let judged = verdict.wait_for(Option::is_some).await.map_err(lost)?.clone();
         judged.unwrap_or_else(|| Err(silent()))
     }
 }

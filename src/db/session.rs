@@ -235,11 +235,11 @@ fn refused_by(options: &Options) -> Option<[u8; 5]> {
     pq_sys::refused_by(&address, connect_timeout(options))
 }
 
-/// What is said of a pooler that shares backends.
+/// The message about a pooler that shares backends.
 pub(super) const SHARED: &str = "The database is reached through a pooler that shares backends between sessions (transaction or statement mode); \
                                  use its session mode, or connect to Postgres itself.";
 
-/// What a session of ours is set to. Until it is set up its statements are bounded by the watchdog alone: how long those of calls may take says
+/// The settings of a session of ours. Until it is set up its statements are bounded by the watchdog alone: how long those of calls may take says
 /// nothing of them. A session that may only read is left so: operators keep writers out that way.
 fn settings(options: &Options) -> String {
     let mut text = format!(

@@ -65,7 +65,7 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
     Ok(bounded::read(rows, PAGE_BYTES, bytes)?)
 }
 
-/// What a page warns of: see [`warning_queries::warnings`].
+/// The warnings of a page: see [`warning_queries::warnings`].
 pub fn warnings(
     connection: &mut PgConnection,
     realm: &Realm,

@@ -1,4 +1,4 @@
-//! What is asked of entities about a filter, and when each question is decided. Pure.
+//! The questions about entities for a filter, and when each question is decided. Pure.
 
 use crate::entity::suspect_value::{Evidence, Suspect};
 use crate::entity::unknown::AttributeCheck;
@@ -106,7 +106,7 @@ impl OfValue {
 pub struct OfPath {
     /// The attribute.
     pub attribute: AttributePath,
-    /// What is compared with it.
+    /// The comparisons with it.
     pub comparisons: Vec<Comparison>,
     /// Whether it is looked at to the end where there are few values.
     pub is_far: bool,
@@ -165,7 +165,7 @@ impl OfPath {
             .any(|comparison| !comparison.mismatches(&self.shape_counts).is_empty())
     }
 
-    /// What is suspect, with a value that most have there; `is_reported` says of which comparisons, beside what their form shows.
+    /// The suspect comparisons, with a value that most have there; `is_reported` says of which comparisons, beside what their form shows.
     pub fn suspects(
         &self,
         example: Option<&str>,
@@ -192,10 +192,10 @@ impl OfPath {
     }
 }
 
-/// What a look came to.
+/// The result of a look.
 #[derive(Clone, Debug, Default)]
 pub struct Looked {
-    /// What it found out of the attributes of the filter.
+    /// Its findings about the attributes of the filter.
     pub attributes: AttributeCheck,
     /// The values that nothing has.
     pub values: Vec<UnknownValue>,
@@ -217,7 +217,7 @@ pub struct Unchecked {
 }
 
 impl Unchecked {
-    /// What is wrong, as a sentence without its stop.
+    /// The fault, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         format!(
             "not all entities were looked at to find out whether `{}` fits what they have at `{}`",

@@ -23,7 +23,7 @@ const MOST: usize = 64;
 /// How many times more entities are looked at in each batch than in the one before.
 const GROWTH: i64 = 8;
 
-/// What is to be looked for.
+/// The subjects of a look.
 pub struct Asking<'a> {
     /// The filter; there may be values without one.
     pub filter: Option<&'a Filter>,
@@ -121,7 +121,7 @@ impl Pass {
                 reach: Reach::default(),
             })
             .collect();
-        // What a hard delete must know comes first.
+        // The facts that a hard delete must know come first.
         values.sort_by_key(|value| !value.is_far);
         let mut paths =
             OfPath::of(asking.filter.map(Filter::comparisons).unwrap_or_default(), asking.is_far);

@@ -174,10 +174,10 @@ pub fn insert(
         rows.statement(realm, principal_id).load::<InsertedRow>(connection)?
     {
         if !joined {
-            let gone = "a portfolio was removed before its members were in".to_owned();
+            let reason = "a portfolio was removed before its members were in".to_owned();
             return Err(diesel::result::Error::DatabaseError(
                 DatabaseErrorKind::SerializationFailure,
-                Box::new(gone),
+                Box::new(reason),
             )
             .into());
         }

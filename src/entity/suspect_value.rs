@@ -87,7 +87,7 @@ impl Suspect {
         }
     }
 
-    /// What is wrong with a comparison by what the entities that count have at its path, of which most have an `example`. They are those `of_type`.
+    /// The fault of a comparison by what the entities that count have at its path, of which most have an `example`. They are those `of_type`.
     pub fn of(
         comparison: &Comparison,
         mismatch: &Mismatch,

@@ -97,7 +97,7 @@ pub(super) fn names(
     (among, condition): (Among<'_>, Option<&Predicate>),
     after: &str,
 ) -> Work<Names> {
-    // What was soft-deleted counts, and is not named.
+    // Soft-deleted entities count, and are not named.
     let among = Among { undeleted: true, ..among };
     let entities = Entities { realm, among, condition, after, limit: ATTRIBUTE_WALK, shapes: &[] };
     let mut names = Names::default();

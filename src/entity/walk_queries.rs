@@ -35,7 +35,7 @@ pub(super) struct Entities<'a> {
     pub shapes: &'a [Predicate],
 }
 
-/// What is asked of each entity.
+/// A question about each entity.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     /// The condition.

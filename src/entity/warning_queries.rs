@@ -1,4 +1,4 @@
-//! What a list of entities warns of: the SQL of finding out.
+//! The SQL of the warnings of a list of entities.
 
 use diesel::pg::PgConnection;
 

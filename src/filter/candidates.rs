@@ -167,7 +167,7 @@ fn behind_all_starting_with(start: &str) -> Option<String> {
 }
 
 impl Filter {
-    /// Conditions that indexes over these attributes can answer. Each of them is necessary: every match meets one of the lookups of each.
+    /// Conditions that indexes over these attributes can serve. Each of them is necessary: every match is found by one of the lookups of each.
     /// There may be none; then an index can say nothing.
     pub fn candidates(&self, is_indexed: &dyn Fn(&str) -> bool) -> Vec<Vec<Lookup>> {
         necessary(&self.root, is_indexed)

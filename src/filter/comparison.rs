@@ -17,7 +17,7 @@ pub struct Comparison {
     pub path: String,
     /// The attribute.
     pub attribute: AttributePath,
-    /// What it is compared with.
+    /// The values that it is compared with.
     pub with: With,
     /// True if the filter matches those that do not meet it.
     pub denied: bool,

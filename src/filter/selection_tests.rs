@@ -1,4 +1,4 @@
-//! What filters select: the meaning of each function on each kind of value.
+//! The selections of filters: the meaning of each function on each kind of value.
 
 use serde_json::json;
 

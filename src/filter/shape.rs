@@ -47,7 +47,7 @@ impl Shape {
         }
     }
 
-    /// What several are called.
+    /// The plural.
     pub fn plural(self) -> &'static str {
         match self {
             Shape::Number => "numbers",
@@ -166,7 +166,7 @@ impl ShapeCounts {
     }
 }
 
-/// What [`AttributePath::shapes`] has of a value for each of the numbers of [`ShapeCounts`].
+/// The bits of [`AttributePath::shapes`] for each of the numbers of [`ShapeCounts`].
 pub const MASKS: [i32; ShapeCounts::COUNTS] = [1, 2, 4, 8, 16, 32, 63, 127];
 
 impl AttributePath {

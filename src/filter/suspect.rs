@@ -30,7 +30,7 @@ pub enum Meant {
     Number(String),
     /// A date, which would be written so if it is known, or a time that is counted from one.
     Date(Option<String>),
-    /// What programs write where they have no number.
+    /// The texts that programs write where they have no number.
     NoNumber,
     /// One end of a range, of which the other is of another kind.
     OtherEnd,
@@ -86,7 +86,7 @@ pub(super) fn by_form(call: &Call) -> Vec<SuspectValue> {
     suspect
 }
 
-/// What one end of a range looks like, as far as it is more than a text.
+/// The kind of one end of a range, by its looks, as far as it is more than a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Number,
@@ -120,7 +120,7 @@ impl End {
     }
 }
 
-/// What a text looks like that reads neither as a number nor as a date.
+/// The kind of a text, by its looks, that reads neither as a number nor as a date.
 fn meant_by(text: &str) -> Option<Meant> {
     let text = plain_marks(text);
     let (text, lower) = (text.trim(), text.trim().to_lowercase());

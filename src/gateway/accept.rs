@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::HeaderName;
 
-/// What a header such as `Accept` lists, in lower case and without parameters, with the weight of each: from 0, never, to 1000. One that cannot be
+/// The list of a header such as `Accept`, in lower case and without parameters, with the weight of each: from 0, never, to 1000. One that cannot be
 /// read counts as none.
 pub fn weighted(headers: &HeaderMap, name: HeaderName) -> Vec<(String, u16)> {
     listed(headers, name).map(|(what, weight)| (what, weight.unwrap_or(MOST))).collect()

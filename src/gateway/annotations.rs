@@ -103,7 +103,7 @@ impl Annotations {
         declared.as_str().filter(|path| !path.is_empty()).map(str::to_owned)
     }
 
-    /// The only members of the answer, by their proto names; none if there may be any.
+    /// The only members of the response, by their proto names; none if there may be any.
     pub fn answer_members(&self, method: &MethodDescriptor) -> Vec<String> {
         let options = method.options();
         let declared =

@@ -1,4 +1,4 @@
-//! Answering one request: from its route, through the service, to its response.
+//! Serving one request: from its route, through the service, to its response.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ use super::{MatchedRoute, Standing, head, headers, pages, plus, raw, request_id}
 use crate::error::{Code, Error};
 
 impl Exchange {
-    /// Answers a request, and reports which rule it was answered by.
+    /// Serves a request, and reports by which rule it was served.
     pub async fn answer<S>(mut self, stack: S, request: Request<Body>) -> Response<Body>
     where
         S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
@@ -146,7 +146,7 @@ impl Exchange {
         };
         let answer = called.map_err(refused)?;
         if binding.rpc.server_streaming {
-            // The faults of a message of a stream are reported after the answers to those before it.
+            // The faults of a message of a stream are reported after the responses to those before it.
             if found.has_faults()
                 && let Some(refusal) = found.instead(&answer.metadata, spell)
             {
@@ -174,7 +174,7 @@ impl Exchange {
         })
     }
 
-    /// The answer of an RPC that answers with one message.
+    /// The response of an RPC that returns one message.
     fn document(
         &self,
         binding: &Binding,
@@ -233,7 +233,7 @@ impl Exchange {
         }
     }
 
-    /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream,
+    /// The response of an RPC that returns many messages. A fault of the request, which the service knows only as the end of its stream,
     /// is reported as it was found.
     fn stream(&self, answer: Answer, framing: Framing, found: Faults) -> Response<Body> {
         let (mut headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
@@ -288,7 +288,7 @@ impl Exchange {
         Ok(text)
     }
 
-    /// The answer to a reader of a page.
+    /// The response to a reader of a page.
     async fn page(&self, found: &pages::Found<'_>, parts: &request::Parts) -> Response<Body> {
         let mut response = match parts.method {
             Method::HEAD => self.sent(found, parts).await,

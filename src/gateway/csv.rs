@@ -25,7 +25,7 @@ const LATER: &str = "text/csv; charset=utf-8; header=absent";
 const NEXT_PAGE_TOKEN: &str = "next_page_token";
 const PAGE_TOKEN: &str = "page_token";
 
-/// How the answer to one request is written as a table.
+/// How the response to one request is written as a table.
 #[derive(Debug)]
 pub struct Table {
     /// The list of rows, by its place in the response.
@@ -76,7 +76,7 @@ impl Table {
         })
     }
 
-    /// Writes an answer.
+    /// Writes a response.
     pub fn write(&self, rpc: &Rpc, answer: &DynamicMessage) -> Result<Page, Error> {
         let (schema, field) = (&*rpc.schema, &rpc.schema.message(rpc.output).fields[self.rows]);
         let columns = &schema.message(self.row).fields;
@@ -118,7 +118,7 @@ fn header_value(text: String) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(text).map_err(Error::internal)
 }
 
-/// Returns whether the answers of a route can be written as tables.
+/// Returns whether the responses of a route can be written as tables.
 pub fn is_table(binding: &Binding) -> bool {
     rows(binding).is_some()
 }

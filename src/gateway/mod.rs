@@ -107,12 +107,12 @@ impl Default for Options {
     }
 }
 
-/// The path of the rule that a request was answered by, such as `/v1/entities/{entity_id}`: among the extensions of every answer to a request
+/// The path of the rule by which a request was served, such as `/v1/entities/{entity_id}`: among the extensions of every response to a request
 /// that had a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MatchedRoute(pub String);
 
-/// The REST listener of a gRPC stack: a tower service that answers every request, also those that have no route.
+/// The REST listener of a gRPC stack: a tower service that serves every request, also those that have no route.
 #[derive(Clone, Debug)]
 pub struct Gateway<S> {
     shared: Arc<Shared>,
@@ -169,12 +169,12 @@ impl<S> Gateway<S> {
         })
     }
 
-    /// The answer to a request, with this path and these headers, that is wrong before it is anything to be routed.
+    /// The response to a request, with this path and these headers, that is wrong before it is anything to be routed.
     pub fn refuse(&self, path: &str, headers: &HeaderMap, error: Error) -> Response<Body> {
         self.exchange(path, headers).refuse(error)
     }
 
-    /// The answer to what could not be read as a request, of which this path and these headers are known.
+    /// The response to what could not be read as a request, of which this path and these headers are known.
     pub fn refuse_unread(&self, path: &str, headers: &HeaderMap, error: Error) -> Response<Bytes> {
         refusal_as(
             Refusals::of(&self.shared.plain_paths, path, headers),
@@ -259,7 +259,7 @@ where
     }
 }
 
-/// The answer to a `HEAD`: that to a `GET` without its body, but with its length where that is known (RFC 9110, section 9.3.2).
+/// The response to a `HEAD`: that to a `GET` without its body, but with its length where that is known (RFC 9110, section 9.3.2).
 fn without_body(mut answer: Response<Body>) -> Response<Body> {
     let may_have_a_body =
         !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

@@ -54,7 +54,7 @@ pub enum BuildError {
 }
 
 /// Makes the routes of every RPC that has a rule, in every service that declares a spelling. `free` says which fields of bytes are
-/// free-form values; answers report paths below `base_path`.
+/// free-form values; responses report paths below `base_path`.
 pub fn routes(
     pool: &DescriptorPool,
     free: &FreeForm,

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-/// What a frame begins with.
+/// The beginning of a frame.
 const MAGIC: u32 = 0xfd2f_b528;
 /// The most bytes of a header, its magic number included.
 const HEADER_AT_MOST: usize = 18;
@@ -11,12 +11,12 @@ const HEADER_AT_MOST: usize = 18;
 #[derive(Debug, Default)]
 pub struct Windows {
     place: Place,
-    /// What has come of a header.
+    /// The bytes of a header that have arrived.
     partial: Vec<u8>,
     largest: usize,
 }
 
-/// What comes next.
+/// The next part.
 #[derive(Clone, Copy, Debug, Default)]
 enum Place {
     #[default]

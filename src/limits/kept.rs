@@ -2,7 +2,7 @@
 
 use super::limits;
 
-/// An answer of more bytes is not kept as it is if it can be read again.
+/// A response of more bytes is not kept as it is if it can be read again.
 pub const WHOLE: usize = 64 << 10;
 
 limits! {

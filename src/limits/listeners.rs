@@ -15,10 +15,10 @@ pub const ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST: usize = 64;
 /// How many files the admin listener keeps in reserve.
 pub const RESERVED_FILES: usize = 8;
 
-/// What a caller may send ahead on one HTTP/2 stream, in bytes: what the protocol itself begins with.
+/// The bytes that a caller may send ahead on one HTTP/2 stream: the initial window of the protocol itself.
 pub const STREAM_WINDOW_BYTES: u32 = 65_535;
 
-/// How many bytes of an answer are buffered for a stream.
+/// How many bytes of a response are buffered for a stream.
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How large the head of an HTTP/1.1 request may be, and with it the buffer of a connection.

@@ -4,7 +4,7 @@
 //! has room, for a bounded time that a message has once. A body is paid for as a whole, as large as it says or may be: if each had some of what it needs
 //! and waited for the rest, all would wait for each other. So what becomes larger than was thought pays for that without waiting, or is refused; and a
 //! stream that has to wait while it has messages that are not dealt with says so ([`Account::is_short`]), and these are dealt with first.
-//! What is received and what is decoded have a part each, so that bodies that arrive slowly keep nobody from decoding; a realm
+//! Received and decoded messages have a part each, so that bodies that arrive slowly keep nobody from decoding; a realm
 //! may have half of each, so that none keeps out the others. The first bytes of each call are free: small calls pass whatever others have.
 
 use std::collections::VecDeque;
@@ -66,15 +66,15 @@ pub struct Account {
 #[derive(Debug, Default)]
 struct State {
     realm: i32,
-    /// What is paid for the message that is being received.
+    /// The reservations for the message that is being received.
     received: Vec<Reservation>,
-    /// What has arrived of it.
+    /// The bytes of it that have arrived.
     received_bytes: usize,
-    /// What messages cost that are decoded, the oldest first.
+    /// The reservations for messages that are decoded, the oldest first.
     decoded: VecDeque<Option<Reservation>>,
-    /// What is kept of the last of them.
+    /// The bytes that are kept of the last of them.
     kept: usize,
-    /// What is paid for what the call keeps to decode.
+    /// The reservations for what the call keeps to decode.
     window: Vec<Reservation>,
     /// How long it was waited for the message that is being received.
     waited: Duration,

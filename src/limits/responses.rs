@@ -81,7 +81,7 @@ fn too_much() -> Error {
     Error::unavailable("Too many large responses are built or read at once; try again in a moment.")
 }
 
-/// What the response of one call has of the memory. Clones are one and the same.
+/// The memory of the response of one call. Clones are one and the same.
 #[derive(Clone, Debug)]
 pub struct Responding {
     memory: ResponseMemory,
@@ -269,14 +269,14 @@ impl<B, E> Unpin for Written<B, E> {}
 /// Data that is handed on piece by piece.
 struct Pieces(Arc<Watch>);
 
-/// What is left of data, and how much of it is written.
+/// The rest of the data, and how much of it is written.
 struct Watch {
     rest: Mutex<VecDeque<(Vec<u8>, Option<Reservation>)>>,
     bytes: usize,
     written: AtomicUsize,
     /// Whether it was read too slowly.
     is_late: OnceLock<()>,
-    /// What looks after it.
+    /// Its supervisor.
     task: OnceLock<AbortHandle>,
 }
 

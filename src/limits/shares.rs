@@ -5,7 +5,7 @@ use super::limits;
 /// How many exports there may be.
 pub const EXPORTS_AT_ONCE: u64 = 3;
 
-/// What a step of a call may take of the processor, in microseconds, before the next ones are done on a thread of their own.
+/// The processor time that a step of a call may take, in microseconds, before the next ones are done on a thread of their own.
 pub const STEP_MICROSECONDS: u64 = 1_000;
 
 /// How large a request may declare to be, in bytes, and be worked on by threads that all calls share.

@@ -29,7 +29,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Answers probes at the addresses that were taken.
+    /// Serves probes at the addresses that were taken.
     pub fn of(
         bound: Bound,
         settings: &Serve,

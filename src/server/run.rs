@@ -307,7 +307,7 @@ async fn open_listeners(
     Ok(())
 }
 
-/// What the listeners for callers have in common. Where the process may open few files, their connections leave some for everything else.
+/// The options that the listeners for callers have in common. Where the process may open few files, their connections leave some for everything else.
 fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     let listeners = &settings.listeners;
     let others = OTHER_FILES + 2 * u64::from(settings.pool.db_pool_size);

@@ -12,7 +12,7 @@ use crate::task::answers::{check_tenant, get, no_task, parse_id};
 use crate::task::control_queries;
 use crate::task::state::TaskAction;
 
-/// The answer of the contract when a task has taken the request.
+/// The response of the contract when a task has taken the request.
 const SUCCESS: &str = "success";
 
 /// Has a task pause.

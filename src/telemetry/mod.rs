@@ -211,7 +211,7 @@ impl Telemetry {
         prometheus_text(&self.registry)
     }
 
-    /// A function that gives [`Telemetry::prometheus_text`], for the listener that answers scrapes.
+    /// A function that gives [`Telemetry::prometheus_text`], for the listener that serves scrapes.
     pub fn prometheus(&self) -> impl Fn() -> String + Clone + Send + Sync + 'static {
         let registry = self.registry.clone();
         move || prometheus_text(&registry)

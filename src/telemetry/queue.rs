@@ -29,7 +29,7 @@ struct Shared {
     state: Mutex<State>,
     /// A line has come.
     filled: Condvar,
-    /// What was taken is written.
+    /// The lines that were taken are written.
     written: Condvar,
     bytes: usize,
 }

@@ -106,7 +106,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     watch::follow(&arguments.connection, &task.id, arguments.json, Answered::Before).await
 }
 
-/// What a start would be refused for, as the preview warns: nobody is asked to confirm it.
+/// The reasons to refuse a start, as the preview warns: nobody is asked to confirm it.
 fn foreseen(
     preview: &v1::BulkDeletePreview,
     request: &v1::StartBulkDeleteRequest,

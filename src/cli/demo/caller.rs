@@ -94,7 +94,7 @@ impl Caller {
         BulkDeleteServiceClient::new(self.channel.clone())
     }
 
-    /// Calls REST, shows the call and checks the status of its answer.
+    /// Calls REST, shows the call and checks the status of its response.
     pub async fn rest(
         &self,
         method: Method,

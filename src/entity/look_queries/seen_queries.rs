@@ -1,4 +1,4 @@
-//! What a look has seen of attributes, values and kinds of values, with the SQL of what it asks after its batches.
+//! The attributes, values and kinds of values that a look has found, with the SQL that it executes after its batches.
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
@@ -103,7 +103,7 @@ impl Pass {
     ) -> Work<()> {
         let open: Vec<&OfValue> = self.values.iter().filter(|of| !of.is_met).collect();
         let known = if open.iter().any(|of| of.named.path == "type") {
-            // What was soft-deleted counts, and is not named.
+            // Soft-deleted entities count, and are not named.
             let among = Among { undeleted: true, ..Among::default() };
             let entities = Entities {
                 realm,
@@ -126,7 +126,7 @@ impl Pass {
             } else {
                 value
             };
-            // What was not found on a part of the way may be behind it. Another spelling that was found makes it likely that this one is wrong.
+            // A value that was not found on a part of the way may be behind it. Another spelling that was found makes it likely that this one is wrong.
             if of.reach.ended || !value.nearest.is_empty() {
                 looked.values.push(value);
             } else {

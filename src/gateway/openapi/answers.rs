@@ -55,7 +55,7 @@ pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
     codes
 }
 
-/// The answers to a request, by status. The problems are made once and stand among `shared`.
+/// The responses to a request, by status. The problems are made once and are among `shared`.
 pub fn answers(
     binding: &Binding,
     statuses: &[u16],
@@ -139,7 +139,7 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
             let mut answer = schemas
                 .object(schema, rpc.output, Direction::Answer, |field| is_reported(&field.name));
             answer["additionalProperties"] = json!(false);
-            // A method that says which members its answer has, has them.
+            // A method that says which members its response has, has them.
             answer
                 .get_mut("properties")
                 .and_then(Value::as_object_mut)
@@ -222,7 +222,7 @@ fn headers(more: &[&str]) -> Value {
         .into()
 }
 
-/// The headers of answers.
+/// The headers of responses.
 pub fn shared_headers() -> Value {
     let header =
         |description: &str, schema: Value| json!({"description": description, "schema": schema});

@@ -118,7 +118,7 @@ struct Writer<'p> {
 }
 
 impl Writer<'_> {
-    /// Notes the messages that a request is made of and answered with.
+    /// Notes the messages that a request and its response are made of.
     fn note(&mut self, binding: &Binding) {
         let (rpc, schema) = (&binding.rpc, &binding.rpc.schema);
         match (binding.body, &rpc.input_shape) {

@@ -198,7 +198,7 @@ fn use_of(schema: &Schema, message: &MessageDescriptor, direction: Direction) ->
 }
 
 /// Integers as callers should send them. The gateway takes them as strings as well, as the JSON mapping of protobuf has it.
-/// Answers have seconds; requests may also have other units, such as `1h` and `P1D`.
+/// Responses have seconds; requests may also have other units, such as `1h` and `P1D`.
 fn duration(direction: Direction) -> Value {
     const SECONDS: &str = r"[0-9]{1,12}(\.[0-9]{1,9})?";
     let pattern = match direction {

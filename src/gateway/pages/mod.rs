@@ -122,7 +122,7 @@ impl Page {
         Page { policy: Some(policy(base)), ..Page::new(HTML, text) }
     }
 
-    /// The status, the headers and the body of an answer to a reader.
+    /// The status, the headers and the body of a response to a reader.
     pub async fn answer(&self, request: &HeaderMap) -> (StatusCode, HeaderMap, Body) {
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, self.tag.clone());

@@ -157,7 +157,7 @@ async fn probes_are_answered_while_no_thread_of_calls_runs() {
     let admin =
         AdminThread::spawn(listener, AdminProtocol::new(router, port, None), current, options)
             .expect("a thread");
-    // From here on the only thread of this runtime waits for the answers and runs nothing else.
+    // From here on the only thread of this runtime waits for the responses and runs nothing else.
     for path in ["/livez", "/readyz", "/metrics"] {
         let mut connection = std::net::TcpStream::connect(address).expect("a listener");
         connection

@@ -26,11 +26,11 @@ use crate::server::listener::Arrival;
 use crate::server::tally::{Permit, Tally};
 use crate::server::within::as_long_as;
 
-/// How much longer than its time a call may be there, for its caller to read the end of the answer.
+/// How much longer than its time a call may be there, for its caller to read the end of the response.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Gives health and reflection permits of their own: they never take those of calls with a key, and one address never has them all. A caller
-/// that does not read its answer, so that the call cannot end when its time is over, loses its connection.
+/// that does not read its response, so that the call cannot end when its time is over, loses its connection.
 #[derive(Clone, Debug)]
 pub struct Keyless {
     methods: Methods,
@@ -102,7 +102,7 @@ impl Around for Keyless {
 /// The body of a response, which has its permit until it is dropped.
 struct Answer {
     inner: Body,
-    /// The address that reflection answers, and its allowance.
+    /// The address that reflection responds to, and its allowance.
     reported: Option<(Allowance, IpAddr)>,
     _permit: Permit,
     _overdue: Overdue,

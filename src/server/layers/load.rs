@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::jobs::Traffic;
 use crate::limits::requests::CALLS;
 
-/// Answers `unavailable` to calls past a number at once. It comes after authentication: only calls with a key count, so that callers
+/// Returns `unavailable` to calls past a number at once. It comes after authentication: only calls with a key count, so that callers
 /// without one take no capacity from those who have. A call counts until the last byte of its response. Clones share one count, so all
 /// listeners do.
 #[derive(Clone, Debug)]

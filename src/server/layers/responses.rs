@@ -1,6 +1,6 @@
 //! Pays for the responses of calls out of the memory for responses, from when they are built until they are written.
 //!
-//! What a call returns as one message is built here, before anybody reads it, so that it can still be refused. A response that goes through the
+//! A response of one message is built here, before anybody reads it, so that it can still be refused. A response that passes through the
 //! gateway, or a message of a stream that does, is paid for by the gateway once more as it is written there.
 
 use std::pin::Pin;

@@ -27,7 +27,7 @@ use crate::telemetry::Seldom;
 
 /// How long a client of HTTP/2 may take to acknowledge that its connection is about to close, where no call is on it.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How long a client may take to read the end of its last answer.
+/// How long a client may take to read the end of its last response.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often it is looked whether the caller of a request is still there.
 const TICK: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ enum Ended {
 }
 
 impl<A: Answer> Connection<A> {
-    /// Answers its requests until it ends.
+    /// Serves its requests until it ends.
     pub async fn run(self) {
         let activity = self.activity;
         let refuse = refuse(self.answer.clone(), self.peer, activity.clone(), self.tls);
@@ -152,7 +152,7 @@ async fn while_busy(activity: &Activity, mut tick: Pin<&mut Sleep>) {
     .await;
 }
 
-/// What responds to bytes that are not a request.
+/// The function that responds to bytes that are not a request.
 fn refuse<A: Answer>(
     answer: A,
     peer: SocketAddr,

@@ -8,7 +8,7 @@
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Uri};
 
-/// How much is kept of a line: enough to report which contract a request is of, and what answers its caller takes.
+/// How much is kept of a line: enough to report which contract a request is of, and which responses its caller takes.
 const KEPT_BYTES: usize = 512;
 
 const LENGTH: &[u8] = b"content-length:";

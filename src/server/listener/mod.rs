@@ -2,7 +2,7 @@
 //!
 //! Anybody who can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each
 //! of its stages ([`activity`]), each listener a number of connections, and each address a part of them ([`permits`]). A process that may
-//! open no more files says so in its log, and answers probes from a reserve.
+//! open no more files says so in its log, and serves probes from a reserve.
 
 mod accept;
 mod activity;
@@ -56,23 +56,23 @@ use crate::telemetry::Seldom;
 /// How many headers are read of a request of HTTP/1.1; somewhat more than are taken, so that too many are refused with a reason.
 const HEADERS_AT_MOST: usize = MAX_HEADERS + 28;
 
-/// A protocol: it answers the requests of a listener.
+/// A protocol: it serves the requests of a listener.
 pub trait Answer: Clone + Send + Sync + 'static {
-    /// The body of an answer.
+    /// The body of a response.
     type Body: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static;
 
     /// True if over HTTP/2, too, a response ends only when the rest of its request was read and discarded. gRPC clients do not need that: a
     /// call is over with its status, and its stream of messages may have no end.
     const WAITS_FOR_REST: bool = true;
 
-    /// Answers a request of this peer.
+    /// Serves a request of this peer.
     fn answer(
         &self,
         request: Request<Arriving>,
         peer: SocketAddr,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 
-    /// Answers bytes that are not a request, instead of the HTTP library, which would send its status and nothing else. The connection ends
+    /// Responds to bytes that are not a request, instead of the HTTP library, which would send its status and nothing else. The connection ends
     /// with it.
     fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes>;
 }
@@ -174,7 +174,7 @@ fn connection_window(streams: u32) -> u32 {
     (2 * frames * (FRAME_COST - SMALLEST_MESSAGE)).min(WINDOW_AT_MOST) as u32
 }
 
-/// Accepts connections and serves their requests, until it is asked to close; then until the present requests are answered. Dropping it
+/// Accepts connections and serves their requests, until it is asked to close; then until the present requests are done. Dropping it
 /// closes every connection.
 pub async fn serve<A: Answer>(
     listener: TcpListener,

@@ -33,7 +33,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Answers by `refuse`.
+    /// Responds by `refuse`.
     pub fn new(refuse: Refuse) -> Self {
         Refusal { refuse, ours: None }
     }

@@ -1,4 +1,4 @@
-//! The requests of a connection, from their heads to the last byte of their answers.
+//! The requests of a connection, from their heads to the last byte of their responses.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -131,7 +131,7 @@ impl Body for Arriving {
 }
 
 impl Arriving {
-    /// Returns whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads an answer in any case.
+    /// Returns whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads a response in any case.
     fn has_left(&self, error: &hyper::Error) -> bool {
         let is_malformed = |error: &io::Error| {
             matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
@@ -141,7 +141,7 @@ impl Arriving {
     }
 }
 
-/// Answers the requests of one connection.
+/// Serves the requests of one connection.
 pub struct Requests<A> {
     answer: A,
     peer: SocketAddr,
@@ -229,13 +229,13 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
     }
 }
 
-/// Returns whether an answer of gRPC is over with its headers, which then have to end the stream: clients take no others for the end, and
+/// Returns whether a response of gRPC is over with its headers, which then have to end the stream: clients take no others for the end, and
 /// they do not mind that it ends before their request.
 fn is_trailers_only(headers: &HeaderMap) -> bool {
     headers.contains_key(Status::GRPC_STATUS)
 }
 
-/// A request that is being answered.
+/// A request that is being served.
 struct Running {
     connection: Arc<Activity>,
     has_key: Arc<AtomicBool>,
@@ -260,7 +260,7 @@ struct Rest {
     discarded: BoxFuture<'static, ()>,
 }
 
-/// The body of an answer: while it is there, its request is not over.
+/// The body of a response: while it is there, its request is not over.
 pub struct Answering<B> {
     /// There until it has ended.
     inner: Option<B>,

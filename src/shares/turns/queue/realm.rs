@@ -1,4 +1,4 @@
-//! What one realm has of the turns and waits for, by key and kind of work.
+//! The turns that one realm has and those that it waits for, by key and kind of work.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
