@@ -52,7 +52,7 @@ pub enum View {
 }
 
 impl View {
-    /// A view of all is left out of a request.
+    /// The view for a request, which leaves out that of all.
     fn wanted(self) -> i32 {
         match self {
             View::Basic => PortfolioView::Basic.into(),
@@ -91,7 +91,7 @@ pub enum Caller {
         entities: EntityServiceClient<Channel>,
         /// The services.
         portfolios: PortfolioServiceClient<Channel>,
-        /// Its view.
+        /// The credentials.
         bearer: MetadataValue<Ascii>,
     },
     /// By REST.
@@ -100,7 +100,7 @@ pub enum Caller {
         client: Client<Connector, Full<Bytes>>,
         /// Where the service is.
         server: String,
-        /// Its view.
+        /// The credentials.
         bearer: String,
     },
 }

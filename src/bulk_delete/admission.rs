@@ -29,7 +29,7 @@ use crate::task::model::{DeleteMode, full_type};
 /// How long a call searches for the attributes of a filter. A worker searches for the rest, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
 
-/// The part of the data that a task is compared with which the caller may see.
+/// How much the caller may see of the data that a task is compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct May {
     /// Attributes and values of entities.
@@ -39,7 +39,7 @@ pub struct May {
 }
 
 impl May {
-    /// The part that this caller may see.
+    /// That of this caller.
     pub fn of(caller: &Caller) -> Self {
         May {
             read: caller.may(Scope::EntitiesRead),
@@ -260,7 +260,7 @@ fn suspects_for(suspects: &[Suspect], may_read: bool) -> Vec<Suspect> {
         .collect()
 }
 
-/// The parts of it that keep the task from starting.
+/// The findings that keep the task from starting.
 fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
     let mut refusals = Vec::new();
     let Looked { attributes: AttributeCheck { unknown, .. }, values, suspects, unchecked } = looked;

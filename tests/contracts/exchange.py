@@ -1,4 +1,4 @@
-"""Reads case files, sends their requests by `curl`, and holds the answers to them.
+"""Reads case files, sends their requests by `curl`, and compares the responses with them.
 
 A case file is a conversation. A step is a title behind `###`, the `curl` command as a caller would type it, and the answer: its status, its
 headers and its body. `{name}` is a variable; `<kind>` stands for a value that cannot be known before, and `<kind:name>` keeps it. The step
@@ -152,7 +152,7 @@ def check(step, always, answer, variables):
 
 
 def replay(path, variables):
-    """Plays a case file to its end and fails with all that differed. A step whose title ends with `eventually` is asked for until it holds."""
+    """Plays a case file to its end and fails with all that differed. A step whose title ends with `eventually` is repeated until it passes."""
     always, steps = read(path)
     differences = []
     for step in steps:

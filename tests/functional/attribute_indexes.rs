@@ -181,7 +181,7 @@ scenario! {
         assert_eq!(update(json!({"Address": {"City": "Bonn"}, "n": null}), false).await, "Address.City=tbonn name=tbea");
         assert_eq!(update(json!({"other": "z"}), true).await, "");
         world.call("RemovalService/RemoveEntity", json!({"entity_id": "two"})).await.unwrap();
-        until("an entity is gone", || world.database.count("SELECT count(*) FROM tombstone") == 1).await;
+        until("an entity is removed", || world.database.count("SELECT count(*) FROM tombstone") == 1).await;
         assert_eq!(rows(&world.database, "two"), "");
         assert_exact(&world.database);
     }

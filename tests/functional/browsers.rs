@@ -91,7 +91,7 @@ async fn pages_of_named_origins_may_call() {
     let plain = http(address, "OPTIONS", "/v1/portfolios/p", &[ORIGIN], "").await;
     assert!(
         plain.header("allow").unwrap().contains("PATCH"),
-        "what is no preflight is answered by the routes"
+        "a request that is not a preflight is served by the routes"
     );
 }
 

@@ -151,7 +151,7 @@ async fn watches_of_health_are_few_and_checks_are_answered_beside_them() {
     }
     assert_eq!((open.len(), refused), (32, 18), "one address has its part");
     HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
-    assert!(reflect(channel, None).await.is_ok(), "reflection has places of its own");
+    assert!(reflect(channel, None).await.is_ok(), "reflection has permits of its own");
     world.call("EntityService/ListEntities", json!({})).await.unwrap();
 }
 

@@ -172,7 +172,7 @@ pub fn number(double: f64, text: &str) -> ExactValue {
     ExactValue { kind: Some(Kind::NumberValue(double)), exact_number: text.to_owned() }
 }
 
-/// Numbers of which doubles hold the first half alone.
+/// Numbers of which doubles represent the first half alone.
 const LARGE: &str = "123456789012345678901234567891";
 const NEGATIVE: &str = "-123456789012345678901234567891";
 

@@ -1,4 +1,4 @@
-//! The story of a database that becomes another one while its events are read, as every restore is told.
+//! The story of a database that becomes another one while its events are read, as every restore does it.
 
 use std::collections::BTreeSet;
 
@@ -274,7 +274,7 @@ pub async fn nothing_is_hidden_sent_twice_or_passed_over(
         assert_eq!(
             story.is_out_of_range(&event["cursor"]).await,
             on,
-            "for ever, and always to the same place"
+            "for ever, and always to the same position"
         );
     }
     assert_eq!(story.list(&lost.token).await.err().unwrap().code, "out_of_range");

@@ -1,4 +1,4 @@
-//! Answers stay small, whatever a request holds.
+//! Responses stay small, whatever a request contains.
 
 use offboard::proto::v1;
 use prost::Message;

@@ -42,7 +42,7 @@ struct Stage {
 /// An answer: the version that it shows, and whether it is of the first call for the change.
 type RecordedChange = (i64, bool);
 
-/// Attaches its own entity and detaches it, in turns, and calls again until each is answered. Returns the answers.
+/// Attaches its own entity and detaches it, in turns, and calls again until each has a response. Returns the answers.
 async fn caller(stage: Arc<Stage>, caller: usize) -> Vec<RecordedChange> {
     let mut server = stage.server.clone();
     let mut reported = Vec::new();
@@ -175,7 +175,7 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
             // Whoever sends a key gets the answer of the first call. Of others a call that comes again shows the portfolio as it is by then.
             assert!(
                 shown == version || !sends_keys(caller) && !first && shown > version,
-                "caller {caller} was told {shown} of {version}"
+                "caller {caller} got {shown} of {version}"
             );
         }
         let version = world

@@ -72,7 +72,7 @@ scenario! {
             }
         }
         let gone = world.refused("OffboardingService/RequestOffboarding", json!({"entity_id": "e"})).await;
-        assert_eq!(gone.code, "not_found", "this contract knows no entity that is gone");
+        assert_eq!(gone.code, "not_found", "this contract knows no entity that was removed");
         assert_eq!(world.database.history("e"), GOING);
     }
 

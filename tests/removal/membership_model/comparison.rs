@@ -18,7 +18,7 @@ impl Play<'_> {
         let realm = CALLERS[made.caller];
         let rules = &self.rules[realm];
         let what = || {
-            format!("{made:?} after {before:?} is answered {answer:#?} with {harm:?}, in {rules:?}")
+            format!("{made:?} after {before:?} returned {answer:#?} with {harm:?}, in {rules:?}")
         };
         let (portfolio, entity, attaches, full) = match made.call {
             Call::Get { entity } => (None, entity, false, false),
