@@ -58,7 +58,7 @@ impl Lookups {
             let open = self.join(hash, usize::MAX)?;
             return open.await_found(look_up).await;
         }
-        let Ok(_place) = self.0.calls.try_acquire() else {
+        let Ok(_permit) = self.0.calls.try_acquire() else {
             CALLS_BEFORE_AUTHENTICATION.reached();
             return Err(busy());
         };

@@ -123,13 +123,13 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
     }
 
     /// The token of a page that starts behind a position.
-    pub fn token(&self, place: &C) -> Result<String> {
-        self.seal.close(&self.bound_to, place)
+    pub fn token(&self, position: &C) -> Result<String> {
+        self.seal.close(&self.bound_to, position)
     }
 
     /// Cuts what was read to the page, and makes the token of the next; empty after the last.
-    pub fn cut<T>(&self, rows: &mut Vec<T>, place: impl FnOnce(&T) -> C) -> Result<String> {
-        self.cut_short(rows, false, place)
+    pub fn cut<T>(&self, rows: &mut Vec<T>, position: impl FnOnce(&T) -> C) -> Result<String> {
+        self.cut_short(rows, false, position)
     }
 
     /// The same for rows of which reading may have ended before the limit: `more` reports whether there are others behind them.
@@ -137,12 +137,12 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         &self,
         rows: &mut Vec<T>,
         more: bool,
-        place: impl FnOnce(&T) -> C,
+        position: impl FnOnce(&T) -> C,
     ) -> Result<String> {
         let more = more || rows.len() > self.size;
         rows.truncate(self.size);
         match rows.last().filter(|_| more) {
-            Some(last) => self.token(&place(last)),
+            Some(last) => self.token(&position(last)),
             None => Ok(String::new()),
         }
     }

@@ -166,9 +166,9 @@ impl QueryFragment<Pg> for ListEntities<'_> {
                 ("limit", ..) => out.push_bind_param::<BigInt, _>(limit),
                 ("predicate", Some(predicate), ..) => predicate.walk_ast(out.reborrow()),
                 ("candidates", .., Some(candidates)) => candidates.walk_ast(out.reborrow()),
-                ("id", _, Some(place), _) => out.push_bind_param::<Text, _>(&place.id),
-                ("created_at", _, Some(place), _) => {
-                    out.push_bind_param::<Timestamptz, _>(&place.created_at)
+                ("id", _, Some(position), _) => out.push_bind_param::<Text, _>(&position.id),
+                ("created_at", _, Some(position), _) => {
+                    out.push_bind_param::<Timestamptz, _>(&position.created_at)
                 }
                 (name, ..) => no_parameter(name),
             }

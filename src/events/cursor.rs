@@ -129,11 +129,11 @@ impl Line {
         if cursor.is_beginning() {
             return Ok(());
         }
-        let Some(place) = self.histories.iter().position(|history| history.id == cursor.history)
+        let Some(index) = self.histories.iter().position(|history| history.id == cursor.history)
         else {
             return Err(Lost::OutOfRange { parted_at: None });
         };
-        let ends = self.histories.get(place + 1).map_or(self.last, |next| next.begins - 1);
+        let ends = self.histories.get(index + 1).map_or(self.last, |next| next.begins - 1);
         if cursor.position > ends {
             return Err(Lost::OutOfRange { parted_at: Some(ends) });
         }

@@ -274,7 +274,7 @@ mod tests {
             data: Struct::default(),
             principal_id: Uuid::nil(),
             delivered: 0,
-            place: cursor(HISTORY, position),
+            cursor: cursor(HISTORY, position),
         }
     }
 

@@ -167,16 +167,16 @@ impl Work {
                 self.over = Some(Over::All);
                 return Ok(self);
             };
-            let place = self.subject.max(row.delivered);
-            let Some(subject) = row.subjects.get(place) else {
+            let index = self.subject.max(row.delivered);
+            let Some(subject) = row.subjects.get(index) else {
                 (self.row, self.subject) = (self.row + 1, 0);
                 continue;
             };
-            self.subject = place + 1;
+            self.subject = index + 1;
             if !wanted.scope.has(subject) {
                 continue;
             }
-            let Some(event) = row.event(place).map(|event| wanted.visibility.see(event)) else {
+            let Some(event) = row.event(index).map(|event| wanted.visibility.see(event)) else {
                 continue;
             };
             if wanted.wants(&event) {

@@ -119,7 +119,7 @@ statement! {
 }
 
 /// The positions of the members after this one.
-pub fn places(
+pub fn positions(
     connection: &mut PgConnection,
     realm: &Realm,
     portfolio: &str,

@@ -1,4 +1,4 @@
-//! Declared attributes: how an index comes, what it is used for, that it changes no answer, and how it goes.
+//! Declared attributes: how an index is built, what it is used for, that it changes no response, and how it is dropped.
 
 use crate::entities::events;
 use crate::kit::*;

@@ -1,4 +1,4 @@
-//! Bodies made to hurt: what they cost is bounded, the answer is small, and others are served meanwhile.
+//! Bodies made to hurt: what they cost is bounded, the response is small, and others are served meanwhile.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub fn framed(compressed: bool, message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Sends the bytes of a gRPC call. The answer is its status and how many bytes its headers and trailers had.
+/// Sends the bytes of a gRPC call. The response is its status and how many bytes its headers and trailers had.
 pub async fn grpc(
     world: &World,
     method: &str,

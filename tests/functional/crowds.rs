@@ -33,7 +33,7 @@ async fn who_shows_no_key_shuts_nobody_out() {
         (Protocol::Rest, world.server.addresses.http),
         (Protocol::Grpc, world.server.addresses.grpc),
     ] {
-        // Silent, with half of something, and idle after an answer to who has no key.
+        // Silent, with half of something, and idle after a response to who has no key.
         let refused = b"GET /v1/portfolios HTTP/1.1\r\nhost: x\r\n\r\n".as_slice();
         let mut held = Vec::new();
         for host in [2, 2, 2, 3, 3, 3] {
@@ -114,7 +114,7 @@ async fn calls_with_a_key_go_on_however_many_come_without_one() {
     }
 }
 
-/// Sends a request over HTTP/1.1 with this key, and returns how its answer begins.
+/// Sends a request over HTTP/1.1 with this key, and returns how its response begins.
 async fn called(connection: &mut TcpStream, key: &str) -> String {
     let request =
         format!("GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n");

@@ -120,7 +120,7 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
     let server = Server::start_on(&proxy.url, &arguments, &[]).await;
     let client = Client::new(&server, &key, Protocol::Rest);
     readiness(&server, 200).await;
-    // A connection is open, whatever it answers: the machine may be too busy for it.
+    // A connection is open, whatever its response: the machine may be too busy for it.
     let _ = client.call("EntityService/GetEntity", json!({"entity_id": "e"})).await;
     proxy.set(Way::Hangs);
     let calls = (0..6).map(|_| client.call("EntityService/GetEntity", json!({"entity_id": "e"})));

@@ -233,7 +233,7 @@ async fn a_realm_keeps_so_many_records_and_refuses_new_keys_beyond() {
             20,
             "what is refused is not done"
         );
-        // Those that are kept continue answering; calls without a key and other realms are not concerned.
+        // Those that are kept are still returned; calls without a key and other realms are not concerned.
         let (first, refused) = (done[0], (0..40).find(|n| !done.contains(n)).unwrap());
         let again = world
             .client

@@ -18,7 +18,7 @@ async fn rest(world: &World, method: &str, path: &str, body: &str) -> Reply {
     http(world.server.addresses.http, method, path, &headers, body.to_owned()).await
 }
 
-/// The answer to a request that is good.
+/// The response to a request that is good.
 pub async fn good(world: &World, method: &str, path: &str, body: &str) -> String {
     let reply = rest(world, method, path, body).await;
     assert!(

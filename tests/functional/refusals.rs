@@ -29,7 +29,7 @@ const SOMETIMES: &[&str] = &[
     "www-authenticate",
 ];
 
-/// Sends bytes as they are, and reads the one answer to the end of the connection.
+/// Sends bytes as they are, and reads the one response to the end of the connection.
 pub async fn exchanged(address: SocketAddr, bytes: &[u8]) -> Reply {
     let what = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
     let answer = closed(&mut sent(address, bytes).await, &what).await;

@@ -208,7 +208,7 @@ pub async fn serve(url: &str, nats: &NatsServer) -> Server {
     Server::start_on(url, &arguments, &[]).await
 }
 
-/// Calls until the service can answer: the database was unreachable a moment ago.
+/// Calls until the service can respond: the database was unreachable a moment ago.
 async fn patiently<T>(call: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     for _ in 0..600 {
         match call().await {

@@ -1,4 +1,4 @@
-//! The start of a server: the answers of its probes, its log, and its end by a signal.
+//! The start of a server: the responses of its probes, its log, and its end by a signal.
 
 use std::time::{Duration, Instant};
 

@@ -69,7 +69,7 @@ async fn grpc_at_another_port_is_reported_where_grpc_is() {
     }
 }
 
-/// Returns whether the answer of a call whose request continues is over with its headers.
+/// Returns whether the response of a call whose request continues is over with its headers.
 async fn ends_with_its_headers(address: SocketAddr) -> bool {
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .http2_only(true)
@@ -171,7 +171,7 @@ async fn the_command_line_explains_a_wrong_port() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
     let path = file.path().to_str().unwrap();
-    // Something that answers every connection in HTTP/1.1, as other services do.
+    // Something that responds to every connection in HTTP/1.1, as other services do.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let elsewhere = other.local_addr().unwrap();
     std::thread::spawn(move || {

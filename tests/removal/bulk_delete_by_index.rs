@@ -1,4 +1,4 @@
-//! A bulk delete whose filter an index can answer takes the candidates one by one, and deletes what it would delete without.
+//! A bulk delete whose filter an index can serve takes the candidates one by one, and deletes what it would delete without.
 
 use diesel::connection::SimpleConnection;
 

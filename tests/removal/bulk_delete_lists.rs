@@ -178,7 +178,7 @@ scenario! {
     }
 }
 
-/// The answer of the contract, word by word.
+/// The response of the contract, word by word.
 #[tokio::test]
 async fn by_rest_a_list_is_a_bare_array_and_a_count_a_total() {
     let world = World::start(Protocol::Rest).await;

@@ -141,7 +141,7 @@ impl Account {
     }
 }
 
-/// The `id` of an answer.
+/// The `id` of a response.
 pub fn id(answer: &Answer) -> String {
     text(answer.get("id"))
 }

@@ -1,4 +1,4 @@
-//! Several callers and workers do whatever comes to their minds, and every answer, and what is left in the end, is as the rules say.
+//! Several callers and workers do whatever comes to their minds, and every response, and what is left in the end, is as the rules say.
 
 mod operation;
 mod rules;

@@ -1,4 +1,4 @@
-//! Whether the answers of a round are what was so at some moment of their calls, and whether the changes are those that were asked for.
+//! Whether the responses of a round are what was so at some moment of their calls, and whether the changes are those that were asked for.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use super::rules::RecordedChange;
 use super::{CALLERS, ENTITIES, Outcome, PORTFOLIOS, Play};
 
 impl Play<'_> {
-    /// Returns whether the answer is what was so at some moment since these versions.
+    /// Returns whether the response is what was so at some moment since these versions.
     pub fn compare(
         &self,
         made: Made,

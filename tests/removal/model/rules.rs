@@ -32,13 +32,13 @@ pub enum RequestCall {
 /// The expected response.
 #[derive(Clone, Debug)]
 pub enum Expected {
-    /// It succeeds; by REST with this status. Members by their JSON pointer; what is left out of an answer is null.
+    /// It succeeds; by REST with this status. Members by their JSON pointer; what is left out of a response is null.
     Done { http: u16, members: Vec<(&'static str, Value)>, about: Option<About> },
     /// It is refused with this code and `current_state`; by REST with this status.
     Refused { code: &'static str, http: u16, current_state: Option<&'static str> },
 }
 
-/// Which request an answer is about.
+/// Which request a response is about.
 #[derive(Clone, Copy, Debug)]
 pub enum About {
     /// One that was not there before.
