@@ -397,7 +397,7 @@ fn check_begin(line: &[u8]) -> Result<()> {
     let description = match line.trim_ascii() {
         [b'[', ..] => "must have one entity a line, not an array: `jq -c '.[]'` makes lines of one",
         b"{" => {
-            "must have one entity a line, each whole: `jq -c .` makes lines of entities that go over several"
+            "must have one entity a line, each whole: `jq -c .` makes lines of entities that span several"
         }
         _ => return Ok(()),
     };

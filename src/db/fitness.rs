@@ -42,13 +42,13 @@ pub(super) fn check_from(options: &Options, first: Session) -> Result<Session, R
 /// cannot have it unless they share.
 fn check_pooler(options: &Options, mut first: Session) -> Result<Session, Refused> {
     let unfit = || Refused::Unfit(session::SHARED.to_owned());
-    let away = |error| match error {
+    let unreachable = |error| match error {
         error if is_on_another_backend(&error) => unfit(),
         error => Refused::Unreachable(diesel::ConnectionError::CouldntSetupConfiguration(error)),
     };
     let mut others = Vec::new();
     for _ in 0..SESSIONS {
-        let before = backend(&mut first).map_err(away)?;
+        let before = backend(&mut first).map_err(unreachable)?;
         let mut other = match session::open(options) {
             Ok(other) => other,
             Err(Refused::Unfit(sentence)) => return Err(Refused::Unfit(sentence)),
@@ -61,10 +61,10 @@ fn check_pooler(options: &Options, mut first: Session) -> Result<Session, Refuse
             Ok(_) => {}
             // Statement mode knows no transactions, and ends the session.
             Err(Diesel::DatabaseError(..)) => return Err(unfit()),
-            Err(error) => return Err(away(error)),
+            Err(error) => return Err(unreachable(error)),
         }
         others.push(other);
-        if backend(&mut first).map_err(away)? != before || first.backend != before {
+        if backend(&mut first).map_err(unreachable)? != before || first.backend != before {
             return Err(unfit());
         }
     }

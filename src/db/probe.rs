@@ -161,7 +161,7 @@ fn look_on(
         fit = fit && !reserved.is_suspect();
         let looked = look((reserved, stop), options, (&mut session, &mut silenced), &mut fit);
         let (found, cause) = match looked {
-            Ok(standing) => (Ok(standing), String::new()),
+            Ok(condition) => (Ok(condition), String::new()),
             Err((trouble, error)) => {
                 // Where calls alone are shut out, the probes are not.
                 if trouble != Trouble::Crowded {
@@ -221,11 +221,11 @@ fn look(
     }
     // A connection that has ended says nothing of the database, but a new one does.
     if let Some(open) = session {
-        if let Ok(standing) = state(open) {
+        if let Ok(condition) = state(open) {
             return if reserved.shuts_out_the_pool(options) {
                 Err((Trouble::Crowded, Error::unavailable(NO_ROOM)))
             } else {
-                Ok(standing)
+                Ok(condition)
             };
         }
         *silenced = *silenced || open.vitals.is_given_up();

@@ -74,7 +74,7 @@ impl From<Refused> for Error {
             crowded @ (Refused::Crowded | Refused::Queued) => {
                 Error::unavailable("The database lets no more sessions in.").caused_by(crowded)
             }
-            away => Error::unavailable("The database cannot be reached.").caused_by(away),
+            other => Error::unavailable("The database cannot be reached.").caused_by(other),
         }
     }
 }
@@ -362,12 +362,12 @@ mod tests {
         assert!(
             matches!(refused(&no_tls), Refused::Denied(reported) if reported.contains("speaks no TLS"))
         );
-        for away in
+        for message in
             ["Connection refused", "timeout expired", "FATAL:  the database system is starting up"]
         {
             assert!(
-                matches!(refused(&format!("{server}{away}")), Refused::Unreachable(_)),
-                "{away}"
+                matches!(refused(&format!("{server}{message}")), Refused::Unreachable(_)),
+                "{message}"
             );
         }
         for (number, is_reported) in [

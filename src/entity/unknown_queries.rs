@@ -19,7 +19,7 @@ pub(super) const FIRST: i64 = 200;
 /// The largest of those that are read for names that may have been meant, in bytes.
 const LARGEST_NAMING: i32 = 16 << 10;
 
-/// Tells which attributes of the filter none of these entities has. Goes along the keys to the end, or until each attribute was met. Where there is no such
+/// Returns which attributes of the filter none of these entities has. Reads along the keys to the end, or until each attribute was found. Where there is no such
 /// entity, nothing is unknown.
 pub fn look(
     connection: &mut PgConnection,

@@ -45,8 +45,8 @@ fn a_filter_that_cannot_be_read_is_one_fault_among_others() {
 
 #[test]
 fn a_status_carries_the_details_and_not_the_cause() {
-    let error =
-        Error::unavailable("The database is away.").caused_by("connection to /run/secret refused");
+    let error = Error::unavailable("The database is unreachable.")
+        .caused_by("connection to /run/secret refused");
     let status = tonic::Status::from(error);
     let details = status.get_error_details();
     assert_eq!(status.code(), tonic::Code::Unavailable);

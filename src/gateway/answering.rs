@@ -25,7 +25,7 @@ use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
-use super::{MatchedRoute, Standing, head, headers, pages, plus, raw, request_id};
+use super::{MatchedRoute, Prepared, head, headers, pages, plus, raw, request_id};
 use crate::error::{Code, Error};
 
 impl Exchange {
@@ -311,7 +311,7 @@ impl Exchange {
             response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
         }
         response.extensions_mut().insert(MatchedRoute(found.route.to_owned()));
-        response.extensions_mut().insert(Standing);
+        response.extensions_mut().insert(Prepared);
         response
     }
 

@@ -32,7 +32,7 @@ pub struct Table {
     rows: usize,
     /// The type of a row, by its place in the schema.
     row: usize,
-    /// Where the request went, as callers know it.
+    /// The address of the request, as callers know it.
     path: String,
     /// The arguments of the request without its page token, and the name of that in the contract. None if there are no other pages.
     paging: Option<(Vec<String>, String)>,

@@ -178,7 +178,7 @@ mod tests {
             found.form().ends_at(3) && !found.form().is_spoilt(),
             "what came before the line is done"
         );
-        assert_eq!(reported(&found, Error::unavailable("away")), "away");
+        assert_eq!(reported(&found, Error::unavailable("unreachable")), "unreachable");
         found.keep(&faults("head"));
         assert_eq!(reported(&found, Form::refusal()), "head: is wrong");
         assert!(found.has_faults() && found.form().is_spoilt());

@@ -202,12 +202,12 @@ impl<S> Gateway<S> {
 
 /// A response that is of bytes which are there anyway: among its extensions.
 #[derive(Clone, Copy, Debug)]
-struct Standing;
+struct Prepared;
 
 /// The response, of which what is large is paid for until it is written.
 fn written(answer: Response<Body>, responding: &Responding, cut: Option<Cut>) -> Response<Body> {
     let size = answer.body().size_hint().exact();
-    if answer.extensions().get::<Standing>().is_some()
+    if answer.extensions().get::<Prepared>().is_some()
         || size.is_some_and(|size| size <= FREE_RESPONSE_BYTES as u64)
     {
         return answer;

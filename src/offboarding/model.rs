@@ -149,7 +149,7 @@ pub struct Offboarding {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// How many dependents of each kind went.
+    /// How many dependents of each kind were removed.
     pub removed: Option<serde_json::Value>,
     /// Why it failed, as a code.
     pub error_code: Option<String>,
@@ -184,7 +184,7 @@ impl Offboarding {
         }
     }
 
-    /// How many dependents of each kind went, by the kind's plural. Empty unless it has succeeded.
+    /// How many dependents of each kind were removed, by the kind's plural. Empty unless it has succeeded.
     pub fn removed_by_plural(&self) -> BTreeMap<String, i64> {
         self.removed.as_ref().map(by_plural).unwrap_or_default()
     }

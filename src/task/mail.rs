@@ -265,7 +265,7 @@ fn write(
     row("Matched", &task.matched);
     row("Done", &task.processed);
     row("Failed", &task.failed);
-    row("Spared", &task.excluded);
+    row("Excluded", &task.excluded);
     row("Skipped", &task.skipped);
     if !failures.is_empty() {
         let _ = writeln!(text, "\nWhy entities could not be deleted:\n");

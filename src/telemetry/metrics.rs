@@ -223,7 +223,7 @@ pub fn entities_deleted(mode: &'static str, count: u64) {
     METRICS.entities_deleted.add(count, &[KeyValue::new("offboard.delete.mode", mode)]);
 }
 
-/// A chunk of a job is committed: it went through this many objects in this time.
+/// A chunk of a job is committed: it processed this many objects in this time.
 pub fn chunk(kind: &'static str, objects: u64, duration: Duration) {
     let attributes = [KeyValue::new("offboard.job.kind", kind)];
     METRICS.chunk_duration.record(duration.as_secs_f64(), &attributes);

@@ -139,7 +139,7 @@ pub fn note(line: &str, time: Duration) {
 }
 
 /// Starts telemetry for the whole process: once, before anything else is logged, and inside a Tokio runtime, in which the exporter's
-/// connection lives.
+/// connection stays.
 pub fn init(options: &Options) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::new(options)?;
     let log = match LOG.get() {

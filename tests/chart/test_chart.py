@@ -239,7 +239,7 @@ def test_the_image_is_the_digest_else_the_tag_else_the_version_of_the_service(re
     assert container(render({"image": image}).deployment)["image"] == expected
 
 
-# Doors, probes and settings
+# Listeners, probes and settings
 
 
 def test_the_service_leads_to_listeners_that_are_there(render):

@@ -83,8 +83,8 @@ async fn a_check_that_hangs_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_replica_that_is_not_ready_is_alive() {
-    let readiness =
-        Readiness::new().with("database", async || Err(Finding::new("database_away", "away")));
+    let readiness = Readiness::new()
+        .with("database", async || Err(Finding::new("database_away", "unreachable")));
     assert_eq!(ask(readiness, "/livez").await, (StatusCode::OK, "ok\n".to_owned()));
 }
 

@@ -22,7 +22,7 @@ use crate::telemetry;
 /// The name of a method that does not exist, by the OpenTelemetry semantic conventions.
 const OTHER: &str = "_OTHER";
 
-/// Follows each call to the last byte of its response, and reports how it went: in a span, in the metric `rpc.server.call.duration`, and in a
+/// Follows each call to the last byte of its response, and reports its outcome: in a span, in the metric `rpc.server.call.duration`, and in a
 /// line of the log, at `debug` for probes and at `info` for all else. Never reads metadata but the trace context.
 #[derive(Clone, Debug)]
 pub struct Trace {

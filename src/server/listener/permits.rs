@@ -283,7 +283,7 @@ mod tests {
             connection.activity.end(false);
         }
         let next = entered(&permits, host(2));
-        assert!(revoked.is_cut() && !shared.is_cut(), "a call with a key goes on beside it");
+        assert!(revoked.is_cut() && !shared.is_cut(), "a call with a key continues beside it");
         next.activity.begin(true);
         next.activity.prove();
         assert!(matches!(enter(&permits, host(2)), Err(Full::InAll)));

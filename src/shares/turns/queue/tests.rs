@@ -66,7 +66,7 @@ fn of_what_computes_for_long_a_realm_has_little_as_long_as_others_call_too() {
     let first = all(&mut state, &heavy, now);
     assert_eq!(first.len(), 1);
     let lights = all(&mut state, &light, now);
-    assert!(!lights.is_empty(), "its light work goes by");
+    assert!(!lights.is_empty(), "its light work passes");
     lights.into_iter().for_each(|grant| state.undo(grant));
     let later = now + OTHERS * 2;
     assert!(!all(&mut state, &heavy, later).is_empty(), "others call no longer");
