@@ -84,7 +84,7 @@ pub fn admit(
     )?;
     let lists = lists(connection, realm, task)?;
     let mut refusals = refusals(task, &looked, may_read);
-    refusals.extend(lists.hold(task.mode, guards.allow_missing_excludes).err());
+    refusals.extend(lists.check(task.mode, guards.allow_missing_excludes).err());
     let Looked { attributes: AttributeCheck { unchecked, .. }, .. } = &looked;
     let unchecked = if guards.allow_unknown_attributes { Vec::new() } else { unchecked.clone() };
     let mut warnings: Vec<v1::Warning> = if may_read {
@@ -112,7 +112,7 @@ pub fn admit(
             Some(shown) => {
                 let now = preview_queries::shown(connection, realm, task, Bound::Ordinal(drawn))?;
                 // Reported below, with what else is wanted.
-                (now.matched, shown.hold(&now))
+                (now.matched, shown.compare(&now))
             }
             None => (preview_queries::count(connection, realm, task, drawn)?, Ok(())),
         });
@@ -127,7 +127,7 @@ pub fn admit(
     }
     refusals.extend(unmet.check().err());
     if let Some((count, still)) = matched {
-        refusals.extend(still.and_then(|()| guards.hold(count)).err());
+        refusals.extend(still.and_then(|()| guards.compare(count)).err());
     }
     if let Some(refusal) = Error::of_all(refusals) {
         return Err(refusal.into());

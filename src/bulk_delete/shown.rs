@@ -32,7 +32,7 @@ impl Shown {
     }
 
     /// Fails with `count_mismatch` unless the selection contains the same entities now.
-    pub fn hold(&self, now: &Shown) -> Result<()> {
+    pub fn compare(&self, now: &Shown) -> Result<()> {
         if (self.matched, self.digest) == (now.matched, now.digest) {
             return Ok(());
         }
