@@ -108,7 +108,7 @@ fn any_reached<'a>(
     }
 }
 
-/// Returns whether the value passes, or one anywhere inside. An array means its elements, however deep.
+/// Returns whether the value passes, or one anywhere inside. An array stands for its elements, however deep.
 fn any_inside<'a>(value: View<'a>, passes: &mut dyn FnMut(View<'a>) -> bool) -> bool {
     match value {
         View::List(list) => list.elements().any(|element| any_inside(element, passes)),

@@ -93,7 +93,7 @@ impl Cursor {
     }
 
     /// The text in quotes that begins here. A backslash takes the meaning from the quote and from itself, and makes `\n`, `\r` and `\t`; the
-    /// quote doubled means itself.
+    /// quote doubled stands for itself.
     pub fn quoted(&mut self) -> Result<String, ParseError> {
         let opened = self.position;
         let Some(quote) = self.peek().filter(|_| self.at_quote()) else {

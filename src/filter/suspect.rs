@@ -231,7 +231,7 @@ fn without_currency(text: &str) -> &str {
     CURRENCIES.iter().find_map(beside).unwrap_or(text).trim()
 }
 
-/// The text without the suffix for zeros after a digit, and how many zeros that means.
+/// The text without the suffix for zeros after a digit, and how many zeros that stands for.
 fn without_zeros(text: &str) -> (&str, u8) {
     let shortened = |(unit, zeros): &(&str, u8)| {
         let (number, end) = text.split_at_checked(text.len().checked_sub(unit.len())?)?;
