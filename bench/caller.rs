@@ -42,7 +42,7 @@ pub enum Protocol {
     Rest,
 }
 
-/// How much of a portfolio an answer shows.
+/// How much of a portfolio a response shows.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum View {
     /// All but the members
@@ -52,7 +52,7 @@ pub enum View {
 }
 
 impl View {
-    /// What shows all is left out of a request.
+    /// The view for a request, which leaves out that of all.
     fn wanted(self) -> i32 {
         match self {
             View::Basic => PortfolioView::Basic.into(),
@@ -68,7 +68,7 @@ impl View {
     }
 }
 
-/// Counts what goes over connections, both ways.
+/// Counts the bytes of connections, both ways.
 #[derive(Clone, Debug, Default)]
 pub struct Meter(Arc<AtomicU64>);
 
@@ -83,7 +83,7 @@ impl Meter {
     }
 }
 
-/// A caller with a connection of its own. It reads every answer as its users would: into a message, or into the members of the JSON.
+/// A caller with a connection of its own. It reads every response as its users would: into a message, or into the members of the JSON.
 pub enum Caller {
     /// By gRPC.
     Grpc {
@@ -91,7 +91,7 @@ pub enum Caller {
         entities: EntityServiceClient<Channel>,
         /// The services.
         portfolios: PortfolioServiceClient<Channel>,
-        /// What it shows.
+        /// The credentials.
         bearer: MetadataValue<Ascii>,
     },
     /// By REST.
@@ -100,16 +100,16 @@ pub enum Caller {
         client: Client<Connector, Full<Bytes>>,
         /// Where the service is.
         server: String,
-        /// What it shows.
+        /// The credentials.
         bearer: String,
     },
 }
 
-/// What a caller by gRPC calls with.
+/// The client of a caller by gRPC.
 type Clients<'c> =
     (EntityServiceClient<Channel>, PortfolioServiceClient<Channel>, &'c MetadataValue<Ascii>);
 
-/// What an entity's JSON has for its users.
+/// The members of an entity's JSON that its users read.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "what a user would read is read")]
 struct Entity {
@@ -124,7 +124,7 @@ struct Entity {
     updated_at: String,
 }
 
-/// What a portfolio's JSON has for its users.
+/// The members of a portfolio's JSON that its users read.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "what a user would read is read")]
 struct Portfolio {

@@ -33,7 +33,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 9)]
     rounds: usize,
 
-    /// How much of the portfolio each answer shows
+    /// How much of the portfolio each response shows
     #[arg(long, default_value = "full")]
     view: View,
 

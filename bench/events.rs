@@ -1,4 +1,4 @@
-//! `offboard-bench events`: how soon a stream reports a change after its answer, and how many changes a second there are meanwhile.
+//! `offboard-bench events`: how soon a stream reports a change after its response, and how many changes a second there are meanwhile.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub struct Arguments {
 }
 
 /// Creates entities and watches them come, and prints how many changes there were a second, and the 50th and 99th percentile of the time from
-/// the answer to the event, in milliseconds.
+/// the response to the event, in milliseconds.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let bearer = arguments.server.bearer()?;
     let mut channels = Vec::new();
@@ -57,7 +57,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         .into_inner();
     // The first message reports that it has begun.
     stream.message().await?;
-    let (told, mut answered) = (tell(stream), HashMap::new());
+    let (arrivals, mut answered) = (watch(stream), HashMap::new());
     let begun = Instant::now();
     let ends = begun + Duration::from_secs(arguments.seconds.into());
     let gap = (arguments.rate > 0)
@@ -76,7 +76,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         answered.extend(changes?);
     }
     let rate = answered.len() as f64 / begun.elapsed().as_secs_f64();
-    let arrived = wait(told, answered.len()).await;
+    let arrived = wait(arrivals, answered.len()).await;
     let mut times: Vec<Duration> = answered
         .iter()
         .filter_map(|(id, answer)| Some(arrived.get(id)?.saturating_duration_since(*answer)))
@@ -91,7 +91,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 
 type Arrivals = tokio::sync::watch::Receiver<HashMap<String, Instant>>;
 
-/// Creates entities on one connection, at its pace or one behind the other; reports when each was answered.
+/// Creates entities on one connection, at its pace or one behind the other; reports when each had its response.
 async fn create(
     channel: Channel,
     bearer: MetadataValue<Ascii>,
@@ -116,7 +116,7 @@ async fn create(
 }
 
 /// Notes when each event came.
-fn tell(mut stream: Streaming<WatchEventsResponse>) -> Arrivals {
+fn watch(mut stream: Streaming<WatchEventsResponse>) -> Arrivals {
     let (sender, receiver) = tokio::sync::watch::channel(HashMap::new());
     tokio::spawn(async move {
         while let Ok(Some(message)) = stream.message().await {
@@ -132,8 +132,8 @@ fn tell(mut stream: Streaming<WatchEventsResponse>) -> Arrivals {
 }
 
 /// Waits until so many events have come, or no longer.
-async fn wait(mut told: Arrivals, count: usize) -> HashMap<String, Instant> {
-    // What is missing then is reported by the caller.
-    let _ = timeout(PATIENCE, told.wait_for(|arrived| arrived.len() >= count)).await;
-    told.borrow().clone()
+async fn wait(mut arrivals: Arrivals, count: usize) -> HashMap<String, Instant> {
+    // The caller reports those that are missing then.
+    let _ = timeout(PATIENCE, arrivals.wait_for(|arrived| arrived.len() >= count)).await;
+    arrivals.borrow().clone()
 }

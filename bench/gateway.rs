@@ -1,7 +1,7 @@
 //! `offboard-bench gateway`: what REST costs over gRPC.
 //!
-//! Both listeners answer the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that what
-//! else happens on the machine meets both alike. An attach that has to come between two detaches is not timed, and goes by gRPC for both.
+//! Both listeners serve the same calls on as many connections of the same client machine. They take turns, and begin in turn, so that what
+//! else happens on the machine meets both alike. An attach that has to come between two detaches is not timed, and is by gRPC for both.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use crate::{Result, median};
 /// Arguments of `bench gateway`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where the service answers gRPC, without TLS, so that the bytes are those of the messages
+    /// Where the service speaks gRPC, without TLS, so that the bytes are those of the messages
     #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL")]
     grpc: String,
 
-    /// Where the service answers REST, without TLS
+    /// Where the service speaks REST, without TLS
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     rest: String,
 
@@ -40,21 +40,21 @@ pub struct Arguments {
     calls: usize,
 }
 
-/// What is called.
+/// The method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BenchedCall {
     Get,
     Detach,
 }
 
-/// What a turn reported.
+/// The results of a turn.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     /// Calls a second, all connections together.
     rate: f64,
     /// How long a call took, on average.
     call: Duration,
-    /// What went over the network for a call, both ways, in bytes.
+    /// The bytes on the network for a call, both ways.
     bytes: f64,
 }
 
@@ -76,10 +76,11 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         prepare(helper, number).await?;
     }
     let bench = Bench { protocols, meters, helpers };
-    for (act, name) in [(BenchedCall::Get, "get"), (BenchedCall::Detach, "detach")] {
-        let many =
-            bench.compare(act, arguments.connections, arguments.rounds, arguments.calls).await?;
-        let one = bench.compare(act, 1, arguments.rounds, arguments.calls * 2).await?;
+    for (benched, name) in [(BenchedCall::Get, "get"), (BenchedCall::Detach, "detach")] {
+        let many = bench
+            .compare(benched, arguments.connections, arguments.rounds, arguments.calls)
+            .await?;
+        let one = bench.compare(benched, 1, arguments.rounds, arguments.calls * 2).await?;
         let [grpc, rest] =
             [0, 1].map(|protocol| median(many.iter().map(|turns| turns[protocol].rate)));
         println!(
@@ -134,20 +135,20 @@ impl Bench {
     /// The turns of gRPC and of REST, round by round.
     async fn compare(
         &self,
-        act: BenchedCall,
+        benched: BenchedCall,
         connections: usize,
         rounds: usize,
         calls: usize,
     ) -> Result<Vec<[Turn; 2]>> {
         // Connections are made, statements prepared and pages read before anything counts.
         for protocol in 0..2 {
-            self.turn(act, protocol, connections, calls.min(50)).await?;
+            self.turn(benched, protocol, connections, calls.min(50)).await?;
         }
         let mut compared = Vec::with_capacity(rounds);
         for round in 0..rounds {
             let first = round % 2;
-            let one = self.turn(act, first, connections, calls).await?;
-            let other = self.turn(act, 1 - first, connections, calls).await?;
+            let one = self.turn(benched, first, connections, calls).await?;
+            let other = self.turn(benched, 1 - first, connections, calls).await?;
             compared.push(if first == 0 { [one, other] } else { [other, one] });
         }
         Ok(compared)
@@ -155,13 +156,13 @@ impl Bench {
 
     async fn turn(
         &self,
-        act: BenchedCall,
+        benched: BenchedCall,
         protocol: usize,
         connections: usize,
         calls: usize,
     ) -> Result<Turn> {
         let before = self.meters[protocol].bytes();
-        let work = (0..connections).map(|number| self.connection(act, protocol, number, calls));
+        let work = (0..connections).map(|number| self.connection(benched, protocol, number, calls));
         let spent = try_join_all(work).await?;
         let all = (connections * calls) as f64;
         let rate = spent.iter().map(|spent| calls as f64 / spent.as_secs_f64()).sum();
@@ -172,7 +173,7 @@ impl Bench {
     /// Makes the calls of one connection, and reports how long they took.
     async fn connection(
         &self,
-        act: BenchedCall,
+        benched: BenchedCall,
         protocol: usize,
         number: usize,
         calls: usize,
@@ -182,12 +183,12 @@ impl Bench {
         let mut spent = Duration::ZERO;
         for _ in 0..calls {
             let begun = Instant::now();
-            match act {
+            match benched {
                 BenchedCall::Get => caller.get(&entity).await?,
                 BenchedCall::Detach => caller.detach(&portfolio, &entity, View::Full).await?,
             }
             spent += begun.elapsed();
-            if act == BenchedCall::Detach {
+            if benched == BenchedCall::Detach {
                 helper.attach(&portfolio, &entity).await?;
             }
         }

@@ -75,7 +75,7 @@ impl Server {
         Ok(Endpoint::from_shared(self.server.clone())?.connect().await?)
     }
 
-    /// What each call carries.
+    /// The content of each call.
     fn bearer(&self) -> Result<MetadataValue<Ascii>> {
         bearer(&self.key)
     }

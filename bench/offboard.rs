@@ -56,7 +56,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// One caller: sends the next request as soon as the last is answered.
+/// One caller: sends the next request as soon as it has the response to the last.
 async fn call(
     mut client: OffboardingServiceClient<Channel>,
     arguments: Arc<Arguments>,

@@ -26,7 +26,7 @@ pub struct Arguments {
 }
 
 /// Detaches the members that standard input names, `PORTFOLIO MEMBER` a line, and prints how many it were and the 50th and 99th percentile
-/// of their times in milliseconds. A time runs from the moment at which the call is due, so that a service that stands still is not
+/// of their times in milliseconds. A time runs from the moment at which the call is due, so that a service that stalls is not
 /// excluded the calls that it keeps from being made.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let members = members()?;

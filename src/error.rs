@@ -1,6 +1,6 @@
 //! Every failure of a call: one enum of codes, and one error that carries a code with the details for the caller.
 //!
-//! A `tonic::Status` made from an [`Error`] holds all of it as `google.rpc` details, so that gRPC callers, and the gateway, which makes
+//! A `tonic::Status` made from an [`Error`] has all of it as `google.rpc` details, so that gRPC callers, and the gateway, which makes
 //! problem documents (RFC 9457) of nothing else, read one and the same thing. The cause stays here: it is logged, and never sent.
 
 mod advice;
@@ -75,7 +75,7 @@ impl Error {
         .caused_by(cause)
     }
 
-    /// The service cannot answer for now; the caller may try again after a second.
+    /// The service cannot respond for now; the caller may try again after a second.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Error::new(Code::Unavailable, message).retry_after(Duration::from_secs(1))
     }
@@ -132,7 +132,7 @@ impl Error {
         Some(first)
     }
 
-    /// Adds a value to the metadata: an extension member of the code, or a value that the message holds. One that is long is [`cut`].
+    /// Adds a value to the metadata: an extension member of the code, or a value that is in the message. One that is long is [`cut`].
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.0.metadata.insert(name, cut(&value.to_string()).into_owned());
         self

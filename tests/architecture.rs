@@ -109,7 +109,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
         &["filter/sql.rs", "filter/sql_json.rs", "filter/sql_shared.rs"],
     ),
     (
-        "a message may hold another one as a `google.protobuf.Any`",
+        "a message may contain another one as a `google.protobuf.Any`",
         &["gateway/json/decode.rs", "gateway/json/packed.rs"],
     ),
     (
@@ -335,7 +335,7 @@ fn sql_stands_in_queries_alone() {
             let has_sql = ["SELECT ", "UPDATE ", "INSERT INTO ", "DELETE FROM "]
                 .iter()
                 .any(|word| code.contains(word));
-            assert!(!has_sql || is_home(file), "{} holds SQL", path.display());
+            assert!(!has_sql || is_home(file), "{} contains SQL", path.display());
         }
     }
 }

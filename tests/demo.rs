@@ -94,8 +94,8 @@ fn every_act_is_shown_and_works_in_a_folder_that_was_used_before() {
         assert!(output.status.success(), "{}\n{stdout}{stderr}", output.status);
         assert_eq!(stdout.lines().last(), Some("demo: ok"));
         assert!(!stdout.contains('\u{1b}'), "no terminal reads this:\n{stdout}");
-        for act in 1..=11 {
-            assert!(stdout.contains(&format!("\n{act}. ")), "act {act} is missing:\n{stdout}");
+        for step in 1..=11 {
+            assert!(stdout.contains(&format!("\n{step}. ")), "step {step} is missing:\n{stdout}");
         }
         assert_eq!(stderr, "");
     }

@@ -26,7 +26,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Holds a page to what it must be, or writes it.
+/// Compares a page with what it must be, or writes it.
 fn check(name: &str, due: &str) {
     let path = file(name);
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -56,9 +56,9 @@ fn the_page_of_errors_is_the_catalogue() {
          `code`, `detail`, `doc_url`, `request_id`, `errors` and the members that the code lists below. By gRPC it is a status with \
          [`google.rpc`](https://google.aip.dev/193) details: `ErrorInfo` with the domain `offboard`, the code in upper case as its `reason` and the same members, \
          as text, in its `metadata`; `BadRequest` with a field violation for each of the `errors`, as many as fit into the trailers; `RequestInfo` with the request id; `RetryInfo` where it is \
-         worth trying again; `Help` with a link to the page of the code, where the service knows how it is reached (`--public-url`).\n\nA member is there when it has something to say.\n\nWhat \
-         is answered with a status from 400 to 499 has changed nothing. An import, which writes batch after batch, begins its answer (200) once the first \
-         is written. Should it fail from then on, the failure is the end of that answer, and what was written stays: see \
+         worth trying again; `Help` with a link to the page of the code, where the service knows how it is reached (`--public-url`).\n\nA member is there when it has something to say.\n\nA call that \
+         gets a status from 400 to 499 has changed nothing. An import, which writes batch after batch, begins its response (200) once the first \
+         is written. Should it fail from then on, the failure is the end of that response, and what was written stays: see \
          [streams](gateway.md#streams).\n\n| code | HTTP | gRPC |\n| --- | --- | --- |\n",
     );
     for code in Code::ALL {
@@ -163,7 +163,7 @@ fn the_page_of_limits_is_the_list_of_the_code() {
                         .chain(root.get_arguments())
                         .find(|argument| argument.get_long() == Some(flag));
                     let argument = argument.unwrap_or_else(|| {
-                        panic!("`--{flag}`, which sets `{}`, is no setting", limit.name)
+                        panic!("`--{flag}`, which sets `{}`, is not a setting", limit.name)
                     });
                     let default: Vec<_> = argument
                         .get_default_values()

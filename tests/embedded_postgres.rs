@@ -241,7 +241,7 @@ async fn a_use_that_is_dropped_stops_the_cluster() {
     let postgres = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap();
     let pid = postmaster(folder.path()).unwrap();
     drop(postgres);
-    until("the postmaster is gone", || !lives(pid)).await;
+    until("the postmaster has ended", || !lives(pid)).await;
 
     let postgres = EmbeddedPostgres::start_or_join(folder.path()).await.unwrap();
     drop(postgres);

@@ -4,7 +4,7 @@
 //
 // `fetch-one` is how each of them works unless set otherwise: a job is fetched, done and completed by itself, AT_ONCE of them side by side.
 // `fetch-many` is the best that each offers: jobs fetched into a local queue and completed in batches (graphile-worker), or fetched and
-// completed a hundred at a time (pg-boss). Neither logs or waits for a polling interval, and pg-boss is spared its background tasks.
+// completed a hundred at a time (pg-boss). Neither logs or waits for a polling interval, and pg-boss runs without its background tasks.
 // The jobs are there, and the tables analysed, before the clock starts; it stops when the last job is completed.
 
 import { Logger, makeWorkerUtils, runOnce } from "graphile-worker";

@@ -11,7 +11,7 @@ use crate::db::{Realm, Work};
 use crate::error::{Code, Error, Result};
 use crate::limits::kept::{WHOLE, WHOLE_ANSWER};
 
-/// The metadata that reports that an answer is the first one over again.
+/// The metadata that reports that a response is the first one over again.
 pub const REPLAYED: &str = "idempotent-replayed";
 
 /// A subject that a response shows: its removal erases the responses that show it.
@@ -31,11 +31,11 @@ pub trait Answer: Message + Default + 'static {
     /// The resources whose content it shows. Ids alone are not content: they outlive their resources.
     fn shows(&self) -> Vec<Subject>;
 
-    /// Takes out what the caller's key may not read: a call that changes a thing shows no more of it than a call that reads it. Answers of status
+    /// Takes out what the caller's key may not read: a call that changes a thing shows no more of it than a call that reads it. Responses of status
     /// 201 that show [what the caller has said](Answer::CREATED_IS_SAID) are left as they are.
     fn withhold(&mut self, caller: &Caller);
 
-    /// True if an answer of status 201 shows what the caller has said, and nothing that was there before.
+    /// True if a response of status 201 shows what the caller has said, and nothing that was there before.
     const CREATED_IS_SAID: bool = true;
 
     /// The response made again from the present state; none if it cannot be. Only for responses that may be large.
@@ -51,7 +51,7 @@ pub trait Answer: Message + Default + 'static {
     const CAN_BE_READ_AGAIN: bool = false;
 }
 
-/// Declares answers that show nothing but ids, states and numbers that go with the scope of their call.
+/// Declares responses that show nothing but ids, states and numbers that the scope of their call opens.
 macro_rules! shows_nothing {
     ($($answer:ty),+ $(,)?) => {
         $(impl $crate::access::Answer for $answer {
@@ -67,7 +67,7 @@ pub(crate) use shows_nothing;
 
 shows_nothing!(());
 
-/// An answer as it is stored: a message with its metadata, or a status.
+/// A response as it is stored: a message with its metadata, or a status.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
     #[prost(bytes = "vec", tag = "1")]
@@ -126,10 +126,10 @@ impl Record {
         WHOLE_ANSWER.reached();
         let shown = shown.iter().cloned().map(Shown::from).collect();
         let reference = Some(Reference { sha256: Sha256::digest(&message).to_vec(), shown });
-        // A version that knows no references takes it for a failure rather than for an empty answer.
+        // A version that knows no references takes it for a failure rather than for an empty response.
         let (code, text) = (
             tonic::Code::Unavailable.into(),
-            "The answer is kept for a later version of the service.".to_owned(),
+            "The response was recorded by a later version of the service.".to_owned(),
         );
         Record { code, text, metadata, reference, ..Record::default() }
     }
@@ -145,12 +145,12 @@ impl Record {
     pub(super) fn erased() -> Vec<u8> {
         let error = Error::new(
             Code::AnswerGone,
-            "The call took effect; what its answer showed was removed since, and the answer with it.",
+            "The call took effect; what its response showed was removed since, and the response with it.",
         );
         Record::of_status(&Status::from(error)).encode_to_vec()
     }
 
-    /// The answer over again.
+    /// The response over again.
     pub(super) fn replay<A: Answer>(
         self,
         connection: &mut PgConnection,
@@ -225,7 +225,7 @@ impl From<Shown> for Subject {
 
 fn changed() -> Error {
     let message = format!(
-        "The call took effect; its answer was of more than {WHOLE} bytes, and what it showed has changed since."
+        "The call took effect; its response was of more than {WHOLE} bytes, and what it showed has changed since."
     );
     Error::new(Code::AnswerGone, message).with("limit_bytes", WHOLE)
 }

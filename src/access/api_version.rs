@@ -1,4 +1,4 @@
-//! Versions of the API, named for the day from which they hold. Pure.
+//! Versions of the API, named for the day from which they apply. Pure.
 
 use chrono::NaiveDate;
 

@@ -67,15 +67,15 @@ macro_rules! blanked {
 pub(crate) use blanked;
 
 /// Erases the responses that show one of these. Call it when they are deleted, in the same transaction.
-pub fn erase(connection: &mut PgConnection, realm: &Realm, gone: &[Subject]) -> Work<()> {
-    let Columns { kinds, subjects, dependents } = Columns::of(gone);
+pub fn erase(connection: &mut PgConnection, realm: &Realm, removed: &[Subject]) -> Work<()> {
+    let Columns { kinds, subjects, dependents } = Columns::of(removed);
     Erase { realm: realm.id(), kinds, subjects, dependents, erased: erased_answer() }
         .execute(connection)?;
     Ok(())
 }
 
 statement! {
-    /// The records of removed subjects. With an entity go all of its dependents.
+    /// The records of removed subjects. With an entity all of its dependents are removed.
     struct Erase<'a> {
         realm: i32 as Integer,
         kinds: Vec<&'static str> as Array<Text>,
@@ -106,7 +106,7 @@ pub struct Walked<'a> {
 }
 
 /// Erases the responses that show removed entities from the part of a slice that a chunk has just walked, in the chunk's transaction. It
-/// goes by the subjects of records and not by the deleted entities, so that a task of millions pays for the few records that exist, once.
+/// follows the subjects of records and not by the deleted entities, so that a task of millions pays for the few records that exist, once.
 pub fn erase_walked(connection: &mut PgConnection, realm: &Realm, walked: Walked<'_>) -> Work<()> {
     let Walked { task, slice, cursor } = walked;
     EraseWalked { realm: realm.id(), task, slice, cursor, erased: erased_answer() }

@@ -17,7 +17,7 @@ use crate::access::idempotency_queries::{self as queries, Claim};
 use crate::db::{Db, Work};
 use crate::error::{Code, Error, Result};
 
-/// The metadata that has the HTTP status of an answer, where it is not 200.
+/// The metadata that has the HTTP status of a response, where it is not 200.
 const HTTP_CODE: &str = "x-http-code";
 
 /// One call that changes something, by its caller: it takes effect once if it has a key.
@@ -64,8 +64,8 @@ impl Once {
         &self.caller
     }
 
-    /// Does `work`, or gives the answer that it gave before. Without a key, `work` must be one statement or make its own transaction; with
-    /// one it is part of the transaction that writes the record. It may be done again when it lost a race. The answer shows what the caller may
+    /// Does `work`, or gives the response that it gave before. Without a key, `work` must be one statement or make its own transaction; with
+    /// one it is part of the transaction that writes the record. It may be done again when it lost a race. The response shows what the caller may
     /// read, as it may now.
     pub async fn run<A, W>(self, db: &Db, mut work: W) -> Result<Response<A>, Status>
     where
@@ -80,12 +80,12 @@ impl Once {
         outcome.map(|response| seen_by(&caller, response))
     }
 
-    /// The answer to a call without a key that was done already, as its caller may see it.
+    /// The response to a call without a key that was done already, as its caller may see it.
     pub fn seen<A: Answer>(self, response: Response<A>) -> Response<A> {
         seen_by(&self.caller, response)
     }
 
-    /// Does `work` in one transaction, or gives the answer that it gave before. See [`Once::run`].
+    /// Does `work` in one transaction, or gives the response that it gave before. See [`Once::run`].
     pub async fn transaction<A, W>(self, db: &Db, mut work: W) -> Result<Response<A>, Status>
     where
         A: Answer,
@@ -98,7 +98,7 @@ impl Once {
     }
 }
 
-/// The answer to a call: what the service says, or its refusal.
+/// The response to a call: what the service says, or its refusal.
 type Outcome<A> = Result<Response<A>, Status>;
 
 fn seen_by<A: Answer>(caller: &Caller, mut response: Response<A>) -> Response<A> {
@@ -172,7 +172,7 @@ fn is_answer(error: &Error) -> bool {
     error.code().http() < 500 && !NO_ANSWER.contains(&error.code())
 }
 
-/// Keeps a refusal, unless the call has an answer meanwhile.
+/// Keeps a refusal, unless the call has a response meanwhile.
 fn keep<A: Answer>(
     connection: &mut PgConnection,
     caller: &Caller,
@@ -199,7 +199,7 @@ fn keep<A: Answer>(
 enum Recorded<A> {
     /// Nothing: the record is ours to write.
     Nothing,
-    /// The answer that was given.
+    /// The response that was given.
     Answer(Outcome<A>),
     /// A record that has had its time.
     Expired,

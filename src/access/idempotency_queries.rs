@@ -26,7 +26,7 @@ const TRIES: usize = 10;
 pub(super) enum Claim {
     /// Nothing. The record is ours to write, and a call that is sent again waits for our transaction.
     Ours,
-    /// Its answer.
+    /// Its response.
     Known(Vec<u8>),
     /// Another request under the same key.
     Reused,
@@ -70,7 +70,9 @@ pub(super) fn claim(
             (Some(true), ..) => return Ok(Claim::Expired),
             (_, Some(true), Some(answer)) => return Ok(Claim::Known(answer)),
             (_, Some(true), None) => {
-                return Err(Error::internal("a record of an idempotency key has no answer").into());
+                return Err(
+                    Error::internal("a record of an idempotency key has no response").into()
+                );
             }
             (_, Some(false), _) => return Ok(Claim::Reused),
             (_, None, _) if is_full => {
@@ -106,7 +108,7 @@ statement! {
 
 statement! {
     /// True if the realm may have no more records; and of the record, if there is one, whether it has had its time, whether it is of this
-    /// request, and its answer.
+    /// request, and its response.
     struct ReadRecord<'a> {
         realm: i32 as Integer,
         api_key: Uuid as SqlUuid,

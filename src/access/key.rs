@@ -131,7 +131,7 @@ impl Key {
     }
 }
 
-/// The one answer to every credential that opens nothing, whatever the reason.
+/// The one response to every credential that opens nothing, whatever the reason.
 pub fn invalid_credentials() -> Error {
     Error::new(
         Code::InvalidCredentials,

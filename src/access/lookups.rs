@@ -58,7 +58,7 @@ impl Lookups {
             let open = self.join(hash, usize::MAX)?;
             return open.await_found(look_up).await;
         }
-        let Ok(_place) = self.0.calls.try_acquire() else {
+        let Ok(_permit) = self.0.calls.try_acquire() else {
             CALLS_BEFORE_AUTHENTICATION.reached();
             return Err(busy());
         };
@@ -212,7 +212,7 @@ mod tests {
         let look_up = async || {
             tokio::time::sleep(Duration::from_secs(5)).await;
             match asked.fetch_add(1, Ordering::Relaxed) {
-                0 => Err(Error::unavailable("The database is away.")),
+                0 => Err(Error::unavailable("The database is unreachable.")),
                 _ => Ok(None),
             }
         };
@@ -220,7 +220,7 @@ mod tests {
         let calls =
             join_all((0..6).map(|call| lookups.find(hash(0), call % 2 == 0, look_up))).await;
         assert!(calls.iter().all(|found| {
-            found.as_ref().is_err_and(|error| error.message() == "The database is away.")
+            found.as_ref().is_err_and(|error| error.message() == "The database is unreachable.")
         }));
         assert_eq!((begun.elapsed().as_secs(), asked.load(Ordering::Relaxed)), (5, 1));
         assert!(lookups.find(hash(0), false, look_up).await.is_ok());

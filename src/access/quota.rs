@@ -1,4 +1,4 @@
-//! How many answers a realm may keep, and how that is counted.
+//! How many responses a realm may keep, and how that is counted.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use crate::limits::kept;
 pub struct Quota {
     /// How many there may be.
     pub records: u64,
-    /// How many bytes their answers may have together.
+    /// How many bytes their responses may have together.
     pub bytes: u64,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Shard {
 const SHARDS: u64 = 16;
 /// A share is not a smaller than this, so that chance fills all shares alike.
 const LEAST_RECORDS: u64 = 10_000;
-/// Nor than this, so that every answer fits in one.
+/// Nor than this, so that every response fits in one.
 const LEAST_BYTES: u64 = 4 << 20;
 
 impl Quota {
@@ -66,7 +66,7 @@ impl Quota {
         }
         let Quota { records, bytes } = self;
         let message = format!(
-            "The realm keeps as many answers to idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \
+            "The realm keeps as many responses for idempotency keys as it may: {records} of {bytes} bytes together, each for 24 hours. \
              A call whose answer could not be kept is not done; try again later."
         );
         Error::new(Code::RateLimitExceeded, message)

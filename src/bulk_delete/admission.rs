@@ -29,17 +29,17 @@ use crate::task::model::{DeleteMode, full_type};
 /// How long a call searches for the attributes of a filter. A worker searches for the rest, before anything is deleted.
 const PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.0);
 
-/// What the caller may see of what a task is compared with.
+/// How much the caller may see of the data that a task is compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct May {
-    /// What entities have.
+    /// Attributes and values of entities.
     pub read: bool,
     /// Portfolios, those without members among them.
     pub sees_portfolios: bool,
 }
 
 impl May {
-    /// What this caller may see.
+    /// That of this caller.
     pub fn of(caller: &Caller) -> Self {
         May {
             read: caller.may(Scope::EntitiesRead),
@@ -48,7 +48,7 @@ impl May {
     }
 }
 
-/// What became known of a task that may start.
+/// The findings about a task that may start.
 #[derive(Debug, Default)]
 pub struct Admission {
     /// Its number, if it was needed: the count is of the entities that the task will mean.
@@ -63,7 +63,7 @@ pub struct Admission {
     pub warnings: Vec<v1::Warning>,
 }
 
-/// Holds the task to its guards and to what the realm demands.
+/// Checks the task against its guards and the requirements of the realm.
 pub fn admit(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -84,7 +84,7 @@ pub fn admit(
     )?;
     let lists = lists(connection, realm, task)?;
     let mut refusals = refusals(task, &looked, may_read);
-    refusals.extend(lists.hold(task.mode, guards.allow_missing_excludes).err());
+    refusals.extend(lists.check(task.mode, guards.allow_missing_excludes).err());
     let Looked { attributes: AttributeCheck { unchecked, .. }, .. } = &looked;
     let unchecked = if guards.allow_unknown_attributes { Vec::new() } else { unchecked.clone() };
     let mut warnings: Vec<v1::Warning> = if may_read {
@@ -112,7 +112,7 @@ pub fn admit(
             Some(shown) => {
                 let now = preview_queries::shown(connection, realm, task, Bound::Ordinal(drawn))?;
                 // Reported below, with what else is wanted.
-                (now.matched, shown.hold(&now))
+                (now.matched, shown.compare(&now))
             }
             None => (preview_queries::count(connection, realm, task, drawn)?, Ok(())),
         });
@@ -127,7 +127,7 @@ pub fn admit(
     }
     refusals.extend(unmet.check().err());
     if let Some((count, still)) = matched {
-        refusals.extend(still.and_then(|()| guards.hold(count)).err());
+        refusals.extend(still.and_then(|()| guards.compare(count)).err());
     }
     if let Some(refusal) = Error::of_all(refusals) {
         return Err(refusal.into());
@@ -142,7 +142,7 @@ pub fn admit(
     Ok(Admission { ordinal, cap, lists, unchecked, warnings })
 }
 
-/// What is probably not as it was meant in a request that is only looked at, and selects so many; and what its lists came to.
+/// The warnings about a dry run that selects so many; and the entities of its lists.
 pub fn warnings(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -217,7 +217,7 @@ fn shown_before(realm: &Realm, task: &NewTask, seal: &Seal) -> Result<Option<Sho
     Shown::of_token(seal, realm, task, token).map(Some).ok_or_else(wrong)
 }
 
-/// Looks for what the type and the filter name. `with_attributes` tells whether attributes that no entity has are of interest.
+/// Looks for what the type and the filter name. `with_attributes` says whether attributes that no entity has are of interest.
 fn look(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -239,9 +239,9 @@ fn look(
         filter,
         named: of_type.into_iter().chain(of_filter).collect(),
         compared: &|_| true,
-        among: Among { types: types.as_ref().map(|types| types.as_slice()), live: false },
+        among: Among { types: types.as_ref().map(|types| types.as_slice()), undeleted: false },
         of_type: entity_type.as_deref().or_else(|| filter.and_then(Filter::only_type)),
-        live_values: is_soft,
+        undeleted_values: is_soft,
         sees_portfolios: may.sees_portfolios,
         with_attributes,
         // Who starts a task that says that they are meant need not wait for it.
@@ -260,7 +260,7 @@ fn suspects_for(suspects: &[Suspect], may_read: bool) -> Vec<Suspect> {
         .collect()
 }
 
-/// What of it keeps the task from starting.
+/// The findings that keep the task from starting.
 fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
     let mut refusals = Vec::new();
     let Looked { attributes: AttributeCheck { unknown, .. }, values, suspects, unchecked } = looked;

@@ -41,8 +41,12 @@ pub fn missing(
     if ids.is_empty() {
         return Ok(Ids::default());
     }
-    let statement =
-        MissingIds { realm: realm.id(), ids, live: mode == DeleteMode::Soft, shown: LISTED_IDS };
+    let statement = MissingIds {
+        realm: realm.id(),
+        ids,
+        undeleted: mode == DeleteMode::Soft,
+        shown: LISTED_IDS,
+    };
     let (count, first): (i64, Vec<String>) = statement.get_result(connection)?;
     Ok(Ids { count, first })
 }
@@ -52,13 +56,13 @@ statement! {
     struct MissingIds<'a> {
         realm: i32 as Integer,
         ids: &'a [String] as Array<Text>,
-        live: bool as Bool,
+        undeleted: bool as Bool,
         shown: i64 as BigInt,
     } -> (BigInt, Array<Text>),
     "WITH missing AS (
         SELECT u.id COLLATE \"C\" AS id
         FROM unnest({ids}) AS u(id)
-        LEFT JOIN entity e ON e.realm_id = {realm} AND e.id = u.id COLLATE \"C\" AND NOT ({live} AND e.deleted_at IS NOT NULL)
+        LEFT JOIN entity e ON e.realm_id = {realm} AND e.id = u.id COLLATE \"C\" AND NOT ({undeleted} AND e.deleted_at IS NOT NULL)
         WHERE e.id IS NULL
      )
      SELECT (SELECT count(*) FROM missing), ARRAY(SELECT m.id FROM missing m ORDER BY m.id LIMIT {shown})"

@@ -96,7 +96,7 @@ impl Chunks {
         &self.walking.awaiting.first
     }
 
-    /// The statements to be used in this transaction: by indexes, as long as they are in use. Both go along the same keys, so one may
+    /// The statements to be used in this transaction: by indexes, as long as they are in use. Both follow the same keys, so one may
     /// continue where the other was.
     fn statements(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<&Statements> {
         let narrowed = match self.narrowed.get() {
@@ -253,7 +253,7 @@ impl TaskWork for Chunks {
     }
 }
 
-/// Without their names: they are of the filter, which may be blanked before its task goes.
+/// Without their names: they are of the filter, which may be blanked before its task is removed.
 fn unknown_attribute() -> Error {
     let message = "The filter names an attribute that no entity has, so that it may select what was not meant. Nothing was deleted.";
     Error::new(Code::UnknownAttribute, message)
@@ -335,7 +335,7 @@ statement! {
 }
 
 statement! {
-    /// Counts what others would not let go of.
+    /// Counts what others did not unlock.
     struct GiveUp<'a> {
         realm: i32 as Integer,
         task: uuid::Uuid as SqlUuid,

@@ -11,7 +11,7 @@ use crate::task::answers::{check_tenant, no_task, parse_id};
 
 paged!(v1::ListTaskExcludesRequest, "TaskExcludes", PageSize { default: 100, max: 1_000 });
 
-/// Answers a page of it.
+/// Returns a page of it.
 pub async fn list_task_excludes(
     db: &Db,
     request: Request<v1::ListTaskExcludesRequest>,

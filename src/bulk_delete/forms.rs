@@ -18,7 +18,7 @@ pub(super) fn bounds() -> [Bound; 3] {
     [Bound::None, Bound::Ordinal(1), Bound::Moment(Utc::now())]
 }
 
-/// A filter that indexes can answer, with every kind of value.
+/// A filter that indexes can serve, with every kind of value.
 pub(super) fn filter() -> Filter {
     Filter::parse("equals(attributes.a, x) and startsWith(attributes.b, y) and gt(created_at, '2024-01-01') and regexp(type, 'a+')")
         .expect("a filter")

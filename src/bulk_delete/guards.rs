@@ -85,7 +85,7 @@ impl Guards {
     }
 
     /// Fails with `count_mismatch` if that many selected entities are not what the caller expects or allows.
-    pub fn hold(&self, matched: i64) -> Result<()> {
+    pub fn compare(&self, matched: i64) -> Result<()> {
         let mismatch = |message: String| {
             Error::new(Code::CountMismatch, message).with("matched_count", matched)
         };
@@ -164,7 +164,7 @@ fn one_flag(
     one(name, given, in_body, faults).unwrap_or_default()
 }
 
-/// A token that may be given in two places, in which it must be the same; an empty one is none.
+/// A token that may be given in two places, in which it must be the same; an empty one is as good as none.
 fn one_token(given: &str, in_body: &str, faults: &mut Violations) -> Option<String> {
     if !given.is_empty() && !in_body.is_empty() && given != in_body {
         faults.add(
@@ -254,15 +254,15 @@ mod tests {
     #[test]
     fn a_count_is_checked_against_the_expected_and_the_allowed() {
         let guards = Guards { expected_count: Some(3), max_objects: Some(5), ..Guards::default() };
-        assert!(guards.hold(3).is_ok());
-        let refused = guards.hold(4).unwrap_err();
+        assert!(guards.compare(3).is_ok());
+        let refused = guards.compare(4).unwrap_err();
         assert_eq!(
             (refused.member("expected_count"), refused.member("matched_count")),
             (Some("3"), Some("4"))
         );
         let capped = Guards { max_objects: Some(5), ..Guards::default() };
-        assert!(capped.hold(5).is_ok() && Guards::default().hold(i64::MAX).is_ok());
-        assert_eq!(capped.hold(6).unwrap_err().member("max_objects"), Some("5"));
+        assert!(capped.compare(5).is_ok() && Guards::default().compare(i64::MAX).is_ok());
+        assert_eq!(capped.compare(6).unwrap_err().member("max_objects"), Some("5"));
         assert_eq!([guards.cap(), capped.cap(), Guards::default().cap()], [Some(3), Some(5), None]);
     }
 

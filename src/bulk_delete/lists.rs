@@ -32,7 +32,7 @@ pub struct Lists {
 
 impl Lists {
     /// Fails with `missing_excludes` if a task of this mode may not start for them: a caller who erases relies on the exclude list.
-    pub fn hold(&self, mode: DeleteMode, allowed: bool) -> Result<(), Error> {
+    pub fn check(&self, mode: DeleteMode, allowed: bool) -> Result<(), Error> {
         if mode == DeleteMode::Soft || allowed || self.excluded.count == 0 {
             return Ok(());
         }
@@ -100,18 +100,18 @@ mod tests {
     fn a_hard_delete_is_refused_for_ids_that_exclude_nothing() {
         let missing = Ids { count: 2, first: vec!["a".to_owned(), "b".to_owned()] };
         let lists = Lists { excluded: missing.clone(), ..Lists::default() };
-        let refused = lists.hold(DeleteMode::Hard, false).unwrap_err();
+        let refused = lists.check(DeleteMode::Hard, false).unwrap_err();
         assert_eq!(
             (refused.member("missing_count"), refused.member("missing")),
             (Some("2"), Some(r#"["a","b"]"#))
         );
         assert_eq!(refused.violations()[0].field, EXCLUDES);
         assert!(
-            lists.hold(DeleteMode::Hard, true).is_ok()
-                && lists.hold(DeleteMode::Soft, false).is_ok()
+            lists.check(DeleteMode::Hard, true).is_ok()
+                && lists.check(DeleteMode::Soft, false).is_ok()
         );
         assert!(
-            Lists { listed: missing, ..Lists::default() }.hold(DeleteMode::Hard, false).is_ok()
+            Lists { listed: missing, ..Lists::default() }.check(DeleteMode::Hard, false).is_ok()
         );
         assert_eq!(lists.warnings().count(), 1);
     }

@@ -139,10 +139,10 @@ impl<'a> Selection<'a> {
     /// The rows: those of a list also if there is no such entity. The snapshot of now is that of the task.
     fn from(&self) -> String {
         if self.is_listed() {
-            let live =
+            let undeleted =
                 if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
             return format!(
-                "FROM unnest({{ids}}) AS u(id) LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{live}"
+                "FROM unnest({{ids}}) AS u(id) LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{undeleted}"
             );
         }
         format!(
@@ -169,7 +169,7 @@ impl<'a> Selection<'a> {
     }
 
     fn unselected_text(&self) -> String {
-        let live =
+        let undeleted =
             if self.task.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
         let others = if self.is_listed() {
             String::new()
@@ -180,7 +180,7 @@ impl<'a> Selection<'a> {
             "WITH unselected AS (
         SELECT e.id
         FROM unnest({{excluded}}) AS s(id)
-        JOIN entity e ON e.realm_id = {{realm}} AND e.id = s.id COLLATE \"C\"{live}
+        JOIN entity e ON e.realm_id = {{realm}} AND e.id = s.id COLLATE \"C\"{undeleted}
         WHERE TRUE{others}
      )
      SELECT (SELECT count(*) FROM unselected), ARRAY(SELECT u.id FROM unselected u ORDER BY u.id LIMIT {{sample}})"

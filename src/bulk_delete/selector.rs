@@ -82,7 +82,7 @@ impl Selector {
         Selector { candidates: Some(candidates), ..self }
     }
 
-    /// Returns whether the indexes are in use that it goes by. If not, the selector that it was made of selects the same. See
+    /// Returns whether the indexes that it uses are in use. If not, the selector that it was made of selects the same. See
     /// [`Selector::narrowed`].
     pub fn is_usable(&self, connection: &mut PgConnection, realm: &Realm) -> Work<bool> {
         self.candidates
@@ -104,7 +104,7 @@ impl Selector {
     /// The filter, and the entities that may have its attributes. Soft-deleted ones count as well: their names are names, though a soft run
     /// does not suggest them.
     pub fn named(&self) -> Option<(&Filter, Among<'_>)> {
-        let among = Among { types: self.entity_types.as_deref(), live: false };
+        let among = Among { types: self.entity_types.as_deref(), undeleted: false };
         self.filter.as_ref().map(|filter| (filter, among))
     }
 
@@ -118,7 +118,7 @@ impl Selector {
             .map_or_else(|| Ok(Vec::new()), |named| unknown_queries::look(connection, realm, named))
     }
 
-    /// Returns whether it goes along the keys of all entities, of which few may be selected.
+    /// Returns whether it reads along the keys of all entities, of which few may be selected.
     pub fn walks(&self) -> bool {
         !self.listed && self.candidates.is_none()
     }
@@ -213,7 +213,8 @@ impl Selector {
 
     fn picked(&self, retry: bool) -> String {
         let (condition, bound) = (self.condition(), self.bound.condition());
-        let live = if self.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
+        let undeleted =
+            if self.mode == DeleteMode::Soft { " AND e.deleted_at IS NULL" } else { "" };
         match (self.listed, retry) {
             (false, false) => {
                 let (cursor, until, limit) = match self.candidates {
@@ -241,7 +242,7 @@ impl Selector {
               WHERE b.realm_id = {{realm}} AND b.id = {{task}} AND u.id COLLATE \"C\" > {{cursor}} AND u.id COLLATE \"C\" <= {{until}}
               ORDER BY u.id COLLATE \"C\"
               LIMIT {{limit}}) u
-        LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{bound}{live}"
+        LEFT JOIN entity e ON e.realm_id = {{realm}} AND e.id = u.id COLLATE \"C\"{bound}{undeleted}"
             ),
         }
     }

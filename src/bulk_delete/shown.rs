@@ -31,8 +31,8 @@ impl Shown {
         seal.open(&bound_to(realm, task), token)
     }
 
-    /// Fails with `count_mismatch` unless the selection holds the same entities now.
-    pub fn hold(&self, now: &Shown) -> Result<()> {
+    /// Fails with `count_mismatch` unless the selection contains the same entities now.
+    pub fn compare(&self, now: &Shown) -> Result<()> {
         if (self.matched, self.digest) == (now.matched, now.digest) {
             return Ok(());
         }

@@ -75,7 +75,7 @@ fn in_filter(fail: Fail) -> Fail {
     }
 }
 
-/// Tells what the task would do, or why it would not start.
+/// Reports what the task would do, or why it would not start.
 fn look(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -86,7 +86,7 @@ fn look(
     let started = Instant::now();
     let look = preview_queries::look(connection, realm, task)?;
     let took = started.elapsed();
-    task.guards.hold(look.matched)?;
+    task.guards.compare(look.matched)?;
     admission::ask_for_a_report(connection, realm, task)?;
     let rate = preview_queries::measured_rate(connection, realm, task.mode)?;
     let (warnings, lists) = admission::warnings(connection, realm, task, look.matched, may)?;

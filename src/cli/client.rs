@@ -16,13 +16,13 @@ use crate::error::{Error, Result};
 use crate::gateway::request_id;
 use crate::server::layers::auth::REALM;
 
-/// How long a service may take to answer a connection, and again to agree on TLS.
+/// How long a service may take to accept a connection, and again to agree on TLS.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a service is, and how its certificate is checked.
 #[derive(Args, Clone, Debug)]
 pub struct Server {
-    /// Where the service answers gRPC; at an https URL by TLS
+    /// Where the service speaks gRPC; at an https URL by TLS
     #[arg(long, env = "OFFBOARD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL", value_parser = url)]
     pub server: String,
 
@@ -83,7 +83,7 @@ impl Server {
     pub fn unreachable(&self, error: tonic::transport::Error) -> Error {
         if self.is_tls() && causes(&error).any(|cause| cause.contains("InvalidContentType")) {
             let message = format!(
-                "What answers at {} speaks no TLS: write http for https, or give the address of what speaks TLS before it.",
+                "What listens at {} speaks no TLS: write http for https, or give the address of what speaks TLS before it.",
                 self.server
             );
             return Error::unavailable(message).caused_by(error);
@@ -93,10 +93,10 @@ impl Server {
 }
 
 /// Explains a response that is not gRPC: it comes from another port of the service, from an older version, or from another server.
-const NO_GRPC: &str = "What answers there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was set otherwise.";
+const NO_GRPC: &str = "What listens there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was set otherwise.";
 
 /// The same where the connection ended, as it does when the service is stopped too.
-const CLOSED: &str = "The connection was closed without an answer: the service has stopped, or what answers there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was \
+const CLOSED: &str = "The connection was closed without a response: the service has stopped, or what listens there speaks no gRPC. `--server` takes the port of gRPC, 50051 unless it was \
                       set otherwise.";
 
 /// The message for a failed call: that of the service, or that the response is not from one.
@@ -124,7 +124,7 @@ pub fn reported(status: &Status) -> String {
         return CLOSED.to_owned();
     }
     let message = if status.message().is_empty() {
-        format!("The service answers {}.", status.code())
+        format!("The service returned {}.", status.code())
     } else {
         status.message().to_owned()
     };

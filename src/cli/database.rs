@@ -134,9 +134,9 @@ impl Opened {
 
     /// Gives the embedded database back.
     pub async fn close(self) -> Result<()> {
-        // Held until it is down, so that a signal waits for that.
-        let mut held = self.embedded.lock().await;
-        match held.take() {
+        // Locked until it is down, so that a signal waits for that.
+        let mut embedded = self.embedded.lock().await;
+        match embedded.take() {
             Some(embedded) => embedded.stop().await,
             None => Ok(()),
         }
@@ -153,7 +153,7 @@ async fn give_back_at_a_signal(
     end(code)
 }
 
-/// Ends the process as a signal does that nobody takes over, where the embedded database was told to stop.
+/// Ends the process as a signal does that nobody takes over, where the embedded database was asked to stop.
 #[expect(clippy::disallowed_methods, reason = "what destructors would do is done")]
 fn end(code: i32) -> ! {
     std::process::exit(code)
@@ -167,7 +167,7 @@ async fn check_fitness(options: &Options) -> Result<()> {
         .map_err(Error::internal)?
     {
         Err(unfit @ (Refused::Unfit(_) | Refused::Denied(_))) => Err(unfit.into()),
-        Err(Refused::Away(_) | Refused::Crowded | Refused::Queued) | Ok(()) => Ok(()),
+        Err(Refused::Unreachable(_) | Refused::Crowded | Refused::Queued) | Ok(()) => Ok(()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! `offboard demo`: every operation, done by a client of a real service on real data, and checked.
 
-mod acts;
 mod bulk;
 mod caller;
 mod cast;
 mod invitation;
 mod stage;
+mod steps;
 mod witness;
 
 use std::cell::Cell;
@@ -220,13 +220,13 @@ async fn play(
         )),
     }
 
-    stage.act(
+    stage.step(
         1,
         &format!("Import {} packages of two public registries", stage::count(cast.all.len())),
     );
-    acts::import(&caller, cast, file).await?;
-    stage.act(2, "Make two portfolios and attach entities");
-    acts::make_portfolios(&caller, cast).await?;
+    steps::import(&caller, cast, file).await?;
+    stage.step(2, "Make two portfolios and attach entities");
+    steps::make_portfolios(&caller, cast).await?;
     match serving {
         Some(serving) => {
             invite(&caller, cast);
@@ -250,22 +250,22 @@ fn invite(caller: &Caller, cast: &Cast) {
 /// Everything that takes entities out.
 async fn remove(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let stage = caller.stage;
-    stage.act(3, "Export a portfolio before anything leaves it");
+    stage.step(3, "Export a portfolio before anything leaves it");
     witness::export(caller).await?;
-    stage.act(4, "Detach: only the link is removed");
-    acts::detach(caller, cast).await?;
-    stage.act(5, "Refused: in another portfolio, and still onboarding");
-    acts::refusals(caller, cast).await?;
-    stage.act(6, "Offboard: one entity is removed, with all that hangs on it");
-    acts::offboard(caller, cast).await?;
-    stage.act(7, "Change one's mind within the grace period");
-    acts::cancel(caller, cast).await?;
-    stage.act(8, "Refused: a bulk delete with a misspelt function");
+    stage.step(4, "Detach: only the link is removed");
+    steps::detach(caller, cast).await?;
+    stage.step(5, "Refused: in another portfolio, and still onboarding");
+    steps::refusals(caller, cast).await?;
+    stage.step(6, "Offboard: one entity is removed, with all that hangs on it");
+    steps::offboard(caller, cast).await?;
+    stage.step(7, "Change one's mind within the grace period");
+    steps::cancel(caller, cast).await?;
+    stage.step(8, "Refused: a bulk delete with a misspelt function");
     bulk::wrong_filter(caller).await?;
-    stage.act(9, "Bulk delete, hard: what a filter selects, but for two");
+    stage.step(9, "Bulk delete, hard: what a filter selects, but for two");
     bulk::hard(caller, cast).await?;
-    stage.act(10, "Bulk delete, soft: all of a type");
+    stage.step(10, "Bulk delete, soft: all of a type");
     bulk::soft(caller, cast).await?;
-    stage.act(11, "What is left");
+    stage.step(11, "What is left");
     bulk::balance(caller, cast).await
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// Arguments of `healthcheck`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where the service answers probes
+    /// Where the service serves probes
     #[arg(long, env = "OFFBOARD_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_parser = address, value_name = "ADDR")]
     admin_addr: SocketAddr,
 
@@ -37,11 +37,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let path = if arguments.live { "livez" } else { "readyz" };
     let answer = send(Method::GET, &format!("http://{address}/{path}"), &[], Bytes::new()).await?;
-    // The port of calls answers with a problem document, which has a detail.
+    // The port of calls returns a problem document, which has a detail.
     if let Some(detail) = answer.json()["detail"].as_str().filter(|_| !answer.status.is_success()) {
         let hint = "`--admin-addr` takes the port of probes, 9464 unless it was set otherwise";
         return Err(Error::unavailable(format!(
-            "What answers at {address} has no probes: {hint} ({detail})."
+            "What listens at {address} has no probes: {hint} ({detail})."
         )));
     }
     print(String::from_utf8_lossy(&answer.body).trim_end())?;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An answer, read whole.
+/// A response, read whole.
 #[derive(Debug)]
 pub struct Answer {
     /// Its status.
@@ -31,7 +31,7 @@ impl Answer {
     }
 }
 
-/// Sends a request and reads the answer.
+/// Sends a request and reads the response.
 pub async fn send(
     method: Method,
     url: &str,
@@ -59,5 +59,5 @@ pub async fn send(
     };
     tokio::time::timeout(TIMEOUT, answer)
         .await
-        .map_err(|_| unreachable("no answer in time".to_owned()))?
+        .map_err(|_| unreachable("no response in time".to_owned()))?
 }

@@ -52,7 +52,7 @@ pub struct Arguments {
     #[arg(long, requires = "offline", value_parser = super::key::org)]
     org: Option<String>,
 
-    /// Put them into the live world, with --offline
+    /// Import them in the mode live, with --offline
     #[arg(long, requires = "offline")]
     live: bool,
 
@@ -311,7 +311,7 @@ fn faults_of(error: &Error) -> String {
     if faults.is_empty() { error.message().to_owned() } else { faults.join("; ") }
 }
 
-/// The request of a line, with its number; or all that is wrong with it, also by what the service goes by, where anything is that no message can say.
+/// The request of a line, with its number; or all that is wrong with it, also by the rules of the service, where anything is that no message can say.
 fn read_line(bodies: &Bodies, text: &[u8], number: i64) -> Result<v1::ImportEntitiesRequest> {
     let (mut request, mut faults) =
         bodies.read::<v1::ImportEntitiesRequest>(text).map_err(|error| bodies.spelled(error))?;
@@ -378,7 +378,7 @@ async fn read(
                     message.entity.as_ref().is_none_or(|entity| entity.entity_id.is_empty()),
                 );
                 if sender.send(message).await.is_err() {
-                    // The service has ended the stream; its answer reports why.
+                    // The service has ended the stream; its response reports why.
                     return Ok(lines);
                 }
             }
@@ -397,7 +397,7 @@ fn check_begin(line: &[u8]) -> Result<()> {
     let description = match line.trim_ascii() {
         [b'[', ..] => "must have one entity a line, not an array: `jq -c '.[]'` makes lines of one",
         b"{" => {
-            "must have one entity a line, each whole: `jq -c .` makes lines of entities that go over several"
+            "must have one entity a line, each whole: `jq -c .` makes lines of entities that span several"
         }
         _ => return Ok(()),
     };

@@ -42,11 +42,11 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Answer gRPC and REST, and do the work behind them
+    /// Serve gRPC and REST, and do the work behind them
     Serve(Box<crate::config::Serve>),
     /// Bring the database's schema up to date
     Migrate(migrate::Arguments),
-    /// Wait until the database answers
+    /// Wait until the database responds
     WaitForDb(wait_for_db::Arguments),
     /// Ask a running service whether it is ready
     Healthcheck(healthcheck::Arguments),

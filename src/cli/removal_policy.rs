@@ -98,7 +98,7 @@ struct Values {
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     filter_retention: Option<String>,
 
-    /// Domain that mails about tasks may go to; repeat it for more, or `none`. Those so far are replaced
+    /// Domain that mails about tasks may be sent to; repeat it for more, or `none`. Those so far are replaced
     #[arg(long = "mail-domain", value_name = "DOMAIN", value_parser = not_blank)]
     mail_domains: Vec<String>,
 
@@ -110,11 +110,11 @@ struct Values {
     #[arg(long, value_name = "COUNT", value_parser = count)]
     hard_max_objects: Option<Value>,
 
-    /// Oldest preview that a hard bulk delete may go by
+    /// Oldest preview that a hard bulk delete may rely on
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     hard_preview_within: Option<String>,
 
-    /// Oldest clean consistency check that a hard bulk delete may go by
+    /// Oldest clean consistency check that a hard bulk delete may rely on
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     hard_clean_report_within: Option<String>,
 
@@ -126,11 +126,11 @@ struct Values {
     #[arg(long, value_name = "COUNT", value_parser = count)]
     soft_max_objects: Option<Value>,
 
-    /// Oldest preview that a soft bulk delete may go by
+    /// Oldest preview that a soft bulk delete may rely on
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     soft_preview_within: Option<String>,
 
-    /// Oldest clean consistency check that a soft bulk delete may go by
+    /// Oldest clean consistency check that a soft bulk delete may rely on
     #[arg(long, value_name = "DURATION", value_parser = not_blank)]
     soft_clean_report_within: Option<String>,
 }
@@ -301,7 +301,7 @@ fn protects_less(path: &str, from: &Value, to: &Value) -> bool {
             duration(to).unwrap_or_default() < duration(from).unwrap_or_default()
         }
         "expected_count" => from == &json!(true) && to != &json!(true),
-        // A bound that is not there is none.
+        // A bound that is not set does not bound.
         "max_objects" | "preview_within" | "clean_report_within" => {
             number(from).is_some_and(|from| number(to).is_none_or(|to| to > from))
         }

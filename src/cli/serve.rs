@@ -26,7 +26,7 @@ pub async fn run(
     tracing::info!(grpc_addr, http_addr, admin_addr = %addresses.admin, version, "listening");
     let (database, running) = tokio::select! {
         started = start(&settings, opening, instance) => started?,
-        // Nothing was served. What was begun is undone by whoever did it, and an embedded database is told to stop.
+        // Nothing was served. What was begun is undone by whoever did it, and an embedded database is asked to stop.
         () = signals.first_signal() => return Ok((ExitCode::SUCCESS, Some(Instant::now()))),
     };
     let ready = async {
@@ -72,7 +72,7 @@ async fn start(settings: &Serve, opening: Opening, instance: String) -> Result<(
     }
 }
 
-/// Sees to the schema. A given database that is away, or is behind, is no reason not to start: readiness tells of it. One that is of others is.
+/// Sees to the schema. A given database that is unreachable, or whose schema is behind, is no reason not to start: readiness reports it. One that belongs to others is.
 async fn prepare(database: &Opened, settings: &Serve, opening: &Opening) -> Result<()> {
     if settings.migrate || database.is_embedded() {
         opening.reaches(Stage::Migrating);
@@ -86,7 +86,7 @@ async fn prepare(database: &Opened, settings: &Serve, opening: &Opening) -> Resu
         database.with_connection(schema_state),
     )
     .await;
-    match looked.unwrap_or_else(|_| Err(Error::unavailable("The database does not answer."))) {
+    match looked.unwrap_or_else(|_| Err(Error::unavailable("The database does not respond."))) {
         Ok(SchemaState::Current) => {}
         Ok(SchemaState::Ahead(ahead)) => {
             tracing::warn!(schema = ahead.schema, known = ahead.known, "{ahead}")

@@ -21,7 +21,7 @@ pub struct Arguments {
     timeout: u64,
 }
 
-/// Waits until the database answers a query.
+/// Waits until the database executes a query.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let until = Instant::now() + Duration::from_secs(arguments.timeout);
     // A database or a role that does not exist yet may be made during the wait.

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::parse::{seconds, some_seconds, whole};
 
-/// What bodies and responses may cost.
+/// The bounds of bodies and responses.
 #[derive(Args, Clone, Debug)]
 pub struct Bodies {
     /// Memory that all bodies together may cost while they are received and decoded, in bytes. The default suits a memory limit of 256 MiB

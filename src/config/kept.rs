@@ -11,7 +11,7 @@ pub struct Kept {
     #[arg(long, env = "OFFBOARD_IDEMPOTENCY_RECORDS", default_value_t = 2_000_000, value_parser = whole(1..=1_000_000_000_u64), value_name = "RECORDS")]
     pub idempotency_records: u64,
 
-    /// Bytes that the answers in the idempotency records of a realm may have together
+    /// Bytes that the responses in the idempotency records of a realm may have together
     #[arg(long, env = "OFFBOARD_IDEMPOTENCY_BYTES", default_value_t = 1 << 30, value_parser = whole(65_536..=1_u64 << 40), value_name = "BYTES")]
     pub idempotency_bytes: u64,
 }

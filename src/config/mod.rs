@@ -120,9 +120,9 @@ pub enum LogFormat {
 /// The work of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Role {
-    /// Answers gRPC
+    /// Serves gRPC
     Grpc,
-    /// Answers REST
+    /// Serves REST
     Gateway,
     /// Removes what is to be removed
     Worker,
@@ -147,15 +147,15 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_INTO_EXISTING")]
     pub into_existing: bool,
 
-    /// Where gRPC is answered
+    /// Where gRPC is served
     #[arg(long, env = "OFFBOARD_GRPC_ADDR", default_value = "127.0.0.1:50051", value_parser = address, value_name = "ADDR")]
     pub grpc_addr: SocketAddr,
 
-    /// Where REST is answered
+    /// Where REST is served
     #[arg(long, env = "OFFBOARD_HTTP_ADDR", default_value = "127.0.0.1:8080", value_parser = address, value_name = "ADDR")]
     pub http_addr: SocketAddr,
 
-    /// Where probes and metrics are answered; needs no key, so it is not for the public
+    /// Where probes and metrics are served; needs no key, so it is not for the public
     #[arg(long, env = "OFFBOARD_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_parser = address, value_name = "ADDR")]
     pub admin_addr: SocketAddr,
 

@@ -47,7 +47,7 @@ fn nearest(known: &BTreeSet<String>, name: &str) -> Option<String> {
         .map(|(_, known)| known.clone())
 }
 
-/// Whether a variable is of those by which Kubernetes tells where a service named `offboard`, or named so and more, is.
+/// Whether a variable is of those by which Kubernetes says where a service named `offboard`, or named so and more, is.
 fn is_of_a_service(name: &str) -> bool {
     let is_port = |rest: &str| rest.is_empty() || rest.starts_with('_');
     name.ends_with("_SERVICE_HOST")

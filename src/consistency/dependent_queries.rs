@@ -14,7 +14,7 @@ const KIND_END: &str = "\u{7f}";
 
 /// Checks the next dependents.
 pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
-    let (entity, kind, id) = place(span.cursor);
+    let (entity, kind, id) = position(span.cursor);
     let statement = LookAtDependents {
         realm: realm.id(),
         entity,
@@ -26,8 +26,8 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Wo
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The place of a key, `ENTITY/KIND/ID`. An entity alone is behind all that hangs on it.
-fn place(key: &str) -> (&str, &str, &str) {
+/// The page position of a key, `ENTITY/KIND/ID`. An entity alone is behind all that hangs on it.
+fn position(key: &str) -> (&str, &str, &str) {
     match key.split_once('/').and_then(|(entity, rest)| Some((entity, rest.split_once('/')?))) {
         Some((entity, (kind, id))) => (entity, kind, id),
         None => (key, KIND_END, ""),
@@ -73,10 +73,10 @@ statement! {
 /// version of a locked dependent is of an entity, the deletion, which sees everything committed before the lock was taken, sees the entity
 /// and excludes it. An entity that is created later under the same id never had these dependents.
 pub fn repair(connection: &mut PgConnection, realm: &Realm, keys: &[&str]) -> Work<Vec<String>> {
-    let places = || keys.iter().map(|key| place(key));
-    let entities: Vec<&str> = places().map(|(entity, ..)| entity).collect();
-    let kinds: Vec<&str> = places().map(|(_, kind, _)| kind).collect();
-    let ids: Vec<&str> = places().map(|(.., id)| id).collect();
+    let positions = || keys.iter().map(|key| position(key));
+    let entities: Vec<&str> = positions().map(|(entity, ..)| entity).collect();
+    let kinds: Vec<&str> = positions().map(|(_, kind, _)| kind).collect();
+    let ids: Vec<&str> = positions().map(|(.., id)| id).collect();
     LockDependents { realm: realm.id(), entities: &entities, kinds: &kinds, ids: &ids }
         .execute(connection)?;
     let deleted: Vec<(String,)> =
@@ -121,9 +121,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_a_place_and_an_entity_alone_is_behind_its_dependents() {
-        assert_eq!(place("e/task/t-1"), ("e", "task", "t-1"));
-        assert_eq!(place(""), ("", KIND_END, ""));
-        assert!(place("e") > place("e/zzz/~") && place("e") < place("e0/a/a"));
+    fn a_key_is_a_position_and_an_entity_alone_is_behind_its_dependents() {
+        assert_eq!(position("e/task/t-1"), ("e", "task", "t-1"));
+        assert_eq!(position(""), ("", KIND_END, ""));
+        assert!(position("e") > position("e/zzz/~") && position("e") < position("e0/a/a"));
     }
 }

@@ -136,9 +136,9 @@ pub fn repair(
     if !removed.is_empty() {
         let left: Vec<(Option<String>,)> =
             RemoveRemains { realm: realm.id(), keys: &removed }.load(connection)?;
-        let gone: Vec<Subject> =
+        let removed: Vec<Subject> =
             removed.iter().map(|id| Subject::Entity((*id).to_owned())).collect();
-        erasure_queries::erase(connection, realm, &gone)?;
+        erasure_queries::erase(connection, realm, &removed)?;
         let portfolios: Vec<&str> =
             left.iter().filter_map(|(portfolio,)| portfolio.as_deref()).collect();
         // Most often they were not counted any more, and then nothing changes.

@@ -53,7 +53,7 @@ pub fn look_at_tombstones(
     realm: &Realm,
     span: &Span<'_>,
 ) -> Work<CheckedRows> {
-    let (entity, incarnation) = tombstone_place(span.cursor)?;
+    let (entity, incarnation) = tombstone_position(span.cursor)?;
     let keep = KEEP_EVENTS.as_seconds_f64();
     let statement = LookAtTombstones {
         realm: realm.id(),
@@ -66,8 +66,8 @@ pub fn look_at_tombstones(
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The place of a key, `ENTITY/INCARNATION`. No incarnation is nil.
-fn tombstone_place(key: &str) -> Result<(&str, Uuid)> {
+/// The page position of a key, `ENTITY/INCARNATION`. No incarnation is nil.
+fn tombstone_position(key: &str) -> Result<(&str, Uuid)> {
     match key.split_once('/') {
         Some((entity, incarnation)) => {
             Ok((entity, Uuid::try_parse(incarnation).map_err(Error::internal)?))
@@ -78,7 +78,7 @@ fn tombstone_place(key: &str) -> Result<(&str, Uuid)> {
 
 statement! {
     /// The next tombstones by key, and those of them whose event must exist and does not. The events of a page are few, since a bulk delete
-    /// goes by key as well.
+    /// follows the keys as well.
     pub struct LookAtTombstones<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
@@ -119,21 +119,21 @@ pub fn look_at_events(
     realm: &Realm,
     span: &Span<'_>,
 ) -> Work<CheckedRows> {
-    let (at, seq) = event_place(span.cursor)?;
+    let (at, seq) = event_position(span.cursor)?;
     let statement =
         LookAtEvents { realm: realm.id(), at, seq, limit: span.limit, removals: REMOVALS };
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The place of a key, `MICROSECONDS/SEQ`.
-fn event_place(key: &str) -> Result<(DateTime<Utc>, i64)> {
+/// The page position of a key, `MICROSECONDS/SEQ`.
+fn event_position(key: &str) -> Result<(DateTime<Utc>, i64)> {
     if key.is_empty() {
         return Ok((DateTime::UNIX_EPOCH, 0));
     }
-    let place = key.split_once('/').and_then(|(micros, seq)| {
+    let position = key.split_once('/').and_then(|(micros, seq)| {
         Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, seq.parse().ok()?))
     });
-    place.ok_or_else(|| Error::internal(format!("`{key}` is not a position among events")))
+    position.ok_or_else(|| Error::internal(format!("`{key}` is not a position among events")))
 }
 
 statement! {
@@ -199,14 +199,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_a_place() {
+    fn a_key_is_a_position() {
         let incarnation = Uuid::from_u128(7);
-        assert_eq!(tombstone_place(&format!("e/{incarnation}")).unwrap(), ("e", incarnation));
-        assert_eq!(tombstone_place("").unwrap(), ("", Uuid::nil()));
-        assert!(tombstone_place("e/x").is_err());
+        assert_eq!(tombstone_position(&format!("e/{incarnation}")).unwrap(), ("e", incarnation));
+        assert_eq!(tombstone_position("").unwrap(), ("", Uuid::nil()));
+        assert!(tombstone_position("e/x").is_err());
         let moment = DateTime::from_timestamp_micros(1_700_000_000_000_001).unwrap();
-        assert_eq!(event_place("1700000000000001/42").unwrap(), (moment, 42));
-        assert_eq!(event_place("").unwrap(), (DateTime::UNIX_EPOCH, 0));
-        assert!(event_place("soon/1").is_err());
+        assert_eq!(event_position("1700000000000001/42").unwrap(), (moment, 42));
+        assert_eq!(event_position("").unwrap(), (DateTime::UNIX_EPOCH, 0));
+        assert!(event_position("soon/1").is_err());
     }
 }

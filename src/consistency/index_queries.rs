@@ -73,8 +73,8 @@ impl Difference {
                 .collect::<Vec<_>>()
         };
         let due: BTreeSet<Key> = declared.iter().flat_map(keys).collect();
-        let text = |pair: &Json, place: usize| {
-            pair.get(place).and_then(Json::as_str).unwrap_or_default().to_owned()
+        let text = |pair: &Json, index: usize| {
+            pair.get(index).and_then(Json::as_str).unwrap_or_default().to_owned()
         };
         let there: BTreeSet<Key> = rows
             .as_array()
@@ -251,7 +251,7 @@ pub fn look_at_rows(
     span: &Span<'_>,
 ) -> Work<CheckedRows> {
     let (attribute, value, entity) =
-        if span.cursor.is_empty() { Default::default() } else { row_place(span.cursor)? };
+        if span.cursor.is_empty() { Default::default() } else { row_position(span.cursor)? };
     let statement = LookAtRows {
         realm: realm.id(),
         attribute: &attribute,
@@ -262,8 +262,8 @@ pub fn look_at_rows(
     Ok(statement.get_result::<LookValues>(connection)?.into())
 }
 
-/// The place of a key, a JSON array of attribute, key and entity.
-fn row_place(key: &str) -> Result<(String, String, String)> {
+/// The page position of a key, a JSON array of attribute, key and entity.
+fn row_position(key: &str) -> Result<(String, String, String)> {
     serde_json::from_str(key).map_err(Error::internal)
 }
 
@@ -313,10 +313,10 @@ pub fn repair_rows(
     realm: &Realm,
     keys: &[&str],
 ) -> Work<Vec<String>> {
-    let places = keys.iter().map(|key| row_place(key)).collect::<Result<Vec<_>>>()?;
-    let attributes: Vec<&str> = places.iter().map(|(attribute, ..)| attribute.as_str()).collect();
-    let values: Vec<&str> = places.iter().map(|(_, value, _)| value.as_str()).collect();
-    let entities: Vec<&str> = places.iter().map(|(.., entity)| entity.as_str()).collect();
+    let rows = keys.iter().map(|key| row_position(key)).collect::<Result<Vec<_>>>()?;
+    let attributes: Vec<&str> = rows.iter().map(|(attribute, ..)| attribute.as_str()).collect();
+    let values: Vec<&str> = rows.iter().map(|(_, value, _)| value.as_str()).collect();
+    let entities: Vec<&str> = rows.iter().map(|(.., entity)| entity.as_str()).collect();
     LockRows { realm: realm.id(), attributes: &attributes, values: &values, entities: &entities }
         .execute(connection)?;
     let statement = DeleteRows {
@@ -393,8 +393,11 @@ mod tests {
 
     #[test]
     fn a_key_of_a_row_is_a_place_whatever_its_value_holds() {
-        let place = ("name".to_owned(), "ta\"/,b".to_owned(), "e".to_owned());
-        assert_eq!(row_place(&json!([place.0, place.1, place.2]).to_string()).unwrap(), place);
-        assert!(row_place("e").is_err());
+        let position = ("name".to_owned(), "ta\"/,b".to_owned(), "e".to_owned());
+        assert_eq!(
+            row_position(&json!([position.0, position.1, position.2]).to_string()).unwrap(),
+            position
+        );
+        assert!(row_position("e").is_err());
     }
 }

@@ -33,7 +33,7 @@ pub fn look_at_requests(
 }
 
 statement! {
-    /// The next requests by id; those of them that are live and have no entity on its way out, and those that succeeded and left neither the
+    /// The next requests by id; those of them that are open and have no entity on its way out, and those that succeeded and left neither the
     /// entity nor, where it must still be there, a tombstone.
     pub struct LookAtRequests {
         realm: i32 as Integer,

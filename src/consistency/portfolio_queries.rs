@@ -66,7 +66,7 @@ statement! {
 
 /// Sets right what these portfolios count, each by one step of its version, and returns their ids.
 ///
-/// The faults of a count stays the same however many members come and go, since each of them changes count and members alike. So the
+/// The faults of a count stays the same however many members are added and removed, since each of them changes count and members alike. So the
 /// members are counted in one snapshot while others continue, and the difference is added to the count as it is when its row is locked, for no
 /// longer than that takes. Only another repair changes the difference, hence the lock that repairs of a portfolio have among themselves.
 pub fn repair(

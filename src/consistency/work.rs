@@ -26,7 +26,7 @@ pub const CHECKS: WorkKind = WorkKind {
     of: |claim| Ok(Arc::new(Check::of(claim)?)),
 };
 
-/// Above this many entities what goes by their ids is cut into slices, so that several workers can share it.
+/// Above this many entities what follows their ids is cut into slices, so that several workers can share it.
 const CUT_ABOVE: i64 = 50_000;
 const SLICES: usize = 4;
 

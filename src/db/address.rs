@@ -5,11 +5,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str};
 
 use crate::error::cut;
 
-/// What is percent-encoded in a segment of a path, and in the host of a URL: all but the unreserved characters (RFC 3986, section 2.3).
+/// The characters that are percent-encoded in a segment of a path, and in the host of a URL: all but the unreserved characters (RFC 3986, section 2.3).
 pub const RESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What is said of an address that is none. Nothing of it is repeated: what is wrong may be the password.
+/// The fault of an address that is not valid. Nothing of it is repeated: what is wrong may be the password.
 const FORM: &str = "is not a valid Postgres URL: write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with `/`, `@`, `?` and `%` in a password as %2F, %40, %3F and %25";
 
 /// The parameters that name files which libpq reads when it connects, and would not find before.

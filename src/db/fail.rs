@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 
-/// Why a piece of work on the database ended: the database failed it, or it has an answer for the caller.
+/// Why a piece of work on the database ended: the database failed it, or it has a response for the caller.
 #[derive(Debug)]
 pub enum Fail {
     /// The database failed; if it was by losing a race, the work is done again.

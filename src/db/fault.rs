@@ -15,7 +15,7 @@ pub enum Fault {
     /// A row stayed locked for longer than the lock timeout.
     Locked,
     /// The connection was lost or could not be opened.
-    Away,
+    Unreachable,
     /// The backend knows nothing of what this session has prepared, or has something else by that name: another session has it too, or had it before.
     Shared,
     /// The database takes no changes: it follows another one, or its operator has said so.
@@ -55,13 +55,13 @@ pub fn fault(error: &Diesel) -> Fault {
         Diesel::DatabaseError(
             DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
             _,
-        ) => Fault::Away,
+        ) => Fault::Unreachable,
         // Also one that the service itself has found out, and has no number for.
         Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Fault::Conflict,
         // A server numbers every error. One without was made by libpq, which has lost the connection or its thread.
-        Diesel::DatabaseError(..) => sqlstate(error).map_or(Fault::Away, by_number),
+        Diesel::DatabaseError(..) => sqlstate(error).map_or(Fault::Unreachable, by_number),
         Diesel::RollbackErrorOnCommit { commit_error, .. } => fault(commit_error),
-        Diesel::BrokenTransactionManager => Fault::Away,
+        Diesel::BrokenTransactionManager => Fault::Unreachable,
         _ => Fault::Other,
     }
 }
@@ -85,9 +85,9 @@ fn by_number(sqlstate: &str) -> Fault {
         "42P05" | "26000" | "08P01" => Fault::Shared,
         // Shutdowns and timeouts of sessions.
         "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" => {
-            Fault::Away
+            Fault::Unreachable
         }
-        _ if sqlstate.starts_with("08") => Fault::Away,
+        _ if sqlstate.starts_with("08") => Fault::Unreachable,
         _ if sqlstate.starts_with("53") => Fault::Exhausted,
         _ => Fault::Other,
     }
@@ -95,7 +95,7 @@ fn by_number(sqlstate: &str) -> Fault {
 
 /// Whether a statement is prepared that should not be, or is not that should: what a session has prepared is on another backend.
 pub(super) fn is_on_another_backend(error: &Diesel) -> bool {
-    // Poolers give the number of broken protocols to whatever goes wrong between them and the server.
+    // Poolers give the number of broken protocols to whatever fails between them and the server.
     fault(error) == Fault::Shared && sqlstate(error) != Some("08P01")
 }
 
@@ -160,7 +160,7 @@ impl From<Diesel> for Error {
                 Error::unavailable("Others are at work on the same thing; try again.")
                     .caused_by(cause)
             }
-            Fault::Away | Fault::Shared => {
+            Fault::Unreachable | Fault::Shared => {
                 Error::unavailable("The database cannot be reached.").caused_by(cause)
             }
             Fault::ReadOnly => {
@@ -272,6 +272,6 @@ mod tests {
             DatabaseErrorKind::Unknown,
             Box::new("la connexion est perdue".to_owned()),
         );
-        assert_eq!(fault(&lost), Fault::Away);
+        assert_eq!(fault(&lost), Fault::Unreachable);
     }
 }

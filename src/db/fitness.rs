@@ -20,8 +20,8 @@ const SESSIONS: usize = 4;
 /// The same as [`check`], and fails with [`Refused::Denied`] if the server lets nobody in: for the start, when that is a mistake and no outage.
 pub fn check_at_start(options: &Options) -> Result<(), Refused> {
     match check(options) {
-        Err(Refused::Away(error)) => {
-            Err(session::denied(options).map_or(Refused::Away(error), Refused::Denied))
+        Err(Refused::Unreachable(error)) => {
+            Err(session::denied(options).map_or(Refused::Unreachable(error), Refused::Denied))
         }
         checked => checked,
     }
@@ -38,33 +38,33 @@ pub(super) fn check_from(options: &Options, first: Session) -> Result<Session, R
     if first.reported == first.backend { Ok(first) } else { check_pooler(options, first) }
 }
 
-/// Two sessions that live at the same time have two backends, each the same all the time. Where the second holds its own by a transaction, the first
+/// Two sessions that are open at the same time have two backends, each the same all the time. Where the second keeps its own by a transaction, the first
 /// cannot have it unless they share.
 fn check_pooler(options: &Options, mut first: Session) -> Result<Session, Refused> {
     let unfit = || Refused::Unfit(session::SHARED.to_owned());
-    let away = |error| match error {
+    let unreachable = |error| match error {
         error if is_on_another_backend(&error) => unfit(),
-        error => Refused::Away(diesel::ConnectionError::CouldntSetupConfiguration(error)),
+        error => Refused::Unreachable(diesel::ConnectionError::CouldntSetupConfiguration(error)),
     };
     let mut others = Vec::new();
     for _ in 0..SESSIONS {
-        let before = backend(&mut first).map_err(away)?;
+        let before = backend(&mut first).map_err(unreachable)?;
         let mut other = match session::open(options) {
             Ok(other) => other,
             Err(Refused::Unfit(sentence)) => return Err(Refused::Unfit(sentence)),
             Err(Refused::Denied(sentence)) => return Err(Refused::Denied(sentence)),
             // No backend is free, or not in time: as far as could be found out.
-            Err(Refused::Away(_) | Refused::Crowded | Refused::Queued) => return Ok(first),
+            Err(Refused::Unreachable(_) | Refused::Crowded | Refused::Queued) => return Ok(first),
         };
         match other.connection.batch_execute("BEGIN").and_then(|()| backend(&mut other)) {
             Ok(theirs) if theirs == before => return Err(unfit()),
             Ok(_) => {}
             // Statement mode knows no transactions, and ends the session.
             Err(Diesel::DatabaseError(..)) => return Err(unfit()),
-            Err(error) => return Err(away(error)),
+            Err(error) => return Err(unreachable(error)),
         }
         others.push(other);
-        if backend(&mut first).map_err(away)? != before || first.backend != before {
+        if backend(&mut first).map_err(unreachable)? != before || first.backend != before {
             return Err(unfit());
         }
     }

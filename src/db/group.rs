@@ -1,7 +1,7 @@
 //! Calls of one kind that are waiting when a connection is free are done together: in one statement, by one thread.
 //!
 //! Nobody waits for others to come. A call that finds a thread at work on its kind waits for it, beside the others that come meanwhile, and is done
-//! with them. So a service with little to do answers each call by itself, at once, and one with much to do wakes fewer threads and sends fewer
+//! with them. So a service with little to do serves each call by itself, at once, and one with much to do wakes fewer threads and sends fewer
 //! statements than it has calls.
 //!
 //! Realms take turns, and have at most half of the queue. A call that waits leaves the queue when its caller does.
@@ -134,7 +134,7 @@ impl<C: Together> Group<C> {
 }
 
 fn missing() -> Error {
-    Error::internal("a call that was done with others has no answer")
+    Error::internal("a call that was done with others has no response")
 }
 
 impl<C: Together> Inner<C> {

@@ -96,7 +96,7 @@ fn read_patiently(last: &LastFault, connection: &mut PgConnection) -> Result<Sch
             reported.into()
         })
     });
-    // What is no matter of patience is told as it is.
+    // A failure that no patience would help is reported at once.
     match failed {
         Some(error)
             if read.is_err() && !matches!(last.get(), Some(Fault::Locked | Fault::Conflict)) =>
@@ -109,7 +109,7 @@ fn read_patiently(last: &LastFault, connection: &mut PgConnection) -> Result<Sch
 
 type Attempted<T> = diesel::migration::Result<T>;
 
-/// Applies one. What is built concurrently is not rolled back where it fails, so what an earlier try left is taken away first; and nobody waits
+/// Applies one. What is built concurrently is not rolled back where it fails, so what an earlier try left is removed first; and nobody waits
 /// behind it while it waits.
 fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Attempted<()> {
     if migration.metadata().run_in_transaction() {
@@ -122,7 +122,7 @@ fn run(connection: &mut PgConnection, migration: &dyn Migration<Pg>) -> Attempte
     Ok(restored?)
 }
 
-/// Does it, and again while others hold what it needs.
+/// Does it, and again while others have locked what it needs.
 #[expect(clippy::disallowed_methods, reason = "on a thread for blocking work")]
 fn patiently<T>(
     what: &str,
@@ -193,18 +193,18 @@ fn refused(
             format!("Migration {what} waited {} minutes for the locks of other sessions and was given up.", PATIENCE.as_secs() / 60)
         }
         Some(Fault::Exhausted) => "The database has no room: its disk or its memory is full.".to_owned(),
-        Some(Fault::Away) => "The connection to the database was lost.".to_owned(),
+        Some(Fault::Unreachable) => "The connection to the database was lost.".to_owned(),
         _ => format!("Migration {what} failed."),
     };
     Error::new(Code::Unavailable, reported).caused_by(error)
 }
 
-/// How the database's schema stands to this binary.
+/// How the database's schema compares with this binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaState {
     /// Every migration of this binary is applied, and none that it does not know.
     Current,
-    /// The same, and a newer binary has applied more: migrations only add what older ones can live with.
+    /// The same, and a newer binary has applied more: migrations only add what older ones can work with.
     Ahead(Ahead),
     /// These versions are missing.
     Behind(Vec<String>),

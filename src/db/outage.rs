@@ -44,7 +44,7 @@ impl Outage {
     const NONE: Outage =
         Outage { failing: [None; 3], since: None, reported: None, is_reported: false, failures: 0 };
 
-    /// One fails. Returns how often that has happened in this outage, if it is to be told now.
+    /// One fails. Returns how often that has happened in this outage, if it is to be reported now.
     fn failed(&mut self, opener: Opener, now: Instant) -> Option<u64> {
         let turns = matches!(opener, Opener::Probe) && self.failing[opener as usize].is_none();
         self.failing[opener as usize] = Some(now);
@@ -166,7 +166,7 @@ mod tests {
         let at = |seconds| began + Duration::from_secs(seconds);
         assert!(outage.failed(Opener::Pool, at(0)).is_some());
         assert!(outage.succeeded(Opener::Pool, at(1)).is_some());
-        assert_eq!(outage.failed(Opener::Pool, at(5)), None, "it was told of a moment ago");
+        assert_eq!(outage.failed(Opener::Pool, at(5)), None, "it was reported a moment ago");
         assert_eq!(outage.failed(Opener::Probe, at(10)), Some(2));
         assert_eq!(outage.failed(Opener::Probe, at(11)), None);
         assert_eq!(

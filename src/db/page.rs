@@ -1,4 +1,4 @@
-//! Pages of a list, by key and never by offset, so that they stay right while rows come and go.
+//! Pages of a list, by key and never by offset, so that they stay right while rows are added and removed.
 
 use prost::Message;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::db::{Realm, Seal};
 use crate::error::{Result, Violations};
 use crate::limits::thousands;
 
-/// The page that a call asks for. `C` is the place of a row in the order of the list: what the next page starts behind.
+/// The page that a call asks for. `C` is the position of a row in the order of the list, behind which the next page starts.
 #[derive(Debug)]
 pub struct Page<C> {
     size: usize,
@@ -38,7 +38,7 @@ pub trait PageRequest: Message {
     fn take_page(&mut self) -> PageAsked;
 }
 
-/// What a request asks of its page.
+/// The arguments of a request about its page.
 #[derive(Debug)]
 pub struct PageAsked {
     /// How many rows; 0 for as many as are usual.
@@ -107,7 +107,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         Page { size: size.unsigned_abs() as usize, after, bound_to, seal }
     }
 
-    /// The place behind which the page starts; none for the first.
+    /// The position behind which the page starts; none for the first.
     pub fn after(&self) -> Option<&C> {
         self.after.as_ref()
     }
@@ -122,14 +122,14 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.size
     }
 
-    /// The token of a page that starts behind a place.
-    pub fn token(&self, place: &C) -> Result<String> {
-        self.seal.close(&self.bound_to, place)
+    /// The token of a page that starts behind a position.
+    pub fn token(&self, position: &C) -> Result<String> {
+        self.seal.close(&self.bound_to, position)
     }
 
     /// Cuts what was read to the page, and makes the token of the next; empty after the last.
-    pub fn cut<T>(&self, rows: &mut Vec<T>, place: impl FnOnce(&T) -> C) -> Result<String> {
-        self.cut_short(rows, false, place)
+    pub fn cut<T>(&self, rows: &mut Vec<T>, position: impl FnOnce(&T) -> C) -> Result<String> {
+        self.cut_short(rows, false, position)
     }
 
     /// The same for rows of which reading may have ended before the limit: `more` reports whether there are others behind them.
@@ -137,12 +137,12 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         &self,
         rows: &mut Vec<T>,
         more: bool,
-        place: impl FnOnce(&T) -> C,
+        position: impl FnOnce(&T) -> C,
     ) -> Result<String> {
         let more = more || rows.len() > self.size;
         rows.truncate(self.size);
         match rows.last().filter(|_| more) {
-            Some(last) => self.token(&place(last)),
+            Some(last) => self.token(&position(last)),
             None => Ok(String::new()),
         }
     }

@@ -10,7 +10,7 @@ use crate::db::outage::warn_of;
 use crate::db::{Db, Work, statement};
 use crate::error::Result;
 
-/// For how long events are kept, at least. They go by the week, so some stay for a week longer.
+/// For how long events are kept, at least. They are dropped by the week, so some stay for a week longer.
 pub const KEEP_EVENTS: TimeDelta = TimeDelta::days(30);
 
 /// How many weeks ahead.
@@ -20,7 +20,7 @@ const DELETED_AT_ONCE: i64 = 5_000;
 const EVERY: Duration = Duration::from_secs(6 * 3600);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
-/// Keeps partitions ahead of the clock, and drops those behind it, until it is dropped. Rows without a partition go to the default one, so a
+/// Keeps partitions ahead of the clock, and drops those behind it, until it is dropped. Rows without a partition are written to the default one, so a
 /// late run loses nothing.
 pub async fn keep(db: Db) {
     loop {

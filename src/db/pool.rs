@@ -238,7 +238,7 @@ impl Inner {
                 );
                 return Err(Error::unavailable("The database cannot be reached.").caused_by(cause));
             }
-            // Apart from the loop's body, so that the lock is not held while a connection is tested or closed.
+            // Apart from the loop's body, so that nothing is locked while a connection is tested or closed.
             let next = || self.idle().pop();
             while let Some(mut pooled) = next() {
                 if pooled.is_usable(self.losses.load(Ordering::Acquire)) {

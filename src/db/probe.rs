@@ -24,15 +24,15 @@ const GLANCE: Duration = Duration::from_millis(50);
 const LOOK_TIME: Duration = Duration::from_secs(2);
 /// How often what was found is judged.
 const JUDGE_EVERY: Duration = Duration::from_millis(200);
-/// A database that takes longer than this to fail a look does not answer.
+/// A database that takes longer than this to fail a look does not respond.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// A look that is older tells nothing of now.
+/// A check that is older says nothing of now.
 const FRESH: Duration = Duration::from_secs(4);
 
 /// The message if the session of the probes is the last one that the server accepts.
 const NO_ROOM: &str = "The database lets no session of calls in: as many are open as the role, the database or the server may have.";
 
-/// How the database stands to this replica.
+/// The state of the database for this replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatabaseState {
     /// Its schema.
@@ -43,7 +43,7 @@ pub struct DatabaseState {
     pub read_only: bool,
 }
 
-/// The looks at a database. Cheap to clone; they end when the last clone goes.
+/// The looks at a database. Cheap to clone; they end when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Probe {
     verdict: watch::Receiver<Option<Verdict>>,
@@ -53,8 +53,8 @@ pub struct Probe {
 /// Why the database cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It cannot be reached, or does not answer.
-    Away,
+    /// It cannot be reached, or does not respond.
+    Unreachable,
     /// It has no room for another session, or none for calls.
     Crowded,
     /// It lets nobody in by this address.
@@ -76,7 +76,7 @@ struct ProbeResult {
     cause: String,
 }
 
-/// The judgement by which readiness, health and the log go alike.
+/// The judgement that readiness, health and the log share.
 type Verdict = Result<DatabaseState, Troubled>;
 
 impl Probe {
@@ -101,21 +101,21 @@ impl Probe {
         Ok(Probe { verdict, _stop: Arc::new(stop.drop_guard()) })
     }
 
-    /// How the database stands, by a look of the last seconds; else a sentence for operators that says why that is not known. Waits for the first
+    /// The state of the database, by a look of the last seconds; else a sentence for operators that says why that is not known. Waits for the first
     /// look alone.
     pub async fn check(&self) -> Verdict {
         let mut verdict = self.verdict.clone();
-        let gone = |_| (Trouble::Failing, "is not checked any more".to_owned());
-        let judged = verdict.wait_for(Option::is_some).await.map_err(gone)?.clone();
+        let lost = |_| (Trouble::Failing, "is not checked any more".to_owned());
+        let judged = verdict.wait_for(Option::is_some).await.map_err(lost)?.clone();
         judged.unwrap_or_else(|| Err(silent()))
     }
 }
 
 fn silent() -> Troubled {
-    (Trouble::Away, "does not answer".to_owned())
+    (Trouble::Unreachable, "does not respond".to_owned())
 }
 
-/// Judges what was found, again and again, and tells the log as that turns. A look that failed stands until the next one is over, however long that takes;
+/// Judges what was found, again and again, and logs each change. A look that failed counts until the next one is over, however long that takes;
 /// one that did not says nothing of now once it is old.
 fn judge(
     looks: &watch::Receiver<Option<ProbeResult>>,
@@ -130,7 +130,7 @@ fn judge(
             Some(ProbeResult { found: Err(troubled), cause, .. }) => Some((Err(troubled), cause)),
             Some(ProbeResult { at, found, cause }) if at.elapsed() < FRESH => Some((found, cause)),
             None if begun.elapsed() < FRESH => None,
-            _ => Some((Err(silent()), "it does not answer".to_owned())),
+            _ => Some((Err(silent()), "it does not respond".to_owned())),
         };
         if let Some((verdict, cause)) = found {
             if verdict.is_ok() {
@@ -161,7 +161,7 @@ fn look_on(
         fit = fit && !reserved.is_suspect();
         let looked = look((reserved, stop), options, (&mut session, &mut silenced), &mut fit);
         let (found, cause) = match looked {
-            Ok(standing) => (Ok(standing), String::new()),
+            Ok(condition) => (Ok(condition), String::new()),
             Err((trouble, error)) => {
                 // Where calls alone are shut out, the probes are not.
                 if trouble != Trouble::Crowded {
@@ -171,7 +171,7 @@ fn look_on(
                 let reported = match trouble {
                     Trouble::Crowded if silenced => Err(silent()),
                     // Who refuses does so at once.
-                    Trouble::Away if begun.elapsed() > AT_ONCE => Err(silent()),
+                    Trouble::Unreachable if begun.elapsed() > AT_ONCE => Err(silent()),
                     // A cause is nothing for probes, which need no key.
                     _ if error.code() == Code::Internal => {
                         Err((trouble, "cannot be used".to_owned()))
@@ -221,11 +221,11 @@ fn look(
     }
     // A connection that has ended says nothing of the database, but a new one does.
     if let Some(open) = session {
-        if let Ok(standing) = state(open) {
+        if let Ok(condition) = state(open) {
             return if reserved.shuts_out_the_pool(options) {
                 Err((Trouble::Crowded, Error::unavailable(NO_ROOM)))
             } else {
-                Ok(standing)
+                Ok(condition)
             };
         }
         *silenced = *silenced || open.vitals.is_given_up();
@@ -234,13 +234,16 @@ fn look(
     let open = session.insert(reserved.open(options, stop).map_err(refused)?);
     state(open).map_err(|error| {
         *fit = *fit && open.vitals.ended() != Some(Fault::Shared);
-        (if error.code() == Code::Unavailable { Trouble::Away } else { Trouble::Failing }, error)
+        (
+            if error.code() == Code::Unavailable { Trouble::Unreachable } else { Trouble::Failing },
+            error,
+        )
     })
 }
 
 fn refused(refused: Refused) -> (Trouble, Error) {
     let trouble = match refused {
-        Refused::Away(_) => Trouble::Away,
+        Refused::Unreachable(_) => Trouble::Unreachable,
         Refused::Crowded | Refused::Queued => Trouble::Crowded,
         Refused::Denied(_) => Trouble::Denied,
         Refused::Unfit(_) => Trouble::Unfit,

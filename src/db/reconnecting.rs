@@ -28,7 +28,7 @@ struct Retry {
 }
 
 impl Reconnecting {
-    /// Lets one try now, or tells how long to wait before one asks again. `has_some` says that there are connections that come back.
+    /// Lets one try now, or returns how long to wait before one asks again. `has_some` says that there are connections that come back.
     pub fn try_now(&self, has_some: bool) -> Result<(), Duration> {
         let retry = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Retry { at, pause, queued }) = retry else { return Ok(()) };

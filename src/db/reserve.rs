@@ -21,7 +21,7 @@ const GOES_FIRST: Duration = Duration::from_secs(2);
 /// How soon to try again after the pool has given one up, and how often.
 const AGAIN: Duration = Duration::from_millis(100);
 const TIMES: usize = 8;
-/// A server that takes longer than this to refuse us does not answer.
+/// A server that takes longer than this to refuse us does not respond.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Which of these connections are wanted.
@@ -102,7 +102,7 @@ impl Reserve {
     }
 }
 
-/// The place of one such connection, which is wanted from the start.
+/// The reservation of one such connection, which is wanted from the start.
 pub struct ReservedConnection {
     db: Db,
     number: usize,
@@ -110,7 +110,7 @@ pub struct ReservedConnection {
 }
 
 impl ReservedConnection {
-    /// A place before those of this pool.
+    /// A reservation before those of this pool.
     pub fn before(db: &Db) -> Self {
         ReservedConnection { db: db.clone(), number: db.reserve().add(), shut_out: Arc::default() }
     }
@@ -145,11 +145,11 @@ impl ReservedConnection {
                     self.db.reserve().take(self.number, &session.vitals);
                     return Ok(session);
                 }
-                Err(Refused::Away(error)) => {
+                Err(Refused::Unreachable(error)) => {
                     // A server that refuses does so at once.
                     let refusal =
                         if asked.elapsed() > AT_ONCE { None } else { session::refusal(options) };
-                    let refusal = refusal.unwrap_or(Refused::Away(error));
+                    let refusal = refusal.unwrap_or(Refused::Unreachable(error));
                     if !matches!(refusal, Refused::Crowded) {
                         want(false);
                         return Err(refusal);
@@ -203,7 +203,7 @@ impl ReservedConnection {
 fn is_crowded(options: &Options) -> bool {
     match session::open(options) {
         Err(Refused::Queued) => true,
-        Err(Refused::Away(_)) => matches!(session::refusal(options), Some(Refused::Crowded)),
+        Err(Refused::Unreachable(_)) => matches!(session::refusal(options), Some(Refused::Crowded)),
         _ => false,
     }
 }

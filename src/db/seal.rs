@@ -30,7 +30,7 @@ impl Seal {
         Seal(Arc::new(Aes256GcmSiv::new(&key.into())))
     }
 
-    /// Seals content. It opens only under the same binding, which the text does not hold.
+    /// Seals content. It opens only under the same binding, which the text does not contain.
     pub fn close(&self, bound_to: &[u8], content: &impl Serialize) -> Result<String> {
         let content = serde_json::to_vec(content).map_err(Error::internal)?;
         let sealed = self.0.encrypt(&Nonce::default(), Payload { msg: &content, aad: bound_to });

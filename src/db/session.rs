@@ -38,7 +38,7 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub enum Refused {
     /// The database cannot be reached, or does not let us in.
-    Away(ConnectionError),
+    Unreachable(ConnectionError),
     /// The database cannot be used: a sentence for operators.
     Unfit(String),
     /// The server lets nobody in by this address, and says so: the same.
@@ -52,13 +52,13 @@ pub enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Away(error) => f.write_str(&one_line(&error.to_string())),
+            Refused::Unreachable(error) => f.write_str(&one_line(&error.to_string())),
             Refused::Unfit(sentence) => f.write_str(sentence),
             Refused::Denied(sentence) => f.write_str(sentence),
             Refused::Crowded => {
                 f.write_str("the server lets no more sessions in: as many are open as the role, the database or the server may have")
             }
-            Refused::Queued => f.write_str("a session was let in and had no answer: a pooler has no more server sessions to give"),
+            Refused::Queued => f.write_str("a session was let in and got no response: a pooler has no more server sessions to give"),
         }
     }
 }
@@ -74,7 +74,7 @@ impl From<Refused> for Error {
             crowded @ (Refused::Crowded | Refused::Queued) => {
                 Error::unavailable("The database lets no more sessions in.").caused_by(crowded)
             }
-            away => Error::unavailable("The database cannot be reached.").caused_by(away),
+            other => Error::unavailable("The database cannot be reached.").caused_by(other),
         }
     }
 }
@@ -103,7 +103,7 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
     );
     let mut connection = established.map_err(unusable)?;
     let Some((vitals, reported)) = seen.get().cloned() else {
-        return Err(Refused::Away(ConnectionError::BadConnection(
+        return Err(Refused::Unreachable(ConnectionError::BadConnection(
             "the connection has no socket".to_owned(),
         )));
     };
@@ -111,7 +111,7 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
         error if is_on_another_backend(&error) => Refused::Unfit(SHARED.to_owned()),
         // The server has said all that it says of a connection, and then nothing.
         error if vitals.is_given_up() || is_out_of_turn(&error) => Refused::Queued,
-        error => Refused::Away(ConnectionError::CouldntSetupConfiguration(error)),
+        error => Refused::Unreachable(ConnectionError::CouldntSetupConfiguration(error)),
     };
     connection.batch_execute(&settings(options)).map_err(set_up)?;
     let facts = ask(&mut connection).map_err(set_up)?;
@@ -178,13 +178,15 @@ const REFUSED_SERVERS: [(&str, &str); 5] = [
 /// its own in any language, and repeats what it does not understand, of which [`address_fault`](super::address_fault) has seen that it is
 /// not a password.
 fn unusable(error: ConnectionError) -> Refused {
-    let ConnectionError::BadConnection(message) = &error else { return Refused::Away(error) };
+    let ConnectionError::BadConnection(message) = &error else {
+        return Refused::Unreachable(error);
+    };
     if REFUSED_ADDRESS.iter().any(|beginning| message.starts_with(beginning)) {
         return Refused::Unfit(format!("`--database-url` cannot be used: {}.", one_line(message)));
     }
     match REFUSED_SERVERS.iter().find(|(words, _)| message.contains(words)) {
         Some((_, sentence)) => Refused::Denied(sentence),
-        None => Refused::Away(error),
+        None => Refused::Unreachable(error),
     }
 }
 
@@ -233,11 +235,11 @@ fn refused_by(options: &Options) -> Option<[u8; 5]> {
     pq_sys::refused_by(&address, connect_timeout(options))
 }
 
-/// What is said of a pooler that shares backends.
+/// The message about a pooler that shares backends.
 pub(super) const SHARED: &str = "The database is reached through a pooler that shares backends between sessions (transaction or statement mode); \
                                  use its session mode, or connect to Postgres itself.";
 
-/// What a session of ours is set to. Until it is set up its statements are bounded by the watchdog alone: how long those of calls may take says
+/// The settings of a session of ours. Until it is set up its statements are bounded by the watchdog alone: how long those of calls may take says
 /// nothing of them. A session that may only read is left so: operators keep writers out that way.
 fn settings(options: &Options) -> String {
     let mut text = format!(
@@ -360,10 +362,13 @@ mod tests {
         assert!(
             matches!(refused(&no_tls), Refused::Denied(reported) if reported.contains("speaks no TLS"))
         );
-        for away in
+        for message in
             ["Connection refused", "timeout expired", "FATAL:  the database system is starting up"]
         {
-            assert!(matches!(refused(&format!("{server}{away}")), Refused::Away(_)), "{away}");
+            assert!(
+                matches!(refused(&format!("{server}{message}")), Refused::Unreachable(_)),
+                "{message}"
+            );
         }
         for (number, is_reported) in [
             (b"42704", true),

@@ -10,7 +10,7 @@ use diesel::query_builder::AstPass;
 /// A part of a statement's text.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Segment<'a> {
-    /// SQL, as it stands.
+    /// SQL, as it is.
     Sql(&'a str),
     /// The name of a parameter.
     Parameter(&'a str),

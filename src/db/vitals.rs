@@ -41,7 +41,7 @@ pub(super) struct Vitals {
 }
 
 struct Life {
-    /// The statement timeout of the session; zero is none.
+    /// The statement timeout of the session; zero means none.
     allowance: Duration,
     statement: u64,
     running: Option<Running>,
@@ -198,7 +198,7 @@ impl Vitals {
         {
             let mut life = self.life();
             if life.ended.is_none() {
-                life.ended = Some(Fault::Away);
+                life.ended = Some(Fault::Unreachable);
             }
             (life.running, life.given_up) = (None, true);
         }
@@ -308,7 +308,8 @@ impl Vitals {
         } else if !life.trace.open {
             life.trace.lasting = life.trace.lasting || !only_reads(query);
         }
-        if let Some(fault @ (Fault::Away | Fault::Shared | Fault::ReadOnly)) = error.map(fault)
+        if let Some(fault @ (Fault::Unreachable | Fault::Shared | Fault::ReadOnly)) =
+            error.map(fault)
             && life.ended.is_none()
         {
             life.ended = Some(fault);

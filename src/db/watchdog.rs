@@ -134,7 +134,7 @@ fn judge(connection: &mut PgConnection, suspects: &[Suspect]) -> QueryResult<()>
             suspect.vitals.reported(suspect.statement, at_work.contains(&suspect.backend))
         })
         .collect();
-    // Whatever they have locked is let go: they may wait for their next word for a minute.
+    // Whatever they have locked is unlocked: they may wait for their next word for a minute.
     let backends: Vec<i32> = given_up.iter().map(|suspect| suspect.backend).collect();
     let ended = if backends.is_empty() {
         Ok(Vec::new())

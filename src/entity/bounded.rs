@@ -1,4 +1,4 @@
-//! Reading as many rows as memory should hold, whatever each of them has.
+//! Reading as many rows as fit into memory, whatever each of them has.
 
 use diesel::QueryResult;
 

@@ -114,7 +114,7 @@ statement! {
         JOIN fresh f ON f.realm_id = d.realm AND f.id = d.entity_id
      ),
      followed AS (
-        -- Requests for those who had the ids before are no longer those that an id is answered with.
+        -- Requests for those who had the ids before are no longer those that are returned for an id.
         UPDATE offboarding_request r
         SET followed = true
         FROM fresh f

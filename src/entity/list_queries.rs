@@ -65,7 +65,7 @@ pub fn list(connection: &mut PgConnection, realm: &Realm, listing: &Listing) -> 
     Ok(bounded::read(rows, PAGE_BYTES, bytes)?)
 }
 
-/// What a page warns of: see [`warning_queries::warnings`].
+/// The warnings of a page: see [`warning_queries::warnings`].
 pub fn warnings(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -166,9 +166,9 @@ impl QueryFragment<Pg> for ListEntities<'_> {
                 ("limit", ..) => out.push_bind_param::<BigInt, _>(limit),
                 ("predicate", Some(predicate), ..) => predicate.walk_ast(out.reborrow()),
                 ("candidates", .., Some(candidates)) => candidates.walk_ast(out.reborrow()),
-                ("id", _, Some(place), _) => out.push_bind_param::<Text, _>(&place.id),
-                ("created_at", _, Some(place), _) => {
-                    out.push_bind_param::<Timestamptz, _>(&place.created_at)
+                ("id", _, Some(position), _) => out.push_bind_param::<Text, _>(&position.id),
+                ("created_at", _, Some(position), _) => {
+                    out.push_bind_param::<Timestamptz, _>(&position.created_at)
                 }
                 (name, ..) => no_parameter(name),
             }

@@ -1,20 +1,20 @@
-//! What is asked of entities about a filter, and when each question is answered. Pure.
+//! The questions about entities for a filter, and when each question is decided. Pure.
 
 use crate::entity::suspect_value::{Evidence, Suspect};
 use crate::entity::unknown::AttributeCheck;
 use crate::entity::unknown_value::UnknownValue;
 use crate::error::{Code, Error, Violations};
-use crate::filter::{AttributePath, Comparison, Held, Mismatch, NamedValue};
+use crate::filter::{AttributePath, Comparison, Mismatch, NamedValue, ShapeCounts};
 use crate::limits::requests::VALUE_LOOK_ENTITIES;
 use crate::proto::v1;
 
-/// Where so many entities were looked at, they tell what the others are like.
+/// Where so many entities were looked at, they are taken as typical of the others.
 const ENOUGH: i64 = VALUE_LOOK_ENTITIES as i64;
 /// An attribute that one in so many entities has, or fewer, may be a slip of the data.
 const RARE: i64 = 100;
-/// That so many entities have an attribute is no accident, if it is more than one in [`RARE`].
+/// That so many entities have an attribute is not an accident, if it is more than one in [`RARE`].
 const COMMON: i64 = 3;
-/// So many values of an attribute tell of which kinds they are.
+/// So many values of an attribute suffice to decide of which kinds they are.
 const VALUES: i64 = 20;
 /// The code of what was not looked at.
 const UNCHECKED: &str = "unchecked_value";
@@ -89,7 +89,7 @@ pub struct OfValue {
 }
 
 impl OfValue {
-    /// Takes up whether it was met.
+    /// Takes up whether it was found.
     pub fn take(&mut self, count: i64, reach: Reach) {
         self.is_met |= count > 0;
         self.reach = reach;
@@ -106,12 +106,12 @@ impl OfValue {
 pub struct OfPath {
     /// The attribute.
     pub attribute: AttributePath,
-    /// What is compared with it.
+    /// The comparisons with it.
     pub comparisons: Vec<Comparison>,
     /// Whether it is looked at to the end where there are few values.
     pub is_far: bool,
-    /// The kinds that were met.
-    pub held: Held,
+    /// The kinds that were found.
+    pub shape_counts: ShapeCounts,
     /// How far it was looked at.
     pub reach: Reach,
 }
@@ -127,7 +127,7 @@ impl OfPath {
                     attribute: comparison.attribute.clone(),
                     comparisons: vec![comparison],
                     is_far,
-                    held: Held::default(),
+                    shape_counts: ShapeCounts::default(),
                     reach: Reach::default(),
                 }),
             }
@@ -137,15 +137,17 @@ impl OfPath {
 
     /// Takes up what more entities have there.
     pub fn take(&mut self, counts: &[i64], reach: Reach) {
-        self.held.add(counts);
+        self.shape_counts.add(counts);
         self.reach = reach;
     }
 
     /// Whether no more need to be looked at.
     pub fn is_answered(&self) -> bool {
-        let (is_enough, valued) = (self.reach.read >= ENOUGH, self.held.valued);
-        let is_suspect =
-            self.comparisons.iter().any(|comparison| !comparison.mismatches(&self.held).is_empty());
+        let (is_enough, valued) = (self.reach.read >= ENOUGH, self.shape_counts.valued);
+        let is_suspect = self
+            .comparisons
+            .iter()
+            .any(|comparison| !comparison.mismatches(&self.shape_counts).is_empty());
         self.reach.ended
             || is_enough && (!self.is_far || valued >= RARE || valued > 0 && !is_suspect)
             || !is_suspect && valued >= VALUES
@@ -153,15 +155,17 @@ impl OfPath {
 
     /// Whether nothing is known of its values.
     pub fn is_unchecked(&self) -> bool {
-        !self.reach.ended && (!self.is_answered() || self.held.valued == 0)
+        !self.reach.ended && (!self.is_answered() || self.shape_counts.valued == 0)
     }
 
-    /// Whether what most have there tells what was meant instead.
+    /// Whether what most have there shows what was meant instead.
     pub fn asks_for_an_example(&self) -> bool {
-        self.comparisons.iter().any(|comparison| !comparison.mismatches(&self.held).is_empty())
+        self.comparisons
+            .iter()
+            .any(|comparison| !comparison.mismatches(&self.shape_counts).is_empty())
     }
 
-    /// What is suspect, with a value that most have there; `is_reported` tells of which comparisons, beside what their form tells.
+    /// The suspect comparisons, with a value that most have there; `is_reported` says of which comparisons, beside what their form shows.
     pub fn suspects(
         &self,
         example: Option<&str>,
@@ -172,12 +176,12 @@ impl OfPath {
             if self.reach.ended { Evidence::Entities } else { Evidence::Some(self.reach.read) };
         let mut suspects = Vec::new();
         for comparison in &self.comparisons {
-            for mismatch in comparison.mismatches(&self.held) {
+            for mismatch in comparison.mismatches(&self.shape_counts) {
                 if matches!(mismatch, Mismatch::Form(_)) || is_reported(comparison) {
                     suspects.push(Suspect::of(
                         comparison,
                         &mismatch,
-                        &self.held,
+                        &self.shape_counts,
                         (evidence, of_type),
                         example,
                     ));
@@ -188,10 +192,10 @@ impl OfPath {
     }
 }
 
-/// What a look came to.
+/// The result of a look.
 #[derive(Clone, Debug, Default)]
 pub struct Looked {
-    /// What it found out of the attributes of the filter.
+    /// Its findings about the attributes of the filter.
     pub attributes: AttributeCheck,
     /// The values that nothing has.
     pub values: Vec<UnknownValue>,
@@ -213,7 +217,7 @@ pub struct Unchecked {
 }
 
 impl Unchecked {
-    /// What is wrong, as a sentence without its stop.
+    /// The fault, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         format!(
             "not all entities were looked at to find out whether `{}` fits what they have at `{}`",

@@ -1,6 +1,6 @@
 //! The SQL of the look for what a filter names: its attributes, its values and the kinds of values that it compares with, in one pass along the keys.
 //!
-//! Nearly every question is answered by the first batch. What is left is looked for to the end where it must be known, or as far as a bound.
+//! Nearly every question is decided by the first batch. What is left is looked for to the end where it must be known, or as far as a bound.
 
 mod seen_queries;
 
@@ -15,7 +15,7 @@ use crate::entity::unknown_queries::FIRST;
 use crate::entity::unknown_value::UnknownValue;
 use crate::entity::unknown_value_queries::look_up;
 use crate::entity::walk_queries::{Among, Entities, Question, Went, walk};
-use crate::filter::{AttributePath, Comparison, Filter, Held, NamedValue, Predicate};
+use crate::filter::{AttributePath, Comparison, Filter, NamedValue, Predicate, ShapeCounts};
 use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_WALK, VALUE_LOOK};
 
 /// How many values, and how many paths, are looked for along the keys.
@@ -23,20 +23,20 @@ const MOST: usize = 64;
 /// How many times more entities are looked at in each batch than in the one before.
 const GROWTH: i64 = 8;
 
-/// What is to be looked for.
+/// The subjects of a look.
 pub struct Asking<'a> {
     /// The filter; there may be values without one.
     pub filter: Option<&'a Filter>,
     /// The values that it names, as far as they are looked for.
     pub named: Vec<NamedValue>,
-    /// Which of its comparisons are told beside what the form of their values tells.
+    /// Which of its comparisons are reported beside what the form of their values shows.
     pub compared: &'a dyn Fn(&Comparison) -> bool,
     /// The entities that may have its attributes.
     pub among: Among<'a>,
     /// The type that they are of, as the caller knows it.
     pub of_type: Option<&'a str>,
     /// Whether values of what was soft-deleted do not count.
-    pub live_values: bool,
+    pub undeleted_values: bool,
     /// Whether the caller may see portfolios, those without members among them.
     pub sees_portfolios: bool,
     /// Whether its attributes are looked for.
@@ -121,7 +121,7 @@ impl Pass {
                 reach: Reach::default(),
             })
             .collect();
-        // What a hard delete must know comes first.
+        // The facts that a hard delete must know come first.
         values.sort_by_key(|value| !value.is_far);
         let mut paths =
             OfPath::of(asking.filter.map(Filter::comparisons).unwrap_or_default(), asking.is_far);
@@ -144,7 +144,7 @@ impl Pass {
         })
     }
 
-    /// Goes along the keys in batches until all is answered, or there was too little time.
+    /// Reads along the keys in batches until all is decided, or there was too little time.
     fn walk(
         &mut self,
         connection: &mut PgConnection,
@@ -181,7 +181,7 @@ impl Pass {
         Ok(())
     }
 
-    /// Goes along the keys again for the values that were too many for one pass, some at a time, as long as there is time.
+    /// Reads along the keys again for the values that were too many for one pass, some at a time, as long as there is time.
     fn walk_for_more(
         &mut self,
         connection: &mut PgConnection,
@@ -222,20 +222,20 @@ impl Pass {
         let mut paths: Vec<&mut OfPath> =
             self.paths.iter_mut().filter(|of| !of.is_answered()).collect();
         let of_attributes = attributes.iter().map(|of| Question {
-            holds: of.path.presence(),
+            predicate: of.path.presence(),
             counting: true,
-            live: false,
+            undeleted: false,
         });
         let of_values = values.iter().map(|of| Question {
-            holds: of.named.holds.clone(),
+            predicate: of.named.predicate.clone(),
             counting: false,
-            live: asking.live_values,
+            undeleted: asking.undeleted_values,
         });
         let questions: Vec<Question> = of_attributes.chain(of_values).collect();
         let shapes: Vec<Predicate> = paths.iter().map(|of| of.attribute.shapes()).collect();
         let entities = asking.entities(realm, self.condition.as_ref(), (after, limit), &shapes);
         let Went { read, last, counted, counts } =
-            walk(connection, entities, &questions, asking.live_values)?;
+            walk(connection, entities, &questions, asking.undeleted_values)?;
         if counted > 0 && self.first_met.is_none() {
             self.first_met = Some(after.to_owned());
         }
@@ -253,12 +253,12 @@ impl Pass {
         values.iter_mut().for_each(|of| of.take(of_questions.next().unwrap_or_default(), reach));
         paths
             .iter_mut()
-            .zip(of_shapes.chunks(Held::COUNTS))
+            .zip(of_shapes.chunks(ShapeCounts::COUNTS))
             .for_each(|(of, counts)| of.take(counts, reach));
         Ok((read, last))
     }
 
-    /// An index tells at once of an attribute that few have.
+    /// An index decides at once on an attribute that few have.
     fn ask_the_indexes(&mut self, connection: &mut PgConnection, realm: &Realm) -> Work<()> {
         let open: Vec<AttributePath> =
             self.attributes.iter().filter(|of| !of.is_known()).map(|of| of.path.clone()).collect();

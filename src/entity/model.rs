@@ -14,7 +14,7 @@ text_enum! {
         Onboarding = "onboarding",
         /// In use.
         Active = "active",
-        /// An offboarding request is live for it.
+        /// An offboarding request for it is open.
         Offboarding = "offboarding",
     }
 }
@@ -108,7 +108,7 @@ pub struct Entity {
     pub state: State,
     /// Its attributes, a JSON object.
     pub attributes: Struct,
-    /// The parts that go with it.
+    /// The parts that are removed with it.
     pub components: Vec<Uuid>,
     /// The portfolio it is in.
     pub portfolio_id: Option<String>,

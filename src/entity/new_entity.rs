@@ -31,7 +31,7 @@ pub struct NewEntity {
     pub attributes: Struct,
     /// References to it in other systems.
     pub crosswalks: Objects,
-    /// The parts that go with it.
+    /// The parts that belong to it.
     pub components: Vec<Uuid>,
     /// Its dependents.
     pub dependents: Vec<NewDependent>,

@@ -174,10 +174,10 @@ pub fn insert(
         rows.statement(realm, principal_id).load::<InsertedRow>(connection)?
     {
         if !joined {
-            let gone = "a portfolio was removed before its members were in".to_owned();
+            let reason = "a portfolio was removed before its members were in".to_owned();
             return Err(diesel::result::Error::DatabaseError(
                 DatabaseErrorKind::SerializationFailure,
-                Box::new(gone),
+                Box::new(reason),
             )
             .into());
         }
@@ -367,7 +367,7 @@ statement! {
         JOIN fresh ON fresh.id = d.entity_id
      ),
      followed AS (
-        -- Requests for those who had the ids before are no longer those that an id is answered with. Whatever their status is in this snapshot:
+        -- Requests for those who had the ids before are no longer those that are returned for an id. Whatever their status is in this snapshot:
         -- a removal may be what the insertion waited for.
         UPDATE offboarding_request r
         SET followed = true

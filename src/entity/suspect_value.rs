@@ -1,7 +1,7 @@
 //! Values of a filter that are probably not compared as they were meant. Pure.
 
 use crate::error::{Code, Error, Violations};
-use crate::filter::{Comparison, Filter, Held, Meant, Mismatch, Shape, SuspectValue, With};
+use crate::filter::{Comparison, Filter, Meant, Mismatch, Shape, ShapeCounts, SuspectValue, With};
 use crate::limits::thousands;
 use crate::proto::v1;
 
@@ -36,17 +36,20 @@ pub struct Suspect {
 impl Suspect {
     /// The variables that were not replaced by their values.
     pub fn variables(filter: &Filter) -> impl Iterator<Item = Suspect> {
-        filter.variables().into_iter().map(|value| Suspect::by_form(value, &Held::default(), None))
+        filter
+            .variables()
+            .into_iter()
+            .map(|value| Suspect::by_form(value, &ShapeCounts::default(), None))
     }
 
-    /// One that a filter compares as a text though it looks like something else, with what the attribute holds and an example of it.
+    /// One that a filter compares as a text though it looks like something else, with the kinds of its values and an example of them.
     fn by_form(
         SuspectValue { path, value, meant, .. }: SuspectValue,
-        held: &Held,
+        counts: &ShapeCounts,
         example: Option<&str>,
     ) -> Suspect {
         let other = example.filter(|_| {
-            held.most().is_some_and(|most| !matches!(most, Shape::Date | Shape::Number))
+            counts.most().is_some_and(|most| !matches!(most, Shape::Date | Shape::Number))
         });
         let as_text = format!("`{value}` is compared with `{path}` as a text");
         let (sentence, meant) = match meant {
@@ -84,19 +87,19 @@ impl Suspect {
         }
     }
 
-    /// What is wrong with a comparison by what the entities that count have at its path, of which most have an `example`. They are those `of_type`.
+    /// The fault of a comparison by what the entities that count have at its path, of which most have an `example`. They are those `of_type`.
     pub fn of(
         comparison: &Comparison,
         mismatch: &Mismatch,
-        held: &Held,
+        counts: &ShapeCounts,
         evidence: (Evidence, Option<&str>),
         example: Option<&str>,
     ) -> Suspect {
         let without_example = example
-            .map(|_| Box::new(Suspect::reported(comparison, mismatch, held, evidence, None)));
+            .map(|_| Box::new(Suspect::reported(comparison, mismatch, counts, evidence, None)));
         Suspect {
             without_example,
-            ..Suspect::reported(comparison, mismatch, held, evidence, example)
+            ..Suspect::reported(comparison, mismatch, counts, evidence, example)
         }
     }
 
@@ -108,7 +111,7 @@ impl Suspect {
     fn reported(
         comparison: &Comparison,
         mismatch: &Mismatch,
-        held: &Held,
+        counts: &ShapeCounts,
         (evidence, of_type): (Evidence, Option<&str>),
         example: Option<&str>,
     ) -> Suspect {
@@ -118,7 +121,7 @@ impl Suspect {
             With::Dates => "date",
             With::Texts => "text",
         };
-        let most = held.most();
+        let most = counts.most();
         let meant = match with {
             With::Numbers(date) if matches!(most, None | Some(Shape::Date)) => date.clone(),
             _ => None,
@@ -132,7 +135,7 @@ impl Suspect {
         let entities = of_type
             .map_or_else(|| "entities".to_owned(), |name| format!("entities of the type `{name}`"));
         let (what, sentence) = match mismatch {
-            Mismatch::Form(value) => return Suspect::by_form(value.clone(), held, example),
+            Mismatch::Form(value) => return Suspect::by_form(value.clone(), counts, example),
             Mismatch::None => {
                 let (nobody, never) = match (evidence, of_type) {
                     (Evidence::Some(count), _) => (
@@ -163,7 +166,7 @@ impl Suspect {
                     String::new()
                 };
                 let so = if *denied { ", and excludes none of the others" } else { "" };
-                let (count, all) = (thousands(*count), thousands(held.valued));
+                let (count, all) = (thousands(*count), thousands(counts.valued));
                 let sentence = format!(
                     "{count} of {all} have a {kind} at `{path}`{first}, so `{condition}` is true for none of the others{so}{hint}"
                 );
@@ -218,7 +221,7 @@ pub fn refusal(suspects: &[&Suspect], field: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// What is told where so many entities have numbers, dates, months, versions, booleans and texts.
+    /// The mismatches where so many entities have numbers, dates, months, versions, booleans and texts.
     fn reported(
         filter: &str,
         shapes: [i64; 6],
@@ -227,11 +230,11 @@ mod tests {
     ) -> Vec<(String, Option<String>)> {
         let [comparison] = Filter::parse(filter).unwrap().comparisons().try_into().unwrap();
         let valued = shapes.iter().sum();
-        let held = Held { shapes, valued, present: valued.max(1) };
+        let counts = ShapeCounts { shapes, valued, present: valued.max(1) };
         let suspect =
-            |mismatch| Suspect::of(&comparison, mismatch, &held, (evidence, None), example);
+            |mismatch| Suspect::of(&comparison, mismatch, &counts, (evidence, None), example);
         comparison
-            .mismatches(&held)
+            .mismatches(&counts)
             .iter()
             .map(suspect)
             .map(|suspect| (suspect.sentence, suspect.meant))

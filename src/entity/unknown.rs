@@ -96,7 +96,7 @@ impl Names {
         reported
     }
 
-    /// What is spelt much like an attribute, as a whole, or by the first of its names that is not there.
+    /// The names that are spelt much like an attribute, as a whole, or by the first of its names that is not there.
     pub fn alike(&self, unknown: &AttributePath) -> Vec<AttributePath> {
         let names = &unknown.names;
         let spelt: Vec<String> = self.0.iter().map(|names| names.join(".")).collect();
@@ -107,7 +107,7 @@ impl Names {
             .cloned();
         let there =
             (0..names.len()).rev().filter(|known| *known == 0 || self.0.contains(&names[..*known]));
-        // What is there as far as this step may be a slip as well.
+        // A name that exists up to this step may be a slip as well.
         let by_step = there
             .map(|known| self.alike_by_step(names, known))
             .find(|alike| !alike.is_empty())
@@ -121,7 +121,7 @@ impl Names {
 
     /// The same by one of the names, before which so many are there.
     fn alike_by_step(&self, names: &[String], known: usize) -> Vec<Vec<String>> {
-        // What cannot be seen, such as a blank, is as good as not there.
+        // An invisible character, such as a blank, is as good as not there.
         let plain = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
         let siblings = self.0.iter().filter(|path| {
             path.len() == known + 1
@@ -179,7 +179,7 @@ impl Unknown {
     }
 }
 
-/// Whether a path is that of an attribute that no entity has: of that its name is told, and its values say no more.
+/// Whether a path is that of an attribute that no entity has: of that its name is reported, and its values say no more.
 pub fn is_of(path: &str, unknown: &Unknown) -> bool {
     path.strip_prefix("attributes.") == Some(unknown.attribute.as_str())
 }

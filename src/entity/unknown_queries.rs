@@ -16,10 +16,10 @@ use crate::proto::object::Struct;
 
 /// How many entities are looked at first: nearly every attribute that there is at all is found here.
 pub(super) const FIRST: i64 = 200;
-/// The largest of those that tell the names that may have been meant, in bytes.
+/// The largest of those that are read for names that may have been meant, in bytes.
 const LARGEST_NAMING: i32 = 16 << 10;
 
-/// Tells which attributes of the filter none of these entities has. Goes along the keys to the end, or until each attribute was met. Where there is no such
+/// Returns which attributes of the filter none of these entities has. Reads along the keys to the end, or until each attribute was found. Where there is no such
 /// entity, nothing is unknown.
 pub fn look(
     connection: &mut PgConnection,
@@ -46,7 +46,7 @@ pub fn look(
             });
         };
         if limit == FIRST {
-            // An index tells at once of an attribute that few have.
+            // An index decides at once on an attribute that few have.
             known.extend(lookup_queries::with_values(connection, realm, &open)?);
         }
         (after, limit) = (last, (limit * 8).min(ATTRIBUTE_WALK));
@@ -72,7 +72,11 @@ pub fn look_on(
     }
     let questions: Vec<Question> = open
         .iter()
-        .map(|attribute| Question { holds: attribute.presence(), counting: true, live: false })
+        .map(|attribute| Question {
+            predicate: attribute.presence(),
+            counting: true,
+            undeleted: false,
+        })
         .collect();
     let condition = filter.type_condition();
     let entities =
@@ -93,8 +97,8 @@ pub(super) fn names(
     (among, condition): (Among<'_>, Option<&Predicate>),
     after: &str,
 ) -> Work<Names> {
-    // What was soft-deleted counts, and is not named.
-    let among = Among { live: true, ..among };
+    // Soft-deleted entities count, and are not named.
+    let among = Among { undeleted: true, ..among };
     let entities = Entities { realm, among, condition, after, limit: ATTRIBUTE_WALK, shapes: &[] };
     let mut names = Names::default();
     let naming = (Naming { entities }).load::<(Struct,)>(connection)?;

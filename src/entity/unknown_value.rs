@@ -6,7 +6,7 @@ use crate::proto::v1;
 
 /// How many values are reported that may have been meant.
 const REPORTED: usize = 3;
-/// What the sentence about a value says if the filter denies it, and otherwise never.
+/// The part of the sentence about a value that is for a filter that denies it alone.
 pub const EXCLUDES_NOTHING: [&str; 2] = [", so it excludes nothing", ", so it may exclude nothing"];
 
 /// A value that nothing has.
@@ -58,7 +58,7 @@ impl UnknownValue {
         UnknownValue { nearest: Vec::new(), ..self }
     }
 
-    /// What is wrong, as a sentence without its stop.
+    /// The fault, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         let UnknownValue { path, value, .. } = self;
         let nobody = self.looked_at.map_or_else(

@@ -12,10 +12,10 @@ use crate::entity::unknown_value::UnknownValue;
 use crate::filter::{NamedValue, fold};
 use crate::limits::requests::VALUE_LOOK_ENTITIES;
 
-/// How many portfolios tell what may have been meant.
+/// How many portfolios are read for what may have been meant.
 const PORTFOLIOS: i64 = 1_000;
 
-/// Those of these values that nothing has, as far as keys and indexes tell, and those that must be looked for along the keys. Portfolios without members
+/// Those of these values that nothing has, as far as keys and indexes show, and those that must be looked for along the keys. Portfolios without members
 /// count where the caller may see portfolios.
 pub(super) fn look_up(
     connection: &mut PgConnection,
@@ -165,7 +165,7 @@ statement! {
     "SELECT e.id FROM entity e WHERE e.realm_id = {realm} AND e.id = ANY({ids})"
 }
 
-/// Those of the values that an index knows nothing of, and those that no index can tell about.
+/// Those of the values that an index knows nothing of, and those that no index can decide.
 fn by_index(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -186,23 +186,23 @@ fn by_index(
 }
 
 /// Whether there is an entity that counts.
-pub(super) fn is_any(connection: &mut PgConnection, realm: &Realm, live: bool) -> Work<bool> {
+pub(super) fn is_any(connection: &mut PgConnection, realm: &Realm, undeleted: bool) -> Work<bool> {
     let (is_any,): (bool,) =
-        AnyEntity { realm: realm.id(), live, limit: VALUE_LOOK_ENTITIES as i64 }
+        AnyEntity { realm: realm.id(), undeleted, limit: VALUE_LOOK_ENTITIES as i64 }
             .get_result(connection)?;
     Ok(is_any)
 }
 
 statement! {
-    /// True if there is an entity that counts, as far as this look goes.
+    /// True if there is an entity that counts, as far as this look reaches.
     struct AnyEntity {
         realm: i32 as Integer,
-        live: bool as Bool,
+        undeleted: bool as Bool,
         limit: i64 as BigInt,
     } -> (Bool,),
     "SELECT EXISTS (
         SELECT
         FROM (SELECT e.deleted_at FROM entity e WHERE e.realm_id = {realm} ORDER BY e.id LIMIT {limit}) e
-        WHERE NOT ({live} AND e.deleted_at IS NOT NULL)
+        WHERE NOT ({undeleted} AND e.deleted_at IS NOT NULL)
      )"
 }

@@ -15,7 +15,7 @@ pub struct Among<'a> {
     /// Those of one of these types; all, if it is not set.
     pub types: Option<&'a [String]>,
     /// Not those that were soft-deleted.
-    pub live: bool,
+    pub undeleted: bool,
 }
 
 /// The next entities of a realm by key, each with whether it counts.
@@ -35,15 +35,15 @@ pub(super) struct Entities<'a> {
     pub shapes: &'a [Predicate],
 }
 
-/// What is asked of each entity.
+/// A question about each entity.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     /// The condition.
-    pub holds: Predicate,
+    pub predicate: Predicate,
     /// Whether those alone are asked that count.
     pub counting: bool,
     /// Whether those alone are asked that were not soft-deleted.
-    pub live: bool,
+    pub undeleted: bool,
 }
 
 /// The result of a batch along the keys.
@@ -54,28 +54,28 @@ pub(super) struct Went {
     pub last: Option<String>,
     /// How many of them count.
     pub counted: i64,
-    /// For each question, of how many it is true; and for each of the shapes and each mask, how many that count and are live where that is asked for
+    /// For each question, of how many it is true; and for each of the shapes and each mask, how many that count and are undeleted where that is asked for
     /// have one of its bits.
     pub counts: Vec<i64>,
 }
 
-/// Goes along some keys, and tells for each question of how many of the entities there it is true, and which shapes they have. `live_shapes` tells
+/// Reads along some keys, and returns for each question of how many of the entities there it is true, and which shapes they have. `undeleted_shapes` says
 /// whether those of what was soft-deleted do not count.
 pub(super) fn walk(
     connection: &mut PgConnection,
     entities: Entities<'_>,
     questions: &[Question],
-    live_shapes: bool,
+    undeleted_shapes: bool,
 ) -> Work<Went> {
     let (read, last, counted, counts) =
-        WalkBatch { entities, questions, live_shapes }.get_result(connection)?;
+        WalkBatch { entities, questions, undeleted_shapes }.get_result(connection)?;
     Ok(Went { read, last, counted, counts })
 }
 
 impl Entities<'_> {
     pub(super) fn walk<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("(SELECT e.id, e.type, e.portfolio_id, e.attributes, (");
-        out.push_sql(if self.among.live { "e.deleted_at IS NULL" } else { "TRUE" });
+        out.push_sql(if self.among.undeleted { "e.deleted_at IS NULL" } else { "TRUE" });
         if let Some(types) = &self.among.types {
             out.push_sql(" AND e.type = ANY(");
             out.push_bind_param::<Array<Text>, _>(types)?;
@@ -85,7 +85,7 @@ impl Entities<'_> {
             out.push_sql(" AND ");
             condition.walk_ast(out.reborrow())?;
         }
-        out.push_sql(") AS counts, e.deleted_at IS NULL AS lives");
+        out.push_sql(") AS counts, e.deleted_at IS NULL AS undeleted");
         for (n, shape) in self.shapes.iter().enumerate() {
             out.push_sql(", ");
             shape.walk_ast(out.reborrow())?;
@@ -106,7 +106,7 @@ impl Entities<'_> {
 struct WalkBatch<'a> {
     entities: Entities<'a>,
     questions: &'a [Question],
-    live_shapes: bool,
+    undeleted_shapes: bool,
 }
 
 impl QueryFragment<Pg> for WalkBatch<'_> {
@@ -114,20 +114,20 @@ impl QueryFragment<Pg> for WalkBatch<'_> {
         out.unsafe_to_cache_prepared();
         out.push_sql("SELECT count(*), max(e.id), count(*) FILTER (WHERE e.counts), ARRAY[");
         let mut separator = "";
-        for Question { holds, counting, live } in self.questions {
+        for Question { predicate, counting, undeleted } in self.questions {
             out.push_sql(separator);
             separator = ", ";
             out.push_sql("count(*) FILTER (WHERE ");
             out.push_sql(if *counting { "e.counts AND " } else { "" });
-            out.push_sql(if *live { "e.lives AND " } else { "" });
-            holds.walk_ast(out.reborrow())?;
+            out.push_sql(if *undeleted { "e.undeleted AND " } else { "" });
+            predicate.walk_ast(out.reborrow())?;
             out.push_sql(")");
         }
-        let live = if self.live_shapes { "e.lives AND " } else { "" };
+        let undeleted = if self.undeleted_shapes { "e.undeleted AND " } else { "" };
         for n in 0..self.entities.shapes.len() {
             for mask in MASKS {
                 out.push_sql(&format!(
-                    "{separator}count(*) FILTER (WHERE e.counts AND {live}(e.k{n} & {mask}) <> 0)"
+                    "{separator}count(*) FILTER (WHERE e.counts AND {undeleted}(e.k{n} & {mask}) <> 0)"
                 ));
                 separator = ", ";
             }
@@ -152,10 +152,10 @@ pub(super) mod forms {
         let mut all = Vec::new();
         for types in [None, Some(types.as_slice())] {
             for condition in [None, condition.as_ref()] {
-                for live in [false, true] {
-                    let among = Among { types, live };
+                for undeleted in [false, true] {
+                    let among = Among { types, undeleted };
                     let said = format!(
-                        "types {} condition {} live {live}",
+                        "types {} condition {} undeleted {undeleted}",
                         types.is_some(),
                         condition.is_some()
                     );
@@ -182,20 +182,20 @@ pub(super) mod forms {
         let presences: Vec<Predicate> =
             filter.attributes().iter().map(AttributePath::presence).collect();
         let values: Vec<Predicate> =
-            filter.named_values().into_iter().map(|value| value.holds).collect();
+            filter.named_values().into_iter().map(|value| value.predicate).collect();
         let shapes: Vec<Predicate> =
             filter.attributes().iter().map(AttributePath::shapes).collect();
-        let form = |holds: Vec<Predicate>, counting, shapes| {
-            let questions: Vec<Question> = holds
+        let form = |predicate: Vec<Predicate>, counting, shapes| {
+            let questions: Vec<Question> = predicate
                 .into_iter()
-                .map(|holds| Question { holds, counting, live: !counting })
+                .map(|predicate| Question { predicate, counting, undeleted: !counting })
                 .collect();
             Form::of(
                 said,
                 &WalkBatch {
                     entities: Entities { shapes, ..entities },
                     questions: &questions,
-                    live_shapes: counting,
+                    undeleted_shapes: counting,
                 },
             )
         };

@@ -1,4 +1,4 @@
-//! What a list of entities warns of: the SQL of finding out.
+//! The SQL of the warnings of a list of entities.
 
 use diesel::pg::PgConnection;
 
@@ -12,8 +12,8 @@ use crate::entity::walk_queries::Among;
 use crate::filter::Filter;
 use crate::proto::v1;
 
-/// What a list warns of that begins with this page: names and values of its filter that no live entity has, what it compares otherwise than it looks, and
-/// what there was no time to look at, as far as a short look tells. A page that is not empty says enough of what is asked for, so that only what is denied
+/// The warnings of a list that begins with this page: names and values of its filter that no undeleted entity has, what it compares otherwise than it looks, and
+/// what there was no time to look at, as far as a short look finds out. A page that is not empty says enough of what is asked for, so that only what is denied
 /// is looked for.
 pub fn warnings(
     connection: &mut PgConnection,
@@ -28,9 +28,9 @@ pub fn warnings(
         filter: Some(filter),
         named,
         compared: &|comparison| comparison.denied || is_empty,
-        among: Among { live: true, ..Among::default() },
+        among: Among { undeleted: true, ..Among::default() },
         of_type: filter.only_type(),
-        live_values: true,
+        undeleted_values: true,
         sees_portfolios,
         with_attributes: true,
         is_far: false,

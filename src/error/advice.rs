@@ -98,10 +98,10 @@ impl Code {
                  you have."
             }
             Code::UnsupportedMediaType => {
-                "Send JSON as `application/json`, and compress it by gzip, zstd or not at all. The answer's headers list what is taken."
+                "Send JSON as `application/json`, and compress it by gzip, zstd or not at all. The headers of the response list what is taken."
             }
             Code::Canceled => {
-                "Nothing was done of a call of one message. Of a stream, what was answered has taken effect."
+                "Nothing was done of a call of one message. Of a stream, what has a response has taken effect."
             }
             Code::RateLimitExceeded => {
                 "Wait for `retry_after` seconds, then send the request again. It was not done."
@@ -113,7 +113,7 @@ impl Code {
                 "Wait for `retry_after` seconds, then send the request again with the same idempotency key."
             }
             Code::Internal => {
-                "Send the request again with the same idempotency key. If it fails again, tell the operator the request id: the log has the cause."
+                "Send the request again with the same idempotency key. If it fails again, give the operator the request id: the log has the cause."
             }
         }
     }

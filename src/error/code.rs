@@ -88,7 +88,7 @@ catalogue! {
     UnknownValue = "unknown_value", "Unknown value", InvalidArgument, 400, ["values": List, "paths": List, "nearest": List];
     /// The exclude list of a hard delete has ids of no entity, which exclude nothing. `missing_count` is how many, `missing` the first of them.
     MissingExcludes = "missing_excludes", "Missing excludes", FailedPrecondition, 409, ["missing_count": Integer, "missing": List];
-    /// The realm's removal policy demands more care of such a removal. `unmet` names everything that it wants and does not find: `expected_count`,
+    /// The realm's removal policy has requirements for such a removal that are not met. `unmet` names everything that it wants and does not find: `expected_count`,
     /// `max_objects`, `preview_token`, `clean_report`, `min_grace_period`.
     RequirementsUnmet = "requirements_unmet", "Requirements unmet", FailedPrecondition, 409,
         ["unmet": List, "matched_count": Integer, "max_objects": Integer];
@@ -109,7 +109,7 @@ catalogue! {
         ["expected_count": Integer, "max_objects": Integer, "matched_count": Integer];
     /// A bulk delete asks for a clean report of consistency, and none is young enough, or something was found since.
     ReportRequired = "report_required", "Report required", FailedPrecondition, 409, ["clean_report_within": Text];
-    /// The thing holds as many others as it may.
+    /// The thing has as many others as it may have.
     LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
     /// A trigger that somebody has added to the database refuses the change, and would again. Nothing was changed.
     RefusedByDatabase = "refused_by_database", "Refused by the database", FailedPrecondition, 409, [];
@@ -136,7 +136,7 @@ catalogue! {
     Canceled = "canceled", "Canceled", Cancelled, 499, [];
     /// The caller's deadline, or the service's own, has passed.
     DeadlineExceeded = "deadline_exceeded", "Deadline exceeded", DeadlineExceeded, 504, [];
-    /// The service cannot answer for now: database unreachable, queue full, shutting down. `retry_after` is in seconds. An import that ends
+    /// The service cannot respond for now: database unreachable, queue full, shutting down. `retry_after` is in seconds. An import that ends
     /// because its replica shuts down reports how many of the first entities of its stream were received and their results; nothing was
     /// done with the others.
     Unavailable = "unavailable", "Unavailable", Unavailable, 503,
@@ -157,7 +157,7 @@ pub const METADATA: &[(&str, &str)] = &[
     ("limit", "how many there may be"),
     ("limit_bytes", "how many bytes there may be"),
     ("limit_headers", "how many headers a request may have"),
-    ("limit_records", "how many answers are kept for idempotency keys"),
+    ("limit_records", "how many responses are kept for idempotency keys"),
     ("line", "the line of the body, from 1"),
     ("min_grace_period", "the least grace period, in seconds: `3600s`"),
     ("missing_count", "how many of the things that were asked for are missing"),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::limits::answers::{ECHO, ECHO_CHARACTERS, FAILURE_MESSAGE, MESSAGE_BYTES};
 
-/// Text of a caller as an answer may repeat it: whole if it has at most 128 characters, else its start and `…`.
+/// Text of a caller as a response may repeat it: whole if it has at most 128 characters, else its start and `…`.
 pub fn cut(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(ECHO_CHARACTERS) {
         Some((end, _)) => {

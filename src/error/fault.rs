@@ -214,10 +214,10 @@ impl Violation {
             + FAULT_FRAME.len()
     }
 
-    /// The entry that stands for faults that are not reported.
+    /// The entry in place of faults that are not reported.
     pub fn left_out(count: usize) -> Violation {
         let description =
-            format!("there are {count} more faults, which do not fit into the answer");
+            format!("there are {count} more faults, which do not fit into the response");
         Violation { field: String::new(), code: "too_many".into(), description }
     }
 }

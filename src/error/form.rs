@@ -10,7 +10,7 @@ tokio::task_local! {
     static CURRENT: Form;
 }
 
-/// The faults that were found in the form of a request. The readable part of the request still goes to its service, which checks it and
+/// The faults that were found in the form of a request. The readable part of the request is still handed to its service, which checks it and
 /// then sees that nothing is to be done: so every fault is reported at once. Among the extensions of a request; clones are one and the
 /// same.
 #[derive(Clone, Debug, Default)]

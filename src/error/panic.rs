@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-/// What a panic said.
+/// The message of a panic.
 pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
     let text = payload
         .downcast_ref::<&str>()

@@ -45,8 +45,8 @@ fn a_filter_that_cannot_be_read_is_one_fault_among_others() {
 
 #[test]
 fn a_status_carries_the_details_and_not_the_cause() {
-    let error =
-        Error::unavailable("The database is away.").caused_by("connection to /run/secret refused");
+    let error = Error::unavailable("The database is unreachable.")
+        .caused_by("connection to /run/secret refused");
     let status = tonic::Status::from(error);
     let details = status.get_error_details();
     assert_eq!(status.code(), tonic::Code::Unavailable);
@@ -107,7 +107,7 @@ fn what_is_reported_of_faults_stays_small_and_says_how_many_there_were() {
     assert_eq!(
         last.description,
         format!(
-            "there are {} more faults, which do not fit into the answer",
+            "there are {} more faults, which do not fit into the response",
             100_002 - reported.len()
         )
     );

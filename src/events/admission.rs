@@ -51,7 +51,7 @@ impl Admission {
     /// Fails when the watch is to end. Checks the key every few seconds, so it may be called as often as there is news.
     pub async fn check(&mut self) -> Result<()> {
         if self.closing.is_cancelled() {
-            let message = "This replica is shutting down; watch again, from the last cursor if there is one, and another one will answer.";
+            let message = "This replica is shutting down; watch again, from the last cursor if there is one, and another one will respond.";
             return Err(Error::unavailable(message));
         }
         if self.checked.elapsed() >= CHECK_KEY {

@@ -1,6 +1,6 @@
 //! How far a reader is, and whether this database is still the one that it read from. Pure.
 //!
-//! Every committed row of the outbox has a position, and a reader goes by positions alone. Positions are those of one history of the
+//! Every committed row of the outbox has a position, and a reader follows positions alone. Positions are those of one history of the
 //! database: a restore or a promotion that lacks the last commits gives the same positions again to other rows. So a cursor also names the
 //! history that its position is of, and the first bits of the id of the row there.
 
@@ -69,7 +69,7 @@ impl Cursor {
         if position < self.next() { 0 } else { of.saturating_sub(self.delivered(position)) }
     }
 
-    /// The same place with the first `subjects` of its row delivered, which has `of`.
+    /// The same position with the first `subjects` of its row delivered, which has `of`.
     pub(super) fn within(&self, subjects: usize, of: usize) -> Self {
         let part = (subjects < of).then(|| u32::try_from(subjects).unwrap_or(u32::MAX));
         Cursor { part, ..self.clone() }
@@ -135,11 +135,11 @@ impl Line {
         if cursor.is_beginning() {
             return Ok(());
         }
-        let Some(place) = self.histories.iter().position(|history| history.id == cursor.history)
+        let Some(index) = self.histories.iter().position(|history| history.id == cursor.history)
         else {
             return Err(Lost::OutOfRange { parted_at: None });
         };
-        let ends = self.histories.get(place + 1).map_or(self.last, |next| next.begins - 1);
+        let ends = self.histories.get(index + 1).map_or(self.last, |next| next.begins - 1);
         if cursor.position > ends {
             return Err(Lost::OutOfRange { parted_at: Some(ends) });
         }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     proptest! {
-        /// Rows that are read a few subjects at a time, from cursors that go through their text form, come out whole and once.
+        /// Rows that are read a few subjects at a time, from cursors that pass through their text form, come out whole and once.
         #[test]
         fn going_on_from_any_cursor_leaves_nothing_out(sizes in prop::collection::vec(1_usize..5, 0..8), cuts in prop::collection::vec(1_usize..4, 1..30)) {
             let line = line(&[(A, 1), (B, 4)], sizes.len() as i64);

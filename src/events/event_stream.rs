@@ -111,10 +111,10 @@ impl Watch {
         loop {
             let row = self.reported.rows.front()?;
             let start = self.reported.subjects.max(row.delivered);
-            let place =
-                (start..row.subjects.len()).find(|place| self.scope.has(&row.subjects[*place]));
-            if let Some(event) = place.and_then(|place| row.event(place)) {
-                self.reported.subjects = place.unwrap_or_default() + 1;
+            let index =
+                (start..row.subjects.len()).find(|index| self.scope.has(&row.subjects[*index]));
+            if let Some(event) = index.and_then(|index| row.event(index)) {
+                self.reported.subjects = index.unwrap_or_default() + 1;
                 return Some(event);
             }
             self.reported.rows.pop_front();

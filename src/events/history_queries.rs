@@ -11,7 +11,7 @@ use crate::db::{Work, statement};
 /// A line of the database: the events that have positions on it.
 #[derive(Clone, Debug, Queryable)]
 pub struct HistoryRow {
-    /// Its place among the histories, from 1.
+    /// Its number among the histories, from 1.
     pub number: i32,
     /// Names it in cursors.
     pub id: Uuid,

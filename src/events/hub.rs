@@ -62,7 +62,7 @@ pub struct WakeUp(watch::Receiver<()>);
 impl WakeUp {
     /// Waits for the next wake-up; one that came since the last wait counts.
     pub async fn wait(&mut self) {
-        // The hub keeps the other end for as long as there is a place.
+        // The hub keeps the other end for as long as there is a `WakeUp`.
         if self.0.changed().await.is_err() {
             std::future::pending().await
         }
@@ -274,7 +274,7 @@ mod tests {
             data: Struct::default(),
             principal_id: Uuid::nil(),
             delivered: 0,
-            place: cursor(HISTORY, position),
+            cursor: cursor(HISTORY, position),
         }
     }
 

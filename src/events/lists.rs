@@ -1,4 +1,4 @@
-//! The work of a page of events: read rows are unfolded, matched against a filter and made into messages, away from the threads that serve
+//! The work of a page of events: read rows are unfolded, matched against a filter and made into messages, outside the threads that serve
 //! calls.
 //!
 //! A filter may be of hundreds of conditions. So a call evaluates for a few milliseconds at a time, in turn with others that filter, and
@@ -33,7 +33,7 @@ impl Default for Turns {
     }
 }
 
-/// Reads a filter, away from the threads that serve calls: patterns take a while.
+/// Reads a filter, outside the threads that serve calls: patterns take a while.
 pub async fn parse(text: String, faults: &mut Violations) -> Result<Option<Filter>> {
     if text.is_empty() {
         return Ok(None);
@@ -167,16 +167,16 @@ impl Work {
                 self.over = Some(Over::All);
                 return Ok(self);
             };
-            let place = self.subject.max(row.delivered);
-            let Some(subject) = row.subjects.get(place) else {
+            let index = self.subject.max(row.delivered);
+            let Some(subject) = row.subjects.get(index) else {
                 (self.row, self.subject) = (self.row + 1, 0);
                 continue;
             };
-            self.subject = place + 1;
+            self.subject = index + 1;
             if !wanted.scope.has(subject) {
                 continue;
             }
-            let Some(event) = row.event(place).map(|event| wanted.visibility.see(event)) else {
+            let Some(event) = row.event(index).map(|event| wanted.visibility.see(event)) else {
                 continue;
             };
             if wanted.wants(&event) {

@@ -70,7 +70,7 @@ text_enum! {
         BulkDeleteWaiting = "bulk_delete.waiting",
         /// The last worker of a bulk delete was lost or has left.
         BulkDeleteLost = "bulk_delete.lost",
-        /// A bulk delete is to go faster or slower.
+        /// A bulk delete is to be faster or slower.
         BulkDeleteUpdated = "bulk_delete.updated",
         /// A bulk delete ended; `status` in its data says how.
         BulkDeleteEnded = "bulk_delete.ended",
@@ -112,7 +112,7 @@ pub struct Row {
     /// How many of the subjects were delivered before.
     pub(super) delivered: usize,
     /// The cursor behind the whole row.
-    pub(super) place: Cursor,
+    pub(super) cursor: Cursor,
 }
 
 /// An event with one subject: the form that is published.
@@ -172,27 +172,27 @@ fn in_utc(text: &str) -> String {
 impl Row {
     /// Its position.
     pub fn position(&self) -> i64 {
-        self.place.position()
+        self.cursor.position()
     }
 
     /// The cursor behind the whole row.
     pub fn cursor(&self) -> Cursor {
-        self.place.clone()
+        self.cursor.clone()
     }
 
     /// The cursor before the undelivered events of the row, in the row itself.
     pub(super) fn start(&self) -> Cursor {
-        self.place.within(self.delivered, usize::MAX)
+        self.cursor.within(self.delivered, usize::MAX)
     }
 
     /// One event for each subject that was not delivered yet.
     pub fn events(&self) -> impl Iterator<Item = Event> + '_ {
-        (self.delivered..self.subjects.len()).filter_map(|place| self.event(place))
+        (self.delivered..self.subjects.len()).filter_map(|index| self.event(index))
     }
 
-    /// The event of the subject at this place, if there is one.
-    pub fn event(&self, place: usize) -> Option<Event> {
-        let subject = self.subjects.get(place)?;
+    /// The event of the subject with this index, if there is one.
+    pub fn event(&self, index: usize) -> Option<Event> {
+        let subject = self.subjects.get(index)?;
         let count = self.subjects.len();
         // Earlier versions wrote these two. Callers' texts about an entity are not passed on when the entity may be removed.
         let mut more = json!({"reason": null, "principal_id": self.principal_id.to_string()});
@@ -206,13 +206,13 @@ impl Row {
         }
         let data = self.data.merged(&Struct::from_json(&more));
         Some(Event {
-            id: if count == 1 { self.id.to_string() } else { format!("{}-{}", self.id, place + 1) },
+            id: if count == 1 { self.id.to_string() } else { format!("{}-{}", self.id, index + 1) },
             source: format!("/orgs/{}/{}", self.org, self.mode),
             event_type: self.event_type.clone(),
             subject: subject.clone(),
             time: self.occurred_at,
             data,
-            cursor: self.place.within(place + 1, count),
+            cursor: self.cursor.within(index + 1, count),
         })
     }
 }

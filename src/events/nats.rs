@@ -156,7 +156,7 @@ impl NatsPublisher {
             Err(_) => {
                 return Err(Failure {
                     code: "timeout",
-                    cause: "the server does not answer about the stream".to_owned(),
+                    cause: "the server does not respond about the stream".to_owned(),
                 });
             }
         }

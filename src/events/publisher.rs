@@ -14,10 +14,10 @@ use crate::proto::object::Struct;
 /// The media type of an event as one JSON text: the structured mode of CloudEvents.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// A way to the outside. It keeps no place of its own: [`run`](crate::events::publish_loop::run) sees to that, to retries and to order.
+/// A way to the outside. It keeps no position of its own: [`run`](crate::events::publish_loop::run) sees to that, to retries and to order.
 #[tonic::async_trait]
 pub trait Publisher: Send + Sync + 'static {
-    /// Names the publisher's place in the database, and its metrics.
+    /// Names the publisher's row in the database, and its metrics.
     fn name(&self) -> &'static str;
 
     /// Publishes messages and returns how many of them, from the first on, were acknowledged. Messages after the first failure may have

@@ -32,7 +32,7 @@ pub struct ClaimedPublisher {
     pub earlier: Option<i64>,
 }
 
-/// Makes the publisher's place, behind everything that has a position now, unless it has one.
+/// Sets the publisher's position, behind everything that has a position now, unless it has one.
 pub fn register(connection: &mut PgConnection, name: &str) -> Work<()> {
     let (place, (seen,)) =
         (to_json(&queries::now(connection)?)?, ReadSnapshot {}.get_result::<(Json,)>(connection)?);
@@ -47,7 +47,7 @@ statement! {
 }
 
 statement! {
-    /// A place for a publisher that has none.
+    /// A row for a publisher that has none.
     struct Register<'a> {
         name: &'a str as Text,
         place: Json as Jsonb,
@@ -74,7 +74,7 @@ pub fn claim(
     Ok(Some(ClaimedPublisher { token, cursor, owes, earlier }))
 }
 
-/// The cursor of a publisher's place on the history that the database is on.
+/// The cursor of a publisher's position on the history that the database is on.
 fn place_of(connection: &mut PgConnection, name: &str, place: Option<Json>) -> Work<Cursor> {
     let cursor = match place {
         Some(place) => serde_json::from_value(place).map_err(Error::internal)?,
@@ -146,7 +146,7 @@ pub fn backlog(
 }
 
 statement! {
-    /// The place of a publisher.
+    /// The position of a publisher.
     struct ReadPlace<'a> { name: &'a str as Text } -> (Nullable<Jsonb>,),
     "SELECT place FROM publisher WHERE name = {name}"
 }

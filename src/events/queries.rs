@@ -1,6 +1,6 @@
 //! The SQL of reading events. Writing them is beside each change.
 //!
-//! Readers go along positions, which is a range of an index: the cost is that of the new events. Every statement also returns the history
+//! Readers follow the positions, which is a range of an index: the cost is that of the new events. Every statement also returns the history
 //! of the database, and the row at the cursor, so that nothing is read with an invalid cursor.
 
 use chrono::{DateTime, Utc};
@@ -197,7 +197,7 @@ pub fn read(
 fn to_row(found: Found, before: &Cursor, line: &Line) -> Row {
     let (position, id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id) =
         found;
-    let (delivered, place) = (before.delivered(position), line.behind(position, Some(id)));
+    let (delivered, cursor) = (before.delivered(position), line.behind(position, Some(id)));
     Row {
         id,
         realm_id,
@@ -209,7 +209,7 @@ fn to_row(found: Found, before: &Cursor, line: &Line) -> Row {
         data,
         principal_id,
         delivered,
-        place,
+        cursor,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The SQL that gives events their positions.
 //!
 //! A row is ready when its transaction has committed, and nothing notifies us of that. `seq` is nearly dense, though: each number is of a
-//! row that is visible, of one that may become so, or of a transaction that failed. So the sequencer goes along `seq` and notes the numbers
+//! row that is visible, of one that may become so, or of a transaction that failed. So the sequencer reads along `seq` and notes the numbers
 //! that it passed over; it looks those up until every transaction of that time has ended. Both are ranges of an index, however long a
 //! transaction stays open.
 

@@ -244,10 +244,10 @@ fn responses(watch: Watch, visibility: Visibility, seal: Seal, realm: Realm) -> 
 
 /// The realm's events of these types and this subject, or why there can be none.
 fn scope(realm: &Realm, types: Vec<String>, subject: String, faults: &mut Violations) -> Scope {
-    for (place, name) in types.iter().enumerate() {
+    for (index, name) in types.iter().enumerate() {
         if EventType::parse(name).is_none() {
             faults.add(
-                format!("types[{place}]"),
+                format!("types[{index}]"),
                 "invalid",
                 "must be a type of event, such as `entity.offboarded`",
             );

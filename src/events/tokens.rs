@@ -36,13 +36,13 @@ impl Tokens {
         Tokens { seal: seal.clone(), bound_to: bound_to(realm), list: digest(realm, request) }
     }
 
-    /// The token of a page that starts behind a place.
+    /// The token of a page that starts behind a position.
     pub fn token(&self, cursor: &Cursor) -> Result<String> {
         self.seal.close(&self.bound_to, &Token { cursor: cursor.clone(), list: self.list })
     }
 }
 
-/// The place that the page token of a request stands for. None if it is the token of another list, or none at all.
+/// The position that the page token of a request names. None if it is the token of another list, or not a token at all.
 pub fn open(seal: &Seal, realm: &Realm, request: &v1::ListEventsRequest) -> Option<Cursor> {
     let mut request = request.clone();
     let token: Token = seal.open(&bound_to(realm), &request.take_page().page_token)?;

@@ -97,7 +97,7 @@ impl AttributePath {
     }
 }
 
-/// Whether a key stands for all values of an entity.
+/// Whether a key is in place of all values of an entity.
 pub fn is_many(key: &str) -> bool {
     key == MANY
 }
@@ -167,7 +167,7 @@ fn behind_all_starting_with(start: &str) -> Option<String> {
 }
 
 impl Filter {
-    /// Conditions that indexes over these attributes can answer. Each of them is necessary: every match meets one of the lookups of each.
+    /// Conditions that indexes over these attributes can serve. Each of them is necessary: every match is found by one of the lookups of each.
     /// There may be none; then an index can say nothing.
     pub fn candidates(&self, is_indexed: &dyn Fn(&str) -> bool) -> Vec<Vec<Lookup>> {
         necessary(&self.root, is_indexed)
@@ -180,7 +180,7 @@ fn necessary(node: &Node, is_indexed: &dyn Fn(&str) -> bool) -> Vec<Vec<Lookup>>
         Node::And(members) => {
             members.iter().flat_map(|member| necessary(member, is_indexed)).collect()
         }
-        // A condition that one value meets is met by some value.
+        // A condition that one value satisfies is true for some value.
         Node::SameValue { inner, .. } => necessary(inner, is_indexed),
         Node::Or(members) => {
             let first = |member| necessary(member, is_indexed).into_iter().next();

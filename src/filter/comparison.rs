@@ -1,10 +1,10 @@
-//! What functions of order compare with: numbers, dates or texts. Where the attribute holds others, the function matches otherwise than it was meant:
-//! `lt(attributes.Closed, 2015)` where the attribute holds dates, or `gt(attributes.Rank, ten)` where it holds numbers.
+//! The values that functions of order compare with: numbers, dates or texts. Where the attribute has others, the function matches otherwise than it was meant:
+//! `lt(attributes.Closed, 2015)` where the attribute has dates, or `gt(attributes.Rank, ten)` where it has numbers.
 
 use super::Filter;
 use super::candidates::AttributePath;
 use super::named::visit;
-use super::shape::{Held, Shape};
+use super::shape::{Shape, ShapeCounts};
 use super::suspect::{SuspectValue, by_form};
 use super::syntax::{Bounds, Call, Scale};
 
@@ -17,7 +17,7 @@ pub struct Comparison {
     pub path: String,
     /// The attribute.
     pub attribute: AttributePath,
-    /// What it is compared with.
+    /// The values that it is compared with.
     pub with: With,
     /// True if the filter matches those that do not meet it.
     pub denied: bool,
@@ -38,7 +38,7 @@ pub enum With {
     Texts,
 }
 
-/// What is wrong with a comparison, by what the attribute holds.
+/// The fault of a comparison, by the values of the attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mismatch {
     /// It looks like something that it is not written as.
@@ -47,7 +47,7 @@ pub enum Mismatch {
     None,
     /// So few have one.
     Few(i64),
-    /// This value is of another kind than what the attribute holds.
+    /// This value is of another kind than those of the attribute.
     OtherKind(String),
 }
 
@@ -94,22 +94,22 @@ impl Comparison {
         })
     }
 
-    /// What is wrong with it where the attribute holds this.
-    pub fn mismatches(&self, held: &Held) -> Vec<Mismatch> {
+    /// Its faults where the attribute has these values.
+    pub fn mismatches(&self, counts: &ShapeCounts) -> Vec<Mismatch> {
         let shape = match self.with {
             With::Numbers(_) => Shape::Number,
             With::Dates => Shape::Date,
-            With::Texts => return self.mismatches_of_texts(held),
+            With::Texts => return self.mismatches_of_texts(counts),
         };
-        if held.count(shape) == 0 {
-            return if held.present > 0 { vec![Mismatch::None] } else { Vec::new() };
+        if counts.count(shape) == 0 {
+            return if counts.present > 0 { vec![Mismatch::None] } else { Vec::new() };
         }
-        if held.is_rare(shape) { vec![Mismatch::Few(held.count(shape))] } else { Vec::new() }
+        if counts.is_rare(shape) { vec![Mismatch::Few(counts.count(shape))] } else { Vec::new() }
     }
 
-    fn mismatches_of_texts(&self, held: &Held) -> Vec<Mismatch> {
+    fn mismatches_of_texts(&self, counts: &ShapeCounts) -> Vec<Mismatch> {
         // A month is compared with months as it is meant.
-        let is_right = |suspect: &&SuspectValue| suspect.is_month && held.holds(Shape::Month);
+        let is_right = |suspect: &&SuspectValue| suspect.is_month && counts.has(Shape::Month);
         let by_form: Vec<Mismatch> = self
             .by_form
             .iter()
@@ -120,14 +120,14 @@ impl Comparison {
         if !by_form.is_empty() {
             return by_form;
         }
-        if held.valued == 0 {
-            return if held.present > 0 { vec![Mismatch::None] } else { Vec::new() };
+        if counts.valued == 0 {
+            return if counts.present > 0 { vec![Mismatch::None] } else { Vec::new() };
         }
         // Texts are compared with every text.
-        if held.holds(Shape::Text) {
+        if counts.has(Shape::Text) {
             return Vec::new();
         }
-        let others = self.values.iter().filter(|(_, shape)| !held.holds(*shape));
+        let others = self.values.iter().filter(|(_, shape)| !counts.has(*shape));
         others.map(|(value, _)| Mismatch::OtherKind(value.clone())).collect()
     }
 }
@@ -188,11 +188,11 @@ mod tests {
         );
     }
 
-    /// What is told where so many entities have numbers, dates, months, versions, booleans and texts.
+    /// The mismatches where so many entities have numbers, dates, months, versions, booleans and texts.
     fn mismatches(filter: &str, shapes: [i64; 6]) -> Vec<Mismatch> {
         let valued = shapes.iter().sum();
         let [comparison] = Filter::parse(filter).unwrap().comparisons().try_into().unwrap();
-        comparison.mismatches(&Held { shapes, valued, present: valued })
+        comparison.mismatches(&ShapeCounts { shapes, valued, present: valued })
     }
 
     #[test]

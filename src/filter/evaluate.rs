@@ -19,7 +19,7 @@ use crate::proto::object::{Object, View};
 pub(super) const MAX_NESTED_ARRAYS: usize = 8;
 
 pub(super) fn matches(node: &Node, record: &dyn Record) -> bool {
-    holds(node, record, None)
+    is_true(node, record, None)
 }
 
 /// One of the objects that `inSameAttributeValue` looks into, and how many names have led to it.
@@ -29,11 +29,11 @@ struct Within<'a> {
     names: usize,
 }
 
-fn holds(node: &Node, record: &dyn Record, within: Option<Within<'_>>) -> bool {
+fn is_true(node: &Node, record: &dyn Record, within: Option<Within<'_>>) -> bool {
     match node {
-        Node::And(members) => members.iter().all(|member| holds(member, record, within)),
-        Node::Or(members) => members.iter().any(|member| holds(member, record, within)),
-        Node::Not(inner) => !holds(inner, record, within),
+        Node::And(members) => members.iter().all(|member| is_true(member, record, within)),
+        Node::Or(members) => members.iter().any(|member| is_true(member, record, within)),
+        Node::Not(inner) => !is_true(inner, record, within),
         Node::Call(call) => {
             call_holds(call, record, within) != (call.function.test == Test::Missing)
         }
@@ -41,7 +41,7 @@ fn holds(node: &Node, record: &dyn Record, within: Option<Within<'_>>) -> bool {
             let Datum::Json(root) = record.datum(property.name()) else { return false };
             any_value(root, names, &mut |value| {
                 value.as_object().is_some_and(|object| {
-                    holds(inner, record, Some(Within { object, names: names.len() }))
+                    is_true(inner, record, Some(Within { object, names: names.len() }))
                 })
             })
         }

@@ -54,7 +54,7 @@ pub use pattern::Pattern;
 pub use predicate::Predicate;
 pub use record::{Datum, EntityRecord, Record};
 pub use request::{check_filter, invalid_filter, only_filter};
-pub use shape::{Held, MASKS, Shape};
+pub use shape::{MASKS, Shape, ShapeCounts};
 pub use suspect::{Meant, SuspectValue};
 pub use vocabulary::{ENTITY, Property, PropertyKind, Vocabulary};
 

@@ -23,7 +23,7 @@ pub struct NamedValue {
     /// Whether another case is another value.
     pub is_exact: bool,
     /// Whether an entity has it, as a condition on `e`.
-    pub holds: Predicate,
+    pub predicate: Predicate,
     /// The keys by which an index over the attribute finds it; none where it is not a value of one attribute.
     pub lookups: Vec<Lookup>,
 }
@@ -76,7 +76,7 @@ impl NamedValue {
             denied,
             is_exact: call.function.test == Test::EqualsCaseSensitive,
             lookups: if is_equality { found(single.clone()) } else { Vec::new() },
-            holds: predicate(&Node::Call(single)),
+            predicate: predicate(&Node::Call(single)),
         }
     }
 
@@ -93,14 +93,14 @@ impl NamedValue {
             pattern: None,
         };
         let value = spellings.first()?.clone();
-        let (path, holds) = ("type".to_owned(), predicate(&Node::Call(call)));
+        let (path, predicate) = ("type".to_owned(), predicate(&Node::Call(call)));
         Some(NamedValue {
             path,
             value,
             condition: None,
             denied: false,
             is_exact: true,
-            holds,
+            predicate,
             lookups: Vec::new(),
         })
     }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::proto::object::number::written_out;
 
-/// The largest exponent that is taken for a number: beyond every double, and within what Postgres' `numeric` holds.
+/// The largest exponent that is taken for a number: beyond every double, and within the range of Postgres' `numeric`.
 pub(super) const MAX_EXPONENT: i64 = 1_000;
 
 /// The plain decimal of a JSON number: no exponent, no zeros that do not count, no sign at zero. Two numbers are equal if and only if their

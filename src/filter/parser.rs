@@ -244,7 +244,7 @@ impl Parser {
         Ok(Node::Call(call))
     }
 
-    /// Counts an expression among those of the filter, which the database has to go through for one record.
+    /// Counts an expression among those of the filter, which the database has to evaluate for one record.
     fn count_expression(&mut self, start: usize, pattern: &Pattern) -> Result<(), ParseError> {
         self.expressions += 1;
         self.steps = self.steps.saturating_add(pattern.steps);

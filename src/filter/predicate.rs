@@ -112,7 +112,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// SQL that holds nothing of the caller's.
+    /// SQL that contains nothing of the caller's.
     pub fn sql(&mut self, sql: &'static str) {
         match self.parts.last_mut() {
             Some(Part::Sql(before)) => before.push_str(sql),

@@ -1,4 +1,4 @@
-//! Properties that hold for any text and for any filter.
+//! Properties of any text and of any filter.
 
 use proptest::prelude::*;
 

@@ -7,7 +7,7 @@ const MAX_BYTES: usize = 64 << 10;
 /// How many faults of a filter are shown with their lines.
 const SHOWN_FAULTS: usize = 3;
 
-/// Reads the filter of a list; an empty one is none. Fails with `invalid_filter`; one that is too long is a fault among others.
+/// Reads the filter of a list; an empty one counts as none. Fails with `invalid_filter`; one that is too long is a fault among others.
 pub fn check_filter(
     vocabulary: &'static Vocabulary,
     text: &str,

@@ -1,4 +1,4 @@
-//! What filters select: the meaning of each function on each kind of value.
+//! The selections of filters: the meaning of each function on each kind of value.
 
 use serde_json::json;
 
@@ -102,38 +102,38 @@ fn any_attribute_is_each_at_any_depth() {
 
 #[test]
 fn numbers_dates_and_texts_are_each_put_in_their_own_order() {
-    let holds = |text: &str, value: serde_json::Value| selects(text, json!({"a": value}));
+    let is_selected = |text: &str, value: serde_json::Value| selects(text, json!({"a": value}));
     assert!(
-        holds("range(attributes.a, 9, 10)", json!(9.5))
-            && holds("range(attributes.a, 9, 10)", json!("10.0"))
+        is_selected("range(attributes.a, 9, 10)", json!(9.5))
+            && is_selected("range(attributes.a, 9, 10)", json!("10.0"))
     );
     assert!(
-        !holds("range(attributes.a, 9, 10)", json!("9 apples"))
-            && !holds("gt(attributes.a, 9)", json!("z"))
+        !is_selected("range(attributes.a, 9, 10)", json!("9 apples"))
+            && !is_selected("gt(attributes.a, 9)", json!("z"))
     );
     assert!(
-        holds("lte(attributes.a, '2024-05-31')", json!("2024-05-31T23:59:59.9Z"))
-            && !holds("lt(attributes.a, '2024-05-31')", json!("2024-05-31"))
+        is_selected("lte(attributes.a, '2024-05-31')", json!("2024-05-31T23:59:59.9Z"))
+            && !is_selected("lt(attributes.a, '2024-05-31')", json!("2024-05-31"))
     );
     assert!(
-        holds("range(attributes.a, b, d)", json!("C"))
-            && !holds("range(attributes.a, b, d)", json!("da"))
-            && holds("range(attributes.a, b, d)", json!("D"))
+        is_selected("range(attributes.a, b, d)", json!("C"))
+            && !is_selected("range(attributes.a, b, d)", json!("da"))
+            && is_selected("range(attributes.a, b, d)", json!("D"))
     );
     assert!(
-        holds("lt(attributes.a, 'é')", json!("D"))
-            && holds("range(attributes.a, 'ä', 'ö')", json!("É"))
+        is_selected("lt(attributes.a, 'é')", json!("D"))
+            && is_selected("range(attributes.a, 'ä', 'ö')", json!("É"))
     );
     refused_at("range(attributes.a, 10, 9)", 24, "this range is empty");
     refused_at("range(attributes.a, b, A)", 23, "this range is empty");
     refused_at("range(createdTime, '2024-05-02', '2024-05-01')", 33, "this range is empty");
     refused_at("range(uri, 'entities/b', 'a')", 25, "this range is empty");
-    assert!(holds("range(attributes.a, 10, 10)", json!(10)));
+    assert!(is_selected("range(attributes.a, 10, 10)", json!(10)));
 }
 
 #[test]
 fn words_and_wildcards_ignore_case_and_find_what_they_are_of() {
-    let holds = |text: &str| selects(text, json!({"a": "Dr. John-Paul O'NEILL, Berlin"}));
+    let is_selected = |text: &str| selects(text, json!({"a": "Dr. John-Paul O'NEILL, Berlin"}));
     for text in [
         "containsWordStartingWith(attributes.a, nei)",
         "containsWordStartingWith(attributes.a, 'berlin john-paul ne')",
@@ -141,7 +141,7 @@ fn words_and_wildcards_ignore_case_and_find_what_they_are_of() {
         "contains(attributes.a, 'john*neill')",
         "contains(attributes.a, 'o?neill')",
     ] {
-        assert!(holds(text), "{text}");
+        assert!(is_selected(text), "{text}");
     }
     for text in [
         "containsWordStartingWith(attributes.a, 'ber john')",
@@ -149,7 +149,7 @@ fn words_and_wildcards_ignore_case_and_find_what_they_are_of() {
         "fullText(attributes.a, ber)",
         "contains(attributes.a, 'neill*john')",
     ] {
-        assert!(!holds(text), "{text}");
+        assert!(!is_selected(text), "{text}");
     }
     refused_at("fullText(attributes.a, ' ,')", 23, "at least one word");
     refused_at("contains(attributes.a, '**')", 23, "besides `*`");
@@ -190,7 +190,7 @@ fn a_list_in_a_file_is_refused() {
 #[test]
 fn conditions_in_one_value_hold_for_the_same_one() {
     let given = json!({"Address": [{"City": "Bonn", "Zip": "1"}, {"City": "Köln", "Zip": "2", "Geo": {"Lat": 1}}]});
-    for (text, holds) in [
+    for (text, is_selected) in [
         (
             "inSameAttributeValue(equals(attributes.Address.City, bonn) and equals(attributes.Address.Zip, 1))",
             true,
@@ -217,7 +217,7 @@ fn conditions_in_one_value_hold_for_the_same_one() {
             true,
         ),
     ] {
-        assert_eq!(selects(text, given.clone()), holds, "{text}");
+        assert_eq!(selects(text, given.clone()), is_selected, "{text}");
         assert_eq!(parse(&parse(text).to_string()), parse(text));
     }
     refused_at("inSameAttributeValue(equals(attributes.A, x))", 0, "no nested attribute in common");

@@ -1,4 +1,4 @@
-//! What kinds of values an attribute holds, and of which kind a value of a filter is. One that is of another kind than all that the attribute holds is
+//! The kinds of values of an attribute, and the kind of a value of a filter. One that is of another kind than all that the attribute has is
 //! compared otherwise than it was meant.
 
 use super::candidates::AttributePath;
@@ -47,7 +47,7 @@ impl Shape {
         }
     }
 
-    /// What several are called.
+    /// The plural.
     pub fn plural(self) -> &'static str {
         match self {
             Shape::Number => "numbers",
@@ -103,7 +103,7 @@ const VERSION: &str =
 
 /// How many entities have values of each kind at a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct ShapeCounts {
     /// For each of [`Shape::ALL`], how many have such a value.
     pub shapes: [i64; 6],
     /// How many have a value of any kind.
@@ -115,14 +115,14 @@ pub struct Held {
 /// From so many entities on, a kind that one in so many of them has or fewer does not count: a slip of the data.
 const FEW_OF: i64 = 100;
 
-/// So many values tell what most are like.
+/// So many values suffice to decide what most are like.
 const MANY: i64 = 20;
 
-impl Held {
-    /// How many numbers tell of it.
+impl ShapeCounts {
+    /// How many numbers it consists of.
     pub const COUNTS: usize = Shape::ALL.len() + 2;
 
-    /// Adds what some entities hold; see [`AttributePath::shapes`].
+    /// Adds what some entities have; see [`AttributePath::shapes`].
     pub fn add(&mut self, counts: &[i64]) {
         let all = self.shapes.iter_mut().chain([&mut self.valued, &mut self.present]);
         all.zip(counts).for_each(|(sum, count)| *sum += count);
@@ -147,7 +147,7 @@ impl Held {
     }
 
     /// Whether enough of them have a value of this kind.
-    pub fn holds(&self, shape: Shape) -> bool {
+    pub fn has(&self, shape: Shape) -> bool {
         let count = self.count(shape);
         count > 0 && (self.valued < FEW_OF || count * FEW_OF > self.valued)
     }
@@ -166,8 +166,8 @@ impl Held {
     }
 }
 
-/// What [`AttributePath::shapes`] has of a value for each of the numbers of [`Held`].
-pub const MASKS: [i32; Held::COUNTS] = [1, 2, 4, 8, 16, 32, 63, 127];
+/// The bits of [`AttributePath::shapes`] for each of the numbers of [`ShapeCounts`].
+pub const MASKS: [i32; ShapeCounts::COUNTS] = [1, 2, 4, 8, 16, 32, 63, 127];
 
 impl AttributePath {
     /// The kinds of the values that an entity has there, a bit for each of [`Shape::ALL`] and 64 for what is there and no value, as a whole number over
@@ -245,19 +245,19 @@ mod tests {
 
     #[test]
     fn one_stray_value_does_not_make_a_kind() {
-        let mut held = Held::default();
-        held.add(&[1_999, 0, 0, 0, 0, 1, 2_000, 2_100]);
+        let mut counts = ShapeCounts::default();
+        counts.add(&[1_999, 0, 0, 0, 0, 1, 2_000, 2_100]);
         assert!(
-            held.holds(Shape::Number)
-                && !held.holds(Shape::Text)
-                && held.is_rare(Shape::Text)
-                && !held.is_rare(Shape::Number)
+            counts.has(Shape::Number)
+                && !counts.has(Shape::Text)
+                && counts.is_rare(Shape::Text)
+                && !counts.is_rare(Shape::Number)
         );
         assert_eq!(
-            (held.most(), held.count(Shape::Text), held.present),
+            (counts.most(), counts.count(Shape::Text), counts.present),
             (Some(Shape::Number), 1, 2_100)
         );
-        let few = Held { shapes: [9, 0, 0, 0, 0, 1], valued: 10, present: 10 };
-        assert!(few.holds(Shape::Text) && Held::default().most().is_none());
+        let few = ShapeCounts { shapes: [9, 0, 0, 0, 0, 1], valued: 10, present: 10 };
+        assert!(few.has(Shape::Text) && ShapeCounts::default().most().is_none());
     }
 }

@@ -19,7 +19,7 @@ pub struct SuspectValue {
     pub value: String,
     /// The probable meaning.
     pub meant: Meant,
-    /// Whether it is a year and a month, which is right where the attribute holds such.
+    /// Whether it is a year and a month, which is right where the attribute has such values.
     pub is_month: bool,
 }
 
@@ -30,7 +30,7 @@ pub enum Meant {
     Number(String),
     /// A date, which would be written so if it is known, or a time that is counted from one.
     Date(Option<String>),
-    /// What programs write where they have no number.
+    /// The texts that programs write where they have no number.
     NoNumber,
     /// One end of a range, of which the other is of another kind.
     OtherEnd,
@@ -70,7 +70,7 @@ pub(super) fn by_form(call: &Call) -> Vec<SuspectValue> {
         let is_read = value.number.is_some() || value.moment.is_some();
         let meant = match () {
             () if is_mixed => Some(Meant::OtherEnd),
-            // It is told of all functions.
+            // It is reported of all functions.
             () if is_read || is_variable(&value.text) => None,
             () => meant_by(&value.text),
         };
@@ -86,7 +86,7 @@ pub(super) fn by_form(call: &Call) -> Vec<SuspectValue> {
     suspect
 }
 
-/// What one end of a range looks like, as far as it is no mere text.
+/// The kind of one end of a range, by its looks, as far as it is more than a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Number,
@@ -120,7 +120,7 @@ impl End {
     }
 }
 
-/// What a text looks like that reads neither as a number nor as a date.
+/// The kind of a text, by its looks, that reads neither as a number nor as a date.
 fn meant_by(text: &str) -> Option<Meant> {
     let text = plain_marks(text);
     let (text, lower) = (text.trim(), text.trim().to_lowercase());

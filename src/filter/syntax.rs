@@ -10,15 +10,15 @@ use super::vocabulary::{Property, PropertyKind};
 /// A condition on one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {
-    /// All hold; at least two.
+    /// All are true; at least two.
     And(Vec<Node>),
-    /// One holds; at least two.
+    /// One is true; at least two.
     Or(Vec<Node>),
-    /// It does not hold.
+    /// It is not true.
     Not(Box<Node>),
     /// A function that is true for the values at a path.
     Call(Call),
-    /// A condition holds within one object that `names` lead to; all of its paths begin so, and continue.
+    /// A condition is true within one object that `names` lead to; all of its paths begin so, and continue.
     SameValue {
         /// The property that has the objects, of [`PropertyKind::Json`].
         property: &'static Property,

@@ -3,15 +3,15 @@
 use http::HeaderMap;
 use http::header::HeaderName;
 
-/// What a header such as `Accept` lists, in lower case and without parameters, with the weight of each: from 0, never, to 1000. One that cannot be
-/// read is none.
+/// The list of a header such as `Accept`, in lower case and without parameters, with the weight of each: from 0, never, to 1000. One that cannot be
+/// read counts as none.
 pub fn weighted(headers: &HeaderMap, name: HeaderName) -> Vec<(String, u16)> {
     listed(headers, name).map(|(what, weight)| (what, weight.unwrap_or(MOST))).collect()
 }
 
 const MOST: u16 = 1000;
 
-/// The same, where a weight that cannot be read is told from none.
+/// The same, where a weight that cannot be read is distinguished from none.
 pub fn listed(
     headers: &HeaderMap,
     name: HeaderName,

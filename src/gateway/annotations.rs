@@ -57,7 +57,7 @@ impl Annotations {
         self.limits(field).value.iter().any(|(word, value)| *word == "format" && value == "uuid")
     }
 
-    /// Returns whether the value of a field can hold a colon. A pattern names all that may be there.
+    /// Returns whether the value of a field can contain a colon. A pattern names all that may be there.
     pub fn takes_colon(&self, field: &FieldDescriptor) -> bool {
         let rules = self.limits(field).value;
         let forbids = |(word, rule): &(&str, Json)| {
@@ -103,7 +103,7 @@ impl Annotations {
         declared.as_str().filter(|path| !path.is_empty()).map(str::to_owned)
     }
 
-    /// The only members of the answer, by their proto names; none if there may be any.
+    /// The only members of the response, by their proto names; none if there may be any.
     pub fn answer_members(&self, method: &MethodDescriptor) -> Vec<String> {
         let options = method.options();
         let declared =
@@ -112,7 +112,7 @@ impl Annotations {
         declared.filter_map(|name| name.as_str().map(str::to_owned)).collect()
     }
 
-    /// The scope that a key must hold.
+    /// The scope that a key must have.
     pub fn scope(&self, method: &MethodDescriptor) -> String {
         let options = method.options();
         let declared =

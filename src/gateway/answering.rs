@@ -1,4 +1,4 @@
-//! Answering one request: from its route, through the service, to its response.
+//! Serving one request: from its route, through the service, to its response.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -25,11 +25,11 @@ use super::request::Target;
 use super::route::Found;
 use super::stream::Framing;
 use super::version::{self, Conditions};
-use super::{MatchedRoute, Standing, head, headers, pages, plus, raw, request_id};
+use super::{MatchedRoute, Prepared, head, headers, pages, plus, raw, request_id};
 use crate::error::{Code, Error};
 
 impl Exchange {
-    /// Answers a request, and reports which rule it was answered by.
+    /// Serves a request, and reports by which rule it was served.
     pub async fn answer<S>(mut self, stack: S, request: Request<Body>) -> Response<Body>
     where
         S: Service<Request<tonic::body::Body>, Response = Response<tonic::body::Body>>,
@@ -146,7 +146,7 @@ impl Exchange {
         };
         let answer = called.map_err(refused)?;
         if binding.rpc.server_streaming {
-            // The faults of a message of a stream are reported after the answers to those before it.
+            // The faults of a message of a stream are reported after the responses to those before it.
             if found.has_faults()
                 && let Some(refusal) = found.instead(&answer.metadata, spell)
             {
@@ -174,7 +174,7 @@ impl Exchange {
         })
     }
 
-    /// The answer of an RPC that answers with one message.
+    /// The response of an RPC that returns one message.
     fn document(
         &self,
         binding: &Binding,
@@ -233,13 +233,13 @@ impl Exchange {
         }
     }
 
-    /// The answer of an RPC that answers with many messages. A fault of the request, which the service knows only as the end of its stream,
+    /// The response of an RPC that returns many messages. A fault of the request, which the service knows only as the end of its stream,
     /// is reported as it was found.
     fn stream(&self, answer: Answer, framing: Framing, found: Faults) -> Response<Body> {
         let (mut headers, status) = headers::of_stream(&answer.metadata, &self.shared.base_path);
         headers.append(header::VARY, HeaderValue::from_static("accept"));
         let binding = self.binding.clone();
-        // What answers a stream of requests ends with it.
+        // The response to a stream of requests ends with it.
         let may_last = binding.as_ref().is_none_or(|binding| !binding.rpc.client_streaming);
         let spell = move |path: &str| {
             binding.as_ref().map_or_else(|| path.to_owned(), |binding| binding.spell(path))
@@ -288,7 +288,7 @@ impl Exchange {
         Ok(text)
     }
 
-    /// The answer to a reader of a page.
+    /// The response to a reader of a page.
     async fn page(&self, found: &pages::Found<'_>, parts: &request::Parts) -> Response<Body> {
         let mut response = match parts.method {
             Method::HEAD => self.sent(found, parts).await,
@@ -311,7 +311,7 @@ impl Exchange {
             response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
         }
         response.extensions_mut().insert(MatchedRoute(found.route.to_owned()));
-        response.extensions_mut().insert(Standing);
+        response.extensions_mut().insert(Prepared);
         response
     }
 

@@ -1,4 +1,4 @@
-//! The answers of a service outside of any request: for a command that shows by JSON what it was answered by gRPC, as REST spells it.
+//! The responses of a service outside of any request: for a command that shows as JSON what it got by gRPC, as REST spells it.
 
 use prost::Name;
 use prost_reflect::{DescriptorPool, DynamicMessage};
@@ -8,7 +8,7 @@ use super::opaque;
 use super::rules::{BuildError, style_of};
 use crate::error::{Error, Result};
 
-/// Spells the messages that a service answers, and those in them.
+/// Spells the messages that a service returns, and those in them.
 #[derive(Debug)]
 pub struct Answers {
     schema: Schema,
@@ -33,7 +33,7 @@ impl Answers {
         let place = self
             .schema
             .place(&M::full_name())
-            .ok_or_else(|| Error::internal("the service answers no such message"))?;
+            .ok_or_else(|| Error::internal("the service returns no such message"))?;
         let descriptor = self.schema.message(place).descriptor.clone();
         let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
             .map_err(Error::internal)?;

@@ -1,4 +1,4 @@
-//! What a `google.api.http` rule says: the RPC, and where each part of its messages stands in a request and in the answer.
+//! The meaning of a `google.api.http` rule: the RPC, and where each part of its messages is in a request and in the response.
 
 use std::sync::Arc;
 
@@ -55,15 +55,15 @@ pub struct Binding {
     pub line: Option<usize>,
     /// True if the body of the request is a `google.api.HttpBody`: bytes of any kind.
     pub takes_bytes: bool,
-    /// True if the body of the answer is a `google.api.HttpBody`.
+    /// True if the body of the response is a `google.api.HttpBody`.
     pub gives_bytes: bool,
     /// The field of the request message that says at which version the resource must be.
     pub expected_version: Option<FieldPath>,
-    /// The only members of the answer, by their places in the response message; none if all are reported.
+    /// The only members of the response, by their places in the response message; none if all are reported.
     pub answer_members: Vec<usize>,
     /// The beginning of all paths of the contract, if it has no problem documents.
     pub plain_errors: Option<String>,
-    /// The field of the response message, or of the field of it that is the answer, that says which version the resource is at.
+    /// The field of the response message, or of the field of it that is the response, that says which version the resource is at.
     pub version: Option<FieldPath>,
 }
 
@@ -118,7 +118,7 @@ impl Binding {
         }
     }
 
-    /// The field of the resource, as it is answered, that has this name in either spelling; none if a stream is answered.
+    /// The field of the resource, as it is returned, that has this name in either spelling; none if a stream is returned.
     pub fn answered(&self, name: &str) -> Option<&Field> {
         let schema = &self.rpc.schema;
         let resource = match self.response_body {
@@ -132,7 +132,7 @@ impl Binding {
             .filter(|_| !self.rpc.server_streaming)
     }
 
-    /// The same of one of many resources, of which a list is answered.
+    /// The same of one of many resources, of which a list is returned.
     pub fn answered_of_many(&self, name: &str) -> Option<&Field> {
         let schema = &self.rpc.schema;
         let many = schema.message(self.rpc.output).fields.iter().filter_map(|field| {

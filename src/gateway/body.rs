@@ -199,7 +199,7 @@ impl Reading {
 struct Lines {
     reading: Reading,
     buffer: BytesMut,
-    /// How much of the buffer is known to hold no end of line.
+    /// How much of the buffer is known to contain no end of line.
     searched: usize,
     number: u64,
     /// How many bytes the blank lines had.

@@ -17,7 +17,7 @@ use tower::{Service, ServiceExt};
 use super::binding::Rpc;
 use super::codec::DynamicCodec;
 
-/// An answer that has begun.
+/// A response that has begun.
 pub struct Answer {
     /// Its first metadata.
     pub metadata: HeaderMap,
@@ -25,7 +25,7 @@ pub struct Answer {
     pub messages: Streaming<DynamicMessage>,
 }
 
-/// Calls an RPC with the metadata and extensions, and waits until the answer begins.
+/// Calls an RPC with the metadata and extensions, and waits until the response begins.
 pub async fn call<S>(
     stack: S,
     rpc: &Rpc,
@@ -53,7 +53,7 @@ where
     let response =
         stack.oneshot(request).await.map_err(|error| Status::from_error(error.into()))?;
     let (parts, body) = response.into_parts();
-    // An answer without messages has its status among its headers.
+    // A response without messages has its status among its headers.
     let messages = match Status::from_header_map(&parts.headers) {
         Some(status) if status.code() != tonic::Code::Ok => return Err(status),
         Some(_) => Streaming::new_empty(codec, body),
@@ -63,13 +63,13 @@ where
 }
 
 impl Answer {
-    /// The one message of an RPC that answers with one, and all metadata.
+    /// The one message of an RPC that returns one, and all metadata.
     pub async fn only(mut self) -> Result<(HeaderMap, DynamicMessage), Status> {
         let message = self
             .messages
             .message()
             .await?
-            .ok_or_else(|| Status::internal("the answer has no message"))?;
+            .ok_or_else(|| Status::internal("the response has no message"))?;
         if let Some(trailers) = self.messages.trailers().await? {
             self.metadata.extend(trailers.into_headers());
         }

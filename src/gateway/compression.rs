@@ -23,11 +23,11 @@ use crate::limits::answers::{COMPRESSION, COMPRESSION_BYTES};
 use crate::limits::bodies::{EMPTY_BYTES_AT_MOST, FREE_BODY_BYTES};
 use crate::limits::responses::{Reservation, Responding};
 
-/// Below this, in bytes, compression costs more than it saves: an answer goes in one packet anyway.
+/// Below this, in bytes, compression costs more than it saves: a response fits into one packet anyway.
 pub const WORTHWHILE: u64 = 1024;
 /// How far back a compressed request may refer, as a power of 2: 8 MiB, which RFC 8878 asks every decoder to take. It is memory of ours.
 const WINDOW_LOG_MAX: u32 = 23;
-/// How far back a compressed answer refers, as a power of 2. The memory for it is there until the answer is read.
+/// How far back a compressed response refers, as a power of 2. The memory for it is there until the response is read.
 const WINDOW_LOG: u32 = 16;
 
 /// How a body is compressed.
@@ -105,7 +105,7 @@ struct OnWire {
     more: AtomicUsize,
     /// How far back it refers.
     window: AtomicUsize,
-    /// What was made of it.
+    /// The result.
     made: AtomicUsize,
 }
 
@@ -178,7 +178,7 @@ fn read_as(coding: Coding, decoder: impl AsyncRead + Send + 'static) -> Body {
 #[derive(Clone, Copy, Debug)]
 pub struct Lasting;
 
-/// The answer compressed, if its caller takes that, it is worthwhile, and there is memory for it. What is there of a stream is passed on whenever nothing
+/// The response compressed, if its caller takes that, it is worthwhile, and there is memory for it. What is there of a stream is passed on whenever nothing
 /// more is.
 pub fn compressed(
     mut answer: Response<Body>,

@@ -1,6 +1,6 @@
 //! Pages as tables: CSV (RFC 4180) for callers who ask for `text/csv`.
 //!
-//! It is there for every `GET` that answers with a page of rows and nothing else: one list of messages whose fields are single values, and
+//! It is there for every `GET` that returns a page of rows and nothing else: one list of messages whose fields are single values, and
 //! maybe `next_page_token`. The first line of the first page has the names of the columns, and no other page has them: pages that are put together
 //! are one table. A header `Link` with `rel="next"` (RFC 8288) leads to the next page.
 //! Values are written as in JSON, without their quotes; `null` is an empty cell.
@@ -25,14 +25,14 @@ const LATER: &str = "text/csv; charset=utf-8; header=absent";
 const NEXT_PAGE_TOKEN: &str = "next_page_token";
 const PAGE_TOKEN: &str = "page_token";
 
-/// How the answer to one request is written as a table.
+/// How the response to one request is written as a table.
 #[derive(Debug)]
 pub struct Table {
-    /// The list of rows, by its place in the answer.
+    /// The list of rows, by its place in the response.
     rows: usize,
     /// The type of a row, by its place in the schema.
     row: usize,
-    /// Where the request went, as callers know it.
+    /// The address of the request, as callers know it.
     path: String,
     /// The arguments of the request without its page token, and the name of that in the contract. None if there are no other pages.
     paging: Option<(Vec<String>, String)>,
@@ -76,7 +76,7 @@ impl Table {
         })
     }
 
-    /// Writes an answer.
+    /// Writes a response.
     pub fn write(&self, rpc: &Rpc, answer: &DynamicMessage) -> Result<Page, Error> {
         let (schema, field) = (&*rpc.schema, &rpc.schema.message(rpc.output).fields[self.rows]);
         let columns = &schema.message(self.row).fields;
@@ -118,12 +118,12 @@ fn header_value(text: String) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(text).map_err(Error::internal)
 }
 
-/// Returns whether the answers of a route can be written as tables.
+/// Returns whether the responses of a route can be written as tables.
 pub fn is_table(binding: &Binding) -> bool {
     rows(binding).is_some()
 }
 
-/// The list of rows and the type of a row, by their places, where an answer is a page of them and nothing else.
+/// The list of rows and the type of a row, by their places, where a response is a page of them and nothing else.
 fn rows(binding: &Binding) -> Option<(usize, usize)> {
     if binding.body != BodyRule::None
         || binding.rpc.server_streaming
@@ -148,7 +148,7 @@ fn rows(binding: &Binding) -> Option<(usize, usize)> {
     found
 }
 
-/// Returns whether every field of a message type holds one value.
+/// Returns whether every field of a message type has one value.
 fn is_flat(schema: &Schema, message: usize) -> bool {
     let single = |field: &Field| {
         let is_value = !matches!(

@@ -29,12 +29,12 @@ pub struct Exchange {
     pub with_plus: Arc<[String]>,
     /// True if the update mask is made of what the body names.
     pub mask_is_made: Arc<AtomicBool>,
-    /// What the response has of the memory.
+    /// The memory of the response.
     pub responding: Responding,
 }
 
 impl Exchange {
-    /// Writes the JSON of a message of the answer.
+    /// Writes the JSON of a message of the response.
     pub fn write(
         &self,
         binding: &Binding,
@@ -59,7 +59,7 @@ impl Exchange {
 
     /// The problem document of a status.
     pub fn problem_of(&self, status: &Status) -> Problem {
-        // Our own failures were logged when they were made; what comes from a library would go unseen.
+        // Our own failures were logged when they were made; what comes from a library would be lost.
         if status.code() == tonic::Code::Unknown
             || status.code() == tonic::Code::Internal && status.get_details_error_info().is_none()
         {
@@ -78,7 +78,7 @@ impl Exchange {
         problem
     }
 
-    /// The answer that is a refusal.
+    /// The response that is a refusal.
     pub fn problem(&self, status: &Status) -> Response<Body> {
         let problem = self.problem_of(status);
         let (mut headers, _) = self.headers(status.metadata().as_ref());
@@ -93,17 +93,17 @@ impl Exchange {
         )
     }
 
-    /// The headers and the status of an answer with this metadata.
+    /// The headers and the status of a response with this metadata.
     pub fn headers(&self, metadata: &HeaderMap) -> (HeaderMap, Option<StatusCode>) {
         headers::from_metadata(metadata, &self.shared.base_path)
     }
 
-    /// The answer to a failure that the gateway found.
+    /// The response to a failure that the gateway found.
     pub fn refuse(&self, error: Error) -> Response<Body> {
         self.problem(&error.into())
     }
 
-    /// The answer to a method that the path does not take, or to `OPTIONS`.
+    /// The response to a method that the path does not take, or to `OPTIONS`.
     pub fn wrong_method(&self, method: &Method, allowed: &[Method]) -> Response<Body> {
         let list = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let mut response = if method == Method::OPTIONS {
@@ -131,7 +131,7 @@ impl Exchange {
         (name, HeaderValue::try_from(taken).expect("media types are fit for a header"))
     }
 
-    /// An answer with the headers that every one has.
+    /// A response with the headers that every one has.
     pub fn respond(
         &self,
         status: StatusCode,

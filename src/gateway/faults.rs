@@ -104,7 +104,7 @@ impl Faults {
         self.unfit.get().map(|unfit| unfit.taken.clone())
     }
 
-    /// Returns the failure to send for a request that was answered with this one: faults of the request come before the failure of the
+    /// Returns the failure to send for a request whose response was this one: faults of the request come before the failure of the
     /// service, or of a layer before it.
     pub fn reported(&self, answered: Status, spell: impl Fn(&str) -> String) -> Status {
         let metadata = || answered.metadata().clone().into_headers();
@@ -114,7 +114,7 @@ impl Faults {
         }
     }
 
-    /// The failure of a request that was answered as if all were well, with this metadata.
+    /// The failure of a request that was served as if all were well, with this metadata.
     pub fn instead(&self, metadata: &HeaderMap, spell: impl Fn(&str) -> String) -> Option<Status> {
         self.failure(None, spell).map(|failure| with_metadata(failure, metadata.clone()))
     }
@@ -178,7 +178,7 @@ mod tests {
             found.form().ends_at(3) && !found.form().is_spoilt(),
             "what came before the line is done"
         );
-        assert_eq!(reported(&found, Error::unavailable("away")), "away");
+        assert_eq!(reported(&found, Error::unavailable("unreachable")), "unreachable");
         found.keep(&faults("head"));
         assert_eq!(reported(&found, Form::refusal()), "head: is wrong");
         assert!(found.has_faults() && found.form().is_spoilt());
@@ -191,7 +191,7 @@ mod tests {
         let found = Faults::default();
         found.keep(&faults("If-Match"));
         assert_eq!(
-            found.end(Error::invalid("body", "invalid_json", "is no JSON")).message(),
+            found.end(Error::invalid("body", "invalid_json", "is not JSON")).message(),
             Form::refusal().message()
         );
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Limits of the request line and the headers, below those of the HTTP library, which answers without a document.
+//! Limits of the request line and the headers, below those of the HTTP library, which responds without a document.
 
 use http::request::Parts;
 

@@ -1,4 +1,4 @@
-//! Which headers of a request become metadata of the call, and which metadata of the answer become headers.
+//! Which headers of a request become metadata of the call, and which metadata of the response become headers.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const PASSED_ON: [&str; 13] = [
     "x-real-ip",
 ];
 
-/// The metadata of an answer that are of the transport and not of the service.
+/// The metadata of a response that are of the transport and not of the service.
 const KEPT_BACK: [&str; 10] = [
     "connection",
     "content-encoding",
@@ -67,7 +67,7 @@ pub fn to_metadata(headers: &HeaderMap) -> (HeaderMap, Violations) {
     (metadata, faults)
 }
 
-/// The headers of an answer, and the HTTP status that the service asks for. Services know the paths of the API; callers find it below
+/// The headers of a response, and the HTTP status that the service asks for. Services know the paths of the API; callers find it below
 /// `base_path`.
 pub fn from_metadata(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, Option<StatusCode>) {
     let mut headers = HeaderMap::with_capacity(metadata.len());
@@ -91,7 +91,7 @@ pub fn from_metadata(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, Optio
     (headers, code.filter(StatusCode::is_success))
 }
 
-/// The same of an answer of many messages.
+/// The same of a response of many messages.
 pub fn of_stream(metadata: &HeaderMap, base_path: &str) -> (HeaderMap, StatusCode) {
     let (mut headers, status) = from_metadata(metadata, base_path);
     // A header that reverse proxies understand, nginx and those like it: pass on each message as it comes.

@@ -50,12 +50,12 @@ fn paths(schema: &Schema, message: usize, members: &Map<String, Value>) -> Vec<S
     found
 }
 
-/// The place of the message that the member of this name holds; none if it holds something else, or many.
+/// The place of the message that the member of this name has; none if it has something else, or many.
 fn message_at(schema: &Schema, message: usize, name: &str) -> Option<usize> {
     message_in(schema.message(message).find(name)?.1)
 }
 
-/// The place of the message that a field holds once.
+/// The place of the message that a field has once.
 pub fn message_in(field: &Field) -> Option<usize> {
     match (&field.cardinality, &field.shape) {
         (Cardinality::Single { .. }, Shape::Message(inner)) => Some(*inner),

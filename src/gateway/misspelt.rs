@@ -87,7 +87,7 @@ const WORDS: [(&[&str], &str); 2] = [
 /// A prefix of such a word that names its owner.
 const OWNERS: [&str; 2] = ["x", "offboard"];
 
-/// The headers that are spelt right, and one that answers have and a caller may send back.
+/// The headers that are spelt right, and one that responses have and a caller may send back.
 const KNOWN: [&str; 8] = [
     "idempotency-key",
     "if-match",

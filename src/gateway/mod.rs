@@ -2,8 +2,8 @@
 //!
 //! The gateway knows no service by name. A new RPC that has a rule, in a service that declares a spelling (`offboard.v1.json_style`), has
 //! its REST route, its place in the published document ([`openapi`]) and on the page that shows it, and its problem documents (RFC 9457),
-//! with no Rust written. Calls go to the same tower stack that gRPC callers meet, in process. One request takes this way: [`route`] finds its
-//! rule, [`request`] makes its message, [`call`] calls the service, and [`answering`] holds the ends together and makes the answer.
+//! with no Rust written. Calls pass the same tower stack that gRPC callers meet, in process. One request takes this way: [`route`] finds its
+//! rule, [`request`] makes its message, [`call`] calls the service, and [`answering`] joins these steps and makes the response.
 
 mod accept;
 mod annotations;
@@ -107,12 +107,12 @@ impl Default for Options {
     }
 }
 
-/// The path of the rule that a request was answered by, such as `/v1/entities/{entity_id}`: among the extensions of every answer to a request
+/// The path of the rule by which a request was served, such as `/v1/entities/{entity_id}`: among the extensions of every response to a request
 /// that had a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MatchedRoute(pub String);
 
-/// The REST listener of a gRPC stack: a tower service that answers every request, also those that have no route.
+/// The REST listener of a gRPC stack: a tower service that serves every request, also those that have no route.
 #[derive(Clone, Debug)]
 pub struct Gateway<S> {
     shared: Arc<Shared>,
@@ -169,12 +169,12 @@ impl<S> Gateway<S> {
         })
     }
 
-    /// The answer to a request, with this path and these headers, that is wrong before it is anything to be routed.
+    /// The response to a request, with this path and these headers, that is wrong before it is anything to be routed.
     pub fn refuse(&self, path: &str, headers: &HeaderMap, error: Error) -> Response<Body> {
         self.exchange(path, headers).refuse(error)
     }
 
-    /// The answer to what could not be read as a request, of which this path and these headers are known.
+    /// The response to what could not be read as a request, of which this path and these headers are known.
     pub fn refuse_unread(&self, path: &str, headers: &HeaderMap, error: Error) -> Response<Bytes> {
         refusal_as(
             Refusals::of(&self.shared.plain_paths, path, headers),
@@ -202,12 +202,12 @@ impl<S> Gateway<S> {
 
 /// A response that is of bytes which are there anyway: among its extensions.
 #[derive(Clone, Copy, Debug)]
-struct Standing;
+struct Prepared;
 
 /// The response, of which what is large is paid for until it is written.
 fn written(answer: Response<Body>, responding: &Responding, cut: Option<Cut>) -> Response<Body> {
     let size = answer.body().size_hint().exact();
-    if answer.extensions().get::<Standing>().is_some()
+    if answer.extensions().get::<Prepared>().is_some()
         || size.is_some_and(|size| size <= FREE_RESPONSE_BYTES as u64)
     {
         return answer;
@@ -259,7 +259,7 @@ where
     }
 }
 
-/// The answer to a `HEAD`: that to a `GET` without its body, but with its length where that is known (RFC 9110, section 9.3.2).
+/// The response to a `HEAD`: that to a `GET` without its body, but with its length where that is known (RFC 9110, section 9.3.2).
 fn without_body(mut answer: Response<Body>) -> Response<Body> {
     let may_have_a_body =
         !matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

@@ -40,7 +40,7 @@ impl Refusals {
         if named { Refusals::ProblemsByName } else { Refusals::Plain }
     }
 
-    /// The media type and the text of a refusal with this status; adds to its headers what goes with them. A failure of the service is a problem
+    /// The media type and the text of a refusal with this status; adds to its headers what belongs to them. A failure of the service is a problem
     /// document always.
     pub fn written(
         self,

@@ -14,7 +14,7 @@ pub fn is_ambiguous(encoded: &str) -> bool {
     encoded.contains('+') && encoded.contains("%20")
 }
 
-/// The parameters of a query in whose values a `+` stands.
+/// The parameters of a query whose values contain a `+`.
 pub fn parameters(query: &str) -> Vec<String> {
     let with_plus = query
         .split('&')

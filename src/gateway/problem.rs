@@ -37,7 +37,7 @@ impl<F: Fn(&str) -> String> Spelling for F {
 pub struct Problem {
     /// The HTTP status.
     pub status: StatusCode,
-    /// The headers that go with it.
+    /// The headers that belong to it.
     pub headers: HeaderMap,
     /// The members of the document.
     pub document: Map<String, Value>,

@@ -1,4 +1,4 @@
-//! `google.api.HttpBody`: bodies that are not JSON, in requests and in answers.
+//! `google.api.HttpBody`: bodies that are not JSON, in requests and in responses.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -33,7 +33,7 @@ pub fn fill(binding: &Binding, message: &mut DynamicMessage, content_type: &str,
     holder.set_field_by_number(DATA, Value::Bytes(data));
 }
 
-/// The media type and the bytes of an answer.
+/// The media type and the bytes of a response.
 pub fn read(binding: &Binding, message: &DynamicMessage) -> (HeaderValue, Bytes) {
     let field = binding.response_body.map(|index| {
         message.get_field(&binding.rpc.schema.message(binding.rpc.output).fields[index].descriptor)

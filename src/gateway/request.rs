@@ -37,7 +37,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Makes the request message with a body; an empty body is none, and refused where one is required. If there are faults, the message is
+    /// Makes the request message with a body; an empty body counts as none, and is refused where one is required. If there are faults, the message is
     /// the readable part; fails if nothing of the body was readable.
     pub fn message(&self, body: &[u8]) -> Result<(DynamicMessage, Violations), Error> {
         let mut message = DynamicMessage::new(self.binding.rpc.input().clone());
@@ -337,7 +337,7 @@ impl Target {
         violations
     }
 
-    /// The faults but for those of members that the resource has as it is answered, and that the mask does not name: callers read a resource, change a
+    /// The faults but for those of members that the resource has as it is returned, and that the mask does not name: callers read a resource, change a
     /// member and send the whole.
     fn without_unnamed(&self, paths: &[String], violations: Violations) -> Violations {
         // Those that are not reported may be others.

@@ -8,7 +8,7 @@ const MAX_LENGTH: usize = 128;
 /// The prefix of the secrets of keys.
 const SECRETS: [&str; 2] = ["sk_test_", "sk_live_"];
 
-/// The caller's id if it is 1 to 128 characters of `[A-Za-z0-9._~-]` and no key, which must not come into logs and answers; else a new one: `req_` and
+/// The caller's id if it is 1 to 128 characters of `[A-Za-z0-9._~-]` and no key, which must not come into logs and responses; else a new one: `req_` and
 /// a UUIDv7.
 pub fn sane_or_new(given: Option<&str>) -> String {
     match given {

@@ -1,4 +1,4 @@
-//! Finds the route of a request: a tree of path segments in which a literal goes before a variable.
+//! Finds the route of a request: a tree of path segments in which a literal takes precedence over a variable.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -131,7 +131,7 @@ impl<T> Router<T> {
         all_of(self.root.methods())
     }
 
-    /// Finds the route of a path, still percent-encoded and without its query. `HEAD` goes where `GET` goes.
+    /// Finds the route of a path, still percent-encoded and without its query. `HEAD` has the routes of `GET`.
     pub fn find<'p>(&self, method: &Method, path: &'p str) -> Found<'_, 'p, T> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         let Some(path) = path.strip_prefix('/') else { return Found::Nothing };

@@ -54,7 +54,7 @@ pub enum BuildError {
 }
 
 /// Makes the routes of every RPC that has a rule, in every service that declares a spelling. `free` says which fields of bytes are
-/// free-form values; answers report paths below `base_path`.
+/// free-form values; responses report paths below `base_path`.
 pub fn routes(
     pool: &DescriptorPool,
     free: &FreeForm,
@@ -146,7 +146,7 @@ fn add_rule(
         method.parse().map_err(|_| fault(format!("`{method}` is not an HTTP method")))?;
     if matches!(method, Method::HEAD | Method::OPTIONS) {
         return Err(fault(format!(
-            "{method} is answered for every route and cannot have one of its own"
+            "{method} is served for every route and cannot have one of its own"
         )));
     }
     let template = Template::parse(&path).map_err(|fault| BuildError::Template {
@@ -316,7 +316,7 @@ fn text(rule: &DynamicMessage, field: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Returns whether a field holds one value that can be read from text.
+/// Returns whether a field has one value that can be read from text.
 fn is_simple(schema: &Schema, path: &FieldPath) -> bool {
     let field = schema.field_at(path);
     matches!(field.cardinality, Cardinality::Single { .. }) && !field.shape.is_document()

@@ -28,7 +28,7 @@ pub enum Framing {
     /// Each an event (HTML Living Standard, section 9.2), with the id that the message has for one. A failure is a last event named `error`,
     /// with the problem as its data.
     Events,
-    /// Each an element of one JSON array. A failure is a last element `{"error": problem}`, so that the answer is JSON in any case.
+    /// Each an element of one JSON array. A failure is a last element `{"error": problem}`, so that the response is JSON in any case.
     Array,
 }
 
@@ -47,7 +47,7 @@ impl Framing {
         preferred(&weighted(headers, header::ACCEPT), &OFFERS).copied().unwrap_or(Framing::Lines)
     }
 
-    /// The media type of the answer.
+    /// The media type of the response.
     pub fn media_type(self) -> &'static str {
         match self {
             Framing::Lines => JSON_LINES,
@@ -146,7 +146,7 @@ impl Framing {
     }
 }
 
-/// A stream of answers under way.
+/// A stream of responses under way.
 struct State {
     exchange: Exchange,
     messages: BoxStream<'static, Result<DynamicMessage, Status>>,

@@ -43,7 +43,7 @@ impl Conditions {
         let known = listed(headers, header::IF_NONE_MATCH);
         if matches!(*method, Method::GET | Method::HEAD) {
             if headers.contains_key(header::IF_NONE_MATCH) && !are_tags(&known) {
-                faults.add("If-None-Match", "invalid", "must be `*` or entity tags of answers, such as `\"7\"`, with commas between them");
+                faults.add("If-None-Match", "invalid", "must be `*` or entity tags of responses, such as `\"7\"`, with commas between them");
             }
         } else {
             if headers.contains_key(header::IF_NONE_MATCH) {
@@ -93,7 +93,7 @@ fn expected(
     }
 }
 
-const WANTED: &str = "must be `*` or one strong entity tag of an answer, such as `\"7\"`";
+const WANTED: &str = "must be `*` or one strong entity tag of a response, such as `\"7\"`";
 
 /// Returns whether these are what `If-None-Match` may have: tags, or `*` alone.
 fn are_tags(listed: &[String]) -> bool {
@@ -118,7 +118,7 @@ fn is_tag(text: &str) -> bool {
     })
 }
 
-/// The entity tag of an answer: its version.
+/// The entity tag of a response: its version.
 pub fn tag(binding: &Binding, message: &DynamicMessage) -> Option<HeaderValue> {
     let version = binding.rpc.schema.value_at(message, binding.version.as_ref()?)?.as_i64()?;
     HeaderValue::try_from(format!("\"{version}\"")).ok()

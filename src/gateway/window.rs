@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-/// What a frame begins with.
+/// The beginning of a frame.
 const MAGIC: u32 = 0xfd2f_b528;
 /// The most bytes of a header, its magic number included.
 const HEADER_AT_MOST: usize = 18;
@@ -10,15 +10,15 @@ const HEADER_AT_MOST: usize = 18;
 /// Finds the windows of the frames of a body as it passes.
 #[derive(Debug, Default)]
 pub struct Windows {
-    place: Place,
-    /// What has come of a header.
+    part: Part,
+    /// The bytes of a header that have arrived.
     partial: Vec<u8>,
     largest: usize,
 }
 
-/// What comes next.
+/// The next part.
 #[derive(Clone, Copy, Debug, Default)]
-enum Place {
+enum Part {
     #[default]
     Frame,
     Block {
@@ -44,22 +44,22 @@ impl Windows {
     pub fn pass(&mut self, data: &Bytes) -> usize {
         let mut data = data.clone();
         while !data.is_empty() {
-            match self.place {
-                Place::Lost => return self.largest,
-                Place::Content { left, then } => {
+            match self.part {
+                Part::Lost => return self.largest,
+                Part::Content { left, then } => {
                     let passed = left.min(data.len());
                     data.advance(passed);
-                    self.place = match (left - passed, then) {
-                        (0, After::Frame) => Place::Frame,
-                        (0, After::Block { has_checksum }) => Place::Block { has_checksum },
-                        (left, then) => Place::Content { left, then },
+                    self.part = match (left - passed, then) {
+                        (0, After::Frame) => Part::Frame,
+                        (0, After::Block { has_checksum }) => Part::Block { has_checksum },
+                        (left, then) => Part::Content { left, then },
                     };
                 }
-                Place::Frame => {
+                Part::Frame => {
                     self.partial.push(data.get_u8());
                     self.frame();
                 }
-                Place::Block { has_checksum } => {
+                Part::Block { has_checksum } => {
                     self.partial.push(data.get_u8());
                     self.block(has_checksum);
                 }
@@ -83,11 +83,11 @@ impl Windows {
             else {
                 return;
             };
-            return self.go_on(Place::Content { left: left as usize, then: After::Frame });
+            return self.go_on(Part::Content { left: left as usize, then: After::Frame });
         }
         let Some(descriptor) = self.partial.get(4).filter(|_| magic == MAGIC).copied() else {
             if magic != MAGIC {
-                self.go_on(Place::Lost);
+                self.go_on(Part::Lost);
             }
             return;
         };
@@ -112,7 +112,7 @@ impl Windows {
             base.saturating_add(base / 8 * usize::from(self.partial[5] & 7))
         };
         self.largest = self.largest.max(bytes);
-        self.go_on(Place::Block { has_checksum: descriptor & 4 != 0 });
+        self.go_on(Part::Block { has_checksum: descriptor & 4 != 0 });
     }
 
     fn block(&mut self, has_checksum: bool) {
@@ -125,14 +125,14 @@ impl Windows {
             _ => (size + if has_checksum { 4 } else { 0 }, After::Frame),
         };
         self.go_on(match (left, then) {
-            (0, After::Frame) => Place::Frame,
-            (0, After::Block { has_checksum }) => Place::Block { has_checksum },
-            (left, then) => Place::Content { left, then },
+            (0, After::Frame) => Part::Frame,
+            (0, After::Block { has_checksum }) => Part::Block { has_checksum },
+            (left, then) => Part::Content { left, then },
         });
     }
 
-    fn go_on(&mut self, place: Place) {
-        self.place = place;
+    fn go_on(&mut self, part: Part) {
+        self.part = part;
         self.partial.clear();
     }
 }

@@ -1,4 +1,4 @@
-//! How much this process is called: work that only uses idle capacity goes by it.
+//! How much this process is called: work that only uses idle capacity depends on it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

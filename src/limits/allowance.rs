@@ -1,4 +1,4 @@
-//! How much an address may be reported within a minute that shows no key: a small question may have a large answer.
+//! How much an address may be reported within a minute that shows no key: a small request may have a large response.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;

@@ -2,7 +2,7 @@
 
 use super::limits;
 
-/// The longest text of a caller that an answer repeats, in characters: an id may be as long.
+/// The longest text of a caller that a response repeats, in characters: an id may be as long.
 pub const ECHO_CHARACTERS: usize = 128;
 /// The longest message of a failure, in bytes.
 pub const MESSAGE_BYTES: usize = 1024;
@@ -26,12 +26,12 @@ pub const RESPONSE_WAIT_SECONDS: u64 = 2;
 pub const FREE_RESPONSE_BYTES: usize = 16 << 10;
 /// How many bytes of a response must be read in the time in which something must be.
 pub const LEAST_READ_BYTES: usize = 256 << 10;
-/// What compressing one response costs, in bytes, until it is written: a window of 64 KiB and what belongs to it.
+/// The cost of compressing one response, in bytes, until it is written: a window of 64 KiB and what belongs to it.
 pub const COMPRESSION_BYTES: usize = 384 << 10;
 
 limits! {
     ECHO "echo" {
-        bounds: "Text of a request that an answer repeats, such as an id that was not found",
+        bounds: "Text of a request that a response repeats, such as an id that was not found",
         value: Fixed(ECHO_CHARACTERS as u64, "characters"),
         past: "The text is cut and ends in `…`",
     }

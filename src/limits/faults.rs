@@ -2,7 +2,7 @@
 
 use super::limits;
 
-/// How many characters of the place of a fault are reported.
+/// How many characters of the path of a fault are reported.
 pub const MAX_FIELD_CHARACTERS: usize = 256;
 /// How many characters of the description of a fault are reported.
 pub const MAX_DESCRIPTION_CHARACTERS: usize = 1024;
@@ -15,12 +15,12 @@ pub const MAX_FAULT_BYTES: usize = 320 << 10;
 
 limits! {
     FAULT_FIELD "fault_field" {
-        bounds: "Characters that the path of a fault in an answer may have",
+        bounds: "Characters that the path of a fault in a response may have",
         value: Fixed(MAX_FIELD_CHARACTERS as u64, "characters"),
         past: "The path is cut and ends in `…`",
     }
     FAULT_DESCRIPTION "fault_description" {
-        bounds: "Characters that the description of a fault in an answer may have",
+        bounds: "Characters that the description of a fault in a response may have",
         value: Fixed(MAX_DESCRIPTION_CHARACTERS as u64, "characters"),
         past: "It is cut and ends in `…`",
     }

@@ -15,10 +15,10 @@ pub const ADMIN_CONNECTIONS_PER_ADDRESS_AT_MOST: usize = 64;
 /// How many files the admin listener keeps in reserve.
 pub const RESERVED_FILES: usize = 8;
 
-/// What a caller may send ahead on one HTTP/2 stream, in bytes: what the protocol itself begins with.
+/// The bytes that a caller may send ahead on one HTTP/2 stream: the initial window of the protocol itself.
 pub const STREAM_WINDOW_BYTES: u32 = 65_535;
 
-/// How many bytes of an answer are buffered for a stream.
+/// How many bytes of a response are buffered for a stream.
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How large the head of an HTTP/1.1 request may be, and with it the buffer of a connection.
@@ -109,7 +109,7 @@ limits! {
     OPEN_FILES "open_files" {
         bounds: "Open files of the process, a limit of the operating system; the admin listener keeps some in reserve",
         value: Fixed(RESERVED_FILES as u64, "files in reserve"),
-        past: "new connections wait until a file is closed, which is logged; probes are answered",
+        past: "new connections wait until a file is closed, which is logged; probes are still served",
     }
     STREAMS "connection_streams" {
         bounds: "Calls at once on one HTTP/2 connection",
@@ -122,7 +122,7 @@ limits! {
         past: "clients wait",
     }
     SEND_BUFFER "send_buffer" {
-        bounds: "Bytes of an answer that are ready for an HTTP/2 stream whose caller does not read",
+        bounds: "Bytes of a response that are ready for an HTTP/2 stream whose caller does not read",
         value: Fixed(SEND_BUFFER_BYTES as u64, "bytes"),
         past: "the call waits for its caller",
     }
@@ -177,10 +177,10 @@ limits! {
         past: "the connection is closed",
     }
     DISCARDED_BYTES "discarded_bytes" {
-        bounds: "Bytes of a request of HTTP/1.1, or of REST over HTTP/2, that are read and thrown away once it has its answer, for at most 30 seconds (over HTTP/2 the response of a refusal is delayed for 2 of them at most), so that a client \
+        bounds: "Bytes of a request of HTTP/1.1, or of REST over HTTP/2, that are read and thrown away once it has its response, for at most 30 seconds (over HTTP/2 the response of a refusal is delayed for 2 of them at most), so that a client \
                  that is still sending finds the answer",
         value: Fixed(DISCARDED_BYTES_AT_MOST as u64, "bytes"),
-        past: "the connection, or the stream, is closed, and the answer may be lost",
+        past: "the connection, or the stream, is closed, and the response may be lost",
     }
     AWAITED_REST "awaited_rest" {
         bounds: "Bytes of the rest of a request that a refusal by HTTP/1.1 waits for, for a quarter of a second, so that the connection can be used again",

@@ -4,7 +4,7 @@
 //! has room, for a bounded time that a message has once. A body is paid for as a whole, as large as it says or may be: if each had some of what it needs
 //! and waited for the rest, all would wait for each other. So what becomes larger than was thought pays for that without waiting, or is refused; and a
 //! stream that has to wait while it has messages that are not dealt with says so ([`Account::is_short`]), and these are dealt with first.
-//! What is received and what is decoded have a part each, so that bodies that arrive slowly keep nobody from decoding; a realm
+//! Received and decoded messages have a part each, so that bodies that arrive slowly keep nobody from decoding; a realm
 //! may have half of each, so that none keeps out the others. The first bytes of each call are free: small calls pass whatever others have.
 
 use std::collections::VecDeque;
@@ -66,15 +66,15 @@ pub struct Account {
 #[derive(Debug, Default)]
 struct State {
     realm: i32,
-    /// What is paid for the message that is being received.
+    /// The reservations for the message that is being received.
     received: Vec<Reservation>,
-    /// What has arrived of it.
+    /// The bytes of it that have arrived.
     received_bytes: usize,
-    /// What messages cost that are decoded, the oldest first.
+    /// The reservations for messages that are decoded, the oldest first.
     decoded: VecDeque<Option<Reservation>>,
-    /// What is kept of the last of them.
+    /// The bytes that are kept of the last of them.
     kept: usize,
-    /// What is paid for what the call keeps to decode.
+    /// The reservations for what the call keeps to decode.
     window: Vec<Reservation>,
     /// How long it was waited for the message that is being received.
     waited: Duration,
@@ -94,19 +94,19 @@ impl Account {
             let mut state = self.lock();
             state.received_bytes += bytes;
             let arrived = state.received_bytes.saturating_sub(FREE_BODY_BYTES);
-            let paid: usize = state.received.iter().map(|held| held.bytes()).sum();
+            let paid: usize = state.received.iter().map(|part| part.bytes()).sum();
             let whole = arrived.max(whole.saturating_sub(FREE_BODY_BYTES)).min(part.share());
             (state.realm, paid, if arrived > paid { whole.saturating_sub(paid) } else { 0 })
         };
         if due > 0 {
-            let held = match paid {
+            let reservation = match paid {
                 0 => self.wait(part.reserve(realm, due, part.share())).await?,
                 paid => {
                     let more = due.max(paid).min(part.share().saturating_sub(paid));
                     part.try_reserve(realm, more, part.share()).ok_or_else(too_much)?
                 }
             };
-            self.lock().received.push(held);
+            self.lock().received.push(reservation);
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ impl Account {
     }
 
     /// The message has arrived: pays for what decoding it costs, unless it is the only one of its call and costs little. What was paid for its
-    /// bytes goes back with [`Account::decoded`]. Once another message of the call arrives it counts with what is `kept` of it; then a message
+    /// bytes is given back with [`Account::decoded`]. Once another message of the call arrives it counts with what is `kept` of it; then a message
     /// never needs more than half of a share, so that those that wait to be dealt with together always leave room for one more.
     pub async fn decode(&self, cost: usize, kept: usize) -> Result<()> {
         let part = &self.budget.0.decoded;
@@ -138,7 +138,7 @@ impl Account {
             let mut state = self.lock();
             let before = std::mem::replace(&mut state.kept, kept);
             match state.decoded.back_mut() {
-                Some(Some(held)) => held.shrink(before),
+                Some(Some(reservation)) => reservation.shrink(before),
                 Some(None) => {}
                 None if cost <= FREE_BODY_BYTES => {
                     state.decoded.push_back(None);
@@ -155,12 +155,12 @@ impl Account {
                 },
             )
         };
-        let held = self.wait(part.reserve(realm, cost, most)).await?;
-        self.lock().decoded.push_back(Some(held));
+        let reservation = self.wait(part.reserve(realm, cost, most)).await?;
+        self.lock().decoded.push_back(Some(reservation));
         Ok(())
     }
 
-    /// The bytes of the message that was received are not held any more.
+    /// The bytes of the message that was received are released.
     pub fn decoded(&self) {
         let mut state = self.lock();
         state.received.clear();
@@ -193,18 +193,18 @@ impl Account {
         self.short.notified().await;
     }
 
-    async fn wait(&self, held: impl Future<Output = Reservation>) -> Result<Reservation> {
-        let mut held = std::pin::pin!(held);
-        if let Some(held) = held.as_mut().now_or_never() {
-            return Ok(held);
+    async fn wait(&self, reservation: impl Future<Output = Reservation>) -> Result<Reservation> {
+        let mut reservation = std::pin::pin!(reservation);
+        if let Some(reservation) = reservation.as_mut().now_or_never() {
+            return Ok(reservation);
         }
         let begun = Instant::now();
         let patience = self.budget.0.patience.saturating_sub(self.lock().waited);
         let brief = patience.min(BRIEF);
-        let mut outcome = tokio::time::timeout(brief, held.as_mut()).await;
+        let mut outcome = tokio::time::timeout(brief, reservation.as_mut()).await;
         if outcome.is_err() {
             self.short.notify_one();
-            outcome = tokio::time::timeout(patience - brief, held).await;
+            outcome = tokio::time::timeout(patience - brief, reservation).await;
         }
         self.lock().waited += begun.elapsed();
         outcome.map_err(|_| too_much())

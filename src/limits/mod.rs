@@ -77,7 +77,7 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("What is kept of calls", kept::ALL),
     ("The database", database::ALL),
     ("Bodies", bodies::ALL),
-    ("Request lines, headers and answers", answers::ALL),
+    ("Request lines, headers and responses", answers::ALL),
     ("Events", events::ALL),
     ("Mails", mail::ALL),
     ("Faults of requests", faults::ALL),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What permits of the semaphores stand for, in bytes: a semaphore counts no further than `u32` in one step.
+/// The bytes of one permit of the semaphores: a semaphore counts no further than `u32` in one step.
 pub const UNIT: usize = 1024;
 
 /// A part of the memory, of which a realm may have half.

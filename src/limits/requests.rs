@@ -89,7 +89,7 @@ limits! {
     IDS_SHOWN "ids_shown" {
         bounds: "Ids of each list of a bulk delete that its task, its preview and its refusal show: those that are excluded, and those of no entity",
         value: Fixed(LISTED_IDS as u64, "ids"),
-        past: "The first in their order are shown; a count tells how many there are",
+        past: "The first in their order are shown; a count says how many there are",
     }
     IMPORT_FAILURES "import_failures" {
         bounds: "Entities of an import that were refused and have a result that says why",

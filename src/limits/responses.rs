@@ -2,7 +2,7 @@
 //!
 //! A caller that asks and does not read has its response wait in memory. So what is longer than a little is paid for, out of a part that a realm may have
 //! half of; who finds no room waits a moment, and not with more than there is room for those that wait. A response is handed on piece by piece, each
-//! with what was paid for it, which goes back when the piece is written. Whoever reads less than [`LEAST_READ`] in its time is not waited for:
+//! with what was paid for it, which is given back when the piece is written. Whoever reads less than [`LEAST_READ`] in its time is not waited for:
 //! what is left of the response is dropped; if what is on its way does not leave either, the connection is closed.
 
 use std::collections::VecDeque;
@@ -81,7 +81,7 @@ fn too_much() -> Error {
     Error::unavailable("Too many large responses are built or read at once; try again in a moment.")
 }
 
-/// What the response of one call has of the memory. Clones are one and the same.
+/// The memory of the response of one call. Clones are one and the same.
 #[derive(Clone, Debug)]
 pub struct Responding {
     memory: ResponseMemory,
@@ -269,14 +269,14 @@ impl<B, E> Unpin for Written<B, E> {}
 /// Data that is handed on piece by piece.
 struct Pieces(Arc<Watch>);
 
-/// What is left of data, and how much of it is written.
+/// The rest of the data, and how much of it is written.
 struct Watch {
     rest: Mutex<VecDeque<(Vec<u8>, Option<Reservation>)>>,
     bytes: usize,
     written: AtomicUsize,
     /// Whether it was read too slowly.
     is_late: OnceLock<()>,
-    /// What looks after it.
+    /// Its supervisor.
     task: OnceLock<AbortHandle>,
 }
 

@@ -5,7 +5,7 @@ use super::limits;
 /// How many exports there may be.
 pub const EXPORTS_AT_ONCE: u64 = 3;
 
-/// What a step of a call may take of the processor, in microseconds, before the next ones are done aside.
+/// The processor time that a step of a call may take, in microseconds, before the next ones are done on a thread of their own.
 pub const STEP_MICROSECONDS: u64 = 1_000;
 
 /// How large a request may declare to be, in bytes, and be worked on by threads that all calls share.
@@ -40,28 +40,28 @@ limits! {
     STREAM_SILENCE "stream_silence" {
         bounds: "Time for which the caller of an import or another stream of requests may send nothing",
         value: Setting("stream-silence-timeout"),
-        past: "`deadline_exceeded` (504); what was answered before has taken effect",
+        past: "`deadline_exceeded` (504); what has a response already has taken effect",
     }
     REALM_CONNECTIONS "realm_connections" {
         bounds: "Connections of the pool that the calls of one realm have at once; fewer when others need some too, so that one is left",
         value: Setting("realm-db-connections"),
-        past: "The call waits, and is answered `unavailable` (503) when it has waited for `--db-acquire-timeout`",
+        past: "The call waits, and fails with `unavailable` (503) when it has waited for `--db-acquire-timeout`",
     }
     HEAVY_CONNECTIONS "heavy_connections" {
         bounds: "Connections that calls of one realm have at once while calls of others come too, for those calls whose steps take the processor long: \
                  large requests, large answers, filters of many conditions",
         value: Fixed(1, "connection for every two processors"),
-        past: "The call waits, and is answered `unavailable` (503) when it has waited for `--db-acquire-timeout`",
+        past: "The call waits, and fails with `unavailable` (503) when it has waited for `--db-acquire-timeout`",
     }
     SLOW_CONNECTIONS "slow_connections" {
         bounds: "Connections that calls of one method by one realm have at once while they take long, such as lists with a slow filter or changes that wait for a lock; half of the pool for all of them together",
         value: Setting("slow-db-connections"),
-        past: "The call waits, and is answered `unavailable` (503) when it has waited for `--db-acquire-timeout`",
+        past: "The call waits, and fails with `unavailable` (503) when it has waited for `--db-acquire-timeout`",
     }
     EXPORTS "exports" {
         bounds: "Exports at once at one replica, two thirds of them of one realm; no more than half of the pool's connections",
         value: Fixed(EXPORTS_AT_ONCE, "exports"),
-        past: "The call waits, and is answered `unavailable` (503) when it has waited for `--db-acquire-timeout`",
+        past: "The call waits, and fails with `unavailable` (503) when it has waited for `--db-acquire-timeout`",
     }
     STEP "step_time" {
         bounds: "Processor time of one step of a call on a thread that all calls share",

@@ -37,7 +37,7 @@ enum Alone {
     Refused(String),
 }
 
-/// Takes up due requests and removes their entities, many in one transaction.
+/// Takes up ready requests and removes their entities, many in one transaction.
 pub struct OffboardingExecutor {
     db: Db,
     lease: Lease,
@@ -67,7 +67,7 @@ impl OffboardingExecutor {
         ) {
             Ok(done) => Ok(if done.is_empty() { Alone::Left } else { Alone::Removed }),
             Err(Fail::Database(error)) if is_refusal(&error) => {
-                // Where the statement fails with nothing to remove as well, that is no matter of this entity.
+                // Where the statement fails with nothing to remove as well, the fault is not with this entity.
                 removal_queries::remove(connection, &[])?;
                 Ok(Alone::Refused(one_line(&error.to_string())))
             }

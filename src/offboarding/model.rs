@@ -88,7 +88,7 @@ impl OffboardingState {
     }
 
     /// Returns whether the request still has something before it.
-    pub fn is_live(self) -> bool {
+    pub fn is_open(self) -> bool {
         !self.allowed().is_empty()
     }
 
@@ -149,7 +149,7 @@ pub struct Offboarding {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// How many dependents of each kind went.
+    /// How many dependents of each kind were removed.
     pub removed: Option<serde_json::Value>,
     /// Why it failed, as a code.
     pub error_code: Option<String>,
@@ -184,7 +184,7 @@ impl Offboarding {
         }
     }
 
-    /// How many dependents of each kind went, by the kind's plural. Empty unless it has succeeded.
+    /// How many dependents of each kind were removed, by the kind's plural. Empty unless it has succeeded.
     pub fn removed_by_plural(&self) -> BTreeMap<String, i64> {
         self.removed.as_ref().map(by_plural).unwrap_or_default()
     }
@@ -267,9 +267,9 @@ mod tests {
         for state in
             [OffboardingState::Succeeded, OffboardingState::Failed, OffboardingState::Canceled]
         {
-            assert!(!state.is_live());
+            assert!(!state.is_open());
         }
-        assert!(OffboardingState::Pending.is_live() && OffboardingState::Running.is_live());
+        assert!(OffboardingState::Pending.is_open() && OffboardingState::Running.is_open());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::offboarding::model::MAX_GRACE;
 use crate::proto::mask::{Mask, part_of, spelled_out};
 use crate::proto::{convert, v1};
 
-/// The shortest retention: as long as an answer to an idempotency key is kept, so that nothing goes that a caller may still ask for blindly.
+/// The shortest retention: as long as a response for an idempotency key is kept, so that nothing is removed that a caller may still ask for blindly.
 const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// The longest retention that has an end: a hundred years.
 const MAX_RETENTION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -34,7 +34,7 @@ const FIELDS: [&str; 9] = [
 /// The fields that name the realm of the policy.
 const OUTPUT_ONLY: [&str; 2] = ["tenant", "mode"];
 
-/// The removal policy of a realm; without one, [`Policy::default`] holds.
+/// The removal policy of a realm; without one, [`Policy::default`] applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The grace period of a removal that does not say one.
@@ -49,7 +49,7 @@ pub struct Policy {
     pub request_retention: Option<Duration>,
     /// How long tasks keep the text of their filter after their end; as long as they are kept if not set.
     pub filter_retention: Option<Duration>,
-    /// The domains that mails about tasks may go to, in lower case.
+    /// The domains that mails about tasks may be sent to, in lower case.
     pub mail_domains: Vec<String>,
     /// The requirements for a hard bulk delete.
     pub hard_delete: Requirements,

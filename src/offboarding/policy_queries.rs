@@ -166,7 +166,7 @@ pub fn sweep_requests(connection: &mut PgConnection, at_most: i64) -> Work<usize
 }
 
 statement! {
-    /// A batch of old requests. A live one has no end, and so stays.
+    /// A batch of old requests. An open one has no end, and so stays.
     struct SweepRequests { at_most: i64 as BigInt } -> (),
     "WITH old AS MATERIALIZED (
         SELECT r.realm_id, r.id

@@ -23,7 +23,7 @@ pub struct Outlook {
     pub type_: String,
     /// Its state.
     pub state: State,
-    /// Why it must not go, if it must not.
+    /// Why it must not be removed, if it must not.
     pub hold_reason: Option<String>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
@@ -39,7 +39,7 @@ pub struct Outlook {
     pub portfolio_id: Option<String>,
     /// How many dependents of each kind hang on it: an object.
     pub dependents: Json,
-    /// The request that is live for it.
+    /// The open request for it.
     pub live_request: Option<Uuid>,
     /// The bulk deletes that may be about to take it: an array of objects `{id, filter}`; the filter is for the caller to try.
     pub tasks: Json,

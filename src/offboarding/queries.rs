@@ -323,8 +323,8 @@ fn page<'a>(realm: &Realm, of: &'a Selection, before: Option<Uuid>, limit: i64) 
         .filter(request::realm_id.eq(realm.id()));
     if let Some(state) = of.state {
         query = query.filter(request::status.eq(state.as_str()));
-        if state.is_live() {
-            // In the words of the index of live requests, which are few among all.
+        if state.is_open() {
+            // In the words of the index of open requests, which are few among all.
             query = query.filter(diesel::dsl::sql::<Bool>("status IN ('pending', 'running')"));
         }
     }

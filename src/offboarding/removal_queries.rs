@@ -27,7 +27,7 @@ pub struct ClaimedRequest {
     pub attempts: i32,
 }
 
-/// Claims requests that are due, also those whose worker was lost: of each realm that has any about as many, those that have been due for longest.
+/// Claims requests that are ready, also those whose worker was lost: of each realm that has any about as many, those that have been ready for longest.
 pub fn claim(
     connection: &mut PgConnection,
     owner: &str,
@@ -48,7 +48,7 @@ pub fn claim(
     Ok(claimed.collect())
 }
 
-/// The period in which a request is due, as the index `offboarding_request_turn` has it. Of one that is over every request is due, so realms that
+/// The period in which a request becomes ready, as the index `offboarding_request_turn` has it. Of one that is over every request is ready, so realms that
 /// wait for their time cost nothing.
 macro_rules! period {
     ($due:literal) => {
@@ -138,8 +138,8 @@ statement! {
 /// The longest wait for another try.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// Has requests be due now that are due later than so long from now. See [`crate::jobs::watch_clock`]. A grace period is over when the clock says
-/// so, and not before; where none was asked for the request is due at once, whatever the clock says.
+/// Makes requests ready now that would become ready later than so long from now. See [`crate::jobs::watch_clock`]. A grace period is over when the clock says
+/// so, and not before; where none was asked for the request is ready at once, whatever the clock says.
 pub fn recall(connection: &mut PgConnection, bound: Duration) -> Work<usize> {
     Ok(Recall { bound: bound.max(LONGEST_WAIT).as_secs_f64(), at_once: AT_ONCE }
         .execute(connection)?)
@@ -161,7 +161,7 @@ statement! {
 }
 
 /// Removes the entities of these requests with all that hangs on them, in one statement, and returns the ids of the requests that are done.
-/// The others are as they were: their entity changed in between, must not go, or the lease is lost.
+/// The others are as they were: their entity changed in between, must not be removed, or the lease is lost.
 pub fn remove(connection: &mut PgConnection, claimed: &[ClaimedRequest]) -> Work<Vec<Uuid>> {
     let statement = Remove {
         realms: claimed.iter().map(|claim| claim.realm.id()).collect(),
@@ -181,7 +181,7 @@ statement! {
         erased: Vec<u8> as Binary,
     } -> (SqlUuid,),
     concat!("WITH leased AS (
-        -- The requests whose lease still holds, with the entity as this statement sees it.
+        -- The requests whose lease is still valid, with the entity as this statement sees it.
         SELECT r.realm_id, r.id, r.entity_id, r.incarnation, r.principal_id, e.version
         FROM unnest({realms}, {ids}, {tokens}) AS c(realm_id, id, token)
         JOIN offboarding_request r

@@ -67,7 +67,7 @@ pub(super) enum Asked {
     Known(Offboarding),
 }
 
-/// Asks for an offboarding. A request that is live for the entity is the answer, and so is one that has removed it.
+/// Asks for an offboarding. An open request for the entity is returned, and so is one that has removed it.
 pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Asked> {
     for _ in 0..TRIES {
         if let Some(new) = queries::request(connection, ask)? {
@@ -82,13 +82,13 @@ pub(super) fn ask(connection: &mut diesel::PgConnection, ask: &Ask) -> Work<Aske
         }
         let (eligibility, request) = queries::eligibility(connection, &ask.realm, &ask.entity_id)?;
         match (eligibility.state, request) {
-            (Some(State::Offboarding), Some(live)) if live.state.is_live() => {
-                return Ok(Asked::Known(live));
+            (Some(State::Offboarding), Some(open)) if open.state.is_open() => {
+                return Ok(Asked::Known(open));
             }
             (None, Some(done)) if done.state == OffboardingState::Succeeded => {
                 return Ok(Asked::Known(done));
             }
-            (None, Some(live)) if live.state.is_live() => {}
+            (None, Some(open)) if open.state.is_open() => {}
             (None, _) => return Err(Error::not_found("entity", &ask.entity_id).into()),
             (Some(state @ State::Active), _) if eligibility.on_hold => {
                 state.transition_on_hold(Action::RequestOffboarding)?;
@@ -264,7 +264,7 @@ fn link(of: &Selection, filter: &str, page_size: i32, token: &str) -> String {
 /// This contract has no request for an entity that is removed.
 fn still_there(asked: Asked, ask: &Ask) -> Work<Asked> {
     match asked {
-        Asked::Known(done) if !done.state.is_live() => {
+        Asked::Known(done) if !done.state.is_open() => {
             Err(Error::not_found("entity", &ask.entity_id).into())
         }
         asked => Ok(asked),

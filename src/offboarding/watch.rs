@@ -64,7 +64,7 @@ impl Watch {
                 self.reported = next.clone();
                 return Ok(Some(next));
             }
-            if !self.reported.state.is_live() {
+            if !self.reported.state.is_open() {
                 return Ok(None);
             }
             self.admission.wait(self.wake_up.wait(), Instant::now() + LOOK_EVERY).await?;

@@ -122,21 +122,21 @@ fn export(
         outlet.send(ExportPortfolioResponse { portfolio, dependents, ..Default::default() })?;
     let mut behind = export_queries::start();
     while wanted {
-        let places = export_queries::places(connection, realm, portfolio_id, &behind, IDS)?;
-        let Some(last) = places.last() else {
+        let positions = export_queries::positions(connection, realm, portfolio_id, &behind, IDS)?;
+        let Some(last) = positions.last() else {
             outlet
                 .send(ExportPortfolioResponse { summary: Some(summary), ..Default::default() })?;
             break;
         };
         behind = last.clone();
-        summary.entity_count += places.len() as i64;
-        let entity_ids = places.into_iter().map(|(_, id)| id).collect();
+        summary.entity_count += positions.len() as i64;
+        let entity_ids = positions.into_iter().map(|(_, id)| id).collect();
         wanted = outlet.send(ExportPortfolioResponse { entity_ids, ..Default::default() })?;
     }
     Ok(())
 }
 
-/// Where the messages go, from a blocking thread.
+/// Where the messages are sent, from a blocking thread.
 struct Outlet {
     sender: Sender,
     runtime: Handle,

@@ -13,10 +13,10 @@ use crate::entity::list_queries::EntityRow;
 use crate::entity::model::Entity;
 use crate::filter::Filter;
 
-/// The place of a member in its portfolio: when it was attached, and its id.
+/// The position of a member in its portfolio: when it was attached, and its id.
 pub type MemberPosition = (DateTime<Utc>, String);
 
-/// The place before all members.
+/// The position before all members.
 pub fn start() -> MemberPosition {
     (DateTime::UNIX_EPOCH, String::new())
 }
@@ -24,7 +24,7 @@ pub fn start() -> MemberPosition {
 /// The bytes after which a page of members ends. With one entity more it still fits into the 4 MiB that gRPC clients take by default.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// Members, each with its place, and whether reading ended before the limit because they are large.
+/// Members, each with its position, and whether reading ended before the limit because they are large.
 pub type Members = (Vec<(Entity, MemberPosition)>, bool);
 
 /// The members after this position that match the filter. None if there is no such portfolio.
@@ -119,7 +119,7 @@ statement! {
 }
 
 /// The positions of the members after this one.
-pub fn places(
+pub fn positions(
     connection: &mut PgConnection,
     realm: &Realm,
     portfolio: &str,

@@ -12,7 +12,7 @@ use crate::proto::mask::{Mask, spelled_out};
 use crate::proto::object::{Fault, Struct};
 use crate::proto::v1;
 
-/// How many members an answer lists.
+/// How many members a response lists.
 const MEMBERS_SHOWN: i64 = 1_000;
 const MAX_NAME_CHARACTERS: usize = 256;
 const MAX_AGENT_CHARACTERS: usize = 128;
@@ -59,7 +59,7 @@ impl From<Joined> for Vec<String> {
     }
 }
 
-/// How much of a portfolio an answer shows.
+/// How much of a portfolio a response shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     /// All but the members.
@@ -142,7 +142,7 @@ pub struct PortfolioUpdate {
     pub metadata: Option<Struct>,
     /// The version that the portfolio must be at.
     pub expected_version: Option<i64>,
-    /// How much of the portfolio the answer shows.
+    /// How much of the portfolio the response shows.
     pub view: View,
 }
 
@@ -253,12 +253,12 @@ fn check_text(text: &str, field: &str, max: usize, faults: &mut Violations) {
     }
 }
 
-/// The answer where there is no portfolio of this id.
+/// The response where there is no portfolio of this id.
 pub fn missing(portfolio_id: &str) -> Error {
     Error::not_found("portfolio", portfolio_id)
 }
 
-/// The answer to a change of membership when the portfolio or the entity is missing or invisible. It is the same whatever the reason.
+/// The response to a change of membership when the portfolio or the entity is missing or invisible. It is the same whatever the reason.
 pub fn no_membership(portfolio_id: &str, entity_id: &str) -> Error {
     let message = format!(
         "No entity with id `{entity_id}` beside a portfolio with id `{portfolio_id}` is visible to this token."

@@ -18,7 +18,7 @@ const PAGE_MEMBERS: i64 = 20_000;
 /// The bytes after which a page ends.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// What the filter of a list of portfolios may look at.
+/// The properties in the filter of a list of portfolios.
 pub static PORTFOLIO: Vocabulary = Vocabulary {
     properties: &[
         Property::new(&["id"], PropertyKind::Text, "f.id"),

@@ -312,7 +312,7 @@ impl Service for PortfolioService {
 type MakeChange = fn(&mut PgConnection, &Change) -> Work<Option<Portfolio>>;
 
 impl PortfolioService {
-    /// The answer to a change that was made `together` with others, or is made now.
+    /// The response to a change that was made `together` with others, or is made now.
     async fn change(
         &self,
         once: Once,

@@ -4,10 +4,10 @@ use http::StatusCode;
 use tonic::Response;
 use tonic::metadata::MetadataValue;
 
-/// The metadata that sets the HTTP status of an answer.
+/// The metadata that sets the HTTP status of a response.
 pub const HTTP_CODE: &str = "x-http-code";
 
-/// An answer with an HTTP status of its own.
+/// A response with an HTTP status of its own.
 pub fn with_status<T>(message: T, status: StatusCode) -> Response<T> {
     let mut response = Response::new(message);
     response.metadata_mut().insert(HTTP_CODE, MetadataValue::from(status.as_u16()));

@@ -58,7 +58,7 @@ impl<U: Message + Default + Name> Decoder for BoundedDecoder<U> {
         let Some((shortened, faults)) = guard::shortened(&U::full_name(), chunk) else {
             return self.0.decode(buffer);
         };
-        // The rest goes to the service, which finds the other faults, and nothing is done.
+        // The rest is handed to the service, which finds the other faults, and nothing is done.
         let (Some(form), Some(shortened)) = (Form::current(), shortened) else {
             return Err(Error::validation(faults).into());
         };

@@ -1,7 +1,7 @@
 //! The port for operators and their machines: probes and metrics. Neither needs a key, so it is to be reached from within alone.
 //!
-//! It is served by a thread of its own, so that a probe is answered at once however busy the threads of calls are. Slow checks, such as
-//! asking the database, are done beside the probes, every second, and probes answer from the last results.
+//! It is served by a thread of its own, so that a probe has its response at once however busy the threads of calls are. Slow checks, such as
+//! asking the database, are done beside the probes, every second, and probes report the last results.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct Readiness {
     reason: watch::Sender<Option<&'static str>>,
 }
 
-/// The readiness of now, for who answers probes: that of the start, and then that of the service.
+/// The readiness of now, for the probes: that of the start, and then that of the service.
 pub type Current = watch::Receiver<Readiness>;
 
 /// How far a start is.
@@ -157,7 +157,7 @@ impl Readiness {
             let result = result.unwrap_or_else(|_| {
                 Err(Finding::new(
                     "no_answer",
-                    format!("no answer within {} s", CHECK_TIMEOUT.as_secs()),
+                    format!("no response within {} s", CHECK_TIMEOUT.as_secs()),
                 ))
             });
             Outcome::new(check.name, result)
@@ -165,7 +165,7 @@ impl Readiness {
         join_all(checks).await
     }
 
-    /// What was found last, and what is so at this instant. Waits for nothing: before the first round of checks is over, the start is not.
+    /// The last results, and what is true at this instant. Waits for nothing: before the first round of checks is over, the start is not.
     fn report(&self) -> Report {
         let found = self.found.borrow().clone();
         let found =
@@ -328,7 +328,7 @@ impl AdminThread {
                     Err(error) => return tracing::error!(%error, "the admin listener ended"),
                 };
                 tokio::select! {
-                    // It answers to the very end.
+                    // It serves to the very end.
                     () = listener::serve(listener, protocol, options, CancellationToken::new()) => {}
                     () = keep(current) => {}
                     () = stopped.cancelled() => {}

@@ -93,7 +93,7 @@ impl Compute {
         }))
     }
 
-    /// The same for work that makes one answer of one request.
+    /// The same for work that makes one response of one request.
     pub async fn answer<B>(
         guard: Guard,
         work: impl Future<Output = Response<B>> + Send,
@@ -318,7 +318,7 @@ impl<F: Future> Future for Steps<F> {
     }
 }
 
-/// The body of an answer, of which each piece is made step by step.
+/// The body of a response, of which each piece is made step by step.
 pub struct ComputeBody<B> {
     guard: Guard,
     inner: B,

@@ -50,7 +50,7 @@ impl Cors {
             .then(|| origin.clone())
     }
 
-    /// The answer to a browser that asks whether a page may send a request. None if the request asks something else, or the page may not.
+    /// The response to a browser that asks whether a page may send a request. None if the request asks something else, or the page may not.
     pub fn preflight(&self, request: &Parts) -> Option<Response<Body>> {
         if request.method != Method::OPTIONS
             || !request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)

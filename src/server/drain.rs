@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::requests::LAST_WORDS_MILLIS;
 
-/// How far the process is on its way to its end. It only ever goes forward.
+/// How far the process is on its way to its end. It only ever advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// All is well.
@@ -106,7 +106,7 @@ impl Drain {
         self.workers.clone()
     }
 
-    /// Goes forward to a phase; does nothing if the process is that far already.
+    /// Advances to a phase; does nothing if the process is that far already.
     pub fn advance(&self, phase: Phase) {
         let moved = self.phase.send_if_modified(|now| {
             let forward = phase > *now;
@@ -195,7 +195,7 @@ impl Signals {
         tracing::warn!(signal = name, "ending at once");
     }
 
-    /// Waits for a signal that ends what is no service, and returns what a shell takes for its exit code.
+    /// Waits for a signal that ends a command other than `serve`, and returns what a shell takes for its exit code.
     pub async fn ends(&mut self) -> i32 {
         let name = self.next().await;
         128 + name.parse::<nix::sys::signal::Signal>().map_or(0, |signal| signal as i32)

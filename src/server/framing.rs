@@ -86,7 +86,7 @@ mod tests {
             is_fine(Version::HTTP_10, &[])
                 && !is_fine(Version::HTTP_10, &[("host", "x"), ("host", "y")])
         );
-        assert!(is_fine(Version::HTTP_2, &[]), "there it is no header");
+        assert!(is_fine(Version::HTTP_2, &[]), "there it is not a header");
     }
 
     #[test]

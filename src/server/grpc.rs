@@ -19,7 +19,7 @@ use super::stack::Stack;
 use crate::error::Error;
 use crate::gateway::{self, check_head};
 
-/// Answers by gRPC, and sends clients of any other protocol the address of the right listener.
+/// Serves gRPC, and sends clients of any other protocol the address of the right listener.
 #[derive(Clone)]
 pub struct Grpc {
     /// The services.

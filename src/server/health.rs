@@ -52,12 +52,13 @@ async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
         SchemaState::Current | SchemaState::Ahead(_) => {}
     }
     Ok(match (database.standby, database.read_only, database.schema) {
-        (true, ..) => {
-            Some(Finding::new("database_standby", "a standby: reads are answered, changes are not"))
-        }
+        (true, ..) => Some(Finding::new(
+            "database_standby",
+            "a standby: reads are served, changes are refused",
+        )),
         (_, true, _) => Some(Finding::new(
             "database_read_only",
-            "read only: reads are answered, changes are not",
+            "read only: reads are served, changes are refused",
         )),
         (.., SchemaState::Ahead(ahead)) => Some(Finding::new("schema_ahead", ahead.to_string())),
         _ => None,
@@ -66,7 +67,7 @@ async fn check_database(probe: Probe) -> Result<Option<Finding>, Finding> {
 
 fn reason(trouble: Trouble) -> &'static str {
     match trouble {
-        Trouble::Away => "database_away",
+        Trouble::Unreachable => "database_away",
         Trouble::Crowded => "database_crowded",
         Trouble::Denied => "database_denied",
         Trouble::Unfit => "database_unfit",

@@ -39,7 +39,7 @@ pub struct HttpProtocol {
 }
 
 impl HttpProtocol {
-    /// REST by the gateway, gRPC-Web by the stack, and both for pages of these origins. What neither answers is completed as their answers are.
+    /// REST by the gateway, gRPC-Web by the stack, and both for pages of these origins. A response of neither is completed as theirs are.
     pub fn new(
         gateway: Gateway<Stack>,
         stack: Stack,
@@ -69,7 +69,7 @@ impl HttpProtocol {
         answer
     }
 
-    /// Answers, and adds the headers that let a page of another origin read the response.
+    /// Serves the request, and adds the headers that let a page of another origin read the response.
     async fn answer_page(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         if let Err(error) = framing::check(&parts) {
@@ -103,7 +103,7 @@ impl HttpProtocol {
             let status = self.port.not_grpc(request.uri().path());
             return self.refuse_call(request.into_parts().0, "application/grpc", status).await;
         }
-        // A request is measured up to where the body of its answer begins.
+        // A request is measured up to where the body of its response begins.
         let (started, method) = (Instant::now(), request.method().clone());
         let answer = self.rest(request).await;
         let route = answer.extensions().get().map_or("", |MatchedRoute(path)| path.as_str());

@@ -1,4 +1,4 @@
-//! A service on its way up: its addresses are taken, and probes are answered while its database is opened and migrated.
+//! A service on its way up: its addresses are taken, and probes are served while its database is opened and migrated.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct Opening {
     pub(super) grpc: Option<TcpListener>,
     pub(super) http: Option<TcpListener>,
     pub(super) admin: AdminThread,
-    /// The readiness that probes are answered by.
+    /// The readiness that probes report.
     pub(super) readiness: watch::Sender<Readiness>,
     /// The task that shows that the threads of calls run.
     pub(super) pulse: JoinSet<()>,
@@ -29,7 +29,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Answers probes at the addresses that were taken.
+    /// Serves probes at the addresses that were taken.
     pub fn of(
         bound: Bound,
         settings: &Serve,

@@ -188,7 +188,7 @@ pub async fn start(
     })
 }
 
-/// How each kind of work with a due time is recalled after the clock has stepped back.
+/// How each kind of work that becomes ready at a time is recalled after the clock has stepped back.
 fn recalls() -> Vec<(&'static str, Recall)> {
     vec![
         ("bulk deletes", task::slice_queries::recall),
@@ -199,7 +199,7 @@ fn recalls() -> Vec<(&'static str, Recall)> {
     ]
 }
 
-/// The publisher, if there is to be one. Its place is made before any listener opens, so that whatever is done through them is published;
+/// The publisher, if there is to be one. Its position is set before any listener opens, so that whatever is done through them is published;
 /// where the database is unreachable nothing can be done.
 async fn publisher(settings: &Nats, db: &Db) -> Result<Option<NatsPublisher>> {
     let Some(settings) = nats(settings) else { return Ok(None) };
@@ -267,7 +267,7 @@ async fn open_listeners(
             responses,
             api_versions: ApiVersion::all().map(|version| version.to_string()).collect(),
         };
-        // The gateway has held the body to the limit; as a message it is larger.
+        // The gateway has checked the body against the limit; as a message it is larger.
         let routes =
             services(db, &streams, settings.max_body_bytes.saturating_mul(MESSAGE_OVER_JSON));
         let gateway = Gateway::new(descriptors.clone(), layers.layer(routes), options)
@@ -307,7 +307,7 @@ async fn open_listeners(
     Ok(())
 }
 
-/// What the listeners for callers have in common. Where the process may open few files, their connections leave some for everything else.
+/// The options that the listeners for callers have in common. Where the process may open few files, their connections leave some for everything else.
 fn listening(name: &'static str, settings: &Serve) -> listener::Options {
     let listeners = &settings.listeners;
     let others = OTHER_FILES + 2 * u64::from(settings.pool.db_pool_size);
@@ -405,7 +405,7 @@ impl Running {
             Ok(Ok(Ok(()))) => {}
             Ok(_) => tracing::warn!("the listening thread did not end well"),
             Err(_) => {
-                tracing::warn!("the listening thread is left behind: the database does not answer")
+                tracing::warn!("the listening thread is left behind: the database does not respond")
             }
         }
         self.admin.stop();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::limits::allowance::network;
 
-/// A number of places, of which one network may take a part. Clones share one count.
+/// A number of permits, of which one network may take a part. Clones share one count.
 #[derive(Clone, Debug)]
 pub struct Tally(Arc<Shared>);
 
@@ -23,7 +23,7 @@ struct Taken {
     by: HashMap<IpAddr, usize>,
 }
 
-/// Why there is no free slot.
+/// Why there is no free permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// All are taken.
@@ -32,21 +32,21 @@ pub enum Full {
     Each,
 }
 
-/// A place that is taken, until it is dropped.
+/// A permit that is taken, until it is dropped.
 #[derive(Debug)]
-pub struct Slot {
+pub struct Permit {
     tally: Tally,
     network: Option<IpAddr>,
 }
 
 impl Tally {
-    /// So many places, of which each network may take so many.
+    /// So many permits, of which each network may take so many.
     pub fn new(in_all: usize, each: usize) -> Self {
         Tally(Arc::new(Shared { in_all, each, taken: Mutex::default() }))
     }
 
-    /// Takes a place for a caller from this address, where it is known.
-    pub fn enter(&self, address: Option<IpAddr>) -> Result<Slot, Full> {
+    /// Takes a permit for a caller from this address, where it is known.
+    pub fn enter(&self, address: Option<IpAddr>) -> Result<Permit, Full> {
         let network = address.map(network);
         let mut taken = self.taken();
         let by = network.and_then(|network| taken.by.get(&network).copied()).unwrap_or_default();
@@ -60,7 +60,7 @@ impl Tally {
             taken.by.insert(network, by + 1);
         }
         taken.in_all += 1;
-        Ok(Slot { tally: self.clone(), network })
+        Ok(Permit { tally: self.clone(), network })
     }
 
     fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -68,7 +68,7 @@ impl Tally {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.tally.taken();
         taken.in_all -= 1;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::leaves_enough;
 
-/// A number of places, of which one realm and one key may have a part. Clones share the places.
+/// A number of permits, of which one realm and one key may have a part. Clones share the permits.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Mutex<Taken>>);
 
@@ -16,7 +16,7 @@ struct Taken {
     total: usize,
     realm: usize,
     key: usize,
-    held: usize,
+    in_use: usize,
     realms: HashMap<i32, usize>,
     keys: HashMap<Uuid, usize>,
 }
@@ -33,23 +33,23 @@ pub enum Full {
 }
 
 impl Budget {
-    /// So many places, with the most that one realm and one key may have.
+    /// So many permits, with the most that one realm and one key may have.
     pub fn new(total: usize, realm: usize, key: usize) -> Self {
         Budget(Arc::new(Mutex::new(Taken {
             total,
             realm,
             key,
-            held: 0,
+            in_use: 0,
             realms: HashMap::new(),
             keys: HashMap::new(),
         })))
     }
 
-    /// Takes a place, which is given back when it is dropped.
+    /// Takes a permit, which is given back when it is dropped.
     pub fn enter(&self, realm: i32, key: Uuid) -> Result<Permit, Full> {
         let mut taken = self.taken();
-        let (of_realm, of_key) = (held(&taken.realms, &realm), held(&taken.keys, &key));
-        let free = taken.total.saturating_sub(taken.held);
+        let (of_realm, of_key) = (in_use(&taken.realms, &realm), in_use(&taken.keys, &key));
+        let free = taken.total.saturating_sub(taken.in_use);
         if of_key >= taken.key {
             return Err(Full::Key);
         }
@@ -59,7 +59,7 @@ impl Budget {
         if !leaves_enough(of_realm, free, taken.realm, taken.total) {
             return Err(if free == 0 { Full::All } else { Full::Realm });
         }
-        taken.held += 1;
+        taken.in_use += 1;
         *taken.realms.entry(realm).or_default() += 1;
         *taken.keys.entry(key).or_default() += 1;
         Ok(Permit { budget: self.clone(), realm, key })
@@ -70,7 +70,7 @@ impl Budget {
     }
 }
 
-fn held<K: std::hash::Hash + Eq>(counts: &HashMap<K, usize>, of: &K) -> usize {
+fn in_use<K: std::hash::Hash + Eq>(counts: &HashMap<K, usize>, of: &K) -> usize {
     counts.get(of).copied().unwrap_or_default()
 }
 
@@ -84,7 +84,7 @@ fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, of: &K) {
     }
 }
 
-/// A place that was taken.
+/// A permit that was taken.
 #[derive(Debug)]
 pub struct Permit {
     budget: Budget,
@@ -95,7 +95,7 @@ pub struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.budget.taken();
-        taken.held -= 1;
+        taken.in_use -= 1;
         give_back(&mut taken.realms, &self.realm);
         give_back(&mut taken.keys, &self.key);
     }
@@ -111,17 +111,17 @@ mod tests {
 
     /// Takes as many as there are; returns them and why there are no more.
     fn all(budget: &Budget, realm: i32, key: Uuid) -> (Vec<Permit>, Full) {
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         loop {
             match budget.enter(realm, key) {
-                Ok(permit) => places.push(permit),
-                Err(full) => return (places, full),
+                Ok(permit) => permits.push(permit),
+                Err(full) => return (permits, full),
             }
         }
     }
 
     #[test]
-    fn a_key_has_its_share_and_then_its_realm_and_others_still_find_places() {
+    fn a_key_has_its_share_and_then_its_realm_and_others_still_find_permits() {
         let budget = Budget::new(16, 8, 6);
         let (first, full) = all(&budget, 1, key(1));
         assert_eq!((first.len(), full), (6, Full::Key));
@@ -141,6 +141,6 @@ mod tests {
         drop((one, other));
         assert!(budget.enter(3, key(3)).is_ok());
         let taken = budget.taken();
-        assert_eq!((taken.held, taken.realms.len(), taken.keys.len()), (0, 0, 0));
+        assert_eq!((taken.in_use, taken.realms.len(), taken.keys.len()), (0, 0, 0));
     }
 }

@@ -23,13 +23,13 @@ pub use turns::{Hindrance, Refused, Turn, Turns};
 /// half of all that is a half for one, a third each for two, a quarter each for three. This is how switches share a buffer among queues:
 /// Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches" (1998). A requester that has nothing may always
 /// have the first.
-pub fn leaves_enough(held: usize, free: usize, part: usize, total: usize) -> bool {
+pub fn leaves_enough(in_use: usize, free: usize, part: usize, total: usize) -> bool {
     if free == 0 {
         return false;
     }
-    held == 0
-        || held < part
-            && (held + 1).saturating_mul(total.saturating_sub(part))
+    in_use == 0
+        || in_use < part
+            && (in_use + 1).saturating_mul(total.saturating_sub(part))
                 <= part.saturating_mul(free - 1)
 }
 
@@ -39,15 +39,15 @@ mod tests {
 
     /// The share of each of so many when all take as much as they may, the first as much as it can get before the next comes.
     fn shares(takers: usize, part: usize, total: usize) -> Vec<usize> {
-        let mut held = vec![0; takers];
+        let mut in_use = vec![0; takers];
         let mut free = total;
-        for taker in &mut held {
+        for taker in &mut in_use {
             while leaves_enough(*taker, free, part, total) {
                 *taker += 1;
                 free -= 1;
             }
         }
-        held
+        in_use
     }
 
     #[test]

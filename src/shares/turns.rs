@@ -14,7 +14,7 @@ use queue::{Entry, Grant, State};
 
 /// A number of turns, such as connections, that realms share by some [`Rules`]. Clones share the turns.
 ///
-/// - The realm that has the fewest goes first; of two with the same number, the one that had less of late.
+/// - The realm that has the fewest comes first; of two with the same number, the one that had less of late.
 /// - Within a realm, so does the key that has the fewest.
 /// - While processors do not keep up and others call too, a realm has no more at once than they would keep up with.
 /// - While others call too, a realm has hardly more than one at once for work that computes for long.
@@ -171,7 +171,7 @@ mod tests {
     async fn one_who_goes_away_leaves_the_queue_and_takes_no_turn_along() {
         let turns = Turns::new(Rules::of_pool(1, None, None, 2));
         let first = turns.acquire(party(1), LONG, drop).await.unwrap();
-        let gone = tokio::spawn({
+        let canceled = tokio::spawn({
             let turns = turns.clone();
             async move { turns.acquire(party(1), LONG, drop).await.map(drop) }
         });
@@ -179,8 +179,8 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(turns.acquire(party(1), LONG, drop).await.unwrap_err(), Refused::RealmQueue);
-        gone.abort();
-        assert!(gone.await.unwrap_err().is_cancelled());
+        canceled.abort();
+        assert!(canceled.await.unwrap_err().is_cancelled());
         assert_eq!(turns.waiting(), 0);
         drop(first);
         assert!(turns.acquire(party(2), LONG, drop).await.is_ok());

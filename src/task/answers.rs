@@ -35,7 +35,7 @@ impl Answer for v1::Task {
     }
 }
 
-/// The answer that shows a task.
+/// The response that shows a task.
 pub fn get(connection: &mut PgConnection, realm: &Realm, id: &str) -> Work<Response<v1::Task>> {
     let found = queries::get(connection, realm, parse_id(id)?)?;
     Ok(Response::new(to_proto(found.ok_or_else(|| no_task(id))?, realm)))

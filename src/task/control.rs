@@ -12,7 +12,7 @@ use crate::task::answers::{check_tenant, get, no_task, parse_id};
 use crate::task::control_queries;
 use crate::task::state::TaskAction;
 
-/// The answer of the contract when a task has taken the request.
+/// The response of the contract when a task has taken the request.
 const SUCCESS: &str = "success";
 
 /// Has a task pause.
@@ -61,7 +61,7 @@ async fn apply<M: Message, A: Answer + Clone>(
     once.transaction(db, apply).await
 }
 
-/// Changes how fast a task may go.
+/// Changes the pace of a task.
 pub async fn update_task(
     db: &Db,
     request: Request<v1::UpdateTaskRequest>,

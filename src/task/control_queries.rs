@@ -73,32 +73,32 @@ pub fn set_pace(
     Ok(Some(()))
 }
 
-/// Holding a task back takes less than having it continue.
+/// Halting a task takes less than having it continue.
 fn may_go_on(caller: &Caller, mode: Option<DeleteMode>) -> Result<()> {
     if mode == Some(DeleteMode::Hard) { caller.require(Scope::EntitiesDeleteHard) } else { Ok(()) }
 }
 
-/// Moves a task without workers to its next state: paused or stopped if that was asked for, else by `unless_held`, if it was at work.
+/// Moves a task without workers to its next state: paused or stopped if that was asked for, else by `unless_halted`, if it was at work.
 /// Returns the state. Call it in a transaction; of two workers that give back the last two slices at once, the later one to lock the task
 /// sees both.
 pub fn settle(
     connection: &mut PgConnection,
     realm: &Realm,
     task: Uuid,
-    unless_held: Option<TaskAction>,
+    unless_halted: Option<TaskAction>,
 ) -> Work<TaskState> {
     let (state, _) = lock(connection, realm, task)?
         .ok_or_else(|| Error::internal("a task was removed while it was at work"))?;
     let action = match state {
         TaskState::Pausing => TaskAction::Paused,
         TaskState::Canceling => TaskAction::Stopped,
-        TaskState::Processing => match unless_held {
+        TaskState::Processing => match unless_halted {
             Some(action) => action,
             None => return Ok(state),
         },
         _ => return Ok(state),
     };
-    if survey(connection, realm, task)?.held {
+    if survey(connection, realm, task)?.leased {
         return Ok(state);
     }
     let to = state.transition(action)?;
@@ -185,7 +185,7 @@ statement! {
 #[derive(diesel::Queryable)]
 struct Survey {
     open: bool,
-    held: bool,
+    leased: bool,
     failed: i64,
 }
 

@@ -30,7 +30,7 @@ use crate::telemetry;
 /// How often a slice that does not move is tried before its task fails.
 const MAX_ATTEMPTS: i32 = 10;
 
-/// How long a worker of an unlimited task continues before it looks whether one waits that may go only so fast; and how long a worker waits
+/// How long a worker of an unlimited task continues before it looks whether one with a pace waits; and how long a worker waits
 /// for an allowance before it looks whether anyone else has work for it.
 const GLANCE: Duration = Duration::from_millis(200);
 

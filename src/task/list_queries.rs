@@ -184,7 +184,7 @@ pub fn sweep(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
 }
 
 statement! {
-    /// The tasks that ended first, held so that no other replica removes them.
+    /// The tasks that ended first, locked so that no other replica removes them.
     pub struct OldTasks { at_most: i64 as BigInt } -> (Integer, SqlUuid),
     "SELECT b.realm_id, b.id
      FROM bulk_delete b

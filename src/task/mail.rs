@@ -1,10 +1,10 @@
 //! The mail about a task's end: its recipient, its text, and the worker that sends it.
 //!
-//! It goes only to the owner of the key that asks for it, and to addresses that the realm allows; it contains no text that a caller chose,
+//! It is sent only to the owner of the key that asks for it, and to addresses that the realm allows; it contains no text that a caller chose,
 //! neither a filter nor a type nor an id; and a realm sends so many within an hour. Else it would carry anyone's words to anyone.
 //!
 //! A mail is sent at least once: a worker that dies between the server's yes and its own note of it leaves a lease that runs out, and the mail
-//! goes again, with the same `Message-ID`. A mail that cannot be sent changes nothing of the task.
+//! is sent again, with the same `Message-ID`. A mail that cannot be sent changes nothing of the task.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -90,7 +90,7 @@ pub async fn recipient(
 const NOT_ALLOWED: &str = "must be `true`, the address that is registered with this key, or one of a domain in `mail_domains` of the removal policy";
 
 impl Permitted {
-    /// Returns whether mail may go to this address. Upper and lower case are as one.
+    /// Returns whether mail may be sent to this address. Upper and lower case are as one.
     fn has(&self, address: &str) -> bool {
         let domain = address.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
         self.registered.as_ref().is_some_and(|registered| registered.eq_ignore_ascii_case(address))
@@ -138,7 +138,7 @@ impl MailExecutor {
         MailExecutor { db, mailer, lease, public_url, per_hour }
     }
 
-    /// Lets a mail through to the server, or says why it may not go. The policy may have changed since it was asked for.
+    /// Lets a mail through to the server, or says why it may not be sent. The policy may have changed since it was asked for.
     async fn admit(&self, claim: &ClaimedMail) -> Result<Option<Unsent>> {
         let (claim, at_most) = (claim.clone(), self.per_hour);
         let admit = move |connection: &mut diesel::PgConnection| {
@@ -265,7 +265,7 @@ fn write(
     row("Matched", &task.matched);
     row("Done", &task.processed);
     row("Failed", &task.failed);
-    row("Spared", &task.excluded);
+    row("Excluded", &task.excluded);
     row("Skipped", &task.skipped);
     if !failures.is_empty() {
         let _ = writeln!(text, "\nWhy entities could not be deleted:\n");

@@ -103,7 +103,7 @@ pub struct ClaimedMail {
 }
 
 /// Claims a mail that is ready, also one whose worker was lost: of the realms that have any that of the one that has sent the fewest within
-/// the last hour, and of its mails the one that has been due for longest.
+/// the last hour, and of its mails the one that has been ready for longest.
 pub fn claim(
     connection: &mut PgConnection,
     owner: &str,
@@ -181,7 +181,7 @@ text_enum! {
     pub enum Unsent {
         /// The realm has sent as many as it may.
         Limit = "limit",
-        /// Mail may not go to the address any more.
+        /// Mail may not be sent to the address any more.
         NotAllowed = "not_allowed",
         /// The server does not take it.
         Refused = "refused",

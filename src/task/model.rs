@@ -70,7 +70,7 @@ text_enum! {
         Onboarding = "onboarding",
         /// It is on hold.
         OnHold = "on_hold",
-        /// An offboarding is live for it.
+        /// An offboarding of it is open.
         Offboarding = "offboarding",
         /// Others kept changing it.
         Locked = "locked",
@@ -116,7 +116,7 @@ pub struct Task {
     pub principal_id: Uuid,
     /// The principal who last changed it.
     pub updated_by: Uuid,
-    /// How many the selection held when it was taken up.
+    /// How many the selection contained when it was taken up.
     pub selected: Option<i64>,
     /// Which replicas worked on it.
     pub instances: Vec<String>,

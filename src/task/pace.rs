@@ -1,4 +1,4 @@
-//! How large a chunk may be: by how long chunks take, and by how fast a task may go. Pure.
+//! How large a chunk may be: by how long chunks take, and by the pace of the task. Pure.
 
 use std::time::Duration;
 

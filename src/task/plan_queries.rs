@@ -40,8 +40,8 @@ pub fn plan(
 ) -> Step<Planned> {
     // Locked, so that nobody else plans it however long this takes.
     let time = Duration::from_secs(WORKER_STATEMENT_SECONDS);
-    let held = slice_queries::hold(connection, claim, lease, lease, time)?;
-    if !held.state.is_at_work() {
+    let slice = slice_queries::lock(connection, claim, lease, lease, time)?;
+    if !slice.state.is_at_work() {
         return Ok(Planned::Halt);
     }
     let (realm, task) = (claim.realm.id(), claim.task_id);

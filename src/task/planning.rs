@@ -13,7 +13,7 @@ use crate::limits::database::WORKER_STATEMENT_SECONDS;
 const FIRST: i64 = 2_000;
 /// A step reads no more.
 const MOST: i64 = 50_000;
-/// How many places are remembered, at most, at which the keys may be cut.
+/// How many positions are remembered, at most, at which the keys may be cut.
 const MARKS: usize = 64;
 
 /// The progress of the planning of a task.
@@ -94,10 +94,10 @@ impl Planning {
         }
         self.cursor = until;
         if self.marks.len() > MARKS {
-            let mut place = 0;
+            let mut index = 0;
             self.marks.retain(|_| {
-                place += 1;
-                place % 2 == 0
+                index += 1;
+                index % 2 == 0
             });
             self.every *= 2;
         }
@@ -172,11 +172,14 @@ mod tests {
         assert_eq!((planning.selected, planning.cursor.as_str()), (7_000, "k-1000"));
         assert!(planning.marks.len() <= MARKS);
         let cuts = planning.cuts(4);
-        let places: Vec<i64> = cuts.iter().map(|cut| cut[2..].parse().unwrap()).collect();
-        assert_eq!(places.len(), 3);
+        let positions: Vec<i64> = cuts.iter().map(|cut| cut[2..].parse().unwrap()).collect();
+        assert_eq!(positions.len(), 3);
         assert!(
-            places.iter().zip([250, 500, 750]).all(|(place, wanted)| (place - wanted).abs() <= 40),
-            "{places:?}"
+            positions
+                .iter()
+                .zip([250, 500, 750])
+                .all(|(position, wanted)| (position - wanted).abs() <= 40),
+            "{positions:?}"
         );
     }
 

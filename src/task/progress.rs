@@ -1,4 +1,4 @@
-//! How fast a task goes, and how long it will take. Pure.
+//! How fast a task is, and how long it will take. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 

@@ -17,7 +17,7 @@ use crate::task::watch;
 
 paged!(v1::ListTaskFailuresRequest, "TaskFailures", PageSize { default: 100, max: 1_000 });
 
-/// Answers a task.
+/// Returns a task.
 pub async fn get_task(
     db: &Db,
     request: Request<v1::GetTaskRequest>,
@@ -73,7 +73,7 @@ pub async fn watch_task(
     Ok(Response::new(tasks.map_ok(move |task| to_proto(task, &realm)).boxed()))
 }
 
-/// Answers a page of what a task could not do.
+/// Returns a page of what a task could not do.
 pub async fn list_task_failures(
     db: &Db,
     request: Request<v1::ListTaskFailuresRequest>,

@@ -1,4 +1,4 @@
-//! The SQL of a slice in hand: locking it, moving it, keeping to the task's pace, giving it back; and of freeing those whose workers were
+//! The SQL of a slice in hand: locking it, moving it, keeping to the task's pace, releasing it; and of freeing those whose workers were
 //! lost.
 
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct LockedSlice {
 }
 
 /// Locks the slice until the transaction ends, of which each statement has so much time and may wait so long for locks; [`Undone::LeaseLost`] if it is another worker's.
-pub fn hold(
+pub fn lock(
     connection: &mut PgConnection,
     claim: &ClaimedSlice,
     lease: Duration,
@@ -211,7 +211,7 @@ statement! {
 }
 
 statement! {
-    /// How fast the task may go, and for how many seconds from now its allowance is taken up: negative if it has been free for so long.
+    /// The pace of the task, and for how many seconds from now its allowance is taken up: negative if it has been free for so long.
     struct LockPace {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,
@@ -257,12 +257,12 @@ pub fn release(
         if !give_back(connection, claim, leave, delay)? {
             return Ok(false);
         }
-        let unless_held = match leave {
+        let unless_halted = match leave {
             Leave::Rest => None,
             Leave::Turn => Some(TaskAction::Wait),
             Leave::End | Leave::Failure => Some(TaskAction::Lose),
         };
-        control_queries::settle(connection, &claim.realm, claim.task_id, unless_held)?;
+        control_queries::settle(connection, &claim.realm, claim.task_id, unless_halted)?;
         Ok(true)
     })
 }

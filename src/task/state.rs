@@ -47,7 +47,7 @@ text_enum! {
         Stop = "stop",
         /// Its workers have stopped.
         Stopped = "stopped",
-        /// It is to go faster or slower.
+        /// It is to be faster or slower.
         Update = "update",
         /// Its last worker turns to another task that waits.
         Wait = "wait",

@@ -21,7 +21,7 @@ const LOGGED: u64 = 100;
 pub enum Progress {
     /// A chunk is done.
     Moved(Moved),
-    /// Nothing was done: the task may go only so fast, and nothing was reserved.
+    /// Nothing was done: the task has a pace, and nothing was reserved.
     Limited,
     /// Nothing was done: the task is to pause or to stop, or is over.
     Halt,
@@ -34,13 +34,13 @@ pub struct StepSize {
     pub limit: i64,
     /// It reads about so many, if that is limited.
     pub reach: Option<i64>,
-    /// True if that many were reserved, where a task may go only so fast.
+    /// True if that many were reserved, where a task has a pace.
     pub reserved: bool,
     /// For how long the slice is to be leased from now on.
     pub lease: Duration,
     /// How long each statement of a chunk may take.
     pub time: Duration,
-    /// How long a chunk may wait for what others have locked before it lets go of all that it has locked itself.
+    /// How long a chunk may wait for what others have locked before it unlocks all that it has locked itself.
     pub lock_wait: Duration,
     /// For how long that is tried again before the step leaves locked objects to a later one.
     pub patience: Duration,
@@ -100,16 +100,16 @@ fn attempt(
     locked: Locked,
     caution: &mut Caution,
 ) -> Step<Progress> {
-    let held = slice_queries::hold(connection, claim, size.lease, size.lock_wait, size.time)?;
-    if !held.state.is_at_work() {
+    let slice = slice_queries::lock(connection, claim, size.lease, size.lock_wait, size.time)?;
+    if !slice.state.is_at_work() {
         return Ok(Progress::Halt);
     }
-    if held.max_objects_per_second.is_some() && !size.reserved {
+    if slice.max_objects_per_second.is_some() && !size.reserved {
         return Ok(Progress::Limited);
     }
-    let limit = held.max_objects_per_second.map_or(size.limit, |most| size.limit.min(most.into()));
-    let until = held.until.as_deref().unwrap_or(ID_END);
-    let (cursor, reach, lease) = (&held.cursor, size.reach, size.lease);
+    let limit = slice.max_objects_per_second.map_or(size.limit, |most| size.limit.min(most.into()));
+    let until = slice.until.as_deref().unwrap_or(ID_END);
+    let (cursor, reach, lease) = (&slice.cursor, size.reach, size.lease);
     let span = Span { cursor, until, limit, reach, lease, locked, only: None, refused: None };
     let mut after = *caution;
     let moved = if after.is_alone() {
@@ -117,7 +117,7 @@ fn attempt(
     } else {
         work.chunk(connection, claim, &span)?
     };
-    if let Some(cap) = held.cap {
+    if let Some(cap) = slice.cap {
         control_queries::hold_to_cap(connection, &claim.realm, claim.task_id, cap)?;
     }
     if moved.done {

@@ -186,7 +186,7 @@ statement! {
 pub enum ReadySlices {
     /// All.
     Any,
-    /// Those of tasks that may go only so fast. They take up little and are late soon.
+    /// Those of tasks with a pace. They take up little and are late soon.
     Limited,
 }
 

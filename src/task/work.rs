@@ -73,7 +73,7 @@ pub type Step<T> = std::result::Result<T, Undone>;
 
 /// The work of one kind of task. A worker makes one for each slice that it takes up.
 pub trait TaskWork: Send + Sync {
-    /// Finds out how much there is to do, and cuts it into slices. Called in a transaction, which holds the task's first slice, before anything
+    /// Finds out how much there is to do, and cuts it into slices. Called in a transaction, which has locked the task's first slice, before anything
     /// else is done. Where a statement of it runs out of time the task is planned in steps.
     fn plan(&self, connection: &mut PgConnection, claim: &ClaimedSlice) -> Work<Plan>;
 
@@ -147,7 +147,7 @@ pub struct ClaimedSlice {
     pub asked_at: DateTime<Utc>,
     /// Its number in the order of entities and tasks, if it has one: entities with a higher one are not meant.
     pub ordinal: Option<i64>,
-    /// True if the task may go only so fast.
+    /// True if the task has a pace.
     pub limited: bool,
 }
 
@@ -185,12 +185,12 @@ impl Range {
     }
 }
 
-/// Where a chunk begins and how far it may go.
+/// Where a chunk begins and how far it may reach.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
     /// It begins after this key.
     pub cursor: &'a str,
-    /// It goes no further than this key.
+    /// It reaches no further than this key.
     pub until: &'a str,
     /// It takes up at most so many objects.
     pub limit: i64,

@@ -18,7 +18,7 @@ const CALL_SECONDS: &[f64] =
 const STEP_SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 30.0];
 
-/// Made at first use, from the provider that [`super::init`] installs; before that, measurements go nowhere.
+/// Made at first use, from the provider that [`super::init`] installs; before that, measurements are dropped.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new(&global::meter(NAME)));
 
 struct Metrics {
@@ -55,7 +55,7 @@ impl Metrics {
             meter.u64_counter(name).with_unit(unit).with_description(description).build()
         };
         Metrics {
-            rpc_call: seconds("rpc.server.call.duration", "Duration of gRPC calls, to the last byte of the answer", CALL_SECONDS),
+            rpc_call: seconds("rpc.server.call.duration", "Duration of gRPC calls, to the last byte of the response", CALL_SECONDS),
             http_request: seconds("http.server.request.duration", "Duration of HTTP requests at the REST listener", CALL_SECONDS),
             pool_wait: seconds("db.client.connection.wait_time", "Time to get a database connection from the pool", STEP_SECONDS),
             statement: seconds("db.client.operation.duration", "Duration of SQL statements", STEP_SECONDS),
@@ -223,7 +223,7 @@ pub fn entities_deleted(mode: &'static str, count: u64) {
     METRICS.entities_deleted.add(count, &[KeyValue::new("offboard.delete.mode", mode)]);
 }
 
-/// A chunk of a job is committed: it went through this many objects in this time.
+/// A chunk of a job is committed: it processed this many objects in this time.
 pub fn chunk(kind: &'static str, objects: u64, duration: Duration) {
     let attributes = [KeyValue::new("offboard.job.kind", kind)];
     METRICS.chunk_duration.record(duration.as_secs_f64(), &attributes);
@@ -297,7 +297,7 @@ pub fn clock_ahead(seconds: f64) {
     METRICS.clock_ahead.record(seconds, &[]);
 }
 
-/// Bodies hold so many bytes more, or fewer.
+/// Bodies have so many bytes more, or fewer.
 pub fn body_memory(bytes: i64) {
     METRICS.body_memory.add(bytes, &[]);
 }

@@ -1,7 +1,7 @@
 //! Traces, metrics and logs, and the W3C trace context in and out.
 //!
 //! Spans and events are made with the `tracing` macros anywhere in the crate; metrics with the free functions of this module, so that no other
-//! room needs an OpenTelemetry type. [`init`] decides where all of it goes: log lines to standard error by a thread of their own, spans and metrics to an OTLP collector
+//! room needs an OpenTelemetry type. [`init`] decides where all of it is sent: log lines to standard error by a thread of their own, spans and metrics to an OTLP collector
 //! if there is one, metrics to [`Telemetry::prometheus_text`] always. Without a collector there are no spans of OpenTelemetry; a line of the log then has
 //! the trace id that its caller sent.
 //!
@@ -133,13 +133,13 @@ pub fn note(line: &str, time: Duration) {
             log.push(format!("{line}\n").as_bytes());
             log.flush(time);
         }
-        // There is nowhere to tell of a standard error that cannot be written to.
+        // A standard error that cannot be written to can be reported nowhere.
         None => drop(writeln!(io::stderr().lock(), "{line}")),
     }
 }
 
 /// Starts telemetry for the whole process: once, before anything else is logged, and inside a Tokio runtime, in which the exporter's
-/// connection lives.
+/// connection stays.
 pub fn init(options: &Options) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::new(options)?;
     let log = match LOG.get() {
@@ -211,7 +211,7 @@ impl Telemetry {
         prometheus_text(&self.registry)
     }
 
-    /// A function that gives [`Telemetry::prometheus_text`], for the listener that answers scrapes.
+    /// A function that gives [`Telemetry::prometheus_text`], for the listener that serves scrapes.
     pub fn prometheus(&self) -> impl Fn() -> String + Clone + Send + Sync + 'static {
         let registry = self.registry.clone();
         move || prometheus_text(&registry)

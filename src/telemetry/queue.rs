@@ -1,6 +1,6 @@
 //! The way of log lines to standard error: a queue, and a thread that writes what is in it. Whoever reads may stall, as a collector of logs that is
 //! stopped does, and then a write never ends; nobody but that thread waits for it. A line that finds the queue full is dropped and counted, and the
-//! log says how many were, once its reader goes on.
+//! log says how many were, once its reader continues.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,7 +29,7 @@ struct Shared {
     state: Mutex<State>,
     /// A line has come.
     filled: Condvar,
-    /// What was taken is written.
+    /// The lines that were taken are written.
     written: Condvar,
     bytes: usize,
 }

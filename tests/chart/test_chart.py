@@ -239,25 +239,25 @@ def test_the_image_is_the_digest_else_the_tag_else_the_version_of_the_service(re
     assert container(render({"image": image}).deployment)["image"] == expected
 
 
-# Doors, probes and settings
+# Listeners, probes and settings
 
 
-def test_the_service_leads_to_doors_that_are_there(render):
+def test_the_service_leads_to_listeners_that_are_there(render):
     release = render({"service": {"ports": {"grpc": 443, "http": 80}}})
-    doors = {port["name"]: port["containerPort"] for port in container(release.deployment)["ports"]}
-    assert doors == {"grpc": 50051, "http": 8080, "admin": 9464}
+    listeners = {port["name"]: port["containerPort"] for port in container(release.deployment)["ports"]}
+    assert listeners == {"grpc": 50051, "http": 8080, "admin": 9464}
     ports = {port["name"]: port for port in release.one("Service")["spec"]["ports"]}
     assert {name: (port["port"], port["targetPort"]) for name, port in ports.items()} == {"grpc": (443, "grpc"), "http": (80, "http")}
     assert ports["grpc"]["appProtocol"] == "kubernetes.io/h2c"
 
 
-@pytest.mark.parametrize(("roles", "doors"), [(["grpc"], {"grpc"}), (["gateway", "worker"], {"http"}), (["worker"], set())])
-def test_only_the_doors_of_the_roles_are_open(render, roles, doors):
+@pytest.mark.parametrize(("roles", "listeners"), [(["grpc"], {"grpc"}), (["gateway", "worker"], {"http"}), (["worker"], set())])
+def test_only_the_listeners_of_the_roles_are_open(render, roles, listeners):
     release = render({"roles": roles})
-    assert {port["name"] for port in container(release.deployment)["ports"]} == doors | {"admin"}
-    assert {port["name"] for service in release.of("Service") for port in service["spec"]["ports"]} == doors
+    assert {port["name"] for port in container(release.deployment)["ports"]} == listeners | {"admin"}
+    assert {port["name"] for service in release.of("Service") for port in service["spec"]["ports"]} == listeners
     rules = release.one("NetworkPolicy")["spec"]["ingress"]
-    assert {port["port"] for rule in rules for port in rule["ports"]} == doors | {"admin"}
+    assert {port["port"] for rule in rules for port in rule["ports"]} == listeners | {"admin"}
     assert environment(release.deployment)["OFFBOARD_ROLES"]["value"] == ",".join(roles)
 
 
@@ -266,7 +266,7 @@ def test_a_headless_service_has_no_address(render):
     assert "clusterIP" not in render().one("Service")["spec"]
 
 
-def test_probes_ask_the_doors_that_can_tell(release):
+def test_probes_ask_the_listeners_that_can_tell(release):
     server = container(release.deployment)
     assert server["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "admin"}
     assert server["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "admin"}
@@ -375,7 +375,7 @@ def test_further_variables_and_volumes_reach_the_migration_too(render):
     assert "/etc/database" in [mount["mountPath"] for mount in container(migration)["volumeMounts"]]
 
 
-# Shutting down, and being left standing
+# Shutting down, and surviving a drain of nodes
 
 
 def test_the_grace_period_outlasts_the_drain(release):
@@ -417,11 +417,11 @@ def test_the_network_is_closed_but_for_what_is_named(release):
             assert rule["to"] and rule["ports"]
 
 
-def test_callers_and_monitoring_see_different_doors(render):
+def test_callers_and_monitoring_see_different_listeners(render):
     callers, monitoring = [{"podSelector": {"matchLabels": {"a": "b"}}}], [{"namespaceSelector": {"matchLabels": {"c": "d"}}}]
     release = render({"networkPolicy": {"ingress": {"callers": callers, "monitoring": monitoring}}})
-    doors = [(rule["from"], {port["port"] for port in rule["ports"]}) for rule in release.one("NetworkPolicy")["spec"]["ingress"]]
-    assert doors == [(callers, {"grpc", "http"}), (monitoring, {"admin"})]
+    listeners = [(rule["from"], {port["port"] for port in rule["ports"]}) for rule in release.one("NetworkPolicy")["spec"]["ingress"]]
+    assert listeners == [(callers, {"grpc", "http"}), (monitoring, {"admin"})]
 
 
 def test_nobody_named_means_nobody_let_in(render):

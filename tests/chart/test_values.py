@@ -122,8 +122,8 @@ BAD_VALUES = {
     ),
     "a volume that hides ours": ({"extraVolumes": [{"name": "tmp"}]}, "at '/extraVolumes/0/name': 'not' failed"),
     "a variable without name": ({"extraEnv": [{"value": "x"}]}, "at '/extraEnv/0': missing property 'name'"),
-    "a digest that is none": ({"image": {"digest": "latest"}}, "at '/image/digest': 'latest' does not match"),
-    "a quantity that is none": ({"resources": {"limits": {"memory": "much"}}}, "at '/resources/limits/memory': 'much' does not match"),
+    "an invalid digest": ({"image": {"digest": "latest"}}, "at '/image/digest': 'latest' does not match"),
+    "an invalid quantity": ({"resources": {"limits": {"memory": "much"}}}, "at '/resources/limits/memory': 'much' does not match"),
 }
 
 
@@ -138,7 +138,7 @@ BAD_COMBINATIONS = {
     "two sources of the URL": ({"database": {"existingSecret": "mine"}}, "database: give either `url` or `existingSecret`, not both"),
     "no source of the URL": (
         {"database": {"url": ""}},
-        "database: give `url`, or `existingSecret` with the name of a Secret that holds it",
+        "database: give `url`, or `existingSecret` with the name of a Secret that contains it",
     ),
     "a grace period as long as the drain": (
         {"terminationGracePeriodSeconds": 40},

@@ -1,4 +1,4 @@
-"""Reads the fenced examples of a page, and holds what they say to what happens.
+"""Reads the fenced examples of a page, and compares what they say with what happens.
 
 A block of `console` has commands behind `$ ` and what each prints below it. `sh` is commands alone. In what is printed `[...]`, `...` and `…` stand
 for what is left out; ids, times, cursors and counts of milliseconds stand for any of their kind, because no two runs have the same.

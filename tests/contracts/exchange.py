@@ -1,6 +1,6 @@
-"""Reads case files, sends their requests by `curl`, and holds the answers to them.
+"""Reads case files, sends their requests by `curl`, and compares the responses with them.
 
-A case file is a conversation. A step is a title behind `###`, the `curl` command as a caller would type it, and the answer: its status, its
+A case file is a conversation. A step is a title behind `###`, the `curl` command as a caller would type it, and the response: its status, its
 headers and its body. `{name}` is a variable; `<kind>` stands for a value that cannot be known before, and `<kind:name>` keeps it. The step
 `Always` lists the headers that every answer of the file has. No other header may be there, and no member of a body that is not written.
 """
@@ -26,7 +26,7 @@ KINDS = {
     "seconds": r"\d+(\.\d{1,9})?s",
     "number": r"-?\d+(\.\d+)?(e-?\d+)?",
 }
-# What every HTTP answer has, whatever it is about.
+# The headers of every HTTP response, whatever it is about.
 TRANSPORT = {"date", "content-length", "transfer-encoding", "vary"}
 PLACEHOLDER = re.compile(r"<(\w+)(?::(\w+))?>")
 
@@ -48,7 +48,7 @@ class Answer:
 
 
 def read(path):
-    """The headers of every answer, and the steps of a case file."""
+    """The headers of every response, and the steps of a case file."""
     always, steps = {}, []
     for block in re.split(r"^### ", Path(path).read_text(), flags=re.MULTILINE)[1:]:
         title, *lines = block.rstrip().split("\n")
@@ -78,7 +78,7 @@ def fill(text, variables):
 
 
 def send(command, variables):
-    """Runs a `curl` command and reads the last answer that it prints."""
+    """Runs a `curl` command and reads the last response that it prints."""
     program, *arguments = [fill(word, variables) for word in shlex.split(command)]
     assert program == "curl", command
     printed = subprocess.run(["curl", "--silent", "--show-error", "--include", "--max-time", "30", *arguments], capture_output=True, check=True)
@@ -130,7 +130,7 @@ def text(due, found, where, variables):
 
 
 def check(step, always, answer, variables):
-    """Holds an answer to its step."""
+    """Compares a response with its step."""
     if answer.status != step.status:
         raise Differs(f"status: is {answer.status}, not {step.status}: {answer.body}")
     due = {name: value for name, value in {**always, **step.headers}.items() if value != "-"}
@@ -152,7 +152,7 @@ def check(step, always, answer, variables):
 
 
 def replay(path, variables):
-    """Plays a case file to its end and fails with all that differed. A step whose title ends with `eventually` is asked for until it holds."""
+    """Plays a case file to its end and fails with all that differed. A step whose title ends with `eventually` is repeated until it passes."""
     always, steps = read(path)
     differences = []
     for step in steps:

@@ -1,4 +1,4 @@
-"""Each contract, said by plain `curl` and answered by the real binary: `cases/` has the conversations."""
+"""Each contract, called by plain `curl` and served by the real binary: `cases/` has the conversations."""
 
 import json
 import subprocess

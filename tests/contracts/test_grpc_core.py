@@ -14,7 +14,7 @@ def raw(channel, kind, method):
 
 
 def field(number, value):
-    """A field of a message, that holds less than 128 bytes."""
+    """A field of a message, of less than 128 bytes."""
     return bytes([number << 3 | 2, len(value)]) + value
 
 
@@ -36,7 +36,7 @@ def test_an_import_of_small_messages_leaves_its_connection_as_it_was(service):
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
 
-        # An entity of type `T`, and that only refusals are answered; it is as small as a message that does something can be.
+        # An entity of type `T`, and that only refusals are returned; it is as small as a message that does something can be.
         message = field(1, field(2, b"T")) + b"\x10\x01"
         import_entities = raw(channel, "stream_stream", "EntityService/ImportEntities")
         answers = list(import_entities((message for _ in range(SMALLEST)), metadata=metadata))

@@ -91,7 +91,7 @@ def test_every_refusal_is_read(service, key, request_id):
 
 
 def reported(service, key, method, path, *arguments):
-    """What a caller of any kind is refused with: its status, its media type and its body, held to the contract's schema of errors."""
+    """What a caller of any kind is refused with: its status, its media type and its body, compared with the contract's schema of errors."""
     command = ["curl", "--silent", "-X", method, "-H", f"Authorization: Bearer {key}", "--write-out", "\n%{http_code} %{content_type}", *arguments]
     printed = subprocess.run([*command, service.url + path], check=True, capture_output=True, text=True).stdout
     body, _, tail = printed.rpartition("\n")

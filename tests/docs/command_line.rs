@@ -14,7 +14,7 @@ const END: &str = "<!-- end: settings -->";
 fn the_page_of_the_command_line_is_what_the_binary_takes() {
     let root = offboard::cli::command();
     let mut page = format!(
-        "# Command line\n\n{}\n\nThe page is made of the code; `offboard COMMAND --help` says the same. Where there is a variable, the flag goes before it. A variable that is set to nothing, or to blanks, is not set; \
+        "# Command line\n\n{}\n\nThe page is made of the code; `offboard COMMAND --help` says the same. Where there is a variable, the flag takes precedence. A variable that is set to nothing, or to blanks, is not set; \
          a flag needs a value.\n\n\
          ## All commands\n\n{}",
         sentence(&root.get_about().unwrap().to_string()),

@@ -95,7 +95,7 @@ fn the_page_of_states_is_the_state_machine() {
     };
     let page = format!(
         "# The states of an entity\n\nThe page is made of the state machine in `src/entity/model.rs`.\n\n{}\n\
-         What is gone has no state: a hard removal leaves a tombstone (`ListTombstones`), and an entity that was soft-deleted is not visible any more.\n\n\
+         What was removed has no state: a hard removal leaves a tombstone (`ListTombstones`), and an entity that was soft-deleted is not visible any more.\n\n\
          ## What can be done\n\nA dash means `invalid_state_transition`, with the `allowed_transitions` of the state. An entity on hold also refuses what \
          the last column says, with the `current_state` `on_hold`; a bulk delete counts it as failed. A hold is not replaced: release it first. While an offboarding \
          is pending or running nothing of its entity can be changed and no hold can be placed: cancel the offboarding first. Detaching is possible \
@@ -116,7 +116,7 @@ fn the_page_of_the_states_of_a_request_is_its_state_machine() {
         actions: OffboardingAction::ALL,
         after: OffboardingState::after,
     };
-    let ended = |state: &&OffboardingState| !state.is_live();
+    let ended = |state: &&OffboardingState| !state.is_open();
     let ways_out: String = OffboardingState::ALL
         .iter()
         .filter(ended)
@@ -127,7 +127,7 @@ fn the_page_of_the_states_of_a_request_is_its_state_machine() {
          `RemovalService` is the same request, with the same states. On the wire `OffboardingService` spells them with a capital: `Pending`.\n\n{}\n\
          An entity is `offboarding` while its request is `pending` or `running`, and no longer: it is removed with `succeeded`, and active again with `failed` \
          or `canceled`. What a request moves to, what becomes of its entity, and its event are one transaction.\n\n\
-         ## What can be done\n\nA dash means that it is not possible. A cancel is answered with `not_cancelable` then, with the `current_state`; cancel and start are \
+         ## What can be done\n\nA dash means that it is not possible. A cancel is refused with `not_cancelable` then, with the `current_state`; cancel and start are \
          one compare-and-set, so exactly one of the two wins. A worker that lost its lease changes nothing: each lease has a higher `lease_token` than all before it.\n\n{}\n\
          ## Constraints of the database\n\nThese are constraints of the table `offboarding_request`, so no statement can leave a row that breaks them. The index \
          `offboarding_request_one_live` is unique over the open requests of an entity: there is one at most.\n\n{}",
@@ -165,7 +165,7 @@ fn constraints(table: &str) -> String {
     }
     let rows: String =
         held.iter().map(|(name, condition)| format!("| `{name}` | `{condition}` |\n")).collect();
-    format!("| constraint | holds |\n| --- | --- |\n{rows}")
+    format!("| constraint | condition |\n| --- | --- |\n{rows}")
 }
 
 /// The text up to the parenthesis that closes it, as one line.

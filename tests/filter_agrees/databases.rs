@@ -55,7 +55,7 @@ impl Row {
     }
 }
 
-/// Stands before a number that no double holds, where a [`Value`] has it as a text.
+/// Precedes a number that no double represents, where a [`Value`] has it as a text.
 const NUMBER: char = '\u{1}';
 
 /// A number of any size, as a value.

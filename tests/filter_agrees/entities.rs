@@ -188,7 +188,7 @@ pub fn text() -> impl Strategy<Value = String> {
     prop_oneof![12 => prop::sample::select(TEXTS).prop_map(str::to_owned), 1 => random]
 }
 
-/// Numbers of which doubles hold the first digits alone.
+/// Numbers of which doubles represent the first digits alone.
 fn long_number() -> impl Strategy<Value = Value> {
     "-?90071992547409(9[0-9]|9[0-9][.][0-9]{1,3}|[0-9]{3}e[1-4])".prop_map(|text| number(&text))
 }

@@ -22,7 +22,7 @@ use entities::{TEXTS, numbers, rows};
 use filters::{CLASSES, Call, call, call_of, crowd, filter, quoted};
 use kit::{Value, json};
 
-/// How often something held and did not.
+/// How often something was true and was not.
 type Tally = BTreeMap<&'static str, (usize, usize)>;
 
 fn count(tally: &mut Tally, name: &'static str, holds: usize, of: usize) {
@@ -74,7 +74,7 @@ fn sql_selects_exactly_what_the_evaluator_selects() {
         let (holding, not_holding) = tally.get(name).copied().unwrap_or_default();
         assert!(
             holding > 0 && not_holding > 0,
-            "{name} held {holding} times and did not {not_holding} times"
+            "{name} was true {holding} times and was not {not_holding} times"
         );
     }
 }

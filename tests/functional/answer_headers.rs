@@ -11,7 +11,7 @@ use crate::kit::*;
 /// Sends bytes and reads what comes to its end: the head and the body.
 async fn raw(address: SocketAddr, request: &[u8]) -> (String, String) {
     let mut connection = TcpStream::connect(address).await.unwrap();
-    // The listener may have answered and closed before all of it was sent.
+    // The listener may have responded and closed before all of it was sent.
     let _ = connection.write_all(request).await;
     let mut read = Vec::new();
     let _ = connection.read_to_end(&mut read).await;

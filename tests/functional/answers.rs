@@ -312,7 +312,7 @@ async fn cells_of_a_table_are_neither_taken_apart_nor_run() {
         ("h", "plain text"),
     ];
     for (id, kind) in types {
-        // Some of them were taken once, and are no more.
+        // Some of them were taken once, and are not any more.
         world
             .call("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": "T"}}))
             .await
@@ -324,7 +324,7 @@ async fn cells_of_a_table_are_neither_taken_apart_nor_run() {
         .call("BulkDeleteService/StartBulkDelete", json!({"uris": uris, "mode": "hard"}))
         .await
         .unwrap();
-    until("they are gone", || {
+    until("they are removed", || {
         world.database.count("SELECT count(*) FROM tombstone") == types.len() as i64
     })
     .await;

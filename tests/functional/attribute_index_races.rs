@@ -77,7 +77,7 @@ async fn what_changes_between_the_read_of_a_build_and_its_write_is_indexed_as_it
     for entity in ["e-000004", "e-000097"] {
         world.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await.unwrap();
     }
-    until("two are gone", || world.database.count("SELECT count(*) FROM tombstone") == 2).await;
+    until("two are removed", || world.database.count("SELECT count(*) FROM tombstone") == 2).await;
     // One of them comes again, as another.
     world
         .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e-000004", "type": "T", "attributes": {"name": "Again"}}}))

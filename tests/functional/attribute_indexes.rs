@@ -1,4 +1,4 @@
-//! Declared attributes: how an index comes, what it is used for, that it changes no answer, and how it goes.
+//! Declared attributes: how an index is built, what it is used for, that it changes no response, and how it is dropped.
 
 use crate::entities::events;
 use crate::kit::*;
@@ -181,7 +181,7 @@ scenario! {
         assert_eq!(update(json!({"Address": {"City": "Bonn"}, "n": null}), false).await, "Address.City=tbonn name=tbea");
         assert_eq!(update(json!({"other": "z"}), true).await, "");
         world.call("RemovalService/RemoveEntity", json!({"entity_id": "two"})).await.unwrap();
-        until("an entity is gone", || world.database.count("SELECT count(*) FROM tombstone") == 1).await;
+        until("an entity is removed", || world.database.count("SELECT count(*) FROM tombstone") == 1).await;
         assert_eq!(rows(&world.database, "two"), "");
         assert_exact(&world.database);
     }

@@ -1,4 +1,4 @@
-//! Bodies made to hurt: what they cost is bounded, the answer is small, and others are served meanwhile.
+//! Bodies made to hurt: what they cost is bounded, the response is small, and others are served meanwhile.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use crate::kit::*;
 pub const PEAK_MIB: u64 = 400;
 
 pub fn peak_mib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))
-        .expect("the server lives");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
 }
@@ -57,7 +57,7 @@ pub fn framed(compressed: bool, message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Sends the bytes of a gRPC call. The answer is its status and how many bytes its headers and trailers had.
+/// Sends the bytes of a gRPC call. The response is its status and how many bytes its headers and trailers had.
 pub async fn grpc(
     world: &World,
     method: &str,

@@ -33,7 +33,7 @@ async fn pages_of_named_origins_may_call() {
         (refused.status, refused.header("access-control-allow-origin"), refused.header("vary")),
         (401, Some(ORIGIN.1), Some("origin"))
     );
-    // All that answers have and that a page does not see by itself (the Fetch standard, section 2.2.6).
+    // All that responses have and that a page does not see by itself (the Fetch standard, section 2.2.6).
     let exposed = refused.header("access-control-expose-headers").unwrap();
     for header in [
         "x-request-id",
@@ -91,7 +91,7 @@ async fn pages_of_named_origins_may_call() {
     let plain = http(address, "OPTIONS", "/v1/portfolios/p", &[ORIGIN], "").await;
     assert!(
         plain.header("allow").unwrap().contains("PATCH"),
-        "what is no preflight is answered by the routes"
+        "a request that is not a preflight is served by the routes"
     );
 }
 

@@ -158,7 +158,7 @@ async fn traces_and_metrics_go_to_an_https_collector_by_tls() {
         let mut bytes = [0; 14];
         tokio::io::AsyncReadExt::read_exact(&mut exporter, &mut bytes).await.unwrap();
         sender.send(bytes).unwrap();
-        // It is not answered, and not hung up on.
+        // It gets no response, and is not hung up on.
         std::future::pending::<()>().await;
     });
     let environment = [("SSL_CERT_FILE", TlsFront::CA_FILE)];

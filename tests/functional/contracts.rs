@@ -23,7 +23,7 @@ impl Caller<'_> {
         self.send("GET", path, None)
     }
 
-    /// Asks until a member of the answer has a value.
+    /// Asks until a member of the response has a value.
     pub async fn get_until(&self, path: &str, member: &str, value: &str) -> Value {
         for _ in 0..300 {
             let reply = self.get(path);

@@ -1,4 +1,4 @@
-//! Many connections at once: whoever has no key takes no place of whoever has one, and all of it goes back.
+//! Many connections at once: callers without a key take no permit of those with one, and all permits are given back.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,7 +33,7 @@ async fn who_shows_no_key_shuts_nobody_out() {
         (Protocol::Rest, world.server.addresses.http),
         (Protocol::Grpc, world.server.addresses.grpc),
     ] {
-        // Silent, with half of something, and idle after an answer to who has no key.
+        // Silent, with half of something, and idle after a response to who has no key.
         let refused = b"GET /v1/portfolios HTTP/1.1\r\nhost: x\r\n\r\n".as_slice();
         let mut held = Vec::new();
         for host in [2, 2, 2, 3, 3, 3] {
@@ -49,7 +49,7 @@ async fn who_shows_no_key_shuts_nobody_out() {
         let client = world.through(protocol);
         client.call("EntityService/ListEntities", json!({})).await.unwrap();
         closed(&mut held[0], "the one that was idle for the longest").await;
-        // From their own address too, more often than there are places, and each of those may stay.
+        // From their own address too, more often than there are permits, and each of those may stay.
         let get = format!(
             "GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
             world.key.secret
@@ -114,7 +114,7 @@ async fn calls_with_a_key_go_on_however_many_come_without_one() {
     }
 }
 
-/// Sends a request over HTTP/1.1 with this key, and returns how its answer begins.
+/// Sends a request over HTTP/1.1 with this key, and returns how its response begins.
 async fn called(connection: &mut TcpStream, key: &str) -> String {
     let request =
         format!("GET /v1/portfolios HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n");
@@ -249,13 +249,13 @@ async fn who_has_shown_a_key_may_be_idle_for_longer() {
     }
     assert!(with_key.read(&mut [0; 4096]).await.unwrap() > 0, "it was answered");
     with_key.write_all(get(&world.key.secret).as_bytes()).await.unwrap();
-    assert!(with_key.read(&mut [0; 4096]).await.unwrap() > 0, "and is answered again");
+    assert!(with_key.read(&mut [0; 4096]).await.unwrap() > 0, "and is served again");
 }
 
 /// How much memory a server has, in MiB.
 fn memory(server: &Server) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))
-        .expect("the server lives");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server runs");
     let line =
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
     line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0

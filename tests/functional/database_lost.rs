@@ -12,7 +12,7 @@ use crate::proxy::{Proxy, Way};
 const ENDED: &str = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'offboard') AS ended";
 
-/// Has the pool hold several connections.
+/// Has the pool open several connections.
 async fn warm(client: &Client) {
     let calls = (0..30).map(|_| client.call("EntityService/GetEntity", json!({"entity_id": "e"})));
     join_all(calls).await.into_iter().for_each(|answer| drop(answer.unwrap()));
@@ -38,7 +38,8 @@ async fn what_wakes_workers_and_watches_is_heard_again_at_once_after_its_connect
     let world = World::start_with(Protocol::Rest, &["--lease=3600", "--poll-interval=3600"]).await;
     world.entities(&["a", "b"]).await;
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
-    until("the first is gone", || world.database.count("SELECT count(*) FROM entity") == 1).await;
+    until("the first is removed", || world.database.count("SELECT count(*) FROM entity") == 1)
+        .await;
     let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     let before = world
         .database
@@ -52,7 +53,8 @@ async fn what_wakes_workers_and_watches_is_heard_again_at_once_after_its_connect
     .await;
     assert!(before.is_some());
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "b"})).await.unwrap();
-    until("the second is gone", || world.database.count("SELECT count(*) FROM entity") == 0).await;
+    until("the second is removed", || world.database.count("SELECT count(*) FROM entity") == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -118,7 +120,7 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
     let server = Server::start_on(&proxy.url, &arguments, &[]).await;
     let client = Client::new(&server, &key, Protocol::Rest);
     readiness(&server, 200).await;
-    // A connection is open, whatever it answers: the machine may be too busy for it.
+    // A connection is open, whatever its response: the machine may be too busy for it.
     let _ = client.call("EntityService/GetEntity", json!({"entity_id": "e"})).await;
     proxy.set(Way::Hangs);
     let calls = (0..6).map(|_| client.call("EntityService/GetEntity", json!({"entity_id": "e"})));
@@ -148,7 +150,7 @@ async fn a_database_that_says_nothing_at_all_keeps_no_connection_for_longer_than
             failure => last = Some(failure),
         }
     }
-    panic!("it is answered no more: {last:?}");
+    panic!("it gets no response any more: {last:?}");
 }
 
 #[tokio::test]
@@ -193,16 +195,16 @@ async fn a_silence_is_reported_as_readiness_turns_and_its_length_from_there() {
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["message"] == message).collect::<Vec<_>>()
     };
-    // One outage a moment ago is no reason not to tell of the next.
+    // One outage a moment ago is no reason not to report the next.
     proxy.set(Way::Cut);
     readiness(&server, 503).await;
     proxy.set(Way::Open);
     readiness(&server, 200).await;
-    until("its end is told", || lines("the database is ready again").len() == 1).await;
+    until("its end is reported", || lines("the database is ready again").len() == 1).await;
     proxy.set(Way::Hangs);
     readiness(&server, 503).await;
     let turned = std::time::Instant::now();
-    until("it is told", || lines("the database is not ready").len() == 2).await;
+    until("it is reported", || lines("the database is not ready").len() == 2).await;
     assert!(turned.elapsed() < Duration::from_secs(2), "{:?}", turned.elapsed());
     let mut details = std::collections::BTreeSet::new();
     while turned.elapsed() < Duration::from_secs(15) {
@@ -211,11 +213,11 @@ async fn a_silence_is_reported_as_readiness_turns_and_its_length_from_there() {
         details.insert(format!("{} {}", database["reason"], database["detail"]));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(details.into_iter().collect::<Vec<_>>(), ["\"database_away\" \"does not answer\""]);
+    assert_eq!(details.into_iter().collect::<Vec<_>>(), ["\"database_away\" \"does not respond\""]);
     proxy.set(Way::Open);
     readiness(&server, 200).await;
     let lasted = turned.elapsed().as_secs_f64();
-    until("its end is told", || lines("the database is ready again").len() == 2).await;
+    until("its end is reported", || lines("the database is ready again").len() == 2).await;
     let reported = lines("the database is ready again")[1]["seconds"].as_f64().unwrap();
     assert!((reported - lasted).abs() < 2.0, "{reported} and {lasted}");
 }

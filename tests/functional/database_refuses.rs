@@ -38,7 +38,7 @@ scenario! {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             reported = readiness(&world.server, 200).await;
         }
-        assert!(reported.to_string().contains("read only: reads are answered"), "{reported}");
+        assert!(reported.to_string().contains("read only: reads are served"), "{reported}");
         // The sessions that are open stay as they began: they have to be left.
         set(&world.database, "RESET default_transaction_read_only");
         let mut last = None;

@@ -152,7 +152,7 @@ async fn a_standby_is_known_and_takes_changes_once_it_is_promoted() {
     let server = Server::start_on(&url, &[], &[]).await;
     let reported = readiness(&server, 200).await;
     assert!(
-        reported.to_string().contains("a standby: reads are answered, changes are not"),
+        reported.to_string().contains("a standby: reads are served, changes are refused"),
         "{reported}"
     );
     let (rest, grpc) =

@@ -45,7 +45,7 @@ async fn what_is_no_whole_request_is_not_waited_for() {
         .unwrap();
     half_message.write_all(&frame(0, 0, 1, b"\0\0\0\0\x64abc")).await.unwrap();
     open.push(half_message);
-    // All that was sent before is there before this is answered, since the server reads what has come.
+    // All that was sent before is there before the response to this, since the server reads what has come.
     world.call("EntityService/ListEntities", json!({})).await.unwrap();
     world.server.signal(Signal::SIGTERM);
     assert_eq!(world.server.ended().await.code(), Some(0));

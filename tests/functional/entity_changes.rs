@@ -59,7 +59,7 @@ scenario! {
         assert_eq!((&replaced["type"], &replaced["attributes"]), (&json!("Other"), &json!({"b": 3})));
         assert_eq!((&replaced["components"], world.database.text("SELECT crosswalks FROM entity").as_deref()), (&json!([]), Some("[]")));
         let refused = update_masked(world, json!({"attributes": {}}), "*").await.unwrap_err();
-        assert_eq!((refused.faults.len(), refused.faults[0].code.as_str()), (1, "required"), "a type is never taken away: {refused:?}");
+        assert_eq!((refused.faults.len(), refused.faults[0].code.as_str()), (1, "required"), "a type is never removed: {refused:?}");
 
         let policy = |policy: Value| world.call("RemovalService/UpdateRemovalPolicy", json!({"policy": policy}));
         policy(json!({"max_grace_period": "7200s", "hard_delete": {"max_objects": 5, "expected_count": true}})).await.unwrap();

@@ -1,4 +1,4 @@
-//! Lists of entities: what is on them, in which order, and that pages hold together while rows come and go.
+//! Lists of entities: what is on them, in which order, and that pages stay right while rows are added and removed.
 
 use crate::kit::*;
 

@@ -191,7 +191,7 @@ async fn plant(world: &World) {
             .await
             .unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
     }
-    // It walks by what it meets, and keeps its place while it lasts.
+    // It follows the rows that it finds, and keeps its position while it lasts.
     let attribute = json!({"attribute": canary("attribute").replace('-', "_")});
     world.call("AttributeIndexService/CreateAttributeIndex", attribute.clone()).await.unwrap();
     world

@@ -103,7 +103,7 @@ scenario! {
             seen.entry(event["type"].as_str().unwrap().to_owned()).or_default().extend(members);
         }
         for (name, members) in &seen {
-            let about = EventType::parse(name).unwrap_or_else(|| panic!("{name} is no type")).about();
+            let about = EventType::parse(name).unwrap_or_else(|| panic!("{name} is not a type")).about();
             let explained: BTreeSet<String> = about.members.iter().chain(&["principal_id"]).map(|name| (*name).to_owned()).collect();
             assert!(members.is_subset(&explained), "{name} has {members:?}, and {explained:?} are explained");
             // Members that a consistency check alone adds are not among these.

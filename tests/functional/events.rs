@@ -59,7 +59,7 @@ scenario! {
             "entity.created c",
             "portfolio.entity_attached p",
         ]);
-        // All but the cursor, which holds when it was asked.
+        // All but the cursor, which contains the time of the request.
         let without_cursor = |events: &[Value]| -> Vec<Value> {
             let mut events = events.to_vec();
             events.iter_mut().for_each(|event| event["cursor"] = Value::Null);
@@ -194,7 +194,7 @@ async fn events_that_are_older_than_they_are_kept_are_dropped() {
         6000 + i64::from(!is_in(&database, &kept))
     );
     let server = Server::start(&database).await;
-    until("what is old is gone", || {
+    until("what is old is deleted", || {
         database.count("SELECT count(*) FROM event WHERE occurred_at < now() - interval '40 days'")
             == 0
             && database.text("SELECT to_regclass('event_20200106')").is_none()

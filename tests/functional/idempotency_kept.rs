@@ -112,7 +112,7 @@ scenario! {
                 let again = world.client.call_with(method, request.clone(), &key(&at(method))).await.unwrap();
                 assert_eq!((again.header(REPLAYED), &again.json), (Some("true"), &first.json), "{way} {method}");
             }
-            assert!(records(world).contains("canary1"), "the test sees what records hold");
+            assert!(records(world).contains("canary1"), "the test sees the content of records");
             remove(world, way).await;
             let gone = ["canary1", "canary3", "canary4", "canary5"];
             for canary in gone {
@@ -212,7 +212,7 @@ async fn a_realm_keeps_so_many_records_and_refuses_new_keys_beyond() {
     for protocol in [Protocol::Grpc, Protocol::Rest] {
         let world = world_that_keeps(protocol, "20", "1000000").await;
         let create = |n: usize| json!({"entity": {"entity_id": format!("e{n}"), "type": "T"}});
-        // All at once, so that they race for the last places.
+        // All at once, so that they race for the last records.
         let names: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
         let headers: Vec<_> = names.iter().map(|name| key(name)).collect();
         let calls = headers.iter().enumerate().map(|(n, headers)| {
@@ -233,7 +233,7 @@ async fn a_realm_keeps_so_many_records_and_refuses_new_keys_beyond() {
             20,
             "what is refused is not done"
         );
-        // Those that are kept continue answering; calls without a key and other realms are not concerned.
+        // Those that are kept are still returned; calls without a key and other realms are not concerned.
         let (first, refused) = (done[0], (0..40).find(|n| !done.contains(n)).unwrap());
         let again = world
             .client

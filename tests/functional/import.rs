@@ -183,7 +183,7 @@ scenario! {
         let live = [offline.as_slice(), &["--live"]].concat();
         assert_eq!(account(offboard(&live)), [2000, 2000, 0, 0]);
         let worlds = "SELECT count(*) FROM (SELECT id, type, state, attributes, crosswalks, components FROM entity GROUP BY 1, 2, 3, 4, 5, 6 HAVING count(*) = 2) t";
-        assert_eq!(world.database.count(worlds), 2000, "offline writes what the door wrote");
+        assert_eq!(world.database.count(worlds), 2000, "offline writes what the service wrote");
         assert_eq!(world.database.count("SELECT count(*) FROM api_key WHERE name = 'offline import' AND revoked_at IS NULL"), 0);
     }
 }

@@ -36,7 +36,7 @@ async fn the_command_reports_of_bad_lines_and_fails() {
     assert!(ended.stderr.contains("`entity_id`"), "{}", ended.stderr);
     // The realm of the entities is reported, and soft-deleted ones are distinguished from existing ones.
     world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["a"]})).await.unwrap();
-    until("the entity is gone", || {
+    until("the entity is removed", || {
         world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL") == 0
     })
     .await;

@@ -1,4 +1,4 @@
-//! Imports that fail: with a status if nothing was done, and behind the beginning of their answer once something was.
+//! Imports that fail: with a status if nothing was done, and behind the beginning of their response once something was.
 
 use futures::StreamExt;
 use offboard::proto::v1;

@@ -19,7 +19,7 @@ fn channel(server: &Server) -> Channel {
     Endpoint::from_shared(format!("http://{}", server.addresses.grpc)).unwrap().connect_lazy()
 }
 
-/// An open stream of reflection that was answered once; dropping it hangs up.
+/// An open stream of reflection with one response; dropping it hangs up.
 type Open = (
     tokio::sync::mpsc::Sender<ServerReflectionRequest>,
     tonic::Streaming<tonic_reflection::pb::v1::ServerReflectionResponse>,
@@ -151,7 +151,7 @@ async fn watches_of_health_are_few_and_checks_are_answered_beside_them() {
     }
     assert_eq!((open.len(), refused), (32, 18), "one address has its part");
     HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
-    assert!(reflect(channel, None).await.is_ok(), "reflection has places of its own");
+    assert!(reflect(channel, None).await.is_ok(), "reflection has permits of its own");
     world.call("EntityService/ListEntities", json!({})).await.unwrap();
 }
 
@@ -162,7 +162,7 @@ async fn channel_from(server: &Server, host: u8) -> Channel {
 }
 
 /// Has every one of these hosts open so many streams at the same moment, each on a connection of its own, and keeps what was opened. How many each
-/// has that were answered and are still open.
+/// has that have a response and are still open.
 async fn opened_at_once<S, F>(
     server: &Server,
     hosts: u8,

@@ -33,7 +33,7 @@ async fn scene(protocol: Protocol) -> Scene {
         other.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
     }
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "en_gone"})).await.unwrap();
-    until("the entity is gone", || {
+    until("the entity is removed", || {
         world.database.count("SELECT count(*) FROM entity WHERE id = 'en_gone'") == 0
     })
     .await;

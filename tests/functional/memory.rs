@@ -1,4 +1,4 @@
-//! What callers make the process keep: streams, responses that nobody reads, bodies that become large, and what those leave who have gone.
+//! What callers make the process keep: streams, responses that nobody reads, bodies that become large, and what those leave who have left.
 
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,15 @@ use crate::kit::*;
 
 /// How much memory a server has, in MiB.
 fn memory(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))
-        .expect("the server lives");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
 }
 
 /// How many files a server has open.
 fn files(server: &Server) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server lives").count()
+    std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server runs").count()
 }
 
 async fn gzip(data: &[u8]) -> Vec<u8> {
@@ -277,7 +277,7 @@ async fn what_waits_for_memory_ends_when_its_caller_has_gone() {
     until("they are there", || files(&world.server) >= before + 20).await;
     drop(waiting);
     let gone = Instant::now();
-    until("those are gone that waited", || files(&world.server) < before + 5).await;
+    until("those that waited are closed", || files(&world.server) < before + 5).await;
     assert!(gone.elapsed() < Duration::from_secs(10), "{:?}", gone.elapsed());
     drop(first);
 }

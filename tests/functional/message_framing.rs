@@ -1,4 +1,4 @@
-//! Where the body of a request begins and ends: an unsound length, two ways to end, an expectation, and a coding that is none.
+//! Where the body of a request begins and ends: an unsound length, two ways to end, an expectation, and a coding that does not exist.
 
 use crate::kit::*;
 use crate::raw::*;
@@ -84,7 +84,7 @@ async fn a_body_that_ends_in_two_ways_is_refused_and_nothing_behind_it_is_read()
             );
             assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{headers}: {answer}");
         }
-        // A request before it is answered.
+        // A request before it is served.
         let bytes = format!(
             "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\nPOST /livez HTTP/1.1\r\nhost: x\r\n{length}{coding}\r\n0\r\n\r\n{within}"
         );

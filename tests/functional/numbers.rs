@@ -18,7 +18,7 @@ async fn rest(world: &World, method: &str, path: &str, body: &str) -> Reply {
     http(world.server.addresses.http, method, path, &headers, body.to_owned()).await
 }
 
-/// The answer to a request that is good.
+/// The response to a request that is good.
 pub async fn good(world: &World, method: &str, path: &str, body: &str) -> String {
     let reply = rest(world, method, path, body).await;
     assert!(
@@ -172,7 +172,7 @@ pub fn number(double: f64, text: &str) -> ExactValue {
     ExactValue { kind: Some(Kind::NumberValue(double)), exact_number: text.to_owned() }
 }
 
-/// Numbers of which doubles hold the first half alone.
+/// Numbers of which doubles represent the first half alone.
 const LARGE: &str = "123456789012345678901234567891";
 const NEGATIVE: &str = "-123456789012345678901234567891";
 

@@ -171,7 +171,7 @@ scenario! {
     async fn null_clears_what_can_be_empty(world: &World) {
         let made = json!({"portfolio_id": "p", "name": "Fund", "shared_registered_agent_id": "ra_1", "metadata": {"a": 1}});
         world.call("PortfolioService/CreatePortfolio", made).await.unwrap();
-        // By gRPC, null is what the mask names and the message does not hold.
+        // By gRPC, null is what the mask names and the message does not contain.
         let clear = |mut request: Value, names: &[&str]| {
             request["portfolio_id"] = json!("p");
             match world.protocol {

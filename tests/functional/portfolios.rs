@@ -124,7 +124,7 @@ scenario! {
         assert_eq!((&entity["portfolio_id"], &entity["version"]), (&json!("p"), &json!(2)));
         let reported = events(&world.database);
         let again = world.attach("p", "e").await.unwrap();
-        assert_eq!((&again.json, &world.entity("e").await), (&portfolio, &entity), "again is no change");
+        assert_eq!((&again.json, &world.entity("e").await), (&portfolio, &entity), "again changes nothing");
         assert_eq!(events(&world.database), reported);
         assert!(reported.ends_with("entity.created e\nportfolio.entity_attached p"), "{reported}");
     }

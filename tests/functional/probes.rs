@@ -134,7 +134,8 @@ async fn metrics_report_of_calls_requests_statements_and_the_pool() {
     http(world.server.addresses.http, "GET", "/invented/route", &[], "").await;
     world.entities(&["e"]).await;
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
-    until("the entity is gone", || world.database.count("SELECT count(*) FROM entity") == 0).await;
+    until("the entity is removed", || world.database.count("SELECT count(*) FROM entity") == 0)
+        .await;
     let metrics = probe(&world.server, "/metrics").await;
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain"), "{metrics:?}");
     let text = metrics.text();
@@ -184,7 +185,7 @@ async fn a_database_that_hangs_or_is_gone_turns_readiness_and_its_return_turns_i
         assert_eq!(check(&reported, "database")["reason"], "database_away", "{way:?}: {reported}");
         assert!(
             !reported.to_string().contains("postgres"),
-            "{way:?}: probes are no place for causes: {reported}"
+            "{way:?}: probes report no causes: {reported}"
         );
         is_ready_for(&server, "database_away", 1).await;
         is_ready_for(&server, "ready", 0).await;
@@ -218,7 +219,7 @@ async fn a_database_that_hangs_or_is_gone_turns_readiness_and_its_return_turns_i
             .call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}))
             .await
             .unwrap_err();
-        assert_eq!(missing.code, "not_found", "{way:?}: calls are answered again");
+        assert_eq!(missing.code, "not_found", "{way:?}: calls are served again");
     }
 }
 

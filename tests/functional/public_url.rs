@@ -29,7 +29,7 @@ impl Proxied {
         http(self.world.server.addresses.http, method, path, &headers, body.to_owned()).await
     }
 
-    /// Makes something, and returns where the answer says that it is; it must be there.
+    /// Makes something, and returns where the response says that it is; it must be there.
     async fn made(&self, method: &str, path: &str, body: &str) -> String {
         let reply = self.send(method, &format!("{BASE}{path}"), body, &[]).await;
         assert!((200..300).contains(&reply.status), "{method} {path}: {}", reply.text());

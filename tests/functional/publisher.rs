@@ -138,7 +138,7 @@ async fn what_was_before_the_first_start_is_not_published() {
     let later = report(&database, 2);
     let replica = Replica::start(&database, &publisher, "a").await;
     until("what came while nobody published is published", || publisher.taken().len() >= 4).await;
-    assert_eq!(publisher.taken()[2..], ids(&later, 2), "the place is kept");
+    assert_eq!(publisher.taken()[2..], ids(&later, 2), "the position is kept");
     replica.end().await;
 }
 
@@ -216,7 +216,7 @@ async fn one_replica_publishes_and_a_late_one_moves_nothing_back() {
     let row = report(&database, 1);
     until("the first goes on", || first.taken().contains(&row)).await;
     assert!(second.taken().is_empty());
-    // Another has the lease now, as if this one had been away for long.
+    // Another has the lease now, as if this one had been unreachable for long.
     database.sql("UPDATE publisher SET lease_token = nextval('lease_token'), due_at = now() + interval '1 hour'");
     let before = database.text("SELECT cursor FROM publisher");
     report(&database, 1);

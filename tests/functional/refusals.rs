@@ -29,7 +29,7 @@ const SOMETIMES: &[&str] = &[
     "www-authenticate",
 ];
 
-/// Sends bytes as they are, and reads the one answer to the end of the connection.
+/// Sends bytes as they are, and reads the one response to the end of the connection.
 pub async fn exchanged(address: SocketAddr, bytes: &[u8]) -> Reply {
     let what = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
     let answer = closed(&mut sent(address, bytes).await, &what).await;
@@ -116,7 +116,7 @@ async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_report() {
         ),
         ("no key", request("GET /v1/portfolios", "", ""), 401),
         (
-            "a key that there is not",
+            "a key that does not exist",
             request("GET /v1/portfolios", "authorization: Bearer nothing\r\n", ""),
             401,
         ),
@@ -126,7 +126,7 @@ async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_report() {
             403,
         ),
         (
-            "a version that there is not",
+            "a version that does not exist",
             request("GET /v1/portfolios", &format!("{key}api-version: 2019-01-01\r\n"), ""),
             400,
         ),
@@ -159,7 +159,7 @@ async fn every_refusal_over_rest_is_a_problem_with_all_that_answers_report() {
             413,
         ),
         (
-            "a coding that is none",
+            "a coding that does not exist",
             request("POST /v1/portfolios", "transfer-encoding: identity\r\n", ""),
             400,
         ),

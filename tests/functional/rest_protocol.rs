@@ -1,4 +1,4 @@
-//! The REST listener: what it answers where there is nothing to do, and what is on every answer.
+//! The REST listener: its responses where there is nothing to do, and what is on every response.
 
 use crate::kit::*;
 

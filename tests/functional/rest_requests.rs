@@ -1,4 +1,4 @@
-//! What is wrong with a request of the REST listener, and how its sender is told.
+//! The faults of a request of the REST listener, and how they are reported.
 
 use crate::kit::*;
 use crate::rest_protocol::{Rest, code, faults};

@@ -1,4 +1,4 @@
-//! The story of a database that becomes another one while its events are read, as every restore is told.
+//! The story of a database that becomes another one while its events are read, as every restore does it.
 
 use std::collections::BTreeSet;
 
@@ -208,7 +208,7 @@ pub async fn serve(url: &str, nats: &NatsServer) -> Server {
     Server::start_on(url, &arguments, &[]).await
 }
 
-/// Calls until the service can answer: the database was unreachable a moment ago.
+/// Calls until the service can respond: the database was unreachable a moment ago.
 async fn patiently<T>(call: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     for _ in 0..600 {
         match call().await {
@@ -221,7 +221,7 @@ async fn patiently<T>(call: impl AsyncFn() -> Result<T, Failure>) -> Result<T, F
             done => return done,
         }
     }
-    panic!("the service does not answer again");
+    panic!("the service does not respond again");
 }
 
 pub fn names(chapter: &str, from: usize, to: usize) -> Vec<String> {
@@ -274,7 +274,7 @@ pub async fn nothing_is_hidden_sent_twice_or_passed_over(
         assert_eq!(
             story.is_out_of_range(&event["cursor"]).await,
             on,
-            "for ever, and always to the same place"
+            "for ever, and always to the same position"
         );
     }
     assert_eq!(story.list(&lost.token).await.err().unwrap().code, "out_of_range");

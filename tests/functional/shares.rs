@@ -76,7 +76,7 @@ async fn rows_that_are_locked_in_one_realm_take_no_connection_of_another() {
 #[tokio::test]
 async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_own() {
     for protocol in PROTOCOLS {
-        // More streams than calls: they take no place of calls.
+        // More streams than calls: they take no permit of calls.
         let few = [
             "--max-concurrent-calls=4",
             "--max-concurrent-streams=8",
@@ -121,7 +121,7 @@ async fn a_key_at_its_share_of_streams_is_refused_and_another_realm_opens_its_ow
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(again.is_some(), "a stream that ended gives its place back");
+        assert!(again.is_some(), "a stream that ended gives its permit back");
         let metrics = probe(&world.server, "/metrics").await.text();
         for limit in ["key_streams", "realm_streams"] {
             assert!(
@@ -210,7 +210,7 @@ async fn an_import_whose_caller_falls_silent_ends_and_keeps_what_it_answered() {
         (status.code(), status.message()),
         (
             tonic::Code::DeadlineExceeded,
-            "Nothing was sent for 1 s; what was answered before has taken effect."
+            "Nothing was sent for 1 s; what has a response already has taken effect."
         )
     );
 

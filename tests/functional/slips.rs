@@ -119,7 +119,7 @@ scenario! {
         assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);
     }
 
-    /// A key that is pasted into the wrong header stays out of logs and answers.
+    /// A key that is pasted into the wrong header stays out of logs and responses.
     async fn a_key_is_no_request_id(world: &World) {
         let long = format!("{}.retry~1", world.key.secret);
         for given in [world.key.secret.as_str(), long.as_str(), "trace-sk_live_x", "mine"] {

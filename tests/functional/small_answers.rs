@@ -1,4 +1,4 @@
-//! Answers stay small, whatever a request holds.
+//! Responses stay small, whatever a request contains.
 
 use offboard::proto::v1;
 use prost::Message;
@@ -6,7 +6,7 @@ use prost::Message;
 use crate::bodies::{PEAK_MIB, framed, grpc, gzip, is_alive, peak_mib, post, reason, zstd};
 use crate::kit::*;
 
-/// The most that an answer may have, in bytes.
+/// The most that a response may have, in bytes.
 const ANSWER: usize = 512 << 10;
 
 #[tokio::test]

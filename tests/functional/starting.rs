@@ -1,4 +1,4 @@
-//! The start of a server: the answers of its probes, its log, and its end by a signal.
+//! The start of a server: the responses of its probes, its log, and its end by a signal.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::proxy::{Proxy, Way};
 /// What ends before this has ended at once, on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// Probes are answered, by what is so; a signal ends the start.
+/// Probes report what is so; a signal ends the start.
 async fn is_reported(server: &mut Server, reason: &str) {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(3) {
@@ -20,7 +20,7 @@ async fn is_reported(server: &mut Server, reason: &str) {
             get(server.addresses.admin, "/livez")
                 .await
                 .is_some_and(|answer| answer.starts_with("HTTP/1.1 200")),
-            "it lives"
+            "it is alive"
         );
         let reported = get(server.addresses.admin, "/readyz").await.expect("an answer");
         assert!(
@@ -170,7 +170,7 @@ async fn whatever_signal_ends_it_no_embedded_postgres_is_left() {
             drains,
             "{signals:?}: {rest:#?}"
         );
-        until(&format!("{signals:?}: the postmaster is gone"), || !lives(pid)).await;
+        until(&format!("{signals:?}: the postmaster has ended"), || !lives(pid)).await;
     }
     // While it comes up, too.
     let mut process = spawn(&arguments);
@@ -179,5 +179,5 @@ async fn whatever_signal_ends_it_no_embedded_postgres_is_left() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(process.id().cast_signed()), Signal::SIGHUP)
         .unwrap();
     assert_eq!(process.wait().unwrap().code(), Some(0));
-    until("the postmaster is gone", || !lives(pid)).await;
+    until("the postmaster has ended", || !lives(pid)).await;
 }

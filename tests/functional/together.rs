@@ -1,4 +1,4 @@
-//! Calls that wait at once are done together: each has its own answer, and none has another's trouble.
+//! Calls that wait at once are done together: each has its own response, and none has another's trouble.
 
 use std::collections::BTreeSet;
 use std::future::Future;

@@ -158,7 +158,7 @@ scenario! {
     async fn events_that_commit_out_of_order_are_sent_without_a_gap(world: &World) {
         let mut watching = world.watch(json!({})).await;
         let (mut early, mut late, mut open) = (world.database.connection(), world.database.connection(), world.database.connection());
-        // It has nothing to do with events, and holds none of them back.
+        // It has nothing to do with events, and delays none of them.
         open.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
         early.batch_execute(&format!("BEGIN; {}", insert("early"))).unwrap();
         late.batch_execute(&format!("BEGIN; {}", insert("late"))).unwrap();

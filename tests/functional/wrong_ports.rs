@@ -1,4 +1,4 @@
-//! Clients at the wrong port: each is answered in its own words, and reported where it would be right.
+//! Clients at the wrong port: each gets an error of its own protocol, with the right port.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -21,7 +21,7 @@ async fn called(address: SocketAddr) -> tonic::Status {
         .unwrap_err()
 }
 
-/// A request of REST over HTTP/2, and what it is answered.
+/// A request of REST over HTTP/2, and its response.
 async fn over_http2(address: SocketAddr, method: &str, path: &str) -> Reply {
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .http2_only(true)
@@ -69,7 +69,7 @@ async fn grpc_at_another_port_is_reported_where_grpc_is() {
     }
 }
 
-/// Returns whether the answer of a call whose request continues is over with its headers.
+/// Returns whether the response of a call whose request continues is over with its headers.
 async fn ends_with_its_headers(address: SocketAddr) -> bool {
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .http2_only(true)
@@ -145,7 +145,7 @@ async fn who_is_reached_by_another_name_says_that() {
 async fn tls_at_a_port_without_it_is_reported_so_and_logged_now_and_then() {
     let world = World::start(Protocol::Rest).await;
     let Addresses { grpc, http, admin } = world.server.addresses;
-    // A record of a handshake, which holds a greeting; what it says does not matter.
+    // A record of a handshake, which contains a greeting; what it says does not matter.
     let hello = [b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03".as_slice(), &[7; 190]].concat();
     for address in [http, grpc, admin] {
         for _ in 0..5 {
@@ -171,7 +171,7 @@ async fn the_command_line_explains_a_wrong_port() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{\"entity_id\":\"a\",\"type\":\"T\"}\n").unwrap();
     let path = file.path().to_str().unwrap();
-    // Something that answers every connection in HTTP/1.1, as other services do.
+    // Something that responds to every connection in HTTP/1.1, as other services do.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let elsewhere = other.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -90,7 +90,7 @@ scenario! {
             world.done("EntityService/CreateEntity", json!({"entity": {"entity_id": id, "type": type_}})).await;
         }
         let both = world.bulk_delete(json!({"spec": {"objects": {"entity_type": "HCP", "filter": "equals(uri, 'entities/a')"}}})).await;
-        assert_eq!(Account::of(&both), Account { matched: 1, processed: 1, ..Account::default() }, "both must hold");
+        assert_eq!(Account::of(&both), Account { matched: 1, processed: 1, ..Account::default() }, "both must match");
         let full = world.bulk_delete(json!({"entity_type": FULL})).await;
         assert_eq!(full.get("name"), "Soft Delete Entities By Type: configuration/entityTypes/HCP");
         assert_eq!(full.get("current_state.entity_type"), FULL);

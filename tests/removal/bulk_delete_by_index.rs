@@ -1,4 +1,4 @@
-//! A bulk delete whose filter an index can answer takes the candidates one by one, and deletes what it would delete without.
+//! A bulk delete whose filter an index can serve takes the candidates one by one, and deletes what it would delete without.
 
 use diesel::connection::SimpleConnection;
 
@@ -98,7 +98,7 @@ async fn an_index_that_is_dropped_while_a_task_goes_by_it_costs_no_match() {
     holder.batch_execute("COMMIT").unwrap();
     let account = Account::of(&world.task_ended(&task).await);
     assert_eq!((account.matched, account.processed, account.excluded), (50, 49, 1));
-    until("the index is gone", || world.database.rows("attribute_declaration") == 0).await;
+    until("the index is dropped", || world.database.rows("attribute_declaration") == 0).await;
     assert_eq!((world.database.rows("attribute_index"), world.database.rows("entity")), (0, 451));
     world.database.assert_sound();
 }

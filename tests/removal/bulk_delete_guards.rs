@@ -148,7 +148,7 @@ scenario! {
         }
     }
 
-    /// It changes nothing, so it is not an answer to be kept.
+    /// It changes nothing, so it is not a response to be kept.
     async fn a_dry_run_takes_no_idempotency_key(world: &World) {
         given(world);
         let key = [("idempotency-key", "start-once")];

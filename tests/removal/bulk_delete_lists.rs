@@ -178,7 +178,7 @@ scenario! {
     }
 }
 
-/// The answer of the contract, word by word.
+/// The response of the contract, word by word.
 #[tokio::test]
 async fn by_rest_a_list_is_a_bare_array_and_a_count_a_total() {
     let world = World::start(Protocol::Rest).await;
@@ -234,7 +234,7 @@ async fn what_ended_more_than_thirty_days_ago_is_removed() {
         uuid(3)
     ));
     let _server = Server::start(&database).await;
-    until("the old ones are gone", || database.count("SELECT count(*) FROM bulk_delete") == 2)
+    until("the old ones are removed", || database.count("SELECT count(*) FROM bulk_delete") == 2)
         .await;
     for (table, rows) in
         [("bulk_delete_slice", 4), ("bulk_delete_mail", 2), ("bulk_delete_failure", 2502)]

@@ -83,7 +83,7 @@ async fn the_end_of_a_task_is_reported_by_mail() {
             "  Matched                3".to_owned(),
             "  Done                   1".to_owned(),
             "  Failed                 1".to_owned(),
-            "  Spared                 1".to_owned(),
+            "  Excluded               1".to_owned(),
             "  1: The entity is on hold.".to_owned(),
             format!("  GET https://api.example.com/api/acme/tasks/{}/failures", id(&task)),
             format!("  offboard bulk-delete failures {}", id(&task)),

@@ -156,7 +156,7 @@ scenario! {
         ended("umbrella", "hard", 2_000, 100, "");
         ended("acme", "hard", 5, 500, "");
         ended("acme", "hard", 1_000, 100_000, r#"{"maxObjectsPerSecond": "1"}"#);
-        assert_eq!(estimate("hard", None).await, "2s", "by another realm's 20 a second at work; a task of five tells nothing, nor does one that might go only so fast");
+        assert_eq!(estimate("hard", None).await, "2s", "by another realm's 20 a second at work; a task of five says nothing, nor does one with a pace");
         ended("acme", "hard", 1_000, 100, "");
         ended("acme", "hard", 7_000, 100, "");
         assert_eq!(estimate("hard", None).await, "1s", "by the realm's own 40 a second");

@@ -117,7 +117,7 @@ scenario! {
         for id in [task.as_str(), "x"] {
             for method in ["BulkDeleteService/GetTask", "BulkDeleteService/ListTaskFailures"] {
                 let refusal = stranger.call(method, json!({"task_id": id})).await.unwrap_err();
-                assert_eq!(refusal.code, "not_found", "a task of another organisation is none");
+                assert_eq!(refusal.code, "not_found", "a task of another organisation is not visible");
             }
         }
         assert_eq!(world.database.rows("bulk_delete"), 1);

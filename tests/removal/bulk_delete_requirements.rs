@@ -1,4 +1,4 @@
-//! Slips that a bulk delete catches, and the care that a realm may demand.
+//! Slips that a bulk delete catches, and the requirements of a realm.
 
 use crate::given::{Account, Many, id, text};
 use crate::kit::*;

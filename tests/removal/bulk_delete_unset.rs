@@ -27,7 +27,7 @@ async fn post(world: &World, path: &str, body: &str, is_packed: bool) -> Reply {
         .await
 }
 
-/// The status of an answer, and the fields and codes of its faults.
+/// The status of a response, and the fields and codes of its faults.
 fn reported(answer: &Reply) -> (u16, String) {
     let faults = answer.json()["errors"].as_array().cloned().unwrap_or_default();
     let faults: Vec<_> = faults

@@ -99,7 +99,7 @@ async fn a_busy_realm_has_no_findings() {
             assert_eq!(task.get("status"), "completed");
         }
         stop.store(true, Ordering::Relaxed);
-        assert!(is_busy(), "that is no busy realm");
+        assert!(is_busy(), "that realm is not busy");
         round
     };
     let (rounds, checks) = tokio::join!(others, checks);
@@ -115,7 +115,7 @@ async fn a_busy_realm_has_no_findings() {
     world.assert_clean().await;
 }
 
-/// Members come and go while what their portfolio counts is set right.
+/// Members are added and removed while the count of their portfolio is repaired.
 #[tokio::test]
 async fn a_count_is_set_right_while_members_come_and_go() {
     let world = World::start_with(Protocol::Grpc, &["--poll-interval", "0.05"]).await;

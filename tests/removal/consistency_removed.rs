@@ -74,8 +74,8 @@ scenario! {
         let repair = world.check(json!({})).await;
         assert_eq!(reported(&repair), (json!({"removed_entity": 5}), 5));
         assert_eq!(repair.get("status"), "completed");
-        assert_eq!(stored(database), before, "all is as it was when they had gone");
-        assert_eq!(REMOVED.map(|entity| database.history(entity)), events, "they went once and are told of once");
+        assert_eq!(stored(database), before, "all is as it was after their removal");
+        assert_eq!(REMOVED.map(|entity| database.history(entity)), events, "they were removed once, with one event");
         database.assert_sound();
         world.assert_clean().await;
     }

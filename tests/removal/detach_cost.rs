@@ -84,7 +84,7 @@ async fn a_detach_reads_as_much_in_a_portfolio_of_many_as_in_one_of_a_thousand()
     let most = |portfolio: &str| {
         *read.iter().filter(|((of, _), _)| *of == portfolio).map(|(_, pages)| pages).max().unwrap()
     };
-    // The answer names up to 1,000 members, which stand on a few pages of an index; an index of more rows has another level or two.
+    // The response names up to 1,000 members, which stand on a few pages of an index; an index of more rows has another level or two.
     assert!(most("many") <= most("thousand") + 8, "{read:?}");
     assert!(most("many") <= most("ten") + 32, "{read:?}");
 }
@@ -165,7 +165,7 @@ scenario! {
     }
 
     async fn a_batch_is_three_statements_of_any_number_of_entities(world: &World) {
-        // To lock, to change and to answer.
+        // To lock, to change and to return.
         const STATEMENTS: &str = "BEGIN 1, COMMIT 1, SELECT 2, WITH 1";
         // Workers that look for work make statements of their own.
         let world = &World::start_with(world.protocol, &["--lease", "600", "--poll-interval", "600"]).await;

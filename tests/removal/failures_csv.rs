@@ -56,11 +56,7 @@ async fn a_page_of_failures_is_a_table_for_those_who_ask_for_one() {
         (404, Some("application/problem+json"))
     );
     let document = table(&world, &format!("/api/acme/tasks/{task}"), "text/csv").await;
-    assert_eq!(
-        document.header("content-type"),
-        Some("application/json"),
-        "what is no page is no table"
-    );
+    assert_eq!(document.header("content-type"), Some("application/json"), "only pages are tables");
 }
 
 #[tokio::test]
@@ -131,6 +127,6 @@ async fn other_pages_of_single_values_are_tables_as_well() {
     assert_eq!(
         nested.header("content-type"),
         Some("application/json"),
-        "rows that hold objects are no table"
+        "rows that contain objects are not a table"
     );
 }

@@ -141,14 +141,14 @@ impl Account {
     }
 }
 
-/// The `id` of an answer.
+/// The `id` of a response.
 pub fn id(answer: &Answer) -> String {
     text(answer.get("id"))
 }
 
 /// A JSON string.
 pub fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a text")).to_owned()
 }
 
 /// By REST the status is this one.
@@ -217,7 +217,7 @@ impl Database {
         self.count(&format!("SELECT count(*) FROM {from}"))
     }
 
-    /// How many sessions wait for a lock that another one holds.
+    /// How many sessions wait for a lock that another one has.
     pub fn waiting(&self) -> i64 {
         self.rows(
             "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
@@ -235,7 +235,7 @@ impl Database {
             ),
             ("a link of what was soft-deleted", "entity e WHERE e.deleted_at IS NOT NULL AND e.portfolio_id IS NOT NULL"),
             (
-                "a portfolio whose version is not told of step by step",
+                "a portfolio whose version has no event for each step",
                 "portfolio p WHERE p.version <> 1 + (SELECT count(*) FROM event v
                  WHERE v.realm_id = p.realm_id AND v.subjects = ARRAY[p.id] AND v.type LIKE 'portfolio.%' AND v.type <> 'portfolio.created')",
             ),

@@ -67,7 +67,7 @@ async fn a_worker_that_is_late_changes_nothing() {
     other.batch_execute("ROLLBACK").unwrap();
     let _prompt = Server::start_with(&world.database, &arguments, &[]).await;
     let done = || world.database.count("SELECT sum(processed) FROM bulk_delete_slice");
-    until("another worker has gone on", || done() > 60).await;
+    until("another worker has continued", || done() > 60).await;
     late.signal(Signal::SIGCONT);
     // As it finds its connection ended, or its lease lost.
     let noticed = || {

@@ -1,4 +1,4 @@
-//! A server that is killed under callers who change memberships, one by one and together: what was answered is done once, what was not is done once
+//! A server that is killed under callers who change memberships, one by one and together: a change with a response is done once, one without is done once
 //! or not at all, and whoever asks again learns which.
 
 use std::sync::Arc;
@@ -33,16 +33,16 @@ fn sends_keys(caller: usize) -> bool {
 struct Stage {
     server: watch::Receiver<Option<Client>>,
     over: AtomicBool,
-    /// How many calls of each were answered.
+    /// How many calls of each have a response.
     answered: Vec<AtomicUsize>,
     /// How many were not.
     unanswered: AtomicUsize,
 }
 
-/// An answer: the version that it shows, and whether it is of the first call for the change.
+/// A response: the version that it shows, and whether it is of the first call for the change.
 type RecordedChange = (i64, bool);
 
-/// Attaches its own entity and detaches it, in turns, and calls again until each is answered. Returns the answers.
+/// Attaches its own entity and detaches it, in turns, and calls again until each has a response. Returns the responses.
 async fn caller(stage: Arc<Stage>, caller: usize) -> Vec<RecordedChange> {
     let mut server = stage.server.clone();
     let mut reported = Vec::new();
@@ -172,10 +172,10 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
         assert_eq!(events.len(), reported.len(), "caller {caller}: {events:?}, {reported:?}");
         for (number, ((kind, version), (shown, first))) in events.iter().zip(reported).enumerate() {
             assert_eq!(*kind, ["attached", "detached"][number % 2], "caller {caller}: {events:?}");
-            // Whoever sends a key gets the answer of the first call. Of others a call that comes again shows the portfolio as it is by then.
+            // Whoever sends a key gets the response of the first call. Of others a call that comes again shows the portfolio as it is by then.
             assert!(
                 shown == version || !sends_keys(caller) && !first && shown > version,
-                "caller {caller} was told {shown} of {version}"
+                "caller {caller} got {shown} of {version}"
             );
         }
         let version = world

@@ -1,5 +1,5 @@
 //! Several callers read entities and change memberships at once, together and by themselves, while members of a group and whole groups fail. The events
-//! say in which order the changes were made: each must be a step that may be made, and every answer must be what was so at some moment of its call.
+//! say in which order the changes were made: each must be a step that may be made, and every response must be what was so at some moment of its call.
 
 mod calls;
 mod comparison;

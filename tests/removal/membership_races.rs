@@ -52,7 +52,7 @@ async fn call(client: &Client, method: &str, request: Value) -> Option<Answer> {
     }
 }
 
-/// Every portfolio says what the database holds, and its members are visible.
+/// Every portfolio says what the database has, and its members are visible.
 async fn assert_counted(world: &World, portfolios: &[&str]) {
     world.database.assert_sound();
     for portfolio in portfolios {
@@ -196,7 +196,7 @@ async fn a_move_out_of_a_portfolio_that_is_newer_than_itself_is_counted() {
     {
         let fresh = format!("new-{entity}");
         let mut other = world.database.connection();
-        // Somebody holds the entity, and puts it into a portfolio that is made only then.
+        // Somebody locks the entity, and puts it into a portfolio that is made only then.
         let held = format!("BEGIN; SELECT FROM entity WHERE id = '{entity}' FOR NO KEY UPDATE");
         diesel::connection::SimpleConnection::batch_execute(&mut other, &held).unwrap();
         let client = world.client.clone();
@@ -246,7 +246,7 @@ async fn create(
     }
 }
 
-/// Whoever adds an entity again waits for the chunk that removes it, and does not hold what the chunk wants next.
+/// Whoever adds an entity again waits for the chunk that removes it, and has not locked what the chunk wants next.
 #[tokio::test(flavor = "multi_thread")]
 async fn entities_that_are_added_again_while_they_are_removed_do_not_deadlock() {
     let mut world = World::start_with(

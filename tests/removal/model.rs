@@ -1,4 +1,4 @@
-//! Several callers and workers do whatever comes to their minds, and every answer, and what is left in the end, is as the rules say.
+//! Several callers and workers do whatever comes to their minds, and every response, and what is left in the end, is as the rules say.
 
 mod operation;
 mod rules;
@@ -176,7 +176,7 @@ impl Play<'_> {
         });
     }
 
-    /// Calls, and holds the answer to what it must be.
+    /// Calls, and compares the response with what it must be.
     async fn compare(
         &mut self,
         caller: usize,
@@ -245,7 +245,7 @@ impl Play<'_> {
         }
     }
 
-    /// Lets the workers do all that is left, and holds what there is to what there must be.
+    /// Lets the workers do all that is left, and compares what there is with what there must be.
     async fn end(mut self) {
         self.finish_all().await;
         self.operation(Operation::LeasesEnd).await;

@@ -72,7 +72,7 @@ scenario! {
             }
         }
         let gone = world.refused("OffboardingService/RequestOffboarding", json!({"entity_id": "e"})).await;
-        assert_eq!(gone.code, "not_found", "this contract knows no entity that is gone");
+        assert_eq!(gone.code, "not_found", "this contract knows no entity that was removed");
         assert_eq!(world.database.history("e"), GOING);
     }
 
@@ -170,7 +170,7 @@ scenario! {
             let jobs = world.done("RemovalService/ListRemovalJobs", asked).await;
             assert_eq!(jobs.get("jobs").as_array().unwrap().len(), 1, "what was done stays readable");
         }
-        // A third entity with the id has a job of its own, which answers for it also after its removal.
+        // A third entity with the id has a job of its own, which is its job also after its removal.
         world.given_entity("e1", json!({})).await;
         let removal = world.remove("e1").await;
         assert_status(&removal, 202);

@@ -105,7 +105,7 @@ scenario! {
         let by_default = world.done("OffboardingService/RequestOffboarding", json!({"entity_id": "a"})).await;
         assert_eq!((after(&by_default), by_default.get("status")), (600_000, &json!("pending")));
         assert_eq!(world.preview("b").await.get("default_grace_period"), "600s");
-        // Contract A has no word for a grace period, so the default holds there too.
+        // Contract A has no word for a grace period, so the default applies there too.
         let job = id(&world.remove("b").await);
         assert_eq!(after(&world.request(&job).await), 600_000);
         assert_eq!(after(&world.offboard("c", "3600s").await), 3_600_000);
@@ -174,7 +174,7 @@ scenario! {
             let task = world.done("BulkDeleteService/GetTask", json!({"task_id": id})).await;
             task.get("parameters").get("filter").is_some()
         };
-        until("the old filter is gone", || world.database.count("SELECT count(*) FROM bulk_delete WHERE filter = ''") == 1).await;
+        until("the old filter is removed", || world.database.count("SELECT count(*) FROM bulk_delete WHERE filter = ''") == 1).await;
         assert_eq!((kept(&old).await, kept(&id(&new)).await), (false, true));
         let row = world.database.text(&format!("SELECT b::text FROM bulk_delete b WHERE id = '{old}'")).unwrap();
         assert!(!row.contains("canary"), "{row}");
@@ -191,7 +191,7 @@ scenario! {
         let stranger = world.client("other", "test", SCOPES);
         stranger.call("EntityService/CreateEntity", json!({"entity": {"entity_id": "old", "type": "T"}})).await.unwrap();
         stranger.call("RemovalService/RemoveEntity", json!({"entity_id": "old"})).await.unwrap();
-        until("the stranger's entity is gone", || world.database.rows("tombstone") == 3).await;
+        until("the stranger's entity is removed", || world.database.rows("tombstone") == 3).await;
         world.decide(json!({"tombstone_retention": "86400s", "request_retention": "86400s"})).await.unwrap();
         world.database.sql(
             "UPDATE tombstone SET removed_at = now() - interval '25 hours' WHERE entity_id = 'old';
@@ -200,7 +200,7 @@ scenario! {
         );
         // A server looks when it starts, and then every minute.
         let _server = Server::start_with(&world.database, &["--roles=grpc,gateway"], &[]).await;
-        until("what is old is gone", || world.database.rows("tombstone") == 2 && world.database.rows("offboarding_request") == 3).await;
+        until("what is old is removed", || world.database.rows("tombstone") == 2 && world.database.rows("offboarding_request") == 3).await;
         assert_eq!(world.database.rows("tombstone WHERE entity_id = 'new'"), 1);
         assert_eq!(world.database.rows("tombstone WHERE entity_id = 'old'"), 1, "that of the other realm, which keeps its own for ever");
         assert_eq!(world.request(&live).await.get("status"), "pending");

@@ -85,7 +85,7 @@ async fn of_a_cancel_and_a_start_exactly_one_wins() {
         .collect();
     let (raced, won) = (outcomes.len() as i64, canceled.len() as i64);
     println!("{won} of {raced} were called off in time");
-    assert!((1..raced).contains(&won), "one side always wins: that is no race");
+    assert!((1..raced).contains(&won), "one side always wins: that is not a race");
     let database = &world.database;
     until("all requests have ended", || {
         database.rows("offboarding_request WHERE status IN ('pending', 'running')") == 0
@@ -196,7 +196,7 @@ async fn an_entity_goes_by_an_offboarding_or_by_a_bulk_delete_and_never_by_both(
     }
     let raced = ROUNDS * AT_ONCE;
     println!("{by_task} of {raced} went by a task");
-    assert!((1..raced).contains(&by_task), "one side always wins: that is no race");
+    assert!((1..raced).contains(&by_task), "one side always wins: that is not a race");
     assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, raced));
     assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), 0);
     world.database.assert_sound();

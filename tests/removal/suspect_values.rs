@@ -167,7 +167,7 @@ scenario! {
         assert_eq!(suspect(blind.call(START, soft("gt(attributes.Beds, '1,000')")).await.unwrap().get("warnings")).len(), 1);
     }
 
-    /// What the first thousands have tells what the others are like.
+    /// The first thousands are taken as typical of the others.
     async fn in_a_large_realm_it_is_a_refusal_too(world: &World) {
         world.database.given_many(Many { prefix: "e", count: 15_000, dependents: 0, portfolio: None });
         world.database.sql(r#"UPDATE entity SET attributes = '{"Closed": "2014-05-01"}'"#);

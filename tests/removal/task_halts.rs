@@ -124,7 +124,7 @@ async fn a_paused_task_goes_on_where_it_stopped(protocol: Protocol) {
     midst.another_task_is_done().await;
     let still = midst.becomes("paused").await;
     assert_eq!(Account::of(&still).processed, WITH_THE_CHUNK);
-    assert_eq!(still.get("duration"), paused.get("duration"), "a pause is no work");
+    assert_eq!(still.get("duration"), paused.get("duration"), "a pause does not count as work");
     midst.assert_left(WITH_THE_CHUNK);
 
     midst.reported(RESUME).await;

@@ -55,7 +55,7 @@ async fn a_task_that_waits_for_a_worker_pauses_and_stops_at_once() {
         assert_eq!(
             world.database.history(&task).replace("bulk_delete.", ""),
             "scheduled paused resumed paused canceling ended",
-            "what changes nothing is not told of"
+            "what changes nothing has no event"
         );
         assert_eq!(world.database.rows("entity"), 3);
     }
@@ -140,7 +140,7 @@ async fn an_operation_with_a_key_takes_effect_once() {
     );
 }
 
-/// A chunk takes up at most a quarter of what a second allows; the new pace holds from the next chunk on.
+/// A chunk takes up at most a quarter of what a second allows; the new pace applies from the next chunk on.
 #[tokio::test]
 async fn a_task_keeps_to_its_pace_until_it_may_go_faster() {
     for protocol in [Protocol::Grpc, Protocol::Rest] {

@@ -1,4 +1,4 @@
-//! Stands in for the crate of this name between diesel and libpq: `[patch.crates-io]` of the workspace puts it there.
+//! Replaces the crate of this name between diesel and libpq: `[patch.crates-io]` of the workspace puts it there.
 //!
 //! It declares what diesel calls, as the original does, changes two functions, and adds one:
 //!

@@ -59,7 +59,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 
 {{/*
-The variable that holds the database's URL. The argument is `dict "root" $ "made" NAME`, where NAME is the Secret that the chart makes when
+The variable with the database's URL. The argument is `dict "root" $ "made" NAME`, where NAME is the Secret that the chart makes when
 there is no existing one.
 */}}
 {{- define "offboard.databaseUrl" -}}

@@ -8,7 +8,7 @@ once.
 {{- if and .url .existingSecret }}
 {{- $faults = append $faults "database: give either `url` or `existingSecret`, not both" }}
 {{- else if not (or .url .existingSecret) }}
-{{- $faults = append $faults "database: give `url`, or `existingSecret` with the name of a Secret that holds it" }}
+{{- $faults = append $faults "database: give `url`, or `existingSecret` with the name of a Secret that contains it" }}
 {{- end }}
 {{- end }}
 {{- if and .Values.database.url (not (regexMatch "^postgres(ql)?://." .Values.database.url)) }}

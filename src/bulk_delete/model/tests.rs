@@ -29,7 +29,7 @@ fn what_would_match_everything_is_refused() {
         assert_eq!(
             check(by(blank)).unwrap_err().code(),
             Code::InvalidFilter,
-            "a blank filter beside a type is no filter left out"
+            "a blank filter beside a type is not a filter left out"
         );
     }
     let untyped = v1::Selection {

@@ -57,7 +57,7 @@ fn with_realm(task: &v1::Task) -> Result<Value> {
     Ok(preview)
 }
 
-/// Asks the service what a request would do. The answer has a preview.
+/// Asks the service what a request would do. The response has a preview.
 pub async fn ask(service: &Service, request: &v1::StartBulkDeleteRequest) -> Result<v1::Task> {
     let request = v1::StartBulkDeleteRequest { dry_run: true, ..request.clone() };
     let answer = service

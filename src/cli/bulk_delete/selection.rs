@@ -12,7 +12,7 @@ use crate::proto::{duration, v1};
 #[derive(Args, Clone, Debug)]
 #[command(group = ArgGroup::new("selection").required(true).multiple(true).args(["filter", "entity_type", "uris", "uris_from", "all"]))]
 pub struct Selection {
-    /// Filter expression; with --type, both must hold
+    /// Filter expression; with --type, both must match
     #[arg(long, value_name = "EXPRESSION", value_parser = not_blank, conflicts_with_all = ["uris", "uris_from", "all"])]
     filter: Option<String>,
 
@@ -72,7 +72,7 @@ pub struct Selection {
     #[arg(long)]
     allow_missing_excludes: bool,
 
-    /// Token of a preview of the same selection; refuse to start if it holds other entities now [default: that of the preview that is shown]
+    /// Token of a preview of the same selection; refuse to start if it has other entities now [default: that of the preview that is shown]
     #[arg(long, value_name = "TOKEN", value_parser = not_blank)]
     preview_token: Option<String>,
 }

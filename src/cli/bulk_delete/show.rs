@@ -32,7 +32,7 @@ pub fn mode(task: &v1::Task) -> Option<&'static str> {
     }
 }
 
-/// Returns whether a task is about entities of the live world, or the service does not say.
+/// Returns whether a task is about entities of the mode live, or the service does not say.
 pub fn is_live(task: &v1::Task) -> bool {
     mode(task) != Some("test")
 }
@@ -45,12 +45,12 @@ pub fn realm_of(task: &v1::Task) -> String {
     }
 }
 
-/// The contract's word for where a task stands.
+/// The contract's word for the state of a task.
 pub fn status(task: &v1::Task) -> &'static str {
     task.status().as_str_name().trim_start_matches("TASK_STATUS_")
 }
 
-/// A duration of a message; one below zero is none at all.
+/// A duration of a message; one below zero is as good as none.
 pub fn to_std(duration: prost_types::Duration) -> Duration {
     Duration::try_from(duration).unwrap_or_default()
 }

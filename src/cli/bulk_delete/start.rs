@@ -38,7 +38,7 @@ pub struct Arguments {
     #[arg(long)]
     detach: bool,
 
-    /// Where a mail goes when the task is over: an address, or `true` for that of the key
+    /// Where a mail is sent when the task is over: an address, or `true` for that of the key
     #[arg(long, value_name = "ADDRESS", value_parser = not_blank)]
     send_mail: Option<String>,
 
@@ -106,7 +106,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     watch::follow(&arguments.connection, &task.id, arguments.json, Answered::Before).await
 }
 
-/// What a start would be refused for, as the preview warns: nobody is asked to confirm it.
+/// The reasons to refuse a start, as the preview warns: nobody is asked to confirm it.
 fn foreseen(
     preview: &v1::BulkDeletePreview,
     request: &v1::StartBulkDeleteRequest,
@@ -122,7 +122,7 @@ fn foreseen(
             "--allow-missing-excludes",
         ),
     ];
-    // A type that nothing has and that is asked for selects nothing, which is no harm.
+    // A type that nothing has and that is asked for selects nothing, which does no harm.
     let is_refused = |warning: &v1::Warning, code: Code| {
         code != Code::UnknownValue || EXCLUDES_NOTHING.iter().any(|so| warning.message.contains(so))
     };
@@ -162,7 +162,7 @@ impl Question {
         Ok(self.is_yes(&ask::ask(&self.text())?))
     }
 
-    /// Returns whether their number must be typed, which nobody does by habit: where there are many, and where they are of the live world
+    /// Returns whether their number must be typed, which nobody does by habit: where there are many, and where they are of the mode live
     /// and would be erased.
     fn is_typed(&self) -> bool {
         self.count > TYPED_ABOVE || self.hard && self.is_live

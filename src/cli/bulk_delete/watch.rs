@@ -32,7 +32,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// True once the service has answered: from then on a lost connection is retried.
+/// True once the service has responded: from then on a lost connection is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
     /// Not yet.

@@ -6,11 +6,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::acts::portfolio;
 use super::caller::{Caller, until};
 use super::cast::{CLOUDS, Cast, SOFT_TYPE, Selected};
 use super::cast::{FUND, OTHER_FUND};
 use super::stage::count;
+use super::steps::portfolio;
 use super::{Surprise, same};
 use crate::proto::v1;
 
@@ -174,8 +174,9 @@ pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
         .filter(|id| !cast.clouds.onboarding.contains(*id) && !cast.excluded.contains(id))
         .collect();
     let marked: BTreeSet<_> = cast.soft.ids.difference(&cast.soft.onboarding).collect();
-    let gone = |id: &String| *id == cast.offboarded || erased.contains(id) || marked.contains(id);
-    let due: BTreeSet<_> = cast.all.iter().filter(|id| !gone(id)).cloned().collect();
+    let removed =
+        |id: &String| *id == cast.offboarded || erased.contains(id) || marked.contains(id);
+    let due: BTreeSet<_> = cast.all.iter().filter(|id| !removed(id)).cloned().collect();
     caller.stage.answer(
         "OK",
         format_args!(

@@ -94,7 +94,7 @@ impl Caller {
         BulkDeleteServiceClient::new(self.channel.clone())
     }
 
-    /// Calls REST, shows the call and checks the status of its answer.
+    /// Calls REST, shows the call and checks the status of its response.
     pub async fn rest(
         &self,
         method: Method,
@@ -108,7 +108,7 @@ impl Caller {
         if answer.status.as_u16() != status {
             let body = String::from_utf8_lossy(&answer.body);
             return Err(Surprise::new(format!(
-                "the service answered {} where {status} was due: {body}",
+                "the service returned {} instead of {status}: {body}",
                 answer.status
             )));
         }
@@ -178,7 +178,7 @@ impl From<tonic::Status> for Surprise {
         let reason =
             status.get_error_details().error_info().map(|info| info.reason.to_ascii_lowercase());
         Surprise::new(format!(
-            "the service answered {} ({}): {}",
+            "the service returned {} ({}): {}",
             status.code(),
             reason.unwrap_or_default(),
             status.message()

@@ -12,7 +12,7 @@ pub fn lines(caller: &Caller, cast: &Cast) -> [String; 5] {
     let curl = "curl -sS --fail-with-body";
     let bearer = format!("-H 'Authorization: Bearer {secret}'");
     let exclude: Vec<_> = cast.excluded.iter().map(|id| format!("entities/{id}")).collect();
-    // The filter holds no single quote, so that single quotes hold it.
+    // The filter contains no single quote, so that single quotes can enclose it.
     let selection = json!({"objects": {"filter": CLOUDS, "excludeList": exclude}});
     let detach = json!({"portfolio_id": FUND, "entity_id": cast.detached});
     [

@@ -1,4 +1,4 @@
-//! The output of the demo: numbered acts, the calls in them and their responses. Colours and a moving bar only on a terminal.
+//! The output of the demo: numbered steps, the calls in them and their responses. Colours and a moving bar only on a terminal.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -46,8 +46,8 @@ impl Stage {
         let _ = print(text);
     }
 
-    /// Begins an act of the demo.
-    pub fn act(self, number: usize, title: &str) {
+    /// Begins a step of the demo.
+    pub fn step(self, number: usize, title: &str) {
         self.line(format_args!("\n{}", self.ink(Ink::Bold, format_args!("{number}. {title}"))));
     }
 
@@ -80,7 +80,7 @@ impl Stage {
         }
     }
 
-    /// Begins to show how far something with `total` steps has come.
+    /// Begins to show the progress of something with `total` parts.
     pub fn progress(self, total: u64) -> Progress {
         let target =
             if self.terminal { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::hidden() };
@@ -100,7 +100,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows that `position` steps are done.
+    /// Shows that `position` parts are done.
     pub fn at(&mut self, position: u64, text: &str) {
         self.bar.set_message(text.to_owned());
         self.bar.set_position(position);

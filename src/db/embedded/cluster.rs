@@ -183,7 +183,7 @@ impl Cluster {
     }
 
     /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` reports that
-    /// no other process uses the cluster, so that a postmaster that does not answer may be replaced. Only for the holder of the gate.
+    /// no other process uses the cluster, so that a postmaster that does not respond may be replaced. Only for the holder of the gate.
     pub(super) async fn bring_up(&self, alone: bool) -> Result<PathBuf, Error> {
         let postmaster = self.postmaster();
         let start = Instant::now();
@@ -260,7 +260,7 @@ impl Cluster {
     }
 }
 
-/// A postmaster that comes up. Dropping it tells it to stop: nobody waits for it any more, and its file may not be there yet for others to see.
+/// A postmaster that comes up. Dropping it asks it to stop: nobody waits for it any more, and its file may not be there yet for others to see.
 struct ComingUp(Option<Child>);
 
 impl Drop for ComingUp {

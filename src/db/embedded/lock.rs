@@ -77,10 +77,10 @@ mod tests {
     fn an_exclusive_lock_is_refused_while_another_is_held() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        let held = Lock::try_exclusive(&path).unwrap();
-        assert!(held.is_some());
+        let lock = Lock::try_exclusive(&path).unwrap();
+        assert!(lock.is_some());
         assert!(Lock::try_exclusive(&path).unwrap().is_none());
-        drop(held);
+        drop(lock);
         assert!(Lock::try_exclusive(&path).unwrap().is_some());
     }
 

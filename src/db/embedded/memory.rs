@@ -48,7 +48,7 @@ mod tests {
             256,
             "a container has what it was given"
         );
-        assert_eq!(share(machine(4 << 20, "0\n")), 512, "a bound of nothing is none");
+        assert_eq!(share(machine(4 << 20, "0\n")), 512, "a bound of nothing does not bound");
         assert_eq!(
             (
                 share(machine(512 << 10, "max")),

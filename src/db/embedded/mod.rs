@@ -8,8 +8,8 @@
 //! | `run/` | the folder of the socket; a symbolic link `socket` to a short one where this path would be too long |
 //! | `password` | the password of the database user `offboard` |
 //! | `postgres.log` | the cluster's log |
-//! | `start.lock` | held while a process starts, joins or stops the cluster |
-//! | `users.lock` | held, shared, by every process that uses the cluster |
+//! | `start.lock` | locked while a process starts, joins or stops the cluster |
+//! | `users.lock` | locked, shared, by every process that uses the cluster |
 //! | `home` | a symbolic link to where the first four are, if the cluster's user cannot reach the data folder |
 //!
 //! Any number of our processes may use the cluster at once. The first starts it, the others join, and **the last to leave stops it**. A

@@ -113,7 +113,7 @@ impl Postmaster {
             let start = Instant::now();
             signal(pid, how);
             while start.elapsed() < patience {
-                // Its file goes a moment before its process does.
+                // Its file is removed a moment before its process ends.
                 if self.state() == State::Absent && !self.is_ours(pid) {
                     return Ok(());
                 }

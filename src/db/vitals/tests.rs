@@ -31,7 +31,7 @@ fn a_look_reports_a_connection_that_is_quiet_from_one_that_has_ended() {
 fn a_connection_that_is_given_up_is_closed_for_who_waits_on_it() {
     let (vitals, peer) = pair();
     vitals.give_up("of a test");
-    assert_eq!((vitals.look(), vitals.ended()), (SocketState::Closed, Some(Fault::Away)));
+    assert_eq!((vitals.look(), vitals.ended()), (SocketState::Closed, Some(Fault::Unreachable)));
     drop(peer);
 }
 

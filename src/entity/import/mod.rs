@@ -38,7 +38,7 @@ const AT_ONCE: usize = 2;
 /// How long an import continues once the process takes no more calls: one whose last lines are on their way then ends well.
 const FAREWELL: Duration = Duration::from_millis(100);
 
-/// The answers of an import.
+/// The responses of an import.
 pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>>;
 
 /// Imports a stream. A failure before anything was written fails the whole: a bad request is reported by its status, and has changed
@@ -187,7 +187,7 @@ impl Import {
         !self.open && self.batch.lines.is_empty() && self.writing.is_empty()
     }
 
-    /// The next answer; none after the summary or a failure.
+    /// The next response; none after the summary or a failure.
     async fn next(&mut self) -> Option<Result<v1::ImportEntitiesResponse, Status>> {
         loop {
             if let Some(result) = self.ready.pop_front() {

@@ -70,7 +70,7 @@ fn next(
     lease_queries::advance(
         connection,
         claim,
-        Move { phase: Some(phase), total, place: ("", ""), ..done },
+        Move { phase: Some(phase), total, position: ("", ""), ..done },
         lease,
     )?;
     Ok(Progress::More(phase))
@@ -119,7 +119,12 @@ fn walk(
         Move { entities, rows: sql::add(connection, &claim.realm, rows)?, ..Move::default() };
     match found.rows.last() {
         Some((last, _)) if found.more || entities == CHUNK => {
-            lease_queries::advance(connection, claim, Move { place: ("", last), ..done }, lease)?;
+            lease_queries::advance(
+                connection,
+                claim,
+                Move { position: ("", last), ..done },
+                lease,
+            )?;
             Ok(Progress::More(Phase::Walking))
         }
         _ => next(connection, claim, progress, done, lease),
@@ -154,7 +159,12 @@ fn check(
         queries::remove(connection, &claim.realm, rows)?;
     }
     let end = if suspects.more { ids.last().copied().unwrap_or(&end) } else { &end };
-    lease_queries::advance(connection, claim, Move { place: ("", end), ..Move::default() }, lease)?;
+    lease_queries::advance(
+        connection,
+        claim,
+        Move { position: ("", end), ..Move::default() },
+        lease,
+    )?;
     Ok(Progress::More(Phase::Checking))
 }
 
@@ -169,7 +179,7 @@ fn clear(
             lease_queries::advance(
                 connection,
                 claim,
-                Move { place: (&value, &id), ..Move::default() },
+                Move { position: (&value, &id), ..Move::default() },
                 lease,
             )?;
             Ok(Progress::More(Phase::Clearing))

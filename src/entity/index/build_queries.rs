@@ -16,7 +16,7 @@ use crate::limits::database::WORKER_STATEMENT_SECONDS;
 use crate::proto::object::Struct;
 
 /// The virtual transactions that run in this database, this one apart. A transaction has one from its start to its end, whether or not it has
-/// written anything or holds a snapshot, and anybody may see it.
+/// written anything or has a snapshot, and anybody may see it.
 pub fn running(connection: &mut PgConnection) -> Work<Vec<String>> {
     let (running,): (Vec<String>,) = Running {}.get_result(connection)?;
     Ok(running)

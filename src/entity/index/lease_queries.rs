@@ -136,8 +136,8 @@ pub struct Move<'a> {
     pub phase: Option<Phase>,
     /// The transactions that it waits for from now on.
     pub waits_for: Option<&'a [String]>,
-    /// To which place.
-    pub place: (&'a str, &'a str),
+    /// To which position.
+    pub position: (&'a str, &'a str),
     /// How many entities were read.
     pub entities: i64,
     /// How many there are, if that is known now.
@@ -158,8 +158,8 @@ pub fn advance(
         attribute: &claim.declared.attribute,
         phase: to.phase.unwrap_or(claim.phase).as_str(),
         waits_for: to.waits_for,
-        value: to.place.0,
-        id: to.place.1,
+        value: to.position.0,
+        id: to.position.1,
         entities: to.entities,
         total: to.total,
         rows: to.rows,

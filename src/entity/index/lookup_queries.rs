@@ -26,7 +26,7 @@ pub struct Candidates {
 }
 
 /// Chooses the lookups that find the fewest candidates. None if no index can say anything, or there are more than `at_most`: then it is as well to
-/// go through the entities.
+/// read all entities.
 pub fn choose(
     connection: &mut PgConnection,
     realm: &Realm,

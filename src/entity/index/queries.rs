@@ -293,15 +293,15 @@ pub fn index_change(
     entity: &str,
     (from, to): (Object<'_>, Object<'_>),
 ) -> Work<()> {
-    let (mut gone, mut added) = (Rows::default(), Rows::default());
+    let (mut removed, mut added) = (Rows::default(), Rows::default());
     for declaration in declared {
         let (from, to) = (declaration.keys(from), declaration.keys(to));
-        gone.extend(&declaration.attribute, entity, from.difference(&to).cloned());
+        removed.extend(&declaration.attribute, entity, from.difference(&to).cloned());
         // Of very many values an earlier version has written a row for each, and not the one for all.
         let is_new = |key: &&String| !from.contains(*key) || filter::is_many(key);
         added.extend(&declaration.attribute, entity, to.iter().filter(is_new).cloned());
     }
-    remove(connection, realm, gone)?;
+    remove(connection, realm, removed)?;
     write(connection, realm, added)
 }
 

@@ -121,7 +121,7 @@ fn check(attribute: &str) -> Result<AttributePath> {
     let mut faults = Violations::new();
     let path = check_attribute(attribute, &mut faults);
     faults.check()?;
-    path.ok_or_else(|| Error::internal("a path that is none is a fault"))
+    path.ok_or_else(|| Error::internal("what is not a path is a fault"))
 }
 
 fn not_declared(path: &AttributePath) -> Error {

@@ -1,4 +1,4 @@
-//! What a look has seen of attributes, values and kinds of values, with the SQL of what it asks after its batches.
+//! The attributes, values and kinds of values that a look has found, with the SQL that it executes after its batches.
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
@@ -14,7 +14,7 @@ use crate::entity::unknown::{self, AttributeCheck, Names, Rare, Unknown};
 use crate::entity::unknown_queries::names;
 use crate::entity::unknown_value_queries::{is_any, reported};
 use crate::entity::walk_queries::{Among, Entities, Question, Went, walk};
-use crate::filter::{Held, NamedValue};
+use crate::filter::{NamedValue, ShapeCounts};
 use crate::proto::object::Struct;
 
 impl Pass {
@@ -84,7 +84,7 @@ impl Pass {
         }
         let questions: Vec<Question> = alike
             .iter()
-            .map(|path| Question { holds: path.presence(), counting: true, live: false })
+            .map(|path| Question { predicate: path.presence(), counting: true, undeleted: false })
             .collect();
         let limit = of.reach.read;
         let entities = asking.entities(realm, self.condition.as_ref(), ("", limit), &[]);
@@ -103,8 +103,8 @@ impl Pass {
     ) -> Work<()> {
         let open: Vec<&OfValue> = self.values.iter().filter(|of| !of.is_met).collect();
         let known = if open.iter().any(|of| of.named.path == "type") {
-            // What was soft-deleted counts, and is not named.
-            let among = Among { live: true, ..Among::default() };
+            // Soft-deleted entities count, and are not named.
+            let among = Among { undeleted: true, ..Among::default() };
             let entities = Entities {
                 realm,
                 among,
@@ -126,7 +126,7 @@ impl Pass {
             } else {
                 value
             };
-            // What was not met on a part of the way may be behind it. Another spelling that was met makes it likely that this one is wrong.
+            // A value that was not found on a part of the way may be behind it. Another spelling that was found makes it likely that this one is wrong.
             if of.reach.ended || !value.nearest.is_empty() {
                 looked.values.push(value);
             } else {
@@ -141,7 +141,7 @@ impl Pass {
         if self.reach.ended && self.first_met.is_none() {
             looked.values.retain(|value| !value.denied);
         }
-        if !looked.values.is_empty() && !is_any(connection, realm, asking.live_values)? {
+        if !looked.values.is_empty() && !is_any(connection, realm, asking.undeleted_values)? {
             looked.values.clear();
         }
         Ok(())
@@ -192,7 +192,7 @@ impl Pass {
         asking: &Asking<'_>,
         path: &OfPath,
     ) -> Work<Option<String>> {
-        let Some(mask) = path.held.most().map(Held::mask) else { return Ok(None) };
+        let Some(mask) = path.shape_counts.most().map(ShapeCounts::mask) else { return Ok(None) };
         let shapes = [path.attribute.shapes()];
         let limit = path.reach.read;
         let entities = asking.entities(realm, self.condition.as_ref(), ("", limit), &shapes);

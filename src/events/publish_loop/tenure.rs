@@ -99,7 +99,7 @@ impl<P: Publisher> Tenure<P> {
                         () = sleep(delay) => {}
                     }
                 };
-                self.holding(pause).await?;
+                self.while_leased(pause).await?;
             }
         }
         Ok(Duration::ZERO)
@@ -113,7 +113,7 @@ impl<P: Publisher> Tenure<P> {
             sequencer.catch_up().await?;
             db.run(move |connection| queries::read(connection, &Scope::all(), &cursor, READ)).await
         };
-        let batch = self.holding(read).await??;
+        let batch = self.while_leased(read).await??;
         if let Some(first) = batch.rows.first() {
             self.measure(first).await;
             return Ok(Some(batch));
@@ -225,7 +225,7 @@ impl<P: Publisher> Tenure<P> {
         let publisher = self.publisher.clone();
         let mut sent = 0;
         for run in runs(messages) {
-            let published = self.holding(publisher.publish(run)).await?;
+            let published = self.while_leased(publisher.publish(run)).await?;
             sent += published.acknowledged;
             if published.failure.is_some() {
                 return Ok((sent, published.failure));
@@ -295,7 +295,7 @@ impl<P: Publisher> Tenure<P> {
     }
 
     /// Does something that may take long, and renews the lease meanwhile.
-    async fn holding<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+    async fn while_leased<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         let mut work = pin!(work);
         loop {
             tokio::select! {
@@ -342,7 +342,7 @@ fn owed(row: &Row, cursor: &Cursor) -> Option<Owed> {
     (left > 0).then_some(Owed { realm_id: row.realm_id, bulk_delete_id, event_id: row.id, events })
 }
 
-/// The wait after a failure that others went before, of which chance takes up to a half, so that replicas and publishers do not come all at once.
+/// The wait after a failure that others preceded, of which chance takes up to a half, so that replicas and publishers do not come all at once.
 fn wait(before: u32, chance: f64) -> Duration {
     backoff(RETRY_FIRST, before, RETRY_AT_MOST).mul_f64(0.5 + chance / 2.0)
 }

@@ -269,6 +269,6 @@ proptest! {
             id: "e", r#type: "T", state: "active", portfolio_id: None, created_at: then, updated_at: then, crosswalks: 0,
             attributes: attributes.view(),
         };
-        prop_assert!(candidate || !filter.matches(&record), "{filter} matches {} and is no candidate", attributes.to_text());
+        prop_assert!(candidate || !filter.matches(&record), "{filter} matches {} and is not a candidate", attributes.to_text());
     }
 }

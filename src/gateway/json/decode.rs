@@ -118,7 +118,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let position = error.get_position(&self.json);
                 let mut violations = Violations::new();
                 let reason = syntax::description(&error.error_type);
-                // What is one line may be that of a body with more, which has a number of its own.
+                // A single line may be that of a body with more, which has a number of its own.
                 let line = if self.text.contains(&b'\n') {
                     format!("line {}, ", position.line)
                 } else {

@@ -13,9 +13,9 @@ use super::schema::{Cardinality, Field, Schema, Shape};
 use crate::proto::convert::duration_text;
 use crate::proto::object::{Struct, write_list, write_object, write_value};
 
-/// An answer of the service that has no JSON form, such as a time in the year 10000.
+/// A response of the service that has no JSON form, such as a time in the year 10000.
 #[derive(Debug, thiserror::Error)]
-#[error("a value of the answer has no JSON form: {0}")]
+#[error("a value of the response has no JSON form: {0}")]
 pub struct Unwritable(String);
 
 /// Writes a message that is a value of this shape.
@@ -190,15 +190,15 @@ impl Writer<'_> {
             .schema
             .content(url)
             .ok_or_else(|| Unwritable(format!("a message of the unknown type `{url}`")))?;
-        let held = DynamicMessage::decode(content.descriptor.clone(), bytes)
+        let inner = DynamicMessage::decode(content.descriptor.clone(), bytes)
             .map_err(|error| Unwritable(error.to_string()))?;
         out.extend_from_slice(b"{\"@type\":");
         json(url, out);
         match &content.shape {
-            Shape::Message(place) => encode_members(self.schema, *place, &held, out)?,
+            Shape::Message(place) => encode_members(self.schema, *place, &inner, out)?,
             shape => {
                 out.extend_from_slice(b",\"value\":");
-                self.message(shape, &held, out)?;
+                self.message(shape, &inner, out)?;
             }
         }
         out.push(b'}');

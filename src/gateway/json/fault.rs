@@ -2,7 +2,7 @@
 
 use crate::proto::object;
 
-/// How it is said where a member goes that stands in another place.
+/// How it is said where a member belongs that was given elsewhere.
 pub const BELONGS: &str = "belongs";
 
 /// The faults of a value: a code and a sentence.
@@ -43,7 +43,7 @@ impl Fault {
         Fault::new("unknown_field", format!("is not known here{hint}"))
     }
 
-    /// There is a member of this name in another place.
+    /// There is a member of this name elsewhere.
     pub(super) fn misplaced(name: &str, place: &str) -> Self {
         Fault::new("unknown_field", format!("is not known here; `{name}` {BELONGS} {place}"))
     }

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::schema::{Cardinality, Schema, Shape};
 
-/// How it is said where members of the caller's own go.
+/// How it is said where members of the caller's own belong.
 pub const OWN: &str = "your own data goes into";
 /// How far below an object a member is looked for.
 const DEPTH: usize = 2;

@@ -1,7 +1,7 @@
 //! JSON to protobuf messages and back, in the spelling that a service declares (`proto/offboard/v1/annotations.proto`).
 //!
 //! This is not the JSON mapping of proto3: here every member is always present, 64-bit integers are numbers, and enum values are spelled
-//! as the contract of the service has them. A [`Schema`] holds, ready made, all that is the same for every message of a type.
+//! as the contract of the service has them. A [`Schema`] contains, ready made, all that is the same for every message of a type.
 
 mod collections;
 mod decode;

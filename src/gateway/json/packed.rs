@@ -12,7 +12,7 @@ use super::schema::{Content, Shape, well_known};
 pub(super) const TYPE: &str = "@type";
 
 impl<'s, 'j> Decoder<'s, 'j> {
-    /// Reads an `Any`. One without members is one that holds nothing.
+    /// Reads an `Any`. One without members is an empty one.
     pub(super) fn packed(&mut self, descriptor: &MessageDescriptor, peek: Peek) -> Read<Value> {
         let start = self.json.current_index();
         self.json.known_skip(peek)?;
@@ -31,10 +31,10 @@ impl<'s, 'j> Decoder<'s, 'j> {
         // A fault of the syntax ends the reading, and is then reported by its place in the text of the object.
         let rest = std::mem::replace(&mut self.json, Jiter::new(text));
         let outer = self.packed.replace(self.depth);
-        let held = self.content(content)?;
+        let inner = self.content(content)?;
         self.packed = outer;
         self.json = rest;
-        let bytes = held.map(|held| held.encode_to_vec());
+        let bytes = inner.map(|inner| inner.encode_to_vec());
         Ok(bytes.map(|bytes| {
             well_known(descriptor, [(1, Value::String(url)), (2, Value::Bytes(bytes.into()))])
         }))
@@ -42,12 +42,12 @@ impl<'s, 'j> Decoder<'s, 'j> {
 
     fn content(&mut self, content: &'s Content) -> Read<DynamicMessage> {
         if let Shape::Message(place) = content.shape {
-            let mut held = DynamicMessage::new(content.descriptor.clone());
+            let mut inner = DynamicMessage::new(content.descriptor.clone());
             self.json.peek()?;
-            self.members(place, &mut held)?;
-            return Ok(Some(held));
+            self.members(place, &mut inner)?;
+            return Ok(Some(inner));
         }
-        let mut held = None;
+        let mut inner = None;
         self.json.peek()?;
         let mut key = self.json.known_object()?;
         while let Some(name) = key {
@@ -58,7 +58,7 @@ impl<'s, 'j> Decoder<'s, 'j> {
                 let mark = self.path.enter(&name);
                 let peek = self.json.peek()?;
                 if name == "value" {
-                    held = self.value(&content.shape, peek)?;
+                    inner = self.value(&content.shape, peek)?;
                 } else {
                     self.refuse::<()>(peek, Fault::unknown(None))?;
                 }
@@ -66,8 +66,8 @@ impl<'s, 'j> Decoder<'s, 'j> {
             }
             key = self.json.next_key()?;
         }
-        Ok(match held {
-            Some(Value::Message(held)) => Some(held),
+        Ok(match inner {
+            Some(Value::Message(inner)) => Some(inner),
             // A free-form value, which this is the message of.
             Some(Value::Bytes(bytes)) => {
                 DynamicMessage::decode(content.descriptor.clone(), bytes).ok()

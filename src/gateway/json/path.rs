@@ -28,7 +28,7 @@ impl Path {
         &self.text[..self.root]
     }
 
-    /// Goes to a member; the answer is where to truncate the path afterwards.
+    /// Enters a member, and returns where to truncate the path afterwards.
     pub fn enter(&mut self, name: &str) -> usize {
         let mark = self.text.len();
         if mark > 0 {
@@ -41,14 +41,14 @@ impl Path {
         mark
     }
 
-    /// Goes to an element, as [`Path::enter`] does to a member.
+    /// Enters an element, as [`Path::enter`] does a member.
     pub fn enter_element(&mut self, index: usize) -> usize {
         let mark = self.text.len();
         write!(self.text, "[{index}]").expect("memory can always be written to");
         mark
     }
 
-    /// Goes back from a member.
+    /// Leaves a member.
     pub fn truncate(&mut self, mark: usize) {
         self.text.truncate(mark);
     }

@@ -110,7 +110,7 @@ pub(super) fn number(kind: &Kind, text: &str) -> Result<Value, Fault> {
     }
 }
 
-/// A number that no double holds exactly.
+/// A number that no double represents exactly.
 pub(super) fn inexact() -> Fault {
     Fault::new("inexact_number", "cannot be represented exactly by a double")
 }

@@ -70,7 +70,7 @@ pub struct Field {
     pub body_only: bool,
     /// True if it is a path of the API.
     pub path: bool,
-    /// True if it guards the request: a caller who names it does not want to go without, so neither `null` nor an empty text counts as
+    /// True if it guards the request: a caller who names it does not want to do without, so neither `null` nor an empty text counts as
     /// missing.
     pub guard: bool,
     /// True if the service is informed when it is named and empty.

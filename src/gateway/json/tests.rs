@@ -327,7 +327,7 @@ fn paths_are_spelled_as_the_members_are() {
     }
 }
 
-/// Any JSON that a `google.protobuf.Value` can hold.
+/// Any JSON that a `google.protobuf.Value` can have.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -55,7 +55,7 @@ pub fn codes(binding: &Binding, named: &[Code], changes: bool) -> Vec<Code> {
     codes
 }
 
-/// The answers to a request, by status. The problems are made once and stand among `shared`.
+/// The responses to a request, by status. The problems are made once and are among `shared`.
 pub fn answers(
     binding: &Binding,
     statuses: &[u16],
@@ -139,7 +139,7 @@ fn content(binding: &Binding, schemas: &mut Schemas<'_>) -> Value {
             let mut answer = schemas
                 .object(schema, rpc.output, Direction::Answer, |field| is_reported(&field.name));
             answer["additionalProperties"] = json!(false);
-            // A method that says which members its answer has, has them.
+            // A method that says which members its response has, has them.
             answer
                 .get_mut("properties")
                 .and_then(Value::as_object_mut)
@@ -187,7 +187,7 @@ fn stream_failure() -> Value {
     })
 }
 
-/// The answer of a status whose problem has one of these codes. A plain one is a problem document only for those who name that.
+/// The response of a status whose problem has one of these codes. A plain one is a problem document only for those who name that.
 fn failure(status: u16, codes: &[Code], is_plain: bool) -> Value {
     let description: Vec<String> =
         codes.iter().map(|code| format!("`{code}`: {}", code.description_in_one_line())).collect();
@@ -222,7 +222,7 @@ fn headers(more: &[&str]) -> Value {
         .into()
 }
 
-/// The headers of answers.
+/// The headers of responses.
 pub fn shared_headers() -> Value {
     let header =
         |description: &str, schema: Value| json!({"description": description, "schema": schema});
@@ -232,19 +232,19 @@ pub fn shared_headers() -> Value {
     request_id["required"] = json!(true);
     json!({
         "X-Request-Id": request_id,
-        "Api-Version": header("The version that the answer speaks.", json!({"type": "string", "format": "date"})),
+        "Api-Version": header("The version that the response speaks.", json!({"type": "string", "format": "date"})),
         "Offboard-Realm": header("The organisation and the mode of the key: `acme/test`.", text()),
         "X-RateLimit-Limit": header("How many calls the key may make at once, and again in each second.", count()),
         "X-RateLimit-Remaining": header("How many of them are left.", count()),
         "X-RateLimit-Reset": header("In how many seconds all of them are there again.", count()),
         "Idempotent-Replayed": header(
-            "`true` if the call was done before under its idempotency key: this is the first answer over again, or says that it is gone (`answer_gone`); of an import, if its first batch was.",
+            "`true` if the call was done before under its idempotency key: this is the first response over again, or says that it was removed (`answer_gone`); of an import, if its first batch was.",
             json!({"type": "string", "enum": ["true"]}),
         ),
         "ETag": header("The version of the resource, for `If-Match` and `If-None-Match`.", text()),
         "Location": header("Where the thing is.", json!({"type": "string", "format": "uri-reference"})),
-        "Content-Disposition": header("The name of a file for the table, where the answer is CSV.", text()),
-        "Link": header("Where the next page of the table is, with `rel=\"next\"`, where the answer is CSV and there is one.", text()),
+        "Content-Disposition": header("The name of a file for the table, where the response is CSV.", text()),
+        "Link": header("Where the next page of the table is, with `rel=\"next\"`, where the response is CSV and there is one.", text()),
         "X-Accel-Buffering": header(
             "`no`, which asks proxies to pass on each message as it comes.",
             json!({"type": "string", "enum": ["no"]}),
@@ -279,7 +279,7 @@ pub fn problem_schema() -> Value {
         "errors": {
             "type": "array",
             "items": {"$ref": "#/components/schemas/ProblemFault"},
-            "description": "Every fault of the request; on every answer with a status below 500.",
+            "description": "Every fault of the request; on every response with a status below 500.",
         },
     });
     for (member, kind) in Code::ALL.iter().flat_map(|code| code.members()) {

@@ -1,6 +1,6 @@
 //! The published document of the API: OpenAPI 3.1, made of the descriptors, their comments and annotations, and of the catalogue of errors.
 //!
-//! It describes the gateway from the same [`Binding`]s that requests are answered by, and so cannot promise another API. The same
+//! It describes the gateway from the same [`Binding`]s that serve requests, and so cannot promise another API. The same
 //! descriptors give the same document, byte for byte.
 
 mod answers;
@@ -118,7 +118,7 @@ struct Writer<'p> {
 }
 
 impl Writer<'_> {
-    /// Notes the messages that a request is made of and answered with.
+    /// Notes the messages that a request and its response are made of.
     fn note(&mut self, binding: &Binding) {
         let (rpc, schema) = (&binding.rpc, &binding.rpc.schema);
         match (binding.body, &rpc.input_shape) {

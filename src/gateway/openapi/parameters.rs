@@ -67,7 +67,7 @@ pub fn query(binding: &Binding, schemas: &mut Schemas<'_>) -> Vec<Value> {
     parameters
 }
 
-/// Goes through the fields of a message and of those that it contains once. `way` is the proto names that lead to it, each with its
+/// Visits the fields of a message and of those that it contains once. `way` is the proto names that lead to it, each with its
 /// message.
 fn walk(
     binding: &Binding,
@@ -172,17 +172,17 @@ pub fn shared(versions: &[String]) -> Value {
         ),
         "IdempotencyKey": header(
             "Idempotency-Key",
-            "Makes the call take effect once: the same call again within 24 hours has the first answer, another one under the same key is refused.",
+            "Makes the call take effect once: the same call again within 24 hours has the first response, another one under the same key is refused.",
             json!({"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}),
         ),
         "IfMatch": header(
             "If-Match",
-            "The version that the resource must be at: the `ETag` of an answer, or `*`.",
+            "The version that the resource must be at: the `ETag` of a response, or `*`.",
             json!({"type": "string", "pattern": r#"^(\*|"[1-9][0-9]{0,17}")$"#}),
         ),
         "IfNoneMatch": header(
             "If-None-Match",
-            "The `ETag` that the caller has: an answer of the same is 304, without a body.",
+            "The `ETag` that the caller has: a response of the same is 304, without a body.",
             json!({"type": "string"}),
         ),
     })

@@ -9,7 +9,7 @@ use super::comments::Comments;
 use crate::gateway::annotations::{Annotations, Limits};
 use crate::gateway::json::{Cardinality, Enum, Field, Schema, Shape, Style};
 
-/// Which way a message goes. The two have different schemas: an answer has every member, a request those that it is about.
+/// The direction of a message. The two have different schemas: a response has every member, a request those that it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// From the caller.
@@ -18,7 +18,7 @@ pub enum Direction {
     Answer,
 }
 
-/// A use of a message type: its full name, whether it is spelled in camel case, and which way it goes.
+/// A use of a message type: its full name, whether it is spelled in camel case, and its direction.
 type Use = (String, bool, Direction);
 
 /// Makes the schemas, and keeps those that stand by their name.
@@ -198,7 +198,7 @@ fn use_of(schema: &Schema, message: &MessageDescriptor, direction: Direction) ->
 }
 
 /// Integers as callers should send them. The gateway takes them as strings as well, as the JSON mapping of protobuf has it.
-/// Answers have seconds; requests may also have other units, such as `1h` and `P1D`.
+/// Responses have seconds; requests may also have other units, such as `1h` and `P1D`.
 fn duration(direction: Direction) -> Value {
     const SECONDS: &str = r"[0-9]{1,12}(\.[0-9]{1,9})?";
     let pattern = match direction {

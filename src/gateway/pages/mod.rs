@@ -29,7 +29,7 @@ pub struct Page {
     /// The body as it is kept.
     body: Bytes,
     /// The compression of the kept body.
-    held: Option<Coding>,
+    stored: Option<Coding>,
     /// The body in the other forms, each made when it is first asked for.
     forms: [OnceCell<Bytes>; 3],
     tag: HeaderValue,
@@ -111,18 +111,18 @@ impl Page {
         // Weak: the same page may come compressed in one way or another.
         let tag =
             HeaderValue::try_from(format!("W/\"{tag}\"")).expect("digits are fit for a header");
-        Page { media_type, body, held: None, forms: Default::default(), tag, policy: None }
+        Page { media_type, body, stored: None, forms: Default::default(), tag, policy: None }
     }
 
     fn gzip(media_type: &'static str, body: &'static [u8]) -> Page {
-        Page { held: Some(Coding::Gzip), ..Page::new(media_type, body) }
+        Page { stored: Some(Coding::Gzip), ..Page::new(media_type, body) }
     }
 
     fn html(text: String, base: &str) -> Page {
         Page { policy: Some(policy(base)), ..Page::new(HTML, text) }
     }
 
-    /// The status, the headers and the body of an answer to a reader.
+    /// The status, the headers and the body of a response to a reader.
     pub async fn answer(&self, request: &HeaderMap) -> (StatusCode, HeaderMap, Body) {
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, self.tag.clone());
@@ -141,7 +141,7 @@ impl Page {
             );
         }
         let is_worthwhile =
-            self.held.is_some() || self.body.len() as u64 >= compression::WORTHWHILE;
+            self.stored.is_some() || self.body.len() as u64 >= compression::WORTHWHILE;
         let Some(coding) = Coding::accepted(request).filter(|_| is_worthwhile) else {
             return (StatusCode::OK, headers, Body::from(self.form(None).await));
         };
@@ -152,7 +152,7 @@ impl Page {
 
     /// The body in a form. It is made once, on a thread that may be blocked: anyone may ask for pages, as often as they like.
     async fn form(&self, coding: Option<Coding>) -> Bytes {
-        if coding == self.held {
+        if coding == self.stored {
             return self.body.clone();
         }
         let place = match coding {
@@ -160,13 +160,13 @@ impl Page {
             Some(Coding::Gzip) => 1,
             Some(Coding::Zstd) => 2,
         };
-        let (body, held) = (self.body.clone(), self.held);
+        let (body, stored) = (self.body.clone(), self.stored);
         let make = async move || {
             let made =
-                tokio::task::spawn_blocking(move || compression::converted(&body, held, coding))
+                tokio::task::spawn_blocking(move || compression::converted(&body, stored, coding))
                     .await;
             made.expect("bytes in memory are converted without a panic")
-                .expect("a page is held as it was compressed")
+                .expect("a page is stored as it was compressed")
         };
         self.forms[place].get_or_init(make).await.clone()
     }

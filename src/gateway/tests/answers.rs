@@ -120,7 +120,7 @@ async fn the_gateway_fits_between_a_router_and_the_routes_of_tonic() {
     let router = axum::Router::new().fallback_service(gateway);
     let request = Request::get("/v1/entities/ent_1").body(Body::empty()).unwrap();
     let response = router.oneshot(request).await.unwrap();
-    // No service is mounted, and tonic answers with a bare status.
+    // No service is mounted, and tonic returns a bare status.
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(

@@ -68,7 +68,7 @@ fn a_rule_that_does_not_fit_its_messages_is_refused() {
         ),
         (
             r#"custom: {kind: "HEAD" path: "/x"}"#,
-            "broken.Broken.Do: HEAD is answered for every route and cannot have one of its own",
+            "broken.Broken.Do: HEAD is served for every route and cannot have one of its own",
         ),
         (r#"custom: {kind: "A B" path: "/x"}"#, "broken.Broken.Do: `A B` is not an HTTP method"),
         (r#"body: "*""#, "broken.Broken.Do: the rule has no path"),

@@ -1,4 +1,4 @@
-//! `google.api.HttpBody`, in requests and in answers, and bodies that are compressed.
+//! `google.api.HttpBody`, in requests and in responses, and bodies that are compressed.
 
 use axum::body::Body;
 use bytes::Bytes;

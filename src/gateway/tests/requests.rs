@@ -1,4 +1,4 @@
-//! From a request to the message for the service. The sample services answer with the message they got.
+//! From a request to the message for the service. The sample services return the message they got.
 
 use std::net::SocketAddr;
 

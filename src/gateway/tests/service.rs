@@ -261,7 +261,7 @@ pub struct TestGateway {
     pub seen: Arc<Mutex<Received>>,
 }
 
-/// An answer, read to its end.
+/// A response, read to its end.
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,

@@ -90,7 +90,7 @@ fn without_a_mask_what_is_given_changes_and_by_a_star_all_does() {
     assert_eq!(
         (all.default_grace.as_secs(), all.max_grace),
         (7, MAX_GRACE),
-        "what is not given goes back"
+        "what is not given is reset"
     );
     assert_eq!((all.hard_delete.max_objects, all.hard_delete.expected_count), (Some(9), false));
 }

@@ -1,6 +1,6 @@
 //! Numbers as they are kept: to the last digit, though `google.protobuf.Value` has a double for them.
 //!
-//! A double stands for the shortest decimal that is nearest to it. Where that differs from the number, its text follows the double, in a
+//! A double represents the shortest decimal that is nearest to it. Where that differs from the number, its text follows the double, in a
 //! field of the value that readers skip if they do not know it (`proto/offboard/v1/exact.proto`). So readers of doubles alone see the
 //! nearest one.
 
@@ -14,7 +14,7 @@ pub const EXACT: u32 = 1_000;
 pub(super) const EXACT_TAG: [u8; 2] = [0xc2, 0x3e];
 /// Every decimal of up to so many digits comes back from a double of the normal range (IEEE 754).
 const SURE_DIGITS: usize = 15;
-/// Doubles hold every whole number up to here.
+/// Doubles represent every whole number up to here.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 /// As many zeros that say nothing but how large or small a number is are written out. More of them are an exponent.
 const MAX_ZEROS: usize = 20;

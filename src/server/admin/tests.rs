@@ -78,13 +78,13 @@ async fn a_check_that_hangs_is_not_waited_for() {
     keeper.abort();
     let (status, body) = ask_with(Pulse::new(), readiness, "/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(body.contains("no answer within 2 s"), "{body}");
+    assert!(body.contains("no response within 2 s"), "{body}");
 }
 
 #[tokio::test]
 async fn a_replica_that_is_not_ready_is_alive() {
-    let readiness =
-        Readiness::new().with("database", async || Err(Finding::new("database_away", "away")));
+    let readiness = Readiness::new()
+        .with("database", async || Err(Finding::new("database_away", "unreachable")));
     assert_eq!(ask(readiness, "/livez").await, (StatusCode::OK, "ok\n".to_owned()));
 }
 
@@ -157,7 +157,7 @@ async fn probes_are_answered_while_no_thread_of_calls_runs() {
     let admin =
         AdminThread::spawn(listener, AdminProtocol::new(router, port, None), current, options)
             .expect("a thread");
-    // From here on the only thread of this runtime waits for the answers and runs nothing else.
+    // From here on the only thread of this runtime waits for the responses and runs nothing else.
     for path in ["/livez", "/readyz", "/metrics"] {
         let mut connection = std::net::TcpStream::connect(address).expect("a listener");
         connection

@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 
 /// The work of a layer around a call.
 pub trait Around: Clone + Send + Sync + 'static {
-    /// Answers the request, by way of the service within or without it.
+    /// Serves the request, by way of the service within or without it.
     fn around<S>(
         self,
         request: Request<Body>,

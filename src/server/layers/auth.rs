@@ -66,7 +66,7 @@ impl Scopes {
 }
 
 /// Puts a [`Caller`] among the extensions of each request to our own services, or refuses it. Health needs no key, and reflection none
-/// unless it is set to ask for one; a method that does not exist is left to be answered as such. [`Authorize`] checks the scopes of the
+/// unless it is set to ask for one; a method that does not exist is left to be refused as such. [`Authorize`] checks the scopes of the
 /// key.
 #[derive(Clone)]
 pub struct Auth {

@@ -20,8 +20,8 @@ use crate::server::listener::Arrival;
 /// How long a watch of health stays once the listeners close, to report that nothing is served any more.
 const FAREWELL: Duration = Duration::from_millis(HEALTH_FAREWELL_MILLIS);
 
-/// Answers `unavailable` to every call that comes once the listeners close, over connections that were open before, and to calls of one message
-/// that has not come whole by then: nothing was done of them. Health is answered in any case.
+/// Returns `unavailable` to every call that comes once the listeners close, over connections that were open before, and to calls of one message
+/// that has not come whole by then: nothing was done of them. Health is served in any case.
 ///
 /// Calls that run then have time to end. Those that have not when it is nearly over end with `unavailable`, so that none is cut off without a
 /// word; streams that serve no caller with a key, such as watches of health, end at once.
@@ -104,7 +104,7 @@ impl Around for Closing {
 }
 
 fn ends() -> Error {
-    Error::unavailable("This replica is shutting down; another one will answer.")
+    Error::unavailable("This replica is shutting down; another one will respond.")
 }
 
 #[cfg(test)]

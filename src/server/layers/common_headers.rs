@@ -21,7 +21,7 @@ pub const API_VERSION: HeaderName = HeaderName::from_static("api-version");
 /// One of the headers that report the limit of calls: where it is, the others are.
 const RATE_LIMIT: &str = "x-ratelimit-limit";
 
-/// Completes answers. Clones are one and the same.
+/// Completes responses. Clones are one and the same.
 #[derive(Clone)]
 pub struct CommonHeaders {
     authenticator: Authenticator,

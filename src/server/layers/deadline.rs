@@ -21,13 +21,13 @@ use crate::gateway;
 use crate::limits::requests::CALL_TIME;
 use crate::server::within::as_long_as;
 
-/// How much sooner than the caller gives up it is answered, so that the answer still finds it waiting.
+/// How much sooner than the caller gives up the response is sent, so that it still finds the caller waiting.
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// Answers `deadline_exceeded` to a call that did not end in time, and drops the call. The database gets the caller's time limit as well.
+/// Returns `deadline_exceeded` to a call that did not end in time, and drops the call. The database gets the caller's time limit as well.
 ///
 /// A unary call has the time that its caller gives it in `grpc-timeout`, and at most the service's own; a streaming call has what its caller
-/// gives it, to the end of its answer, and otherwise as long as it wants: an import is as long as its data. Health and reflection, which need no
+/// gives it, to the end of its response, and otherwise as long as it wants: an import is as long as its data. Health and reflection, which need no
 /// key, have a time of their own.
 #[derive(Clone, Debug)]
 pub struct Deadline {
@@ -91,7 +91,7 @@ fn exceeded() -> Error {
     Error::new(Code::DeadlineExceeded, message)
 }
 
-/// The time that the caller gives, less what the answer takes to it. Of two times the shorter counts: libraries of gRPC may set one of their own.
+/// The time that the caller gives, less what the response takes to it. Of two times the shorter counts: libraries of gRPC may set one of their own.
 fn given(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     let in_units = headers.get("grpc-timeout").map(|header| {
         gateway::grpc_timeout(header)
@@ -106,7 +106,7 @@ fn given(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     Ok(given.map(|given| given - MARGIN.min(given / 10)))
 }
 
-/// The body of an answer, of which each part is made with the deadline that the whole has.
+/// The body of a response, of which each part is made with the deadline that the whole has.
 struct Limited {
     inner: Ending,
     ends: Instant,

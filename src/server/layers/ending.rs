@@ -1,4 +1,4 @@
-//! The body of an answer that may have to end before it is whole.
+//! The body of a response that may have to end before it is whole.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

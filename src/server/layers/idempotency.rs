@@ -73,8 +73,8 @@ impl Gates {
         let name = (key_id, key.to_owned());
         let gate = self.open().entry(name.clone()).or_default().clone();
         // Made before the wait, so that a caller who gives up waiting also removes the gate after the last one.
-        let mut passing = Passing { gates: self.clone(), name, held: None };
-        passing.held = Some(gate.lock_owned().await);
+        let mut passing = Passing { gates: self.clone(), name, guard: None };
+        passing.guard = Some(gate.lock_owned().await);
         passing
     }
 
@@ -87,13 +87,13 @@ impl Gates {
 struct Passing {
     gates: Gates,
     name: Name,
-    held: Option<tokio::sync::OwnedMutexGuard<()>>,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
 
 impl Drop for Passing {
     fn drop(&mut self) {
         let mut gates = self.gates.open();
-        self.held = None;
+        self.guard = None;
         // Calls that pass or wait have the gate as well, and can only get it under the lock that we have.
         if gates.get(&self.name).is_some_and(|gate| Arc::strong_count(gate) == 1) {
             gates.remove(&self.name);

@@ -23,14 +23,14 @@ use crate::limits::listeners::{
     REFLECTION_BYTES_AT_MOST, REFLECTION_STREAMS,
 };
 use crate::server::listener::Arrival;
-use crate::server::tally::{Slot, Tally};
+use crate::server::tally::{Permit, Tally};
 use crate::server::within::as_long_as;
 
-/// How much longer than its time a call may be there, for its caller to read the end of the answer.
+/// How much longer than its time a call may be there, for its caller to read the end of the response.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Gives health and reflection places of their own: they never take those of calls with a key, and one address never has them all. A caller
-/// that does not read its answer, so that the call cannot end when its time is over, loses its connection.
+/// Gives health and reflection permits of their own: they never take those of calls with a key, and one address never has them all. A caller
+/// that does not read its response, so that the call cannot end when its time is over, loses its connection.
 #[derive(Clone, Debug)]
 pub struct Keyless {
     methods: Methods,
@@ -53,7 +53,7 @@ impl Keyless {
         }
     }
 
-    fn slots(&self, path: &str, streaming: bool) -> (&Tally, &'static Limit) {
+    fn permits(&self, path: &str, streaming: bool) -> (&Tally, &'static Limit) {
         match (path.starts_with(super::HEALTH), streaming) {
             (false, _) => (&self.reflection, &REFLECTION_STREAMS),
             (true, true) => (&self.watches, &HEALTH_WATCHES),
@@ -75,9 +75,9 @@ impl Around for Keyless {
         else {
             return inner.call(request).await;
         };
-        let (tally, limit) = self.slots(path, streaming);
+        let (tally, limit) = self.permits(path, streaming);
         let address = peer(request.extensions());
-        let Ok(slot) = tally.enter(address) else {
+        let Ok(permit) = tally.enter(address) else {
             limit.reached();
             return Ok(refuse(Error::unavailable(
                 "Too many calls without a key at once; try again in a moment.",
@@ -95,16 +95,16 @@ impl Around for Keyless {
             .map(|address| (self.reflected, address));
         let answer = inner.call(request).await?;
         Ok(answer
-            .map(|inner| Body::new(Answer { inner, reported, _slot: slot, _overdue: overdue })))
+            .map(|inner| Body::new(Answer { inner, reported, _permit: permit, _overdue: overdue })))
     }
 }
 
-/// The body of an answer, which has its place until it is dropped.
+/// The body of a response, which has its permit until it is dropped.
 struct Answer {
     inner: Body,
-    /// The address that reflection answers, and its allowance.
+    /// The address that reflection responds to, and its allowance.
     reported: Option<(Allowance, IpAddr)>,
-    _slot: Slot,
+    _permit: Permit,
     _overdue: Overdue,
 }
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_needs_no_key_takes_no_place_of_another_kind_and_one_address_not_all() {
+    async fn who_needs_no_key_takes_no_permit_of_another_kind_and_one_address_not_all() {
         let service = AroundLayer(Keyless::new(Methods::served(), 8)).layer(answering(ok));
         let mut open = Vec::new();
         let mut call = async |host, path| {

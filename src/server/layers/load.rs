@@ -14,19 +14,19 @@ use crate::error::Error;
 use crate::jobs::Traffic;
 use crate::limits::requests::CALLS;
 
-/// Answers `unavailable` to calls past a number at once. It comes after authentication: only calls with a key count, so that callers
+/// Returns `unavailable` to calls past a number at once. It comes after authentication: only calls with a key count, so that callers
 /// without one take no capacity from those who have. A call counts until the last byte of its response. Clones share one count, so all
 /// listeners do.
 #[derive(Clone, Debug)]
 pub struct Load {
-    slots: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     traffic: Traffic,
 }
 
 impl Load {
     /// At most `limit` calls at once. All are counted in `traffic`.
     pub fn new(limit: usize, traffic: Traffic) -> Self {
-        Load { slots: Arc::new(Semaphore::new(limit)), traffic }
+        Load { permits: Arc::new(Semaphore::new(limit)), traffic }
     }
 }
 
@@ -40,7 +40,7 @@ impl Around for Load {
             return inner.call(request).await;
         }
         self.traffic.note();
-        let Ok(slot) = self.slots.try_acquire_owned() else {
+        let Ok(permit) = self.permits.try_acquire_owned() else {
             CALLS.reached();
             return Ok(refuse(Error::unavailable(
                 "Too many calls at once; try again in a moment.",
@@ -49,8 +49,8 @@ impl Around for Load {
         let answer = inner.call(request).await?;
         Ok(answer.map(|body| {
             Body::new(body.map_frame(move |frame| {
-                // Keeps the slot until the body is dropped.
-                let _ = &slot;
+                // Keeps the permit until the body is dropped.
+                let _ = &permit;
                 frame
             }))
         }))
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_without_a_key_take_no_place_of_those_with_one() {
+    async fn calls_without_a_key_take_no_permit_of_those_with_one() {
         let service = AroundLayer(Load::new(1, Traffic::default())).layer(answering(ok));
         let open = [call(&service, false).await, call(&service, false).await];
         assert_eq!(code_of(call(&service, true).await.headers()), None);

@@ -4,7 +4,7 @@
 //!
 //! 1. [`request_id`] gives the call an id, that everything below refers to;
 //! 2. [`common_headers`] adds the headers that every response has and that a refusal of the layers below may lack;
-//! 3. [`trace`] makes its span, its measurement and its line in the log, and so must see the answer as the caller gets it;
+//! 3. [`trace`] makes its span, its measurement and its line in the log, and so must see the response as the caller gets it;
 //! 4. [`status`] completes every failure, whatever its origin, to the form that the error catalogue promises;
 //! 5. [`panic`] makes a failure of a panic;
 //! 6. [`closing`] refuses calls that come too late, and ends those that would be cut off;
@@ -17,9 +17,9 @@
 //! 13. [`share`] refuses calls beyond the share of a key or a realm, and sets the party for everything further in;
 //! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
 //! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
-//! 16. [`responses`] pays for what the call is answered with, until it is written;
+//! 16. [`responses`] pays for the response of the call, until it is written;
 //! 17. [`unknown_headers`] refuses headers that are nearly those that protect a change;
-//! 18. [`forms`] has nothing done for a request that could not be read wholly, and tells what those above have found wrong with its headers.
+//! 18. [`forms`] has nothing done for a request that could not be read wholly, and reports what those above have found wrong with its headers.
 
 mod api_version;
 mod around;
@@ -77,16 +77,16 @@ pub use status::Failures;
 pub use trace::Trace;
 pub use unknown_headers::UnknownHeaders;
 
-/// How the paths of health begin. It is answered in any case: an orchestrator that cannot ask how the service is would end it for being busy,
+/// How the paths of health begin. It is served in any case: an orchestrator that cannot ask how the service is would end it for being busy,
 /// which makes the others busier.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
-/// The answer that a layer gives in place of the service: the error as a gRPC response without a message.
+/// The response that a layer gives in place of the service: the error as a gRPC response without a message.
 pub fn refuse(error: Error) -> Response<Body> {
     Status::from(error).into_http()
 }
 
-/// The answer to a request that is refused before any layer, completed as those further in are.
+/// The response to a request that is refused before any layer, completed as those further in are.
 pub async fn refused(failures: Failures, request: Request<Body>, status: Status) -> Response<Body> {
     let refusing = tower::service_fn(move |_: Request<Body>| {
         std::future::ready(Ok::<_, Infallible>(status.clone().into_http()))
@@ -96,7 +96,7 @@ pub async fn refused(failures: Failures, request: Request<Body>, status: Status)
     answer.unwrap_or_else(|never| match never {})
 }
 
-/// The end of an answer that has begun, and fails.
+/// The end of a response that has begun, and fails.
 fn failed(error: Error) -> Result<Frame<Bytes>, Status> {
     let mut trailers = HeaderMap::new();
     Status::from(error).add_header(&mut trailers).map(|()| Frame::trailers(trailers))

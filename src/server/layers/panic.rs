@@ -17,7 +17,7 @@ use super::refuse;
 use crate::error::{Error, panic_text};
 use crate::server::within::as_long_as;
 
-/// Answers `internal` when the service panics: before its answer, or in the middle of a stream.
+/// Returns `internal` when the service panics: before its response, or in the middle of a stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Panics;
 
@@ -36,7 +36,7 @@ impl Around for Panics {
     }
 }
 
-/// The body of an answer, which ends with `internal` should it panic.
+/// The body of a response, which ends with `internal` should it panic.
 struct GuardedBody {
     inner: Body,
 }

@@ -1,6 +1,6 @@
 //! Limits how many calls a key may make.
 //!
-//! Each key has a bucket of calls that fills up again at an even rate (GCRA). Every answer reports how full it is. Replicas count apart:
+//! Each key has a bucket of calls that fills up again at an even rate (GCRA). Every response reports how full it is. Replicas count apart:
 //! with several of them a key may make as many times more.
 
 use std::num::NonZeroU32;

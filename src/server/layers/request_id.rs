@@ -6,14 +6,14 @@ use tonic::body::Body;
 use super::around::{Around, Inner};
 use crate::gateway::request_id::sane_or_new;
 
-/// Where the id is, in requests and in answers.
+/// Where the id is, in requests and in responses.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of a call, among the extensions of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(pub String);
 
-/// Puts a [`RequestId`] among the extensions of each request, and `x-request-id` into each answer.
+/// Puts a [`RequestId`] among the extensions of each request, and `x-request-id` into each response.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestIds;
 

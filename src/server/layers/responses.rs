@@ -1,6 +1,6 @@
 //! Pays for the responses of calls out of the memory for responses, from when they are built until they are written.
 //!
-//! What a call answers with one message is built here, before anybody reads it, so that it can still be refused. A response that goes through the
+//! A response of one message is built here, before anybody reads it, so that it can still be refused. A response that passes through the
 //! gateway, or a message of a stream that does, is paid for by the gateway once more as it is written there.
 
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use crate::limits::responses::{Cut, Responding, ResponseMemory};
 /// How many times a message is in memory while the gateway makes JSON of it: as it was built, as it is read, and as JSON.
 const COPIES_IN_GATEWAY: usize = 3;
 
-/// Stands behind the layer that finds the caller, whose realm pays.
+/// Comes after the layer that finds the caller, whose realm pays.
 #[derive(Clone, Debug)]
 pub struct Responses {
     memory: ResponseMemory,

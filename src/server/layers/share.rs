@@ -44,7 +44,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// Places for calls and for streams, and how long the caller of a stream of requests may send nothing.
+    /// Permits for calls and for streams, and how long the caller of a stream of requests may send nothing.
     pub fn new(methods: Methods, calls: Budget, streams: Budget, silence: Duration) -> Self {
         Share { methods, calls, streams, silence }
     }
@@ -120,7 +120,7 @@ impl Around for Share {
     }
 }
 
-/// The body of an answer, which is made for a party and keeps its place.
+/// The body of a response, which is made for a party and keeps its permit.
 struct Shared {
     inner: Body,
     party: Party,
@@ -173,7 +173,7 @@ impl http_body::Body for Awaited {
         this.inner = Body::empty();
         this.waits = None;
         let message = format!(
-            "Nothing was sent for {} s; what was answered before has taken effect.",
+            "Nothing was sent for {} s; what has a response already has taken effect.",
             silence.as_secs_f64()
         );
         Poll::Ready(Some(Err(Error::new(Code::DeadlineExceeded, message)

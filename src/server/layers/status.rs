@@ -175,7 +175,7 @@ impl Completion {
                     .into()
             }
             Code::Unavailable => {
-                Error::unavailable(reported("The service cannot answer for now.")).into()
+                Error::unavailable(reported("The service cannot respond for now.")).into()
             }
             // Messages about the request. The code stays, since callers know what the library means by it.
             _ => {

@@ -15,7 +15,7 @@ pub(crate) fn request(path: &str) -> Request<Body> {
     Request::post(path).body(Body::empty()).expect("a path")
 }
 
-/// A service that answers every call so.
+/// A service that responds to every call so.
 pub(crate) fn answering(
     answer: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
@@ -26,7 +26,7 @@ pub(crate) fn answering(
     tower::service_fn(move |_: Request<Body>| std::future::ready(Ok(answer())))
 }
 
-/// A good answer with one empty message.
+/// A good response with one empty message.
 pub(crate) fn ok() -> Response<Body> {
     ended_by(HeaderMap::from_iter([(
         http::HeaderName::from_static("grpc-status"),

@@ -22,7 +22,7 @@ use crate::telemetry;
 /// The name of a method that does not exist, by the OpenTelemetry semantic conventions.
 const OTHER: &str = "_OTHER";
 
-/// Follows each call to the last byte of its answer, and reports how it went: in a span, in the metric `rpc.server.call.duration`, and in a
+/// Follows each call to the last byte of its response, and reports its outcome: in a span, in the metric `rpc.server.call.duration`, and in a
 /// line of the log, at `debug` for probes and at `info` for all else. Never reads metadata but the trace context.
 #[derive(Clone, Debug)]
 pub struct Trace {
@@ -143,7 +143,7 @@ impl Drop for InFlight {
     }
 }
 
-/// The body of an answer, which ends the call when it ends.
+/// The body of a response, which ends the call when it ends.
 struct TracedBody {
     inner: Body,
     call: InFlight,
@@ -158,7 +158,7 @@ impl http_body::Body for TracedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        // A handler that streams its answer works while it is polled for the next message.
+        // A handler that streams its response works while it is polled for the next message.
         let entered = this.call.0.as_ref().map(|call| call.span.clone().entered());
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(context));
         drop(entered);
@@ -169,7 +169,7 @@ impl http_body::Body for TracedBody {
                 }
             }
             Some(Err(status)) => this.call.finish(status.code()),
-            // Every answer of gRPC has trailers, if it has a body at all.
+            // Every response of gRPC has trailers, if it has a body at all.
             None => this.call.finish(Code::Unknown),
         }
         Poll::Ready(frame)

@@ -192,7 +192,7 @@ impl Activity {
         self.is_proven.store(true, Relaxed);
     }
 
-    /// A caller was refused for want of a valid key. What others showed before counts no longer, unless they still wait for their answers: returns
+    /// A caller was refused for want of a valid key. What others showed before counts no longer, unless they still wait for their responses: returns
     /// whether it does not.
     pub fn disprove(&self) -> bool {
         let is_alone = self.requests_with_key.load(Relaxed) == 0;
@@ -214,7 +214,7 @@ impl Activity {
         }
     }
 
-    /// A request is over, its answer included; its caller had shown a valid key, or none.
+    /// A request is over, its response included; its caller had shown a valid key, or none.
     pub fn end(&self, with_key: bool) {
         if with_key {
             self.requests_with_key.fetch_sub(1, Relaxed);
@@ -225,7 +225,7 @@ impl Activity {
         }
     }
 
-    /// Returns whether requests are being answered.
+    /// Returns whether requests are being served.
     pub fn is_busy(&self) -> bool {
         self.requests.load(Relaxed) > 0
     }

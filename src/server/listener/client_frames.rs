@@ -1,7 +1,7 @@
 //! What a client of HTTP/2 sends, frame by frame: the calls that it cancels, and whether it is in the middle of a request's headers.
 //!
 //! The h2 library counts the canceled calls that wait to be taken up, and no others. A call that is canceled when it has been taken up costs as
-//! much as any, and its place is free for the next one, so a client that does nothing else has the service work without an end. Nor does the
+//! much as any, and its permit is free for the next one, so a client that does nothing else has the service work without an end. Nor does the
 //! library limit the time that headers may take.
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

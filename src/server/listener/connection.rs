@@ -19,15 +19,15 @@ use super::activity::{Activity, NextCheck};
 use super::discard;
 use super::io::Socket;
 use super::patience::Patience;
+use super::permits::PermitHandle;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
-use super::slots::SlotHandle;
 use crate::limits::listeners::{IDLE_TIME, IDLE_TIME_WITHOUT_KEY};
 use crate::telemetry::Seldom;
 
 /// How long a client of HTTP/2 may take to acknowledge that its connection is about to close, where no call is on it.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How long a client may take to read the end of its last answer.
+/// How long a client may take to read the end of its last response.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often it is looked whether the caller of a request is still there.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub struct Connection<A> {
     pub stream: TcpStream,
     pub peer: SocketAddr,
     pub activity: Arc<Activity>,
-    pub seat: SlotHandle,
+    pub permit: PermitHandle,
     pub answer: A,
     pub builder: auto::Builder<TokioExecutor>,
     pub patience: Patience,
@@ -59,7 +59,7 @@ enum Ended {
 }
 
 impl<A: Answer> Connection<A> {
-    /// Answers its requests until it ends.
+    /// Serves its requests until it ends.
     pub async fn run(self) {
         let activity = self.activity;
         let refuse = refuse(self.answer.clone(), self.peer, activity.clone(), self.tls);
@@ -67,7 +67,7 @@ impl<A: Answer> Connection<A> {
         let requests = Requests::new(
             self.answer,
             self.peer,
-            (activity.clone(), self.seat),
+            (activity.clone(), self.permit),
             self.closing.clone(),
         );
         let ended = {
@@ -98,7 +98,7 @@ impl<A: Answer> Connection<A> {
                         look.as_mut().reset(Instant::now() + farewell);
                     }
                     () = activity.none_left(), if goes_away => look.as_mut().reset(Instant::now() + LAST_WORDS),
-                    // The socket is looked at as the protocol goes on.
+                    // The socket is looked at while the protocol continues.
                     () = while_busy(&activity, tick.as_mut()) => tick.as_mut().reset(Instant::now() + TICK),
                     () = look.as_mut() => match activity.due(&self.patience) {
                         _ if goes_away && !activity.is_busy() && !activity.is_unread() => break Ended::Cut,
@@ -152,7 +152,7 @@ async fn while_busy(activity: &Activity, mut tick: Pin<&mut Sleep>) {
     .await;
 }
 
-/// What answers what is no request.
+/// The function that responds to bytes that are not a request.
 fn refuse<A: Answer>(
     answer: A,
     peer: SocketAddr,

@@ -1,4 +1,4 @@
-//! Reads and discards the rest of a request that was answered already, up to a bound.
+//! Reads and discards the rest of a request that has its response already, up to a bound.
 //!
 //! Closing a socket with unread bytes resets it, and a reset takes the response away from a client that has not read it yet (RFC 9112,
 //! section 9.6). Over HTTP/2 a stream that ends before its request does is reset (RFC 9113, section 8.1), and clients that are still
@@ -22,7 +22,7 @@ use crate::limits::listeners::{
     AWAITED_REST_BYTES, DISCARDED_BYTES, DISCARDED_BYTES_AT_MOST, DISCARDED_SECONDS,
 };
 
-/// How long a client that was answered before it had sent everything may be silent.
+/// How long a client that has its response before it has sent everything may be silent.
 const SILENCE: Duration = Duration::from_secs(5);
 /// As how many bytes a frame counts at least.
 const FRAME: usize = 64;
@@ -75,7 +75,7 @@ pub async fn soon(rest: oneshot::Receiver<Incoming>) -> bool {
     timeout(SOON, read).await.unwrap_or(false)
 }
 
-/// The rest of the body of a request of HTTP/2, once nobody reads it any more: that may be a moment after its answer was given.
+/// The rest of the body of a request of HTTP/2, once nobody reads it any more: that may be a moment after its response was given.
 pub async fn body(rest: oneshot::Receiver<Incoming>, closing: CancellationToken) {
     let mut left = DISCARDED_BYTES_AT_MOST;
     let read = async {

@@ -1,14 +1,14 @@
 //! Heads of HTTP/1.1 that declare the end of their body twice, by its length and by chunks, or by an invalid length.
 //!
 //! The HTTP library uses the chunks and removes the length, so no code behind it can see the conflict; but a proxy before it may have used
-//! the length, and then the two disagree on where the next request begins (RFC 9112, section 6.3). Heads and bodies cannot be told from
+//! the length, and then the two disagree on where the next request begins (RFC 9112, section 6.3). Heads and bodies cannot be distinguished from
 //! each other here, so this searches for a block of lines that has both headers. A body with such a block costs its connection a further
 //! request by chunks, at most.
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Uri};
 
-/// How much is kept of a line: enough to report which contract a request is of, and what answers its caller takes.
+/// How much is kept of a line: enough to report which contract a request is of, and which responses its caller takes.
 const KEPT_BYTES: usize = 512;
 
 const LENGTH: &[u8] = b"content-length:";

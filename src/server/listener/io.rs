@@ -26,7 +26,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Notes the bytes that pass in `activity`, and has bytes that are not a request answered by `refuse`; the receiver has the stream once
+    /// Notes the bytes that pass in `activity`, and has `refuse` respond to bytes that are not a request; the receiver has the stream once
     /// the socket is dropped.
     pub fn new(
         stream: TcpStream,

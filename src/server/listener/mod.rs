@@ -1,8 +1,8 @@
 //! The one loop that accepts connections, for all three listeners.
 //!
 //! Anybody who can reach a port can open connections to it and send nothing, or half of something. So each connection has a time for each
-//! of its stages ([`activity`]), each listener a number of connections, and each address a part of them ([`slots`]). A process that may
-//! open no more files says so in its log, and answers probes from a reserve.
+//! of its stages ([`activity`]), each listener a number of connections, and each address a part of them ([`permits`]). A process that may
+//! open no more files says so in its log, and serves probes from a reserve.
 
 mod accept;
 mod activity;
@@ -14,9 +14,9 @@ mod io;
 mod memory;
 mod owners;
 mod patience;
+mod permits;
 mod refusal;
 mod requests;
-mod slots;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -39,9 +39,9 @@ use self::activity::Activity;
 pub use self::heads::Begun;
 pub use self::memory::give_back;
 pub use self::patience::Patience;
+use self::permits::Permits;
 pub use self::refusal::Unreadable;
 pub use self::requests::{Arrival, Arriving};
-use self::slots::Slots;
 use super::tally::Full;
 use crate::limits::Limit;
 use crate::limits::answers::MAX_HEADERS;
@@ -56,23 +56,23 @@ use crate::telemetry::Seldom;
 /// How many headers are read of a request of HTTP/1.1; somewhat more than are taken, so that too many are refused with a reason.
 const HEADERS_AT_MOST: usize = MAX_HEADERS + 28;
 
-/// A protocol: it answers the requests of a listener.
+/// A protocol: it serves the requests of a listener.
 pub trait Answer: Clone + Send + Sync + 'static {
-    /// The body of an answer.
+    /// The body of a response.
     type Body: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static;
 
     /// True if over HTTP/2, too, a response ends only when the rest of its request was read and discarded. gRPC clients do not need that: a
     /// call is over with its status, and its stream of messages may have no end.
     const WAITS_FOR_REST: bool = true;
 
-    /// Answers a request of this peer.
+    /// Serves a request of this peer.
     fn answer(
         &self,
         request: Request<Arriving>,
         peer: SocketAddr,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 
-    /// Answers bytes that are not a request, instead of the HTTP library, which would send its status and nothing else. The connection ends
+    /// Responds to bytes that are not a request, instead of the HTTP library, which would send its status and nothing else. The connection ends
     /// with it.
     fn refuse(&self, unreadable: &Unreadable) -> Response<Bytes>;
 }
@@ -174,7 +174,7 @@ fn connection_window(streams: u32) -> u32 {
     (2 * frames * (FRAME_COST - SMALLEST_MESSAGE)).min(WINDOW_AT_MOST) as u32
 }
 
-/// Accepts connections and answers their requests, until it is asked to close; then until the present requests are answered. Dropping it
+/// Accepts connections and serves their requests, until it is asked to close; then until the present requests are done. Dropping it
 /// closes every connection.
 pub async fn serve<A: Answer>(
     listener: TcpListener,
@@ -184,7 +184,7 @@ pub async fn serve<A: Answer>(
 ) {
     let builder = options.builder();
     let Connections { in_all, address, realm } = options.connections;
-    let slots = Slots::new(in_all, address, realm);
+    let permits = Permits::new(in_all, address, realm);
     let mut connections = JoinSet::new();
     let tls = Arc::new(Mutex::new(Seldom::default()));
     let mut acceptor = Acceptor::new(listener, options.name, options.reserve);
@@ -196,14 +196,14 @@ pub async fn serve<A: Answer>(
         };
         let Accepted { stream, peer } = accepted;
         let activity = Arc::new(Activity::new());
-        let (entered, full) = match slots.enter(peer.ip(), &activity) {
-            Ok((held, full)) => (Some(held), full),
+        let (entered, full) = match permits.enter(peer.ip(), &activity) {
+            Ok((permit, full)) => (Some(permit), full),
             Err(full) => (None, Some(full)),
         };
         if let Some(full) = full {
             acceptor.full(peer, options.limit(full), entered.is_some());
         }
-        let Some(held) = entered else { continue };
+        let Some(permit) = entered else { continue };
         // The messages of a stream are small, and each is waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection delays what is small");
@@ -212,7 +212,7 @@ pub async fn serve<A: Answer>(
             stream,
             peer,
             activity,
-            seat: held.seat(),
+            permit: permit.handle(),
             answer: answer.clone(),
             builder: builder.clone(),
             patience: options.patience,
@@ -222,7 +222,7 @@ pub async fn serve<A: Answer>(
         };
         connections.spawn(async move {
             connection.run().await;
-            drop(held);
+            drop(permit);
             memory::closed();
         });
     }

@@ -22,9 +22,9 @@ impl Owners {
 
     /// Returns whether this realm may have one more.
     pub fn may_enter(&self, realm: i32) -> bool {
-        let held = self.by_realm.get(&realm).copied().unwrap_or_default();
-        held == 0
-            || leaves_enough(held, self.in_all.saturating_sub(self.owned), self.each, self.in_all)
+        let in_use = self.by_realm.get(&realm).copied().unwrap_or_default();
+        in_use == 0
+            || leaves_enough(in_use, self.in_all.saturating_sub(self.owned), self.each, self.in_all)
     }
 
     /// It has one more.
@@ -35,10 +35,10 @@ impl Owners {
 
     /// It has one less.
     pub fn leave(&mut self, realm: i32) {
-        if let Some(held) = self.by_realm.get_mut(&realm) {
+        if let Some(in_use) = self.by_realm.get_mut(&realm) {
             self.owned -= 1;
-            *held -= 1;
-            if *held == 0 {
+            *in_use -= 1;
+            if *in_use == 0 {
                 self.by_realm.remove(&realm);
             }
         }

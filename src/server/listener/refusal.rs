@@ -33,7 +33,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Answers by `refuse`.
+    /// Responds by `refuse`.
     pub fn new(refuse: Refuse) -> Self {
         Refusal { refuse, ours: None }
     }
@@ -88,7 +88,7 @@ fn date(written: &[u8]) -> &[u8] {
         .unwrap_or_default()
 }
 
-/// The answer as it goes over the connection, which ends with it.
+/// The response as it is written to the connection, which ends with it.
 fn text(answer: Response<Bytes>, date: &[u8]) -> Bytes {
     let (head, body) = answer.into_parts();
     let reason = head.status.canonical_reason().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The requests of a connection, from their heads to the last byte of their answers.
+//! The requests of a connection, from their heads to the last byte of their responses.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -25,7 +25,7 @@ use tower::BoxError;
 use super::Answer;
 use super::activity::Activity;
 use super::discard;
-use super::slots::{Crowded, SlotHandle};
+use super::permits::{Crowded, PermitHandle};
 use crate::error::Left;
 use crate::limits::listeners::{AWAITED_REST, UNREAD_TIME};
 use crate::limits::responses::Cut;
@@ -38,7 +38,7 @@ const BEFORE_REFUSAL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Arrival {
     connection: Arc<Activity>,
-    seat: SlotHandle,
+    permit: PermitHandle,
     is_whole: Arc<AtomicBool>,
     /// True if its caller has shown a valid key.
     has_key: Arc<AtomicBool>,
@@ -58,7 +58,7 @@ impl Arrival {
     /// Notes that the caller has shown a valid key of this realm: its connection is kept before those of others, and is one of its realm's. Fails
     /// where the realm has its share of connections.
     pub fn prove(&self, realm: i32) -> Result<(), Crowded> {
-        self.seat.own(realm)?;
+        self.permit.own(realm)?;
         if !self.has_key.swap(true, Ordering::Relaxed) {
             self.connection.prove();
         }
@@ -68,7 +68,7 @@ impl Arrival {
     /// Notes that the caller has shown none, or one that is not valid any more.
     pub fn disprove(&self) {
         if self.connection.disprove() {
-            self.seat.disown();
+            self.permit.disown();
         }
     }
 
@@ -85,7 +85,7 @@ pub struct Arriving {
     /// There until it is dropped.
     inner: Option<Incoming>,
     is_whole: Arc<AtomicBool>,
-    /// Where the rest of a request goes that nobody reads, if the response is not to be lost.
+    /// Where the rest of a request is sent that nobody reads, if the response is not to be lost.
     rest: Option<oneshot::Sender<Incoming>>,
 }
 
@@ -131,7 +131,7 @@ impl Body for Arriving {
 }
 
 impl Arriving {
-    /// Returns whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads an answer in any case.
+    /// Returns whether a body that breaks off does so since its sender has left. Over HTTP/2 nobody reads a response in any case.
     fn has_left(&self, error: &hyper::Error) -> bool {
         let is_malformed = |error: &io::Error| {
             matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
@@ -141,12 +141,12 @@ impl Arriving {
     }
 }
 
-/// Answers the requests of one connection.
+/// Serves the requests of one connection.
 pub struct Requests<A> {
     answer: A,
     peer: SocketAddr,
     activity: Arc<Activity>,
-    seat: SlotHandle,
+    permit: PermitHandle,
     cut: Cut,
     closing: CancellationToken,
 }
@@ -156,7 +156,7 @@ impl<A: Answer> Requests<A> {
     pub fn new(
         answer: A,
         peer: SocketAddr,
-        (activity, seat): (Arc<Activity>, SlotHandle),
+        (activity, permit): (Arc<Activity>, PermitHandle),
         closing: CancellationToken,
     ) -> Self {
         let connection = activity.clone();
@@ -164,7 +164,7 @@ impl<A: Answer> Requests<A> {
             UNREAD_TIME.reached();
             connection.cut();
         });
-        Requests { answer, peer, activity, seat, cut, closing }
+        Requests { answer, peer, activity, permit, cut, closing }
     }
 }
 
@@ -187,11 +187,11 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
             rest,
         });
         let has_key = running.has_key.clone();
-        let (connection, seat) = (self.activity.clone(), self.seat.clone());
+        let (connection, permit) = (self.activity.clone(), self.permit.clone());
         request.extensions_mut().insert(self.cut.clone());
         request.extensions_mut().insert(Arrival {
             connection,
-            seat,
+            permit,
             is_whole: is_whole.clone(),
             has_key,
         });
@@ -214,7 +214,7 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
                 && !is_there.load(Ordering::Relaxed)
             {
                 AWAITED_REST.reached();
-                // The library closes the connection, and a client that is not told so sends its next request in vain.
+                // The library closes the connection, and a client that does not learn of it sends its next request in vain.
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             if is_refusal
@@ -229,13 +229,13 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
     }
 }
 
-/// Returns whether an answer of gRPC is over with its headers, which then have to end the stream: clients take no others for the end, and
+/// Returns whether a response of gRPC is over with its headers, which then have to end the stream: clients take no others for the end, and
 /// they do not mind that it ends before their request.
 fn is_trailers_only(headers: &HeaderMap) -> bool {
     headers.contains_key(Status::GRPC_STATUS)
 }
 
-/// A request that is being answered.
+/// A request that is being served.
 struct Running {
     connection: Arc<Activity>,
     has_key: Arc<AtomicBool>,
@@ -260,7 +260,7 @@ struct Rest {
     discarded: BoxFuture<'static, ()>,
 }
 
-/// The body of an answer: while it is there, its request is not over.
+/// The body of a response: while it is there, its request is not over.
 pub struct Answering<B> {
     /// There until it has ended.
     inner: Option<B>,

@@ -105,8 +105,8 @@ struct Next {
     /// How many turns the key has, and when its queue was served last.
     order: (usize, u64),
     realm: Option<i32>,
-    /// The place of the queue among those of the realm.
-    place: usize,
+    /// The number of the queue among those of the realm.
+    number: usize,
 }
 
 impl<W> State<W> {
@@ -149,7 +149,7 @@ impl<W> State<W> {
         if !realm.kinds.contains_key(&requester.kind) {
             realm.kinds.insert(
                 requester.kind.clone(),
-                WorkKind { held: Vec::new(), width: start, slow: false },
+                WorkKind { granted: Vec::new(), width: start, slow: false },
             );
         }
         // A waiter that could have a turn would have been given it, so nobody is passed over.
@@ -185,13 +185,14 @@ impl<W> State<W> {
         for index in 0..self.queued.len() {
             let id = self.queued[index];
             let Some(realm) = self.realms.get_mut(&id) else { continue };
-            for place in 0..realm.queues.len() {
+            for number in 0..realm.queues.len() {
                 // Tickets rise, so a queue is in their order.
-                if let Ok(found) =
-                    realm.queues[place].waiters.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
+                if let Ok(found) = realm.queues[number]
+                    .waiters
+                    .binary_search_by_key(&ticket, |(ticket, _)| *ticket)
                 {
-                    realm.queues[place].waiters.remove(found);
-                    self.waited(id, place);
+                    realm.queues[number].waiters.remove(found);
+                    self.waited(id, number);
                     return;
                 }
             }
@@ -206,11 +207,11 @@ impl<W> State<W> {
         let mut best: Option<Next> = None;
         for id in &self.queued {
             let Some(realm) = self.realms.get(id) else { continue };
-            let rank = (realm.held, realm.used(now));
+            let rank = (realm.in_use, realm.used(now));
             if best.as_ref().is_some_and(|best| !before(rank, best.rank)) {
                 continue;
             }
-            for (place, queue) in realm.queues.iter().enumerate() {
+            for (number, queue) in realm.queues.iter().enumerate() {
                 if self.hindrance(&queue.requester, now).is_some() {
                     continue;
                 }
@@ -219,17 +220,17 @@ impl<W> State<W> {
                     queue.served,
                 );
                 if best.as_ref().is_none_or(|best| best.realm != *id || order < best.order) {
-                    best = Some(Next { rank, order, realm: *id, place });
+                    best = Some(Next { rank, order, realm: *id, number });
                 }
             }
         }
-        let Next { realm: id, place, .. } = best?;
+        let Next { realm: id, number, .. } = best?;
         let served = self.tick();
-        let queue = self.realms.get_mut(&id)?.queues.get_mut(place)?;
+        let queue = self.realms.get_mut(&id)?.queues.get_mut(number)?;
         queue.served = served;
         let requester = queue.requester.clone();
         let (_, waiter) = queue.waiters.pop_front()?;
-        self.waited(id, place);
+        self.waited(id, number);
         Some((waiter, self.grant(requester, now)))
     }
 
@@ -259,7 +260,7 @@ impl<W> State<W> {
         {
             let keep = if too_many { Duration::ZERO } else { FORGET };
             self.realms.retain(|_, realm| {
-                realm.held > 0
+                realm.in_use > 0
                     || realm.waiting > 0
                     || now.saturating_duration_since(realm.used_at) < keep
             });
@@ -287,16 +288,16 @@ impl<W> State<W> {
         self.free += 1;
         self.slow_held -= usize::from(grant.slow);
         let Some(realm) = self.realms.get_mut(&grant.requester.realm) else { return };
-        realm.held -= 1;
+        realm.in_use -= 1;
         realm.heavy -= usize::from(grant.requester.heavy);
-        if let Some(held) = realm.keys.get_mut(&grant.requester.key) {
-            *held -= 1;
-            if *held == 0 {
+        if let Some(in_use) = realm.keys.get_mut(&grant.requester.key) {
+            *in_use -= 1;
+            if *in_use == 0 {
                 realm.keys.remove(&grant.requester.key);
             }
         }
         if let Some(kind) = realm.kinds.get_mut(&grant.requester.kind) {
-            kind.held.retain(|(id, _)| *id != grant.id);
+            kind.granted.retain(|(id, _)| *id != grant.id);
         }
     }
 
@@ -307,7 +308,7 @@ impl<W> State<W> {
         };
         if requester.realm.is_none() {
             // The service's own work leaves one for calls.
-            return (realm.held >= self.rules.total.saturating_sub(1).max(1))
+            return (realm.in_use >= self.rules.total.saturating_sub(1).max(1))
                 .then_some(Hindrance::Busy);
         }
         let kind = realm.kinds.get(&requester.kind)?;
@@ -318,25 +319,25 @@ impl<W> State<W> {
         if others_call && requester.heavy && realm.heavy >= self.rules.heavy {
             return Some(Hindrance::Heavy);
         }
-        let crowded = others_call && realm.held >= self.fair as usize;
-        if crowded || !leaves_enough(realm.held, self.free, self.rules.realm, self.rules.total) {
+        let crowded = others_call && realm.in_use >= self.fair as usize;
+        if crowded || !leaves_enough(realm.in_use, self.free, self.rules.realm, self.rules.total) {
             return Some(Hindrance::Realm);
         }
         let all_slow = is_slow && self.slow_held >= self.rules.slow_total;
         let last_ones = self.free <= self.rules.kept && width <= self.rules.slow;
-        (kind.held.len() >= width || all_slow || last_ones).then_some(Hindrance::Slow)
+        (kind.granted.len() >= width || all_slow || last_ones).then_some(Hindrance::Slow)
     }
 
     fn grant(&mut self, requester: Requester, now: Instant) -> Grant {
         let (id, long) = (self.tick(), self.long());
         let mut slow = false;
         if let Some(realm) = self.realms.get_mut(&requester.realm) {
-            realm.held += 1;
+            realm.in_use += 1;
             realm.heavy += usize::from(requester.heavy);
             *realm.keys.entry(requester.key).or_default() += 1;
             if let Some(kind) = realm.kinds.get_mut(&requester.kind) {
                 slow = requester.realm.is_some() && kind.is_slow(now, long);
-                kind.held.push((id, now));
+                kind.granted.push((id, now));
             }
         }
         self.free -= 1;
@@ -345,12 +346,12 @@ impl<W> State<W> {
     }
 
     /// One of this queue waits no longer.
-    fn waited(&mut self, id: Option<i32>, place: usize) {
+    fn waited(&mut self, id: Option<i32>, number: usize) {
         self.waiting -= 1;
         let Some(realm) = self.realms.get_mut(&id) else { return };
         realm.waiting -= 1;
-        if realm.queues[place].waiters.is_empty() {
-            realm.queues.swap_remove(place);
+        if realm.queues[number].waiters.is_empty() {
+            realm.queues.swap_remove(number);
         }
         if realm.waiting == 0 {
             self.queued.retain(|queued| *queued != id);

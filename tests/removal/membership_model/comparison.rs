@@ -1,4 +1,4 @@
-//! Whether the answers of a round are what was so at some moment of their calls, and whether the changes are those that were asked for.
+//! Whether the responses of a round are what was so at some moment of their calls, and whether the changes are those that were asked for.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use super::rules::RecordedChange;
 use super::{CALLERS, ENTITIES, Outcome, PORTFOLIOS, Play};
 
 impl Play<'_> {
-    /// Returns whether the answer is what was so at some moment since these versions.
+    /// Returns whether the response is what was so at some moment since these versions.
     pub fn compare(
         &self,
         made: Made,
@@ -18,7 +18,7 @@ impl Play<'_> {
         let realm = CALLERS[made.caller];
         let rules = &self.rules[realm];
         let what = || {
-            format!("{made:?} after {before:?} is answered {answer:#?} with {harm:?}, in {rules:?}")
+            format!("{made:?} after {before:?} returned {answer:#?} with {harm:?}, in {rules:?}")
         };
         let (portfolio, entity, attaches, full) = match made.call {
             Call::Get { entity } => (None, entity, false, false),

@@ -32,13 +32,13 @@ pub enum RequestCall {
 /// The expected response.
 #[derive(Clone, Debug)]
 pub enum Expected {
-    /// It succeeds; by REST with this status. Members by their JSON pointer; what is left out of an answer is null.
+    /// It succeeds; by REST with this status. Members by their JSON pointer; what is left out of a response is null.
     Done { http: u16, members: Vec<(&'static str, Value)>, about: Option<About> },
     /// It is refused with this code and `current_state`; by REST with this status.
     Refused { code: &'static str, http: u16, current_state: Option<&'static str> },
 }
 
-/// Which request an answer is about.
+/// Which request a response is about.
 #[derive(Clone, Copy, Debug)]
 pub enum About {
     /// One that was not there before.
@@ -66,7 +66,7 @@ pub struct Asked {
     removed: Option<i64>,
     /// True if a worker may take it up.
     due: bool,
-    /// The claim that holds its lease.
+    /// The claim that has its lease.
     claim: Option<usize>,
 }
 
@@ -252,7 +252,7 @@ impl Rules {
                 let entity = self
                     .entities
                     .remove(&asked.place)
-                    .expect("an entity stays while its request is live");
+                    .expect("an entity stays while its request is open");
                 (asked.status, asked.removed) = ("succeeded", Some(entity.tasks));
                 self.histories.entry(asked.place).or_default().push("entity.offboarded");
                 *self.tombstones.entry(asked.place).or_default() += 1;
@@ -275,7 +275,7 @@ impl Rules {
     fn restore(&mut self, number: usize, reported: &'static str) {
         let place = self.requests[number].place;
         let entity =
-            self.entities.get_mut(&place).expect("an entity stays while its request is live");
+            self.entities.get_mut(&place).expect("an entity stays while its request is open");
         entity.state = "active";
         entity.version += 1;
         self.histories.entry(place).or_default().push(reported);

@@ -104,13 +104,13 @@ async fn a_success_is_left_alone() {
 #[tokio::test]
 async fn a_failure_in_the_middle_of_a_stream_is_completed_in_the_trailers() {
     let mut trailers = HeaderMap::new();
-    Status::from(Error::unavailable("The database is away."))
+    Status::from(Error::unavailable("The database is unreachable."))
         .add_header(&mut trailers)
         .expect("a header");
     let answer = call(answering(move || ended_by(trailers.clone())), request("/a.B/C")).await;
     let body = answer.into_body().collect().await.expect("a body");
     let (status, details) = status(body.trailers().expect("trailers"));
-    assert_eq!(status.message(), "The database is away.");
+    assert_eq!(status.message(), "The database is unreachable.");
     assert!(details.retry_info().is_some());
 }
 

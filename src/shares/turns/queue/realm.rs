@@ -1,4 +1,4 @@
-//! What one realm has of the turns and waits for, by key and kind of work.
+//! The turns that one realm has and those that it waits for, by key and kind of work.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl From<Option<Party>> for Requester {
 
 #[derive(Debug)]
 pub(super) struct Realm<W> {
-    pub(super) held: usize,
+    pub(super) in_use: usize,
     /// How many of them are for work that computes for long.
     pub(super) heavy: usize,
     pub(super) waiting: usize,
@@ -52,7 +52,7 @@ pub(super) struct Realm<W> {
 #[derive(Debug)]
 pub(super) struct WorkKind {
     /// The turns that it has, and since when.
-    pub(super) held: Vec<(u64, Instant)>,
+    pub(super) granted: Vec<(u64, Instant)>,
     /// How many it may have.
     pub(super) width: f64,
     /// True if it took long when it was done last.
@@ -71,7 +71,7 @@ pub(super) struct Queue<W> {
 impl<W> Realm<W> {
     pub(super) fn new(now: Instant) -> Self {
         Realm {
-            held: 0,
+            in_use: 0,
             heavy: 0,
             waiting: 0,
             used: 0.0,
@@ -92,6 +92,7 @@ impl<W> Realm<W> {
 impl WorkKind {
     /// Returns whether it takes long: it did when it was done last, or does now.
     pub(super) fn is_slow(&self, now: Instant, long: Duration) -> bool {
-        self.slow || self.held.iter().any(|(_, since)| now.saturating_duration_since(*since) > long)
+        self.slow
+            || self.granted.iter().any(|(_, since)| now.saturating_duration_since(*since) > long)
     }
 }

@@ -66,7 +66,7 @@ fn of_what_computes_for_long_a_realm_has_little_as_long_as_others_call_too() {
     let first = all(&mut state, &heavy, now);
     assert_eq!(first.len(), 1);
     let lights = all(&mut state, &light, now);
-    assert!(!lights.is_empty(), "its light work goes by");
+    assert!(!lights.is_empty(), "its light work passes");
     lights.into_iter().for_each(|grant| state.undo(grant));
     let later = now + OTHERS * 2;
     assert!(!all(&mut state, &heavy, later).is_empty(), "others call no longer");
@@ -115,7 +115,7 @@ fn a_kind_that_takes_long_falls_back_and_the_others_of_its_realm_do_not() {
 #[test]
 fn slow_work_of_many_realms_leaves_half_of_the_pool_and_quick_work_the_last_connection() {
     let (mut state, now) = (pool(10), Instant::now());
-    let mut held = Vec::new();
+    let mut grants = Vec::new();
     for realm in 1..20 {
         let requester = party(realm, 1, "list");
         let Ok(Entry::Granted(grant)) = state.enter(requester, 0, now) else {
@@ -125,18 +125,18 @@ fn slow_work_of_many_realms_leaves_half_of_the_pool_and_quick_work_the_last_conn
     }
     let now = now + Duration::from_secs(1);
     for realm in 1..20 {
-        held.extend(all(&mut state, &party(realm, 1, "list"), now));
+        grants.extend(all(&mut state, &party(realm, 1, "list"), now));
     }
-    assert_eq!(held.len(), 5);
+    assert_eq!(grants.len(), 5);
     for realm in 21..40 {
-        held.extend(all(&mut state, &party(realm, 1, "unknown"), now));
+        grants.extend(all(&mut state, &party(realm, 1, "unknown"), now));
     }
-    assert_eq!((held.len(), state.free), (9, 1));
+    assert_eq!((grants.len(), state.free), (9, 1));
     let quick = party(50, 1, "get");
     let Entry::Waits(..) = state.enter(quick.clone(), 0, now).unwrap() else {
         panic!("not known to be quick")
     };
-    state.release(held.pop().unwrap(), now);
+    state.release(grants.pop().unwrap(), now);
     let (_, grant) = state.next(now).expect("one waits");
     state.release(grant, now + MILLISECOND);
     for _ in 0..2 {
@@ -145,7 +145,7 @@ fn slow_work_of_many_realms_leaves_half_of_the_pool_and_quick_work_the_last_conn
         };
         state.release(grant, now + MILLISECOND);
     }
-    held.extend(all(&mut state, &party(60, 1, "unknown"), now));
+    grants.extend(all(&mut state, &party(60, 1, "unknown"), now));
     assert_eq!(state.free, 1);
     assert!(matches!(state.enter(quick, 0, now).unwrap(), Entry::Granted(_)));
 }
@@ -223,8 +223,8 @@ fn within_a_realm_a_key_with_many_calls_does_not_keep_another_waiting() {
     }
     let mut order = Vec::new();
     let mut grant = Some(first);
-    while let Some(held) = grant.take() {
-        state.release(held, now + MILLISECOND);
+    while let Some(grants) = grant.take() {
+        state.release(grants, now + MILLISECOND);
         if let Some((waiter, next)) = state.next(now + MILLISECOND) {
             order.push(waiter);
             grant = Some(next);
@@ -257,7 +257,7 @@ proptest! {
         steps in prop::collection::vec((0_u8..4, 0_i32..4, 0_u128..2, 0_u64..400), 1..200),
     ) {
         let (mut state, mut now) = (pool(total), Instant::now());
-        let mut held = Vec::new();
+        let mut grants = Vec::new();
         let mut tickets = Vec::new();
         for (action, realm, key, millis) in steps {
             now += Duration::from_millis(millis);
@@ -265,30 +265,30 @@ proptest! {
                 0 | 1 => {
                     let requester = if realm == 0 { None } else { party(realm, key, if key == 0 { "a" } else { "b" }) };
                     match state.enter(requester, 0, now) {
-                        Ok(Entry::Granted(grant)) => held.push(grant),
+                        Ok(Entry::Granted(grant)) => grants.push(grant),
                         Ok(Entry::Waits(ticket, _)) => tickets.push(ticket),
                         Err(refused) => prop_assert!(false, "{:?}", refused),
                     }
                 }
                 2 if !tickets.is_empty() => state.leave(tickets.swap_remove(millis as usize % tickets.len())),
-                _ if !held.is_empty() => {
-                    let grant = held.swap_remove(millis as usize % held.len());
+                _ if !grants.is_empty() => {
+                    let grant = grants.swap_remove(millis as usize % grants.len());
                     state.release(grant, now);
                     while let Some((_, grant)) = state.next(now) {
-                        held.push(grant);
+                        grants.push(grant);
                     }
                 }
                 _ => {}
             }
-            prop_assert_eq!(state.free + held.len(), total);
+            prop_assert_eq!(state.free + grants.len(), total);
         }
-        while let Some(grant) = held.pop() {
+        while let Some(grant) = grants.pop() {
             state.release(grant, now);
             while let Some((_, grant)) = state.next(now) {
-                held.push(grant);
+                grants.push(grant);
             }
         }
         prop_assert_eq!((state.free, state.waiting, state.slow_held, state.queued.len()), (total, 0, 0, 0));
-        prop_assert!(state.realms.values().all(|realm| realm.held == 0 && realm.queues.is_empty() && realm.keys.is_empty()));
+        prop_assert!(state.realms.values().all(|realm| realm.in_use == 0 && realm.queues.is_empty() && realm.keys.is_empty()));
     }
 }

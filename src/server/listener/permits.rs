@@ -1,4 +1,4 @@
-//! The slots of a listener: which connections have them, and which of them give way to new ones.
+//! The permits of a listener: which connections have them, and which of them give way to new ones.
 //!
 //! Anybody who can reach a port can open as many connections as it accepts. So no connection is kept just because it is open: where a
 //! listener or an address has all that it may, a connection gives way to the next one. First come those that never showed a valid key, idle
@@ -20,9 +20,9 @@ use crate::limits::allowance::network;
 use crate::limits::listeners::CONNECTIONS_PER_REALM;
 use crate::server::tally::{self, Full, Tally};
 
-/// The places of a listener. Clones are one and the same.
+/// The permits of a listener. Clones are one and the same.
 #[derive(Clone, Debug)]
-pub struct Slots {
+pub struct Permits {
     tally: Tally,
     holders: Arc<Mutex<Holders>>,
 }
@@ -41,16 +41,16 @@ struct Holder {
     /// The realm of the key that was shown on it last.
     realm: Option<i32>,
     /// Taken for as long as this is there.
-    _slot: tally::Slot,
+    _permit: tally::Permit,
 }
 
-/// A place that a connection has, until it is dropped or the connection gives way.
+/// A permit that a connection has, until it is dropped or the connection gives way.
 #[derive(Debug)]
-pub struct ConnectionSlot(SlotHandle);
+pub struct ConnectionPermit(PermitHandle);
 
 /// The handle of the same for the requests of the connection, which does not keep it.
 #[derive(Clone, Debug)]
-pub struct SlotHandle {
+pub struct PermitHandle {
     id: u64,
     /// Its realm, or [`NOBODY`].
     realm: Arc<AtomicI64>,
@@ -64,36 +64,37 @@ const NOBODY: i64 = -1;
 #[derive(Debug)]
 pub struct Crowded;
 
-impl Slots {
+impl Permits {
     /// So many, of which each network and each realm may have so many.
     pub fn new(in_all: usize, network: usize, realm: usize) -> Self {
         let holders =
             Holders { next: 0, by_id: HashMap::new(), owners: Owners::new(in_all, realm) };
-        Slots { tally: Tally::new(in_all, network), holders: Arc::new(Mutex::new(holders)) }
+        Permits { tally: Tally::new(in_all, network), holders: Arc::new(Mutex::new(holders)) }
     }
 
-    /// A place for a connection from this address, and which limit another one was closed for, if one was. Fails where none gives way.
+    /// A permit for a connection from this address, and which limit another one was closed for, if one was. Fails where none gives way.
     pub fn enter(
         &self,
         address: IpAddr,
         activity: &Arc<Activity>,
-    ) -> Result<(ConnectionSlot, Option<Full>), Full> {
+    ) -> Result<(ConnectionPermit, Option<Full>), Full> {
         let network = network(address);
         let mut holders = lock(&self.holders);
-        let (mut slot, mut closed) = (self.tally.enter(Some(address)), None);
-        if let Err(full) = slot
+        let (mut permit, mut closed) = (self.tally.enter(Some(address)), None);
+        if let Err(full) = permit
             && holders.make_room(|holder| full == Full::InAll || holder.network == network)
         {
-            (slot, closed) = (self.tally.enter(Some(address)), Some(full));
+            (permit, closed) = (self.tally.enter(Some(address)), Some(full));
         }
-        let slot = slot?;
+        let permit = permit?;
         let id = holders.next;
         holders.next += 1;
-        holders
-            .by_id
-            .insert(id, Holder { network, activity: activity.clone(), realm: None, _slot: slot });
+        holders.by_id.insert(
+            id,
+            Holder { network, activity: activity.clone(), realm: None, _permit: permit },
+        );
         Ok((
-            ConnectionSlot(SlotHandle {
+            ConnectionPermit(PermitHandle {
                 id,
                 realm: Arc::new(AtomicI64::new(NOBODY)),
                 holders: self.holders.clone(),
@@ -103,7 +104,7 @@ impl Slots {
     }
 }
 
-impl SlotHandle {
+impl PermitHandle {
     /// Makes the connection one of this realm. Fails where the realm has its share of connections, and none of them gives way.
     pub fn own(&self, realm: i32) -> Result<(), Crowded> {
         if self.realm.load(Relaxed) == i64::from(realm) {
@@ -173,14 +174,14 @@ fn lock(holders: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
     holders.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl ConnectionSlot {
+impl ConnectionPermit {
     /// The handle for requests.
-    pub fn seat(&self) -> SlotHandle {
+    pub fn handle(&self) -> PermitHandle {
         self.0.clone()
     }
 }
 
-impl Drop for ConnectionSlot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         lock(&self.0.holders).remove(self.0.id);
     }
@@ -196,7 +197,7 @@ mod tests {
 
     struct Connection {
         activity: Arc<Activity>,
-        held: ConnectionSlot,
+        permit: ConnectionPermit,
     }
 
     impl Connection {
@@ -209,15 +210,15 @@ mod tests {
         [10, 0, 0, host].into()
     }
 
-    fn enter(slots: &Slots, address: IpAddr) -> Result<(Connection, Option<Full>), Full> {
+    fn enter(permits: &Permits, address: IpAddr) -> Result<(Connection, Option<Full>), Full> {
         let activity = Arc::new(Activity::new());
-        slots
+        permits
             .enter(address, &activity)
-            .map(|(held, closed)| (Connection { activity, held }, closed))
+            .map(|(permit, closed)| (Connection { activity, permit }, closed))
     }
 
-    fn entered(slots: &Slots, address: IpAddr) -> Connection {
-        enter(slots, address).map(|(connection, _)| connection).expect("a place")
+    fn entered(permits: &Permits, address: IpAddr) -> Connection {
+        enter(permits, address).map(|(connection, _)| connection).expect("a permit")
     }
 
     async fn pass() {
@@ -226,51 +227,51 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_idle_without_a_key_for_the_longest_gives_way_first() {
-        let slots = Slots::new(4, 4, 4);
-        let with_key = entered(&slots, host(1));
+        let permits = Permits::new(4, 4, 4);
+        let with_key = entered(&permits, host(1));
         with_key.activity.prove();
-        let busy = entered(&slots, host(2));
+        let busy = entered(&permits, host(2));
         busy.activity.begin(false);
-        let (first, second) = (entered(&slots, host(3)), entered(&slots, host(4)));
+        let (first, second) = (entered(&permits, host(3)), entered(&permits, host(4)));
         pass().await;
         first.activity.begin(false);
         first.activity.end(false);
         let mut kept = Vec::new();
         for expected in [&second, &first] {
             pass().await;
-            let (connection, closed) = enter(&slots, host(5)).expect("one gives way");
+            let (connection, closed) = enter(&permits, host(5)).expect("one gives way");
             connection.activity.prove();
             assert_eq!((expected.is_cut(), closed), (true, Some(Full::InAll)));
             kept.push(connection);
         }
         assert!(!busy.is_cut() && !with_key.is_cut());
-        kept.push(entered(&slots, host(5)));
+        kept.push(entered(&permits, host(5)));
         assert!(busy.is_cut(), "no call with a key is on it");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_a_key_keeps_a_connection_while_it_calls_and_for_a_while() {
-        let slots = Slots::new(2, 2, 2);
-        let (busy, idle) = (entered(&slots, host(1)), entered(&slots, host(1)));
+        let permits = Permits::new(2, 2, 2);
+        let (busy, idle) = (entered(&permits, host(1)), entered(&permits, host(1)));
         for connection in [&busy, &idle] {
             connection.activity.begin(true);
             connection.activity.prove();
         }
         idle.activity.end(true);
-        assert!(matches!(enter(&slots, host(2)), Err(Full::InAll)));
+        assert!(matches!(enter(&permits, host(2)), Err(Full::InAll)));
         for _ in 0..10 {
             pass().await;
         }
-        let next = entered(&slots, host(2));
+        let next = entered(&permits, host(2));
         assert!(idle.is_cut() && !busy.is_cut());
         next.activity.prove();
-        assert!(matches!(enter(&slots, host(2)), Err(Full::InAll)));
+        assert!(matches!(enter(&permits, host(2)), Err(Full::InAll)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_was_shown_counts_until_one_is_refused_on_the_connection() {
-        let slots = Slots::new(2, 2, 2);
-        let (shared, revoked) = (entered(&slots, host(1)), entered(&slots, host(1)));
+        let permits = Permits::new(2, 2, 2);
+        let (shared, revoked) = (entered(&permits, host(1)), entered(&permits, host(1)));
         for connection in [&shared, &revoked] {
             connection.activity.begin(true);
             connection.activity.prove();
@@ -281,30 +282,30 @@ mod tests {
             connection.activity.disprove();
             connection.activity.end(false);
         }
-        let next = entered(&slots, host(2));
-        assert!(revoked.is_cut() && !shared.is_cut(), "a call with a key goes on beside it");
+        let next = entered(&permits, host(2));
+        assert!(revoked.is_cut() && !shared.is_cut(), "a call with a key continues beside it");
         next.activity.begin(true);
         next.activity.prove();
-        assert!(matches!(enter(&slots, host(2)), Err(Full::InAll)));
+        assert!(matches!(enter(&permits, host(2)), Err(Full::InAll)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_address_that_has_its_part_gives_way_to_itself() {
-        let slots = Slots::new(3, 2, 3);
-        let other = entered(&slots, host(1));
+        let permits = Permits::new(3, 2, 3);
+        let other = entered(&permits, host(1));
         pass().await;
-        let (first, second) = (entered(&slots, host(2)), entered(&slots, host(2)));
-        let (third, closed) = enter(&slots, host(2)).expect("one gives way");
+        let (first, second) = (entered(&permits, host(2)), entered(&permits, host(2)));
+        let (third, closed) = enter(&permits, host(2)).expect("one gives way");
         assert_eq!(closed, Some(Full::Each));
         assert!(first.is_cut() && !second.is_cut() && !other.is_cut());
         drop((first, second));
-        entered(&slots, host(2));
-        assert!(!third.is_cut(), "who was closed has left no place twice");
+        entered(&permits, host(2));
+        assert!(!third.is_cut(), "who was closed has freed no permit twice");
     }
 
     /// Shows a key of this realm on a connection; returns whether it may.
     fn shows(connection: &Connection, realm: i32) -> bool {
-        let may = connection.held.seat().own(realm).is_ok();
+        let may = connection.permit.handle().own(realm).is_ok();
         if may {
             connection.activity.prove();
         }
@@ -313,10 +314,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_realm_that_has_its_share_loses_one_of_its_own_or_is_refused() {
-        let slots = Slots::new(8, 8, 4);
+        let permits = Permits::new(8, 8, 4);
         let mut own = Vec::new();
         let refused = loop {
-            let connection = entered(&slots, host(1));
+            let connection = entered(&permits, host(1));
             connection.activity.begin(false);
             if !shows(&connection, 1) {
                 break connection;
@@ -324,7 +325,7 @@ mod tests {
             own.push(connection);
         };
         assert_eq!(own.len(), 4, "half");
-        let other = entered(&slots, host(2));
+        let other = entered(&permits, host(2));
         assert!(shows(&other, 2), "others have what is left");
         own[1].activity.end(true);
         assert!(!shows(&refused, 1), "it has called only now");
@@ -338,18 +339,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_of_the_realm_that_called_last_and_of_nobody_once_a_key_is_refused() {
-        let slots = Slots::new(4, 4, 2);
+        let permits = Permits::new(4, 4, 2);
         let (first, second, third) =
-            (entered(&slots, host(1)), entered(&slots, host(1)), entered(&slots, host(1)));
+            (entered(&permits, host(1)), entered(&permits, host(1)), entered(&permits, host(1)));
         assert!(shows(&first, 1) && shows(&second, 1) && !shows(&third, 1));
         assert!(shows(&second, 2), "a proxy sends it the call of another realm");
-        assert_eq!(lock(&slots.holders).by_id[&second.held.seat().id].realm, Some(2));
+        assert_eq!(lock(&permits.holders).by_id[&second.permit.handle().id].realm, Some(2));
         drop(second);
         assert!(shows(&third, 1), "it has one less");
-        first.held.seat().disown();
+        first.permit.handle().disown();
         assert!(shows(&first, 1), "it counted no longer");
         drop((first, third));
-        let holders = lock(&slots.holders);
+        let holders = lock(&permits.holders);
         assert!(holders.by_id.is_empty() && holders.owners.may_enter(1));
     }
 }
