@@ -5,37 +5,113 @@
 mod kit;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use kit::rest::{Prepared, prepare};
-use kit::routes::{Credential, ROUTES};
+use kit::routes::{Body, Credential, ROUTES};
 use kit::spelling::{POOL, from_protocol, method, snake_case, to_grpc};
 use kit::stream::{Frame, Frames};
-use kit::{Addresses, Reply, Value, curl, database, http, json};
+use kit::{
+    Addresses, Reply, Value, curl, database, example, examples_of_nothing, http, json, rpcs,
+};
+use regex::Regex;
 
 fn message(name: &str) -> prost_reflect::MessageDescriptor {
     POOL.get_message_by_name(&format!("offboard.v1.{name}")).unwrap()
 }
 
 #[test]
-fn every_method_of_every_service_has_a_request_and_no_other_has() {
-    let methods: BTreeSet<String> = POOL
-        .services()
-        .filter(|service| service.package_name() == "offboard.v1")
-        .flat_map(|service| {
-            service
-                .methods()
-                .map(|method| format!("{}/{}", service.name(), method.name()))
-                .collect::<Vec<_>>()
-        })
+fn every_rpc_has_a_request() {
+    let routes: BTreeSet<&str> = ROUTES.iter().map(|route| route.rpc.as_str()).collect();
+    let without: Vec<String> = rpcs()
+        .into_iter()
+        .map(|rpc| rpc.name)
+        .filter(|name| !routes.contains(name.as_str()))
         .collect();
-    let routes: BTreeSet<String> = ROUTES.iter().map(|route| route.rpc.to_owned()).collect();
-    assert_eq!(methods, routes);
+    assert!(without.is_empty(), "no contract has a request for {without:?}");
+}
+
+/// The contracts are others' too: whoever changes a line of this snapshot changes what their programs send.
+#[test]
+fn no_request_of_a_contract_moves_unnoticed() {
+    let lines = ROUTES.iter().map(|route| {
+        let body = match &route.body {
+            Body::None => String::new(),
+            Body::Rest => ", body of the rest".to_owned(),
+            Body::Member(member) => format!(", body of `{member}`"),
+            Body::Lines(member) => format!(", a line for each `{member}`"),
+        };
+        let answer = route.answer.as_ref();
+        let answer = answer.map_or(String::new(), |member| format!(", answer of `{member}`"));
+        let style = if route.camel_case { "camelCase" } else { "snake_case" };
+        let (method, path, rpc, credential) =
+            (route.method, &route.path, &route.rpc, route.credential);
+        format!("{method} {path} -> {rpc}: {style}, {credential:?}{body}{answer}")
+    });
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    insta::with_settings!({ omit_expression => true }, {
+        insta::assert_snapshot!("contracts", lines.join("\n"));
+    });
+}
+
+#[test]
+fn no_scope_changes_unnoticed() {
+    let lines: Vec<String> =
+        rpcs().iter().map(|rpc| format!("{}: {}", rpc.name, rpc.scope())).collect();
+    insta::with_settings!({ omit_expression => true }, {
+        insta::assert_snapshot!("scopes", lines.join("\n"));
+    });
+}
+
+#[test]
+fn every_rpc_has_an_example_and_what_there_is_not_has_none() {
+    for rpc in rpcs() {
+        assert!(example(&rpc).is_object(), "{}", rpc.name);
+    }
+    assert_eq!(examples_of_nothing(), Vec::<&str>::new());
+}
+
+#[test]
+fn every_member_with_text_is_known_as_the_name_of_a_thing_or_of_none() {
+    let named: usize = rpcs().iter().map(|rpc| rpc.places().len()).sum();
+    assert!(named > 0);
+}
+
+/// An assertion that goes leaves its snapshot behind, which nothing else would notice.
+#[test]
+fn every_snapshot_has_an_assertion() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let asserted =
+        Regex::new(r#"assert_(?:seen|snapshot)!\([ \n]*(?:format!\([ \n]*)?"([^"]+)""#).unwrap();
+    let mut found = 0;
+    for folder in ["tests/snapshots", "tests/functional/snapshots"] {
+        for file in fs::read_dir(root.join(folder)).unwrap() {
+            let file = file.unwrap().path();
+            let snapshot = fs::read_to_string(&file).unwrap();
+            let source = snapshot.lines().find_map(|line| line.strip_prefix("source: ")).unwrap();
+            let source = fs::read_to_string(root.join(source)).unwrap();
+            let stem = file.file_stem().unwrap().to_str().unwrap();
+            let name = stem.rsplit("__").next().unwrap();
+            let is_asserted = asserted.captures_iter(&source).any(|found| {
+                let (start, rest) = found[1].split_once('{').unwrap_or((&found[1], ""));
+                match rest.rsplit_once('}') {
+                    Some((_, end)) => name.starts_with(start) && name.ends_with(end),
+                    None => name == start,
+                }
+            });
+            assert!(is_asserted, "nothing asserts {}", file.display());
+            found += 1;
+        }
+    }
+    assert!(found > 0);
 }
 
 #[test]
 fn members_in_the_path_are_members_of_the_request() {
-    for route in ROUTES {
-        let input = method(route.rpc).input();
+    for route in ROUTES.iter() {
+        let input = method(&route.rpc).input();
         for name in route.path.split('{').skip(1).map(|part| part.split('}').next().unwrap()) {
             assert!(input.get_field_by_name(name).is_some(), "{} has no `{name}`", input.name());
         }

@@ -62,6 +62,7 @@ use tower::Service;
 pub use self::answers::Answers;
 use self::binding::Binding;
 pub use self::bodies::Bodies;
+pub use self::codec::DynamicCodec;
 use self::exchange::Exchange;
 pub use self::head::{check as check_head, headers_too_large, uri_too_long};
 pub use self::headers::{SECONDS, UNITS, grpc_timeout, request_timeout};

@@ -42,16 +42,10 @@ async fn stop_build_at(world: &World, entity: &str, value: &str) -> PgConnection
         ))
         .unwrap();
     world.call(DECLARE, json!({"attribute": "name"})).await.unwrap();
-    until("the build waits", || {
-        world
-            .database
-            .count("SELECT count(*) FROM attribute_declaration WHERE cardinality(waits_for) > 0")
-            == 1
-    })
-    .await;
+    until("the build waits", || world.database.waiting_indexes() == 1).await;
     world.database.sql("UPDATE attribute_declaration SET waits_for = '{}'");
     until("the build has read and cannot write", || {
-        world.database.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%attribute_index%'") == 1
+        world.database.waiting_for_locks_by("attribute_index") == 1
     })
     .await;
     holder
@@ -77,7 +71,7 @@ async fn what_changes_between_the_read_of_a_build_and_its_write_is_indexed_as_it
     for entity in ["e-000004", "e-000097"] {
         world.call("RemovalService/RemoveEntity", json!({"entity_id": entity})).await.unwrap();
     }
-    until("two are removed", || world.database.count("SELECT count(*) FROM tombstone") == 2).await;
+    until("two are removed", || world.database.rows("tombstone") == 2).await;
     // One of them comes again, as another.
     world
         .call("EntityService/CreateEntity", json!({"entity": {"entity_id": "e-000004", "type": "T", "attributes": {"name": "Again"}}}))
@@ -107,18 +101,9 @@ async fn a_writer_that_began_before_the_declaration_is_waited_for() {
     let mut writer = world.database.connection();
     writer.batch_execute("BEGIN; SELECT 1").unwrap();
     world.call(DECLARE, json!({"attribute": "name"})).await.unwrap();
-    until("the writer is waited for", || {
-        world
-            .database
-            .count("SELECT count(*) FROM attribute_declaration WHERE cardinality(waits_for) > 0")
-            == 1
-    })
-    .await;
+    until("the writer is waited for", || world.database.waiting_indexes() == 1).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(
-        world.database.text("SELECT phase FROM attribute_declaration").as_deref(),
-        Some("waiting")
-    );
+    assert_eq!(world.database.index_phase().as_deref(), Some("waiting"));
     // It does not know of the declaration, and so writes no rows.
     writer
         .batch_execute(
@@ -137,23 +122,13 @@ async fn a_build_goes_on_where_it_was_when_its_worker_is_killed() {
     let mut world = World::start_with(Protocol::Rest, &["--lease", "1"]).await;
     given(&world.database, 12_000, "jsonb_build_object('name', 'n' || n)");
     let mut holder = stop_build_at(&world, "e-011000", "tn11000").await;
-    assert_eq!(
-        world
-            .database
-            .text("SELECT phase || cursor_id || ' ' || entities_done FROM attribute_declaration")
-            .as_deref(),
-        Some("walkinge-010000 10000")
-    );
+    assert_eq!(world.database.index_progress().as_deref(), Some("walkinge-010000 10000"));
     world.server.kill();
     holder.batch_execute("ROLLBACK").unwrap();
     set_rows_apart(&world.database);
     let server = Server::start_with(&world.database, &["--lease", "1"], &[]).await;
     let client = Client::new(&server, &world.key, world.protocol);
-    until("it is ready", || {
-        world.database.count("SELECT count(*) FROM attribute_declaration WHERE state = 'ready'")
-            == 1
-    })
-    .await;
+    until("it is ready", || world.database.ready_indexes() == 1).await;
     let index = client
         .call("AttributeIndexService/GetAttributeIndex", json!({"attribute": "name"}))
         .await
@@ -168,7 +143,7 @@ async fn a_build_goes_on_where_it_was_when_its_worker_is_killed() {
 
 /// The rows that were written before the kill are those of the first two chunks.
 fn set_rows_apart(database: &Database) {
-    assert_eq!(database.count("SELECT count(*) FROM attribute_index"), 10_000);
+    assert_eq!(database.rows("attribute_index"), 10_000);
 }
 
 #[tokio::test]
@@ -181,7 +156,7 @@ async fn an_index_that_is_built_while_many_write_is_exact() {
         let writers = (0..16).map(async |n: usize| {
             let client = &protocols[n % 2];
             let mut written = 0;
-            while world.database.count("SELECT count(*) FROM attribute_declaration WHERE state = 'ready'") == 0 {
+            while world.database.ready_indexes() == 0 {
                 let entity = format!("e-{:06}", 1 + rand::random::<u32>() % 20_000);
                 let name = format!("N{}", rand::random::<u32>() % 7);
                 let (method, request) = match rand::random::<u32>() % 4 {
@@ -197,22 +172,14 @@ async fn an_index_that_is_built_while_many_write_is_exact() {
         });
         let written: i64 = join_all(writers).await.into_iter().sum();
         println!("round {round}: {written} changes while the index was built");
-        until("nothing leaves any more", || {
-            world.database.count(
-                "SELECT count(*) FROM offboarding_request WHERE status IN ('pending', 'running')",
-            ) == 0
-        })
-        .await;
+        until("nothing leaves any more", || world.database.open_requests() == 0).await;
         assert_exact(&world.database);
         world
             .call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"}))
             .await
             .unwrap();
-        until("it was removed", || {
-            world.database.count("SELECT count(*) FROM attribute_declaration") == 0
-        })
-        .await;
-        assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 0);
+        until("it was removed", || world.database.rows("attribute_declaration") == 0).await;
+        assert_eq!(world.database.rows("attribute_index"), 0);
     }
     indexed(&world, "name").await;
 }

@@ -77,7 +77,7 @@ scenario! {
         create(world, "few", json!({"codes": few})).await;
         create(world, "many", json!({"codes": many})).await;
         create(world, "none", json!({"codes": "x"})).await;
-        let count = |id: &str| world.database.count(&format!("SELECT count(*) FROM attribute_index WHERE entity_id = '{id}'"));
+        let count = |id: &str| world.database.index_rows_of_entity(id);
         assert_eq!((count("few"), count("many"), count("none")), (1_000, 1, 1));
         for (filter, expected) in [
             ("equals(attributes.codes, c7)", vec!["few", "many"]),
@@ -114,9 +114,9 @@ scenario! {
 
         let dropped = world.call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await.unwrap();
         assert_eq!((dropped.get("state"), dropped.http.unwrap_or(202)), (&json!("dropping"), 202));
-        until("it was removed", || world.database.count("SELECT count(*) FROM attribute_declaration") == 1).await;
-        assert_eq!(world.database.count("SELECT count(*) FROM attribute_index WHERE attribute = 'name'"), 0);
-        assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 30, "the other index stays");
+        until("it was removed", || world.database.rows("attribute_declaration") == 1).await;
+        assert_eq!(world.database.index_rows_of("name"), 0);
+        assert_eq!(world.database.rows("attribute_index"), 30, "the other index stays");
         for method in ["GetAttributeIndex", "DeleteAttributeIndex"] {
             let refused = world.call(&format!("AttributeIndexService/{method}"), json!({"attribute": "name"})).await.unwrap_err();
             assert_eq!(refused.code, "not_found", "{method}");
@@ -144,7 +144,7 @@ scenario! {
         assert_eq!((twice.code.as_str(), twice.http.unwrap_or(409)), ("already_exists", 409));
         let full = world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "b"})).await.unwrap_err();
         assert_eq!((full.code.as_str(), &full.members["limit"]), ("limit_reached", &json!(16)));
-        assert_eq!(world.database.count("SELECT count(*) FROM attribute_declaration"), 16);
+        assert_eq!(world.database.rows("attribute_declaration"), 16);
         let other = world.client("umbrella", "test", SCOPES);
         other.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "b"})).await.unwrap();
     }
@@ -170,7 +170,7 @@ scenario! {
         let lines = [line("four", "4"), line("one", "1"), line("four", "4"), line("four", "IV")];
         world.client.import(&lines).await.unwrap();
         assert_exact(&world.database);
-        assert_eq!(world.database.count("SELECT count(*) FROM attribute_index WHERE entity_id = 'one' AND attribute = 'name'"), 1, "a line that was not new changes nothing");
+        assert_eq!(world.database.index_rows("one", "name"), 1, "a line that was not new changes nothing");
 
         let update = async |attributes: Value, replace: bool| {
             let entity = json!({"attributes": attributes, "replace_attributes": replace});
@@ -181,7 +181,7 @@ scenario! {
         assert_eq!(update(json!({"Address": {"City": "Bonn"}, "n": null}), false).await, "Address.City=tbonn name=tbea");
         assert_eq!(update(json!({"other": "z"}), true).await, "");
         world.call("RemovalService/RemoveEntity", json!({"entity_id": "two"})).await.unwrap();
-        until("an entity is removed", || world.database.count("SELECT count(*) FROM tombstone") == 1).await;
+        until("an entity is removed", || world.database.rows("tombstone") == 1).await;
         assert_eq!(rows(&world.database, "two"), "");
         assert_exact(&world.database);
     }
@@ -259,13 +259,13 @@ scenario! {
         world.call("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await.unwrap();
         assert_eq!(found(world, "equals(attributes.name, n1)").await.len(), 10);
         until("those who may use it are waited for", || {
-            world.database.count("SELECT count(*) FROM attribute_declaration WHERE phase = 'retiring' AND cardinality(waits_for) > 0") == 1
+            world.database.retiring_indexes_that_wait() == 1
         }).await;
-        assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 19);
+        assert_eq!(world.database.rows("attribute_index"), 19);
         let again = world.call("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "name"})).await.unwrap_err();
         assert_eq!(again.code, "already_exists");
         diesel::connection::SimpleConnection::batch_execute(&mut reader, "COMMIT").unwrap();
-        until("it was removed", || world.database.count("SELECT count(*) FROM attribute_declaration") == 0).await;
-        assert_eq!(world.database.count("SELECT count(*) FROM attribute_index"), 0);
+        until("it was removed", || world.database.rows("attribute_declaration") == 0).await;
+        assert_eq!(world.database.rows("attribute_index"), 0);
     }
 }

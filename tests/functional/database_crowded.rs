@@ -49,7 +49,7 @@ async fn probes_and_wake_ups_come_first_where_the_server_lets_few_in() {
     // Everybody connects again at the same moment. The listener is known by what it said last, for the first seconds.
     for round in 0..2 {
         let begun = database.text("SELECT clock_timestamp()").unwrap();
-        assert!(database.count(&format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{name}'")) > 0);
+        assert!(database.end_sessions_of(name) > 0);
         let listens = format!("{sessions} AND query LIKE 'LISTEN %' AND backend_start > '{begun}'");
         until("the listener is back", || database.count(&listens) == 1).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -124,9 +124,7 @@ async fn a_role_that_is_let_in_no_more_is_not_taken_for_an_unreachable_database(
     let server = Server::start_on(&role.url, &["--db-acquire-timeout=1"], &[]).await;
     readiness(&server, 200).await;
     database.sql(&format!("ALTER ROLE {name} NOLOGIN"));
-    database.count(&format!(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{name}'"
-    ));
+    database.end_sessions_of(name);
     let reported = readiness(&server, 503).await;
     assert_eq!(check(&reported, "database")["reason"], "database_denied", "{reported}");
     assert!(

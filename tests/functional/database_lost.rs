@@ -38,8 +38,7 @@ async fn what_wakes_workers_and_watches_is_heard_again_at_once_after_its_connect
     let world = World::start_with(Protocol::Rest, &["--lease=3600", "--poll-interval=3600"]).await;
     world.entities(&["a", "b"]).await;
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
-    until("the first is removed", || world.database.count("SELECT count(*) FROM entity") == 1)
-        .await;
+    until("the first is removed", || world.database.rows("entity") == 1).await;
     let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     let before = world
         .database
@@ -53,8 +52,7 @@ async fn what_wakes_workers_and_watches_is_heard_again_at_once_after_its_connect
     .await;
     assert!(before.is_some());
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "b"})).await.unwrap();
-    until("the second is removed", || world.database.count("SELECT count(*) FROM entity") == 0)
-        .await;
+    until("the second is removed", || world.database.rows("entity") == 0).await;
 }
 
 #[tokio::test]

@@ -79,10 +79,7 @@ async fn a_role_with_rights_on_rows_alone_is_ready_and_cannot_migrate() {
 async fn sequences_that_were_not_copied_are_set_by_whoever_may_and_refused_by_others() {
     let world = World::start(Protocol::Grpc).await;
     world.entities(&["a", "b", "c"]).await;
-    until("the positions are given", || {
-        world.database.count("SELECT position FROM event_sequencer") > 0
-    })
-    .await;
+    until("the positions are given", || world.database.last_position() > 0).await;
     let World { database, server, key, .. } = world;
     drop(server);
     let role = Role::with_rows(&database);
@@ -142,10 +139,6 @@ async fn sequences_that_were_not_copied_are_set_by_whoever_may_and_refused_by_ot
     readiness(&server, 200).await;
     drop(server);
     for (table, column) in [("event", "seq"), ("entity", "ordinal")] {
-        assert_eq!(
-            database.count(&format!("SELECT count(*) - count(DISTINCT {column}) FROM {table}")),
-            0,
-            "{table}"
-        );
+        assert_eq!(database.duplicates(table, column), 0, "{table}");
     }
 }

@@ -1,6 +1,7 @@
 //! Every fault of a request is reported at once: those of its form, which the gateway finds, those of its filter, and those that a service
 //! finds. Nothing is done of such a request.
 
+use crate::kit::rest::{Prepared, prepare};
 use crate::kit::*;
 
 /// The faults of a refused request, as `field code`.
@@ -163,11 +164,7 @@ async fn faults_of_the_form_hide_none_of_the_service() {
     let described: Vec<_> = described.map(|(field, at)| (field, at.to_owned())).collect();
     assert_eq!(described, [at(0), at(24), at(47)]);
     for table in ["entity", "portfolio", "bulk_delete"] {
-        assert_eq!(
-            rest.world.database.count(&format!("SELECT count(*) FROM {table}")),
-            0,
-            "{table}"
-        );
+        assert_eq!(rest.world.database.rows(table), 0, "{table}");
     }
 }
 
@@ -176,55 +173,36 @@ async fn nothing_is_done_of_a_request_with_a_fault_of_its_form() {
     let rest = Rest::start().await;
     rest.world.portfolios(&["p"]).await;
     rest.world.entities(&["e"]).await;
-    let database = &rest.world.database;
-    let state = || {
-        let tables = [
-            "entity",
-            "portfolio",
-            "offboarding_request",
-            "bulk_delete",
-            "event",
-            "idempotency_key",
-            "attribute_declaration",
-            "dependent",
-            "removal_policy",
-        ];
-        let rows = |table: &&str| {
-            database.text(&format!(
-                "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table} t"
-            ))
+    let before = rest.world.database.contents();
+    // An import answers each line by itself.
+    let changes = rpcs().into_iter().filter(|rpc| !rpc.only_reads() && !rpc.takes_a_stream());
+    let mut requests: Vec<Prepared> =
+        changes.map(|rpc| prepare(&rpc.name, &example(&rpc), "acme")).collect();
+    requests.push(prepare(
+        "BulkDeleteService/StartBulkDelete",
+        &json!({"entity_type": "T"}),
+        "acme",
+    ));
+    for Prepared { method, mut target, body, .. } in requests {
+        let body = match body {
+            Some(mut body) => {
+                body["nope"] = json!(1);
+                body.to_string()
+            }
+            None => {
+                target.push_str(if target.contains('?') { "&nope=1" } else { "?nope=1" });
+                String::new()
+            }
         };
-        tables.iter().map(rows).collect::<Vec<_>>()
-    };
-    let before = state();
-    for (method, path, body) in [
-        ("POST", "/v1/portfolios", r#"{"portfolio_id":"q","name":"n","nope":1}"#),
-        ("PATCH", "/v1/portfolios/p", r#"{"name":"other","nope":1}"#),
-        ("DELETE", "/v1/portfolios/p?nope=1", ""),
-        ("POST", "/v1/portfolios/p/entities", r#"{"entity_id":"e","nope":1}"#),
-        ("POST", "/v1/portfolios/p/entities:batchAttach", r#"{"entity_ids":["e"],"nope":1}"#),
-        ("POST", "/v1/entities/e:placeHold", r#"{"reason":"r","nope":1}"#),
-        ("PUT", "/v1/entities/e/dependents/k/d", r#"{"data":{},"nope":1}"#),
-        ("POST", "/v1/entities:batchCreate", r#"{"requests":[{"entity":{"type":"T"}}],"nope":1}"#),
-        ("POST", "/v1/attribute-indexes", r#"{"attribute":"A","nope":1}"#),
-        ("PATCH", "/v1/removal-policy", r#"{"nope":1}"#),
-        ("POST", "/api/acme/_checkConsistency?nope=1", ""),
-        ("POST", "/v1/entities", r#"{"entity_id":"f","type":"T","nope":1}"#),
-        ("PATCH", "/v1/entities/e", r#"{"attributes":{"a":1},"nope":1}"#),
-        ("DELETE", "/v5/entities/e?nope=1", ""),
-        ("POST", "/v1/offboarding/entities", r#"{"entityId":"e","nope":1}"#),
-        ("POST", "/api/acme/entities/_delete", r#"{"objects":{"entityType":"T"},"nope":1}"#),
-        ("DELETE", "/api/acme/entities?entityType=T&nope=1", ""),
-    ] {
-        let reply = rest.send(method, path, &[("idempotency-key", "once")], body).await;
+        let reply = rest.send(method, &target, &[("idempotency-key", "once")], &body).await;
         // RPCs without such a route prove nothing here.
         assert_eq!(
             (reply.status, reply.text().contains("nope")),
             (400, true),
-            "{method} {path}: {}",
+            "{method} {target}: {}",
             reply.text()
         );
-        assert_eq!(state(), before, "{method} {path}");
+        assert_eq!(rest.world.database.contents(), before, "{method} {target}");
     }
     let mended = rest
         .send(
@@ -240,15 +218,10 @@ async fn nothing_is_done_of_a_request_with_a_fault_of_its_form() {
 scenario! {
     async fn a_filter_hides_no_fault_and_none_hides_it(world: &World) {
         world.portfolios(&["p"]).await;
-        for (method, request) in [
-            ("EntityService/ListEntities", json!({})),
-            ("EntityService/ListTombstones", json!({})),
-            ("PortfolioService/ListPortfolios", json!({})),
-            ("PortfolioService/ListPortfolioEntities", json!({"portfolio_id": "p"})),
-            ("OffboardingService/ListOffboardingRequests", json!({})),
-            ("EventService/ListEvents", json!({})),
-            ("AttributeIndexService/ListAttributeIndexes", json!({})),
-        ] {
+        let lists: Vec<Rpc> = rpcs().into_iter().filter(|rpc| rpc.member("filter").is_some() && rpc.member("page_size").is_some()).collect();
+        assert!(!lists.is_empty());
+        for rpc in &lists {
+            let (method, request) = (rpc.name.as_str(), example(rpc));
             let with = |more: Value| {
                 let mut request = request.clone();
                 request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -292,7 +265,7 @@ scenario! {
         let stream = world.client.import_requests(&[json!({"entity": {"entity_id": "e", "type": "T"}})], "", &headers).await.unwrap_err();
         assert_eq!(stream.faults.len(), 3, "{stream:?}");
         for table in ["entity", "portfolio", "bulk_delete", "idempotency_key"] {
-            assert_eq!(world.database.count(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
+            assert_eq!(world.database.rows(table), 0, "{table}");
         }
         let stranger = world.client.with_secret("nothing").call_with("PortfolioService/ListPortfolios", json!({}), &headers).await.unwrap_err();
         assert_eq!(stranger.code, "invalid_credentials", "who calls comes first");
@@ -306,7 +279,7 @@ scenario! {
         let refused = world.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap_err();
         let reported = |field: &str, code: &str| refused.faults.iter().any(|fault| fault.field.ends_with(field) && fault.code == code);
         assert!(reported("components", "too_many") && reported("dependents", "too_many") && reported("entity_id", "invalid"), "{refused:?}");
-        assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
+        assert_eq!(world.database.rows("entity"), 0);
     }
 
     async fn rules_between_members_hide_behind_no_other_fault(world: &World) {

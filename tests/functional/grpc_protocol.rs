@@ -176,8 +176,5 @@ async fn a_process_opens_only_the_listeners_of_its_roles() {
     let job = client.call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
     assert_eq!(job.json["status"], "pending");
     assert!(!server.log().contains("jobs"), "nobody works here");
-    assert_eq!(
-        database.count("SELECT count(*) FROM offboarding_request WHERE status = 'pending'"),
-        1
-    );
+    assert_eq!(database.requests_in("pending"), 1);
 }

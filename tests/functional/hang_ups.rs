@@ -77,7 +77,7 @@ scenario! {
         assert!(!done.headers.iter().any(|(name, _)| name == "idempotent-replayed"), "nothing was done before: {:?}", done.headers);
         let again = world.client.call_with("EntityService/UpdateEntity", change, &key).await.unwrap();
         assert_eq!(again.json, done.json);
-        assert_eq!(world.database.count("SELECT count(*) FROM event WHERE type = 'entity.updated'"), 1);
+        assert_eq!(world.database.events_of("entity.updated"), 1);
     }
 
     async fn an_import_ends_with_its_caller_and_keeps_nothing_of_what_it_had_in_hand(world: &World) {
@@ -88,7 +88,7 @@ scenario! {
         hang_up(&world, "an import", async move { client.import(&entities).await }).await;
         held.batch_execute("ROLLBACK").unwrap();
         world.entities(&["h"]).await;
-        assert_eq!(world.database.text("SELECT string_agg(id, ' ' ORDER BY id) FROM entity").unwrap(), "e h");
+        assert_eq!(world.database.entity_ids().unwrap(), "e,h");
     }
 
     async fn an_export_ends_with_its_caller(world: &World) {

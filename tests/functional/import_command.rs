@@ -36,10 +36,7 @@ async fn the_command_reports_of_bad_lines_and_fails() {
     assert!(ended.stderr.contains("`entity_id`"), "{}", ended.stderr);
     // The realm of the entities is reported, and soft-deleted ones are distinguished from existing ones.
     world.call("BulkDeleteService/StartBulkDelete", json!({"uris": ["a"]})).await.unwrap();
-    until("the entity is removed", || {
-        world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL") == 0
-    })
-    .await;
+    until("the entity is removed", || world.database.entities_not_deleted() == 0).await;
     std::fs::write(
         file.path(),
         "{\"entity_id\":\"a\",\"type\":\"T\"}\n{\"entity_id\":\"e\",\"type\":\"T\"}\n",
@@ -123,7 +120,7 @@ async fn the_command_says_what_a_document_of_many_lines_must_be_instead() {
             ended.stderr
         );
     }
-    assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
+    assert_eq!(world.database.rows("entity"), 0);
 }
 
 #[tokio::test]

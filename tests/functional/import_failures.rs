@@ -32,7 +32,7 @@ async fn import(world: &World, query: &str, key: Option<&str>, body: String) -> 
 }
 
 fn stored(world: &World) -> i64 {
-    world.database.count("SELECT count(*) FROM entity")
+    world.database.rows("entity")
 }
 
 #[tokio::test]

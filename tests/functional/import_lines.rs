@@ -60,11 +60,7 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     let expected =
         ["typo", "entity_id", "type"].map(|field| (field.to_owned(), "line 3: ".to_owned()));
     assert_eq!((both.status, faults(&both)), (400, expected.to_vec()), "{}", both.text());
-    assert_eq!(
-        world.database.text("SELECT string_agg(id, ',' ORDER BY id) FROM entity").as_deref(),
-        Some("a,b"),
-        "nothing behind it"
-    );
+    assert_eq!(world.database.entity_ids().as_deref(), Some("a,b"), "nothing behind it");
     let query = http(
         world.server.addresses.http,
         "POST",
@@ -106,7 +102,7 @@ async fn a_line_that_is_no_entity_at_all_ends_an_import_by_rest_and_is_named() {
     );
     let reported = text.lines().filter(|line| line.contains("\"created\"")).count();
     assert_eq!(
-        world.database.count("SELECT count(*) FROM entity WHERE id LIKE 'n%'"),
+        world.database.entities_with_prefix("n"),
         reported as i64,
         "what is reported is stored"
     );

@@ -3,6 +3,7 @@
 use crate::kit::*;
 
 /// The resources of a realm: an id of every kind.
+#[derive(Clone)]
 struct Ids {
     portfolio: String,
     entity: String,
@@ -49,85 +50,130 @@ async fn fill(client: &Client, name: &str) -> Ids {
     }
 }
 
-/// Every call that names an id.
-fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str, Value)> {
-    let Ids { portfolio, entity, request, task, attribute } = ids;
-    vec![
-        ("EntityService/GetEntity", json!({"entity_id": entity})),
-        (
-            "EntityService/CreateEntity",
-            json!({"entity": {"entity_id": "new", "type": "T", "portfolio_id": portfolio}}),
-        ),
-        (
-            "EntityService/BatchCreateEntities",
-            json!({"requests": [{"entity": {"entity_id": "new", "type": "T", "portfolio_id": portfolio}}]}),
-        ),
-        ("EntityService/BatchGetEntities", json!({"entity_ids": [entity]})),
-        ("EntityService/BatchGetEntities", json!({"entity_ids": [own_entity, entity]})),
-        ("EntityService/UpdateEntity", json!({"entity_id": entity, "entity": {"type": "New"}})),
-        (
-            "EntityService/UpdateEntity",
-            json!({"entity_id": entity, "entity": {"type": "New", "expected_version": 7}}),
-        ),
-        ("EntityService/CompleteOnboarding", json!({"entity_id": entity})),
-        ("EntityService/PlaceHold", json!({"entity_id": entity, "reason": "audit"})),
-        ("EntityService/ReleaseHold", json!({"entity_id": entity})),
-        (
-            "EntityService/PutDependent",
-            json!({"entity_id": entity, "kind": "task", "dependent_id": "t", "data": {}}),
-        ),
-        (
-            "EntityService/GetDependent",
-            json!({"entity_id": entity, "kind": "task", "dependent_id": "t"}),
-        ),
-        ("EntityService/ListDependents", json!({"entity_id": entity})),
-        (
-            "EntityService/DeleteDependent",
-            json!({"entity_id": entity, "kind": "task", "dependent_id": "t"}),
-        ),
-        ("PortfolioService/GetPortfolio", json!({"portfolio_id": portfolio})),
-        ("PortfolioService/UpdatePortfolio", json!({"portfolio_id": portfolio, "name": "Ours"})),
-        (
-            "PortfolioService/UpdatePortfolio",
-            json!({"portfolio_id": portfolio, "name": "Ours", "expected_version": 1}),
-        ),
-        ("PortfolioService/DeletePortfolio", json!({"portfolio_id": portfolio})),
-        (
-            "PortfolioService/BatchAttachEntities",
-            json!({"portfolio_id": portfolio, "entity_ids": [own_entity]}),
-        ),
-        (
-            "PortfolioService/BatchDetachEntities",
-            json!({"portfolio_id": portfolio, "entity_ids": [entity]}),
-        ),
-        ("PortfolioService/ListPortfolioEntities", json!({"portfolio_id": portfolio})),
-        ("PortfolioService/AttachEntity", json!({"portfolio_id": portfolio, "entity_id": entity})),
-        (
-            "PortfolioService/AttachEntity",
-            json!({"portfolio_id": portfolio, "entity_id": own_entity}),
-        ),
-        (
-            "PortfolioService/AttachEntity",
-            json!({"portfolio_id": own_portfolio, "entity_id": entity}),
-        ),
-        ("PortfolioService/DetachEntity", json!({"portfolio_id": portfolio, "entity_id": entity})),
-        (
-            "PortfolioService/DetachEntity",
-            json!({"portfolio_id": own_portfolio, "entity_id": entity}),
-        ),
-        ("RemovalService/RemoveEntity", json!({"entity_id": entity})),
-        ("RemovalService/GetRemovalJob", json!({"job_id": request})),
-        ("OffboardingService/RequestOffboarding", json!({"entity_id": entity})),
-        ("OffboardingService/GetOffboardingRequest", json!({"offboarding_request_id": request})),
-        ("OffboardingService/CancelOffboardingRequest", json!({"offboarding_request_id": request})),
-        ("AttributeIndexService/GetAttributeIndex", json!({"attribute": attribute})),
-        ("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": attribute})),
-        ("BulkDeleteService/GetTask", json!({"task_id": task})),
-        ("BulkDeleteService/ListTaskExcludes", json!({"task_id": task})),
-        ("BulkDeleteService/ListTaskFailures", json!({"task_id": task})),
-        ("BulkDeleteService/ListTaskFindings", json!({"task_id": task})),
-    ]
+impl Ids {
+    /// Ids of things that never were.
+    fn never(name: &str) -> Ids {
+        Ids {
+            portfolio: format!("pf_none_{name}"),
+            entity: format!("en_none_{name}"),
+            request: "0190a1b2-0000-7000-8000-000000000001".to_owned(),
+            task: "0190a1b2-0000-7000-8000-000000000002".to_owned(),
+            attribute: format!("at_none_{name}"),
+        }
+    }
+
+    fn of(&self, thing: Thing) -> &str {
+        match thing {
+            Thing::Entity => &self.entity,
+            Thing::Portfolio => &self.portfolio,
+            Thing::Request => &self.request,
+            Thing::Task => &self.task,
+            Thing::Index => &self.attribute,
+        }
+    }
+
+    fn all(&self) -> [&str; 5] {
+        [&self.portfolio, &self.entity, &self.request, &self.task, &self.attribute]
+    }
 }
+
+/// Members that may name what is not there: the call answers, and finds nothing by them. A member that is not here and gives no new thing its id is
+/// refused as `not_found`.
+const FINDS_NOTHING: &[(&str, &str)] = &[
+    ("EntityService/ImportEntities", "entity.portfolio_id"),
+    ("EntityService/ListTombstones", "entity_id"),
+    ("EventService/ListEvents", "subject"),
+    ("EventService/WatchEvents", "subject"),
+    ("OffboardingService/ListOffboardingRequests", "entity_id"),
+    ("PortfolioService/BatchAttachEntities", "entity_ids"),
+    ("PortfolioService/BatchDetachEntities", "entity_ids"),
+    ("RemovalService/ListRemovalJobs", "entity_id"),
+];
+
+/// It has several ways to select, one at a time, and tasks that answer later: see its own scenario.
+const APART: &str = "BulkDeleteService/StartBulkDelete";
+
+/// A call that names things of others.
+struct Call {
+    rpc: Rpc,
+    request: Value,
+    /// The members that name things of others; the rest names things of the caller's.
+    theirs: Vec<Place>,
+}
+
+impl Call {
+    fn of(&self, ids: &Ids) -> Value {
+        let mut request = self.request.clone();
+        self.theirs.iter().for_each(|place| place.put(&mut request, ids.of(place.thing)));
+        request
+    }
+
+    /// True if it answers, whatever the ids are.
+    fn finds_nothing(&self) -> bool {
+        self.theirs.iter().all(|place| {
+            place.is_new || FINDS_NOTHING.contains(&(self.rpc.name.as_str(), place.name().as_str()))
+        })
+    }
+
+    /// True if it makes things with the ids, which later calls would find.
+    fn makes_them(&self) -> bool {
+        self.finds_nothing() && self.theirs.iter().any(|place| place.is_new)
+    }
+}
+
+/// Every call of every RPC that names one thing of others or more, in every way to mix them with those of the caller's: first those that make
+/// nothing.
+fn calls(own: &Ids) -> Vec<Call> {
+    let mut calls = Vec::new();
+    for rpc in rpcs().into_iter().filter(|rpc| rpc.name != APART) {
+        let places = rpc.places();
+        for chosen in 1..1_usize << places.len() {
+            let is_theirs = |n: usize| chosen & (1 << n) != 0;
+            let mut request = example(&rpc);
+            let mut theirs = Vec::new();
+            for (n, place) in places.iter().enumerate() {
+                if is_theirs(n) {
+                    theirs.push(place.clone());
+                } else if place.is_new {
+                    let new = format!("new_{}", calls.len());
+                    place.put(&mut request, &new);
+                } else {
+                    place.put(&mut request, own.of(place.thing));
+                }
+            }
+            calls.push(Call { rpc: rpc.clone(), request, theirs });
+        }
+    }
+    for (method, more) in [
+        ("EntityService/UpdateEntity", json!({"entity": {"type": "New", "expected_version": 7}})),
+        ("PortfolioService/UpdatePortfolio", json!({"name": "Ours", "expected_version": 1})),
+    ] {
+        let rpc = rpcs().into_iter().find(|rpc| rpc.name == method).unwrap();
+        let theirs = rpc.places();
+        calls.push(Call { rpc, request: more, theirs });
+    }
+    calls.sort_by_key(Call::makes_them);
+    calls
+}
+
+/// All that a caller learns, with the names of its headers.
+fn learned(outcome: &Result<Answer, Failure>) -> Value {
+    let (headers, learned) = match outcome {
+        Ok(answer) => (&answer.headers, json!({"http": answer.http, "answer": answer.seen()})),
+        Err(failure) => (&failure.headers, failure.reported()),
+    };
+    let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    json!([learned, names])
+}
+
+/// The same of ids that never were, where it says an id of another realm.
+fn as_of_never(learned: &Value, theirs: &Ids, never: &Ids) -> String {
+    let pairs = theirs.all().into_iter().zip(never.all());
+    pairs.fold(learned.to_string(), |text, (theirs, never)| text.replace(theirs, never))
+}
+
+/// The realm of the caller.
+const OWN: &str = "(SELECT id FROM realm WHERE org = 'acme' AND mode = 'test')";
 
 /// All that a realm has, but for what its own workers do.
 fn stored(database: &Database, org: &str, mode: &str) -> Option<String> {
@@ -144,35 +190,57 @@ scenario! {
         let own = fill(&world.client, "home").await;
         for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {
             let theirs = fill(&world.client(org, mode, SCOPES), name).await;
-            let never = Ids {
-                portfolio: "pf_none".to_owned(),
-                entity: "en_none".to_owned(),
-                request: "0190a1b2-0000-7000-8000-000000000001".to_owned(),
-                task: "0190a1b2-0000-7000-8000-000000000002".to_owned(),
-                attribute: "at_none".to_owned(),
-            };
-            world.database.sql("DELETE FROM entity WHERE id = 'free'");
-            world.entities(&["free"]).await;
+            let never = Ids::never(name);
+            let free = format!("free_{name}");
+            world.entities(&[free.as_str()]).await;
+            let own = Ids { entity: free, ..own.clone() };
             let before = stored(&world.database, org, mode);
-            let known = calls(&theirs, &own.portfolio, "free");
-            let unknown = calls(&never, &own.portfolio, "free");
-            for ((method, theirs_request), (_, none)) in known.into_iter().zip(unknown) {
-                let one = world.call(method, theirs_request).await.expect_err(method);
-                let other = world.call(method, none).await.expect_err(method);
-                assert_eq!(one.code, "not_found", "{method}");
-                let mut reported = one.reported().to_string();
-                for (id, never) in [
-                    (&theirs.portfolio, &never.portfolio),
-                    (&theirs.entity, &never.entity),
-                    (&theirs.request, &never.request),
-                    (&theirs.task, &never.task),
-                    (&theirs.attribute, &never.attribute),
-                ] {
-                    reported = reported.replace(id, never);
+            for call in calls(&own) {
+                let names: Vec<String> = call.theirs.iter().map(Place::name).collect();
+                let what = format!("{} by {names:?}", call.rpc.name);
+                let one = world.client.call_any(&call.rpc, call.of(&theirs), &[]).await;
+                let other = world.client.call_any(&call.rpc, call.of(&never), &[]).await;
+                if call.makes_them() {
+                    world.database.sql(&format!("DELETE FROM entity WHERE id = '{}' OR realm_id = {OWN} AND id = '{}'", never.entity, theirs.entity));
                 }
-                assert_eq!(reported, other.reported().to_string(), "{method}");
-                let names = |failure: &Failure| failure.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-                assert_eq!(names(&one), names(&other), "{method}");
+                match &one {
+                    Ok(answer) => assert!(call.finds_nothing(), "{what}: {answer:#?}"),
+                    Err(failure) => assert_eq!((failure.code.as_str(), call.finds_nothing()), ("not_found", false), "{what}: {failure:#?}"),
+                }
+                assert_eq!(as_of_never(&learned(&one), &theirs, &never), learned(&other).to_string(), "{what}");
+            }
+            let mixed = async |entity: &str| world.call("EntityService/BatchGetEntities", json!({"entity_ids": [own.entity, entity]})).await;
+            let one = mixed(&theirs.entity).await;
+            let other = mixed(&never.entity).await;
+            assert_eq!(as_of_never(&learned(&one), &theirs, &never), learned(&other).to_string());
+            assert_eq!(one.unwrap_err().code, "not_found");
+            assert_eq!(stored(&world.database, org, mode), before, "nothing of theirs has changed");
+        }
+    }
+
+    async fn a_bulk_delete_finds_nothing_of_another_realm(world: &World) {
+        let places = rpcs().into_iter().find(|rpc| rpc.name == APART).unwrap().places();
+        let ways: Vec<String> = places.iter().map(Place::name).collect();
+        assert_eq!(ways, ["spec.objects.uri_list", "spec.objects.exclude_list", "uris"], "each is tried here");
+        for (org, mode, name) in [("umbrella", "test", "orgs"), ("acme", "live", "live")] {
+            let theirs = fill(&world.client(org, mode, SCOPES), name).await;
+            let never = Ids::never(name);
+            let before = stored(&world.database, org, mode);
+            let deleted = async |ids: &Ids, place: &Place| {
+                let mut request = json!({});
+                if place.name().ends_with("exclude_list") {
+                    request = json!({"spec": {"objects": {"filter": "equals(type, 'Nothing')"}, "allow_missing_excludes": true}});
+                }
+                place.put(&mut request, ids.of(place.thing));
+                let task = world.call(APART, request).await.unwrap();
+                let over = |task: &Value| !task["end_time"].is_null();
+                let ended = world.call_until("BulkDeleteService/GetTask", json!({"task_id": task.get("id")}), over).await;
+                assert_eq!(ended.get("current_state.number_of_processed_objects"), 0, "{}", place.name());
+                learned(&Ok(ended))
+            };
+            for place in &places {
+                let (one, other) = (deleted(&theirs, place).await, deleted(&never, place).await);
+                assert_eq!(as_of_never(&one, &theirs, &never), other.to_string(), "{}", place.name());
             }
             assert_eq!(stored(&world.database, org, mode), before, "nothing of theirs has changed");
         }
@@ -182,7 +250,7 @@ scenario! {
         fill(&world.client("umbrella", "test", SCOPES), "orgs").await;
         world.client("umbrella", "test", SCOPES).call("EntityService/CreateEntity", json!({"entity": {"entity_id": "gone", "type": "T"}})).await.unwrap();
         world.client("umbrella", "test", SCOPES).call("RemovalService/RemoveEntity", json!({"entity_id": "gone"})).await.unwrap();
-        until("an entity of theirs is gone", || world.database.count("SELECT count(*) FROM tombstone") == 1).await;
+        until("an entity of theirs is gone", || world.database.rows("tombstone") == 1).await;
         let empty = json!({"entities": [], "next_page_token": "", "warnings": []});
         for (theirs, never) in [("equals(uri, en_orgs)", "equals(uri, en_none)"), ("exists(uri)", "missing(uri)")] {
             for filter in [theirs, never] {
@@ -213,10 +281,6 @@ scenario! {
                 let call = async |method: &str| world.call(&format!("BulkDeleteService/{method}"), json!({"created_by": principal})).await.unwrap().json;
                 assert_eq!((call(list).await, call(count).await), (json!({"tasks": []}), json!({"total": 0})), "{list} of {principal}");
             }
-        }
-        for method in ["ListTasks", "CountTasks", "ListTaskHistory", "CountTaskHistory"] {
-            let refused = world.call(&format!("BulkDeleteService/{method}"), json!({"tenant": "umbrella"})).await.unwrap_err();
-            assert_eq!(refused.code, "not_found", "{method}");
         }
     }
 
@@ -273,7 +337,7 @@ scenario! {
         }
         clients[0].call("PortfolioService/DetachEntity", json!({"portfolio_id": "p", "entity_id": "e"})).await.unwrap();
         clients[1].call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
-        until("one entity is gone", || world.database.count("SELECT count(*) FROM entity") == 2).await;
+        until("one entity is gone", || world.database.rows("entity") == 2).await;
         let count = async |client: &Client| {
             let portfolio = client.call("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"})).await.unwrap();
             (portfolio.json["mode"].clone(), portfolio.json["name"].clone(), portfolio.json["entity_count"].clone())
@@ -289,11 +353,25 @@ scenario! {
     }
 
     async fn another_tenant_s_name_in_the_path_is_not_found(world: &World) {
-        let refused = world.call("BulkDeleteService/StartBulkDelete", json!({"tenant": "umbrella", "uris": ["e"]})).await.unwrap_err();
+        let calls: Vec<Rpc> = rpcs().into_iter().filter(|rpc| rpc.member("tenant").is_some()).collect();
+        assert!(!calls.is_empty());
+        // What they name is there: the tenant alone is wrong.
+        let examples = world.given_examples().await;
+        let tasks = world.database.rows("bulk_delete");
+        let refusals = async || {
+            let mut refusals = Vec::new();
+            for rpc in &calls {
+                let mut request = examples.of(rpc);
+                request["tenant"] = json!("umbrella");
+                let refused = world.client.call_any(rpc, request, &[]).await.expect_err(&rpc.name);
+                assert_eq!(refused.code, "not_found", "{}", rpc.name);
+                refusals.push(refused.reported());
+            }
+            refusals
+        };
+        let refused = refusals().await;
         world.client("umbrella", "test", SCOPES);
-        let there_now = world.call("BulkDeleteService/StartBulkDelete", json!({"tenant": "umbrella", "uris": ["e"]})).await.unwrap_err();
-        assert_eq!(refused.code, "not_found");
-        assert_eq!(refused.reported(), there_now.reported(), "whether there is such an organisation is nobody's business");
-        assert_eq!(world.database.count("SELECT count(*) FROM bulk_delete"), 0);
+        assert_eq!(refused, refusals().await, "whether there is such an organisation is nobody's business");
+        assert_eq!(world.database.rows("bulk_delete"), tasks);
     }
 }

@@ -36,7 +36,7 @@ scenario! {
             assert_eq!(refused.faults[0].code, "unknown_version");
             assert!(refused.faults[0].description.contains("2026-11-01"), "the versions that there are: {:?}", refused.faults);
         }
-        assert_eq!(world.database.text("SELECT api_version FROM api_key").as_deref(), Some("2026-11-01"), "a new key is pinned");
+        assert_eq!(world.database.api_version().as_deref(), Some("2026-11-01"), "a new key is pinned");
     }
 
     async fn a_key_of_an_older_day_speaks_the_version_of_that_day(world: &World) {

@@ -33,10 +33,7 @@ async fn scene(protocol: Protocol) -> Scene {
         other.call("EntityService/CreateEntity", json!({"entity": entity})).await.unwrap();
     }
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "en_gone"})).await.unwrap();
-    until("the entity is removed", || {
-        world.database.count("SELECT count(*) FROM entity WHERE id = 'en_gone'") == 0
-    })
-    .await;
+    until("the entity is removed", || !world.database.has_entity("en_gone")).await;
     let pairs = vec![
         ("pf_none", "en_mine", "the portfolio is missing"),
         ("pf_mine", "en_none", "the entity is missing"),
@@ -82,10 +79,7 @@ async fn every_reason_not_to_find_a_membership_gives_the_same_bytes_by_rest() {
     }
     assert_eq!(detached.len(), 1, "{detached:#?}");
     assert_eq!(attached.len(), 1, "{attached:#?}");
-    assert_eq!(
-        world.database.count("SELECT count(*) FROM event WHERE type = 'portfolio.entity_detached'"),
-        0
-    );
+    assert_eq!(world.database.events_of("portfolio.entity_detached"), 0);
 }
 
 #[tokio::test]
@@ -135,11 +129,7 @@ async fn every_reason_not_to_find_a_portfolio_gives_the_same_bytes_by_rest() {
         }
         assert_eq!(found.len(), 1, "{method} {below}: {found:#?}");
     }
-    assert_eq!(
-        world.database.count("SELECT sum(version) FROM portfolio"),
-        1 + 2 + 2,
-        "nothing has changed"
-    );
+    assert_eq!(world.database.portfolio_versions(), 1 + 2 + 2, "nothing has changed");
 }
 
 #[tokio::test]

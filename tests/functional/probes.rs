@@ -134,8 +134,7 @@ async fn metrics_report_of_calls_requests_statements_and_the_pool() {
     http(world.server.addresses.http, "GET", "/invented/route", &[], "").await;
     world.entities(&["e"]).await;
     world.call("RemovalService/RemoveEntity", json!({"entity_id": "e"})).await.unwrap();
-    until("the entity is removed", || world.database.count("SELECT count(*) FROM entity") == 0)
-        .await;
+    until("the entity is removed", || world.database.rows("entity") == 0).await;
     let metrics = probe(&world.server, "/metrics").await;
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain"), "{metrics:?}");
     let text = metrics.text();

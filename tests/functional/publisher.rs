@@ -122,7 +122,7 @@ fn ids(row: &str, subjects: usize) -> Vec<String> {
 }
 
 fn owed(database: &Database) -> i64 {
-    database.count("SELECT coalesce(sum(events), 0) FROM publisher_failure")
+    database.events_not_published()
 }
 
 #[tokio::test]
@@ -171,15 +171,10 @@ async fn what_is_owed_is_counted_once_however_often_it_is_tried_and_falls_as_it_
     let rows = [report(&database, 3), report(&database, 4)];
     until("it was tried a few times", || publisher.0.lock().unwrap().calls.len() > 3).await;
     until("all of it is owed", || owed(&database) == 7).await;
-    assert_eq!(
-        database
-            .text("SELECT string_agg(DISTINCT error_code, ',') FROM publisher_failure")
-            .unwrap(),
-        "refused"
-    );
+    assert_eq!(database.publisher_failures().unwrap(), "refused");
     publisher.allow(5);
     until("a part has got through", || owed(&database) == 2).await;
-    assert_eq!(database.count("SELECT count(*) FROM publisher_failure"), 1);
+    assert_eq!(database.rows("publisher_failure"), 1);
     publisher.allow(100);
     until("nothing is owed any more", || owed(&database) == 0).await;
     assert_eq!(publisher.taken(), [ids(&rows[0], 3), ids(&rows[1], 4)].concat());
@@ -218,11 +213,11 @@ async fn one_replica_publishes_and_a_late_one_moves_nothing_back() {
     assert!(second.taken().is_empty());
     // Another has the lease now, as if this one had been unreachable for long.
     database.sql("UPDATE publisher SET lease_token = nextval('lease_token'), due_at = now() + interval '1 hour'");
-    let before = database.text("SELECT cursor FROM publisher");
+    let before = database.publisher_cursor();
     report(&database, 1);
     // It may publish the event once more, but has no say on where the publisher is.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(database.text("SELECT cursor FROM publisher"), before);
+    assert_eq!(database.publisher_cursor(), before);
     database.sql("UPDATE publisher SET due_at = now()");
     let row = report(&database, 1);
     until("one of them publishes again", || {
@@ -231,12 +226,7 @@ async fn one_replica_publishes_and_a_late_one_moves_nothing_back() {
     .await;
     one.end().await;
     other.end().await;
-    assert_eq!(
-        database
-            .count("SELECT count(*) FROM publisher WHERE lease_owner IS NULL AND due_at <= now()"),
-        1,
-        "the lease is given back"
-    );
+    assert_eq!(database.free_publishers(), 1, "the lease is given back");
 }
 
 #[tokio::test]

@@ -135,7 +135,7 @@ async fn delete_all(world: &World) -> String {
 }
 
 fn events(database: &Database) -> usize {
-    usize::try_from(database.count("SELECT coalesce(sum(subject_count), 0) FROM event")).unwrap()
+    usize::try_from(database.event_subjects()).unwrap()
 }
 
 async fn unpublished(world: &World, task: &str) -> i64 {
@@ -184,8 +184,7 @@ async fn every_event_arrives_once_under_its_subject() {
             .unwrap();
         client.call("RemovalService/RemoveEntity", json!({"entity_id": "a"})).await.unwrap();
     }
-    until("the removals are done", || world.database.count("SELECT count(*) FROM tombstone") == 3)
-        .await;
+    until("the removals are done", || world.database.rows("tombstone") == 3).await;
     task_ended(&world, &delete_all(&world).await).await;
     let arrived = nats.messages("ours", events(&world.database)).await;
     assert_complete(&world.database, &arrived, "corp.offboard");
@@ -310,8 +309,7 @@ async fn another_replica_goes_on_when_the_publishing_one_dies() {
         world.server = another(&world, &nats, &["--bulk-chunk-size", "4000"]).await;
     }
     assert!(killed_in_the_middle > 0, "no replica was killed in the middle");
-    let ended =
-        || world.database.count("SELECT count(*) FROM bulk_delete WHERE ended_at IS NOT NULL") == 1;
+    let ended = || world.database.ended_tasks() == 1;
     until("the task has ended", ended).await;
     let arrived = nats.messages(STREAM, events(&world.database)).await;
     assert_complete(&world.database, &arrived, "offboard");
@@ -330,10 +328,7 @@ async fn a_replica_that_sleeps_is_taken_over_and_disturbs_nothing_when_it_wakes(
     until("the other replica has taken over", || other.log().contains("this replica publishes"))
         .await;
     world.server.signal(Signal::SIGCONT);
-    until("the task has ended", || {
-        world.database.count("SELECT count(*) FROM bulk_delete WHERE ended_at IS NOT NULL") == 1
-    })
-    .await;
+    until("the task has ended", || world.database.ended_tasks() == 1).await;
     let arrived = nats.messages(STREAM, events(&world.database)).await;
     assert_complete(&world.database, &arrived, "offboard");
 }

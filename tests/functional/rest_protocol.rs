@@ -166,7 +166,7 @@ async fn who_calls_is_reported_before_the_kind_of_the_body() {
     }
     assert_eq!(rest.send("PUT", "/v1/entities", &[text], "{}").await.status, 405);
     assert_eq!(rest.send("POST", "/v1/nothing", &[text], "{}").await.status, 404);
-    assert_eq!(rest.world.database.count("SELECT count(*) FROM entity"), 0);
+    assert_eq!(rest.world.database.rows("entity"), 0);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ async fn a_body_that_is_no_json_is_reported_where() {
         code(&rest.post("/v1/portfolios", deep).await),
         (400, "validation_failed".to_owned())
     );
-    assert_eq!(rest.world.database.count("SELECT count(*) FROM portfolio"), 0);
+    assert_eq!(rest.world.database.rows("portfolio"), 0);
 }
 
 #[tokio::test]

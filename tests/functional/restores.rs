@@ -89,10 +89,7 @@ async fn a_database_that_went_back_unannounced_is_detected_by_the_rows_that_were
     world.entities(&["a"]).await;
     world.entities(&["b"]).await;
     let events = watching.events(2).await;
-    until("the positions are given", || {
-        world.database.count("SELECT position FROM event_sequencer") == 2
-    })
-    .await;
+    until("the positions are given", || world.database.last_position() == 2).await;
     // As if the volume had been put back by a snapshot.
     world.database.sql(
         "DELETE FROM event WHERE 'b' = ANY (subjects); DELETE FROM event_position WHERE position = 2;
@@ -156,7 +153,7 @@ async fn a_database_that_went_back_is_found_out_by_what_lists_have_sent() {
         );
         world.entities(&[name]).await;
     }
-    assert_eq!(world.database.count("SELECT count(*) FROM event_history"), 2);
+    assert_eq!(world.database.rows("event_history"), 2);
 }
 
 /// Rows sent before a history that another process began say nothing of that history, and hide no later loss.
@@ -190,8 +187,7 @@ async fn what_was_sent_of_an_earlier_history_hides_no_later_loss() {
         ("out_of_range", Some(1)),
         "{refused:#?}"
     );
-    let reasons =
-        world.database.text("SELECT string_agg(reason, ',' ORDER BY number) FROM event_history");
+    let reasons = world.database.histories();
     assert_eq!(reasons.as_deref(), Some("first,forced,lost"));
 }
 

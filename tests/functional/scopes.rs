@@ -74,11 +74,11 @@ scenario! {
             reported.push((one.reported().to_string(), many.reported().to_string()));
         }
         assert_eq!(reported[0], reported[1], "nobody learns which portfolios there are");
-        assert_eq!(world.database.count("SELECT count(*) FROM entity"), 2, "lines without a portfolio are imported");
-        assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), 0);
+        assert_eq!(world.database.rows("entity"), 2, "lines without a portfolio are imported");
+        assert_eq!(world.database.entity_count(), 0);
         let both = world.client("acme", "test", &["entities:write", "portfolios:write"]);
         both.call("EntityService/CreateEntity", json!({"entity": entity("p")})).await.unwrap();
-        assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), 1);
+        assert_eq!(world.database.entity_count(), 1);
     }
 
     async fn a_hold_of_an_admin_is_released_by_an_admin(world: &World) {
@@ -88,7 +88,7 @@ scenario! {
         admin.call("EntityService/PlaceHold", place.clone()).await.unwrap();
         refused_for(&writer.call("EntityService/ReleaseHold", json!({"entity_id": "e"})).await.unwrap_err(), "admin");
         assert_eq!(writer.call("EntityService/PlaceHold", place.clone()).await.unwrap_err().code, "invalid_state_transition");
-        assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE hold_reason IS NOT NULL"), 1);
+        assert_eq!(world.database.held(), 1);
         admin.call("EntityService/ReleaseHold", json!({"entity_id": "e"})).await.unwrap();
         // Whoever may write places and releases their own, and an admin releases any.
         for releaser in [&writer, &admin] {
@@ -258,7 +258,7 @@ scenario! {
             let request_id = format!("refused-{n}");
             let refused = client.call_with("EntityService/CreateEntity", create.clone(), &[("x-request-id", &request_id)]).await.unwrap_err();
             assert_eq!(refused.code, code);
-            let principal = world.database.text(&format!("SELECT principal_id::text FROM api_key WHERE id = '{}'", key.id)).unwrap();
+            let principal = world.database.principal_of(&key.id).unwrap();
             let line = |log: &str| log.lines().find(|line| line.contains("call ended") && line.contains(&request_id)).map(str::to_owned);
             until("the call is in the log", || line(&world.server.log()).is_some()).await;
             let line: Value = serde_json::from_str(&line(&world.server.log()).unwrap()).unwrap();

@@ -54,10 +54,7 @@ async fn a_call_in_flight_is_finished_and_a_new_one_is_not_taken() {
         drop(holder);
         call.await.unwrap().expect("the call is finished");
         assert_eq!(world.server.ended().await.code(), Some(0));
-        assert_eq!(
-            world.database.count("SELECT count(*) FROM entity WHERE hold_reason IS NOT NULL"),
-            1
-        );
+        assert_eq!(world.database.held(), 1);
         for address in [world.server.addresses.grpc, world.server.addresses.http] {
             assert!(TcpStream::connect(address).await.is_err());
         }
@@ -128,10 +125,7 @@ async fn an_import_by_grpc_ends_behind_a_batch_and_says_how_far_it_came() {
     let mut world = World::start(Protocol::Grpc).await;
     let lines = futures::stream::iter((0..=BATCH).map(line)).chain(futures::stream::pending());
     let sending = tokio::spawn(import(&world.server, &world.key, lines));
-    until("the import is at work", || {
-        world.database.count("SELECT count(*) FROM entity") == BATCH as i64
-    })
-    .await;
+    until("the import is at work", || world.database.rows("entity") == BATCH as i64).await;
     world.server.signal(Signal::SIGTERM);
     let status = sending.await.unwrap().expect_err("the import cannot end well");
     let info = status.get_error_details().error_info().cloned().unwrap();
@@ -146,7 +140,7 @@ async fn an_import_by_grpc_ends_behind_a_batch_and_says_how_far_it_came() {
     assert_eq!(world.server.ended().await.code(), Some(0));
     assert!(!world.server.log().contains("cut off"), "{}", world.server.log());
     assert_eq!(
-        world.database.count("SELECT count(*) FROM entity"),
+        world.database.rows("entity"),
         BATCH as i64,
         "nothing was done with what is behind the batch"
     );
@@ -171,10 +165,7 @@ async fn an_import_by_rest_ends_behind_a_batch_and_says_how_far_it_came() {
         let line = format!("{{\"entity_id\":\"e{n}\",\"type\":\"T\"}}\n");
         caller.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).await.unwrap();
     }
-    until("the import is at work", || {
-        world.database.count("SELECT count(*) FROM entity") == BATCH as i64
-    })
-    .await;
+    until("the import is at work", || world.database.rows("entity") == BATCH as i64).await;
     world.server.signal(Signal::SIGTERM);
     let mut answer = String::new();
     caller.read_to_string(&mut answer).await.unwrap();
@@ -195,7 +186,7 @@ async fn an_import_by_rest_ends_behind_a_batch_and_says_how_far_it_came() {
     );
     assert_eq!(world.server.ended().await.code(), Some(0));
     assert!(!world.server.log().contains("cut off"), "{}", world.server.log());
-    assert_eq!(world.database.count("SELECT count(*) FROM entity"), BATCH as i64);
+    assert_eq!(world.database.rows("entity"), BATCH as i64);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ scenario! {
         let wrong = json!({"portfolio_id": "a b", "name": ""});
         let refused = world.client.call_with("PortfolioService/CreatePortfolio", wrong, &[("ifmatch", "1")]).await.unwrap_err();
         assert_eq!(faults(&refused).len(), 3, "{refused:#?}");
-        assert_eq!(world.database.count("SELECT count(*) FROM portfolio"), 1);
+        assert_eq!(world.database.rows("portfolio"), 1);
         // A proxy's header is nobody's slip, and what only reads is not protected.
         let others = [("x-request-id", "r"), ("x-forwarded-proto", "https"), ("x-api-version", "1"), ("x-envoy-expected-rq-timeout-ms", "15000")];
         world.client.call_with("PortfolioService/CreatePortfolio", create, &others).await.unwrap();
@@ -84,7 +84,7 @@ scenario! {
         assert!(read.is_ok(), "{read:#?}");
         let imported = world.client.import_with(&[json!({"type": "T"})], &[("idempotency_key", "1")]).await.unwrap_err();
         assert_eq!(faults(&imported)[0].1, "unknown_header");
-        assert_eq!(world.database.count("SELECT count(*) FROM entity"), 0);
+        assert_eq!(world.database.rows("entity"), 0);
     }
 
     /// By REST it says the version, by gRPC it would say nothing.
@@ -95,7 +95,7 @@ scenario! {
             Protocol::Rest => assert_eq!(answer.code, "state_conflict"),
             Protocol::Grpc => assert_eq!((faults(&answer)[0].0, faults(&answer)[0].1), ("if-match", "unsupported")),
         }
-        assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);
+        assert_eq!(world.database.portfolios_named("other"), 0);
     }
 
     /// None of these is ever looked at, and who sends one believes that it is.
@@ -116,7 +116,7 @@ scenario! {
             let read = world.client.call_with("PortfolioService/GetPortfolio", json!({"portfolio_id": "p"}), &[(header, "\"x\"")]).await;
             assert!(read.is_ok(), "{header}: {read:#?}");
         }
-        assert_eq!(world.database.count("SELECT count(*) FROM portfolio WHERE name = 'other'"), 0);
+        assert_eq!(world.database.portfolios_named("other"), 0);
     }
 
     /// A key that is pasted into the wrong header stays out of logs and responses.
@@ -193,8 +193,7 @@ async fn a_guard_that_is_named_and_has_no_value_is_refused() {
         assert!(description.contains("guards the request"), "{description}");
     }
     assert_eq!(
-        rest.world.database.count("SELECT count(*) FROM bulk_delete")
-            + rest.world.database.count("SELECT count(*) FROM offboarding_request"),
+        rest.world.database.rows("bulk_delete") + rest.world.database.rows("offboarding_request"),
         0
     );
     // A member that is not a guard may be left out.
@@ -216,7 +215,7 @@ async fn what_belongs_into_the_query_is_not_passed_over_in_the_body() {
         assert_eq!(code, "unknown_field", "{body}");
         assert!(reported.ends_with(hint), "{body}: {reported}");
     }
-    assert_eq!(rest.world.database.count("SELECT count(*) FROM bulk_delete"), 0);
+    assert_eq!(rest.world.database.rows("bulk_delete"), 0);
 }
 
 #[tokio::test]

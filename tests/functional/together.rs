@@ -27,9 +27,7 @@ fn change(n: usize, view: &str) -> Value {
 
 /// How many transactions have reported this.
 fn transactions(world: &World, event: &str) -> i64 {
-    world
-        .database
-        .count(&format!("SELECT count(DISTINCT xid) FROM event WHERE type = 'portfolio.{event}'"))
+    world.database.transactions_of(&format!("portfolio.{event}"))
 }
 
 /// Makes calls that find the first of them delayed.
@@ -118,7 +116,7 @@ scenario! {
         }
         held.batch_execute("COMMIT").unwrap();
         waits.await.unwrap().unwrap();
-        assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), MEMBERS as i64 - 3 * (MEMBERS as i64 / 4 - 1) - 1);
+        assert_eq!(world.database.entity_count(), MEMBERS as i64 - 3 * (MEMBERS as i64 / 4 - 1) - 1);
     }
 
     async fn one_that_the_database_refuses_costs_itself(world: &World) {
@@ -131,16 +129,16 @@ scenario! {
         for (n, answer) in answers.iter().enumerate() {
             assert_eq!(answer.is_err(), n == 7, "{n}: {answer:?}");
         }
-        assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), 1);
-        assert_eq!(world.database.count("SELECT count(*) FROM event WHERE type = 'portfolio.entity_detached'"), MEMBERS as i64 - 1);
+        assert_eq!(world.database.entity_count(), 1);
+        assert_eq!(world.database.events_of("portfolio.entity_detached"), MEMBERS as i64 - 1);
     }
 
     async fn an_entity_that_is_detached_many_times_at_once_takes_one_step(world: &World) {
         with_members(world).await;
         let calls = (0..MEMBERS).map(|n| world.call("PortfolioService/DetachEntity", change(n % 4, "basic")));
         piled_up(world, try_join_all(calls)).await.unwrap();
-        assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), MEMBERS as i64 - 4);
-        assert_eq!(world.database.count("SELECT count(*) FROM event WHERE type = 'portfolio.entity_detached'"), 4);
+        assert_eq!(world.database.entity_count(), MEMBERS as i64 - 4);
+        assert_eq!(world.database.events_of("portfolio.entity_detached"), 4);
         assert_eq!(world.entity("e3").await["version"], 2);
     }
 
@@ -182,7 +180,7 @@ scenario! {
         assert_eq!(world.database.count(dependents), MEMBERS as i64);
         let events = "SELECT count(*) FROM event v JOIN entity e ON e.realm_id = v.realm_id AND ARRAY[e.id] = v.subjects WHERE v.type = 'entity.created'";
         assert_eq!(world.database.count(events), MEMBERS as i64);
-        let transactions = world.database.count("SELECT count(DISTINCT xid) FROM event WHERE type = 'entity.created'");
+        let transactions = world.database.transactions_of("entity.created");
         assert!(transactions < MEMBERS as i64 / 2, "most are done together: {transactions}");
     }
 
@@ -198,7 +196,7 @@ scenario! {
             assert_eq!(answer.is_ok(), stored, "{n}: {answer:?}");
             assert!(answer.as_ref().err().is_none_or(|failure| failure.code == "already_exists"), "{n}: {answer:?}");
         }
-        assert_eq!(world.database.count("SELECT count(*) FROM event WHERE type = 'entity.created'"), 4);
+        assert_eq!(world.database.events_of("entity.created"), 4);
     }
 
     async fn an_id_that_somebody_is_creating_keeps_nobody_else(world: &World) {
@@ -217,21 +215,21 @@ scenario! {
         }
         held.batch_execute("ROLLBACK").unwrap();
         waits.await.unwrap().unwrap();
-        assert_eq!(world.database.count("SELECT count(*) FROM event WHERE type = 'entity.created'"), 28);
+        assert_eq!(world.database.events_of("entity.created"), 28);
     }
 
     async fn what_is_created_at_once_is_indexed_and_follows_whoever_had_its_id(world: &World) {
         world.entities(&["c0"]).await;
         world.call("RemovalService/RemoveEntity", json!({"entity_id": "c0"})).await.unwrap();
-        until("it is removed", || world.database.count("SELECT count(*) FROM entity WHERE id = 'c0'") == 0).await;
+        until("it is removed", || !world.database.has_entity("c0")).await;
         let create = |n: usize| json!({"entity": {"entity_id": format!("c{n}"), "type": "T", "attributes": {"n": n}}});
         let calls = (0..MEMBERS).map(|n| world.call("EntityService/CreateEntity", create(n)));
         piled_up(world, try_join_all(calls)).await.unwrap();
-        assert_eq!(world.database.count("SELECT count(*) FROM offboarding_request WHERE NOT followed"), 0);
+        assert_eq!(world.database.requests_not_followed(), 0);
         indexed(world, "n").await;
         let calls = (MEMBERS..2 * MEMBERS).map(|n| world.call("EntityService/CreateEntity", create(n)));
         piled_up(world, try_join_all(calls)).await.unwrap();
-        until("all are indexed", || world.database.count("SELECT count(*) FROM attribute_index") == 2 * MEMBERS as i64).await;
+        until("all are indexed", || world.database.rows("attribute_index") == 2 * MEMBERS as i64).await;
     }
 
     async fn each_reads_its_own_portfolio(world: &World) {

@@ -2,16 +2,14 @@
 
 use std::collections::HashMap;
 
-use bytes::{Buf, BufMut};
 use http::uri::PathAndQuery;
 use offboard::error::{Code, MemberKind};
-use prost::Message;
+use offboard::gateway::DynamicCodec;
 use prost_reflect::{
     DeserializeOptions, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions,
 };
 use serde_json::{Map, Value, json};
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -42,10 +40,7 @@ pub(super) async fn attempt(
     let request =
         with_metadata(client, tokio_stream::iter([encode(message, method.input())]), headers);
     let mut grpc = ready(client, rpc).await;
-    match grpc
-        .client_streaming(request, path(&method), DynamicCodec { output: method.output() })
-        .await
-    {
+    match grpc.client_streaming(request, path(&method), DynamicCodec::new(method.output())).await {
         Ok(response) => {
             let json = spelling::from_protocol(&decode(response.get_ref()), &method.output());
             Ok(Answer { json, http: None, headers: headers_of(response.metadata()) })
@@ -64,7 +59,7 @@ pub(super) async fn send(
     let request = with_metadata(client, message, &[]);
     ready(client, rpc)
         .await
-        .unary(request, path(&method), DynamicCodec { output: method.output() })
+        .unary(request, path(&method), DynamicCodec::new(method.output()))
         .await
         .map(tonic::Response::into_inner)
 }
@@ -82,7 +77,7 @@ pub(super) async fn exchange(
     let request = with_metadata(client, tokio_stream::iter(messages), headers);
     let response = ready(client, rpc)
         .await
-        .streaming(request, path(&method), DynamicCodec { output: method.output() })
+        .streaming(request, path(&method), DynamicCodec::new(method.output()))
         .await;
     let (metadata, mut stream, _) = response.map_err(|status| failure(&status))?.into_parts();
     let mut answers = Vec::new();
@@ -102,10 +97,7 @@ pub(super) async fn open(
     let method = spelling::method(rpc);
     let request = with_metadata(client, encode(request, method.input()), headers);
     let mut grpc = ready(client, rpc).await;
-    match grpc
-        .server_streaming(request, path(&method), DynamicCodec { output: method.output() })
-        .await
-    {
+    match grpc.server_streaming(request, path(&method), DynamicCodec::new(method.output())).await {
         Ok(response) => {
             let headers = headers_of(response.metadata());
             Ok(MessageStream::grpc(response.into_inner(), method.output(), headers))
@@ -250,51 +242,5 @@ fn member(text: &str, kind: MemberKind) -> Value {
         MemberKind::List => {
             serde_json::from_str(text).unwrap_or_else(|_| panic!("{text:?} is no list"))
         }
-    }
-}
-
-#[derive(Clone)]
-struct DynamicCodec {
-    output: MessageDescriptor,
-}
-
-impl Codec for DynamicCodec {
-    type Encode = DynamicMessage;
-    type Decode = DynamicMessage;
-    type Encoder = DynamicCodec;
-    type Decoder = DynamicCodec;
-
-    fn encoder(&mut self) -> DynamicCodec {
-        self.clone()
-    }
-
-    fn decoder(&mut self) -> DynamicCodec {
-        self.clone()
-    }
-}
-
-impl Encoder for DynamicCodec {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn encode(
-        &mut self,
-        message: DynamicMessage,
-        buffer: &mut EncodeBuf<'_>,
-    ) -> Result<(), Status> {
-        buffer.reserve(message.encoded_len());
-        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for DynamicCodec {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        let message = buffer.copy_to_bytes(buffer.remaining());
-        DynamicMessage::decode(self.output.clone(), message)
-            .map(Some)
-            .map_err(|error| Status::internal(error.to_string()))
     }
 }

@@ -32,12 +32,17 @@
 mod client;
 mod clock;
 mod cluster;
+mod examples;
 mod grpc;
 mod http;
+mod names;
 mod nats;
 mod postgres;
 pub mod rest;
 pub mod routes;
+mod rows;
+mod rpcs;
+mod seen;
 mod sender;
 mod server;
 mod smtp;
@@ -49,9 +54,13 @@ mod world;
 pub use client::{Answer, Client, Failure, Fault, Protocol};
 pub use clock::SteppingPostgres;
 pub use cluster::{ClusterHome, sql};
+pub use examples::{example, examples_of_nothing};
 pub use http::{Reply, curl, grpcurl, http};
+pub use names::{Place, Thing};
 pub use nats::{NatsServer, Stored};
 pub use postgres::{Database, database, database_on, empty_database};
+pub use rpcs::{Rpc, rpcs};
+pub use seen::Seen;
 pub use sender::Rest;
 pub use serde_json::{Value, json};
 pub use server::{
@@ -84,3 +93,13 @@ macro_rules! scenario {
     )+};
 }
 pub(crate) use scenario;
+
+/// Compares a whole answer or a whole refusal with its snapshot, which is in `snapshots/` beside the test. By both protocols it is the same one.
+macro_rules! assert_seen {
+    ($name:expr, $seen:expr) => {
+        insta::with_settings!({ omit_expression => true }, {
+            insta::assert_json_snapshot!($name, Seen::seen(&$seen));
+        })
+    };
+}
+pub(crate) use assert_seen;

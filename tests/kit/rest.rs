@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::client::{Answer, Client, Failure, Fault};
 use super::http::{self, Reply, http};
-use super::routes::{Body, Credential, ROUTES};
+use super::routes::{Body, Credential, Route};
 use super::spelling;
 use super::stream::MessageStream;
 
@@ -28,22 +28,16 @@ pub fn prepare(rpc: &str, request: &Value, org: &str) -> Prepared {
     let rpc = rpc.trim_start_matches("offboard.v1.");
     let descriptor = spelling::method(rpc);
     let members = request.as_object().expect("a request is an object");
-    let holds = |body: Body| match body {
-        Body::Member(member) => members.contains_key(member),
-        _ => true,
-    };
-    let mut routes = ROUTES.iter().filter(|route| route.rpc == rpc).peekable();
-    let fallback = **routes.peek().unwrap_or_else(|| panic!("no contract has a request for {rpc}"));
-    let route = routes.copied().find(|route| holds(route.body)).unwrap_or(fallback);
+    let route = Route::fitting(rpc, |member| members.contains_key(member));
 
     let mut members: Map<String, Value> = members.clone();
-    let path = fill(route.path, &mut members, org);
+    let path = fill(&route.path, &mut members, org);
     let spelled = match Value::Object(members) {
         members if route.camel_case => spelling::to_camel_case(&members, &descriptor.input()),
         members => members,
     };
     let Value::Object(mut rest) = spelled else { unreachable!("an object stays one") };
-    let body = match route.body {
+    let body = match &route.body {
         Body::Rest => Some(Value::Object(std::mem::take(&mut rest))),
         Body::Member(member) => rest.remove(member),
         Body::None | Body::Lines(_) => None,
@@ -127,12 +121,10 @@ pub(super) async fn exchange(
     query: &str,
     headers: &[(&str, &str)],
 ) -> Result<(Vec<Value>, Vec<(String, String)>), Failure> {
-    let route = ROUTES
-        .iter()
-        .find(|route| route.rpc == rpc)
-        .unwrap_or_else(|| panic!("no contract has a request for {rpc}"));
-    let Body::Lines(member) = route.body else { panic!("{rpc} takes no stream") };
-    let lines: String = requests.iter().map(|request| format!("{}\n", request[member])).collect();
+    let route = Route::first(rpc);
+    let Body::Lines(member) = &route.body else { panic!("{rpc} takes no stream") };
+    let lines: String =
+        requests.iter().map(|request| format!("{}\n", request[member.as_str()])).collect();
     let prepared = Prepared {
         method: route.method,
         target: format!("{}{query}", route.path),
@@ -175,8 +167,8 @@ pub(super) async fn open(
         reply.body = body.collect().await.unwrap().to_bytes().to_vec();
         return Err(read(&reply, rpc).unwrap_err());
     }
-    let route = ROUTES.iter().find(|route| route.rpc == rpc).expect("it was found before");
-    Ok(MessageStream::rest(body, spelling::method(rpc).output(), route.answer, reply.headers))
+    let member = Route::first(rpc).answer.as_deref();
+    Ok(MessageStream::rest(body, spelling::method(rpc).output(), member, reply.headers))
 }
 
 async fn send(
@@ -223,9 +215,8 @@ fn read(reply: &Reply, rpc: &str) -> Result<Answer, Failure> {
         });
     }
     if reply.status < 300 {
-        let route = ROUTES.iter().find(|route| route.rpc == rpc.trim_start_matches("offboard.v1."));
-        let json = match route.and_then(|route| route.answer) {
-            Some(member) => Value::Object(Map::from_iter([(member.to_owned(), reply.json())])),
+        let json = match &Route::first(rpc.trim_start_matches("offboard.v1.")).answer {
+            Some(member) => Value::Object(Map::from_iter([(member.clone(), reply.json())])),
             None => reply.json(),
         };
         let json = spelling::from_protocol(&json, &spelling::method(rpc).output());

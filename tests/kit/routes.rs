@@ -1,16 +1,23 @@
-//! Which request each method is, as the four contracts say, written by hand and apart from the gateway's rules.
+//! Which request each method is, read from the `google.api.http` options of the descriptor set by the contracts' own rules: apart from the
+//! gateway, which these requests try. A snapshot of all of them holds the contracts still.
+
+use std::sync::LazyLock;
+
+use prost_reflect::DynamicMessage;
+
+use super::rpcs::{Rpc, option, rpcs};
 
 /// The part of a request that goes into the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// Nothing: what is not in the path goes into the query.
     None,
     /// All that is not in the path.
     Rest,
     /// This member; what else is not in the path goes into the query.
-    Member(&'static str),
+    Member(String),
     /// One member a line, from a stream of requests.
-    Lines(&'static str),
+    Lines(String),
 }
 
 /// How a caller shows its key.
@@ -23,14 +30,14 @@ pub enum Credential {
 }
 
 /// One request of a contract.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// The method that it calls.
-    pub rpc: &'static str,
+    pub rpc: String,
     /// The HTTP method.
     pub method: &'static str,
     /// The path, with members of the request in braces.
-    pub path: &'static str,
+    pub path: String,
     /// The contents of the body.
     pub body: Body,
     /// How the contract's callers show their key.
@@ -38,253 +45,85 @@ pub struct Route {
     /// True if the contract spells members in camel case.
     pub camel_case: bool,
     /// The member of the response that is its body; all of it, if there is none.
-    pub answer: Option<&'static str>,
+    pub answer: Option<String>,
 }
+
+/// Every request, in the order of the protos.
+pub static ROUTES: LazyLock<Vec<Route>> =
+    LazyLock::new(|| rpcs().iter().flat_map(Route::of).collect());
+
+/// The contract of entity removal is the one whose callers have another header for their key.
+const BY_API_KEY: &str = "/v5/";
+
+/// The number of `JSON_STYLE_CAMEL_CASE`.
+const CAMEL_CASE: i32 = 2;
+
+const METHODS: [(&str, &str); 5] =
+    [("get", "GET"), ("put", "PUT"), ("post", "POST"), ("delete", "DELETE"), ("patch", "PATCH")];
 
 impl Route {
-    const fn answering(self, member: &'static str) -> Route {
-        Route { answer: Some(member), ..self }
+    /// The requests of an RPC: the rule that it has, and those beside it.
+    fn of(rpc: &Rpc) -> Vec<Route> {
+        let http = option("google.api.http");
+        let options = rpc.method.options();
+        if !options.has_extension(&http) {
+            return Vec::new();
+        }
+        let rule = options.get_extension(&http);
+        let rule = rule.as_message().expect("a rule is a message");
+        let others = rule.get_field_by_name("additional_bindings").expect("rules have others");
+        let others = others.as_list().unwrap_or_default();
+        let others = others.iter().filter_map(|other| other.as_message());
+        std::iter::once(rule).chain(others).map(|rule| Route::of_rule(rpc, rule)).collect()
+    }
+
+    fn of_rule(rpc: &Rpc, rule: &DynamicMessage) -> Route {
+        let text = |name: &str| {
+            let value = rule.get_field_by_name(name).expect("a member of a rule");
+            value.as_str().expect("it is text").to_owned()
+        };
+        let (member, method) = METHODS
+            .into_iter()
+            .find(|(member, _)| rule.has_field_by_name(member))
+            .unwrap_or_else(|| panic!("{}: no contract has the method of {rule:?}", rpc.name));
+        let path = text(member);
+        assert!(!path.contains(['=', '*']), "{path}: no contract has a pattern in a path");
+        let body = match text("body") {
+            none if none.is_empty() => Body::None,
+            all if all == "*" => Body::Rest,
+            member if rpc.takes_a_stream() => Body::Lines(member),
+            member => Body::Member(member),
+        };
+        let style = rpc.method.parent_service().options();
+        let style = style.get_extension(&option("offboard.v1.json_style")).as_enum_number();
+        Route {
+            rpc: rpc.name.clone(),
+            method,
+            credential: match path.starts_with(BY_API_KEY) {
+                true => Credential::ApiKey,
+                false => Credential::Bearer,
+            },
+            path,
+            body,
+            camel_case: style == Some(CAMEL_CASE),
+            answer: Some(text("response_body")).filter(|member| !member.is_empty()),
+        }
+    }
+
+    /// The first request of an RPC.
+    pub fn first(rpc: &str) -> &'static Route {
+        ROUTES
+            .iter()
+            .find(|route| route.rpc == rpc)
+            .unwrap_or_else(|| panic!("no contract has a request for {rpc}"))
+    }
+
+    /// The request of an RPC that a caller with these members sends: the one whose body is one of them, or else one whose body is no single member.
+    pub fn fitting(rpc: &str, holds: impl Fn(&str) -> bool) -> &'static Route {
+        let of_rpc = || ROUTES.iter().filter(move |route| route.rpc == rpc);
+        of_rpc()
+            .find(|route| matches!(&route.body, Body::Member(member) if holds(member)))
+            .or_else(|| of_rpc().find(|route| !matches!(route.body, Body::Member(_))))
+            .unwrap_or_else(|| Route::first(rpc))
     }
 }
-
-const fn snake(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
-    Route {
-        rpc,
-        method,
-        path,
-        body,
-        credential: Credential::Bearer,
-        camel_case: false,
-        answer: None,
-    }
-}
-
-const fn camel(rpc: &'static str, method: &'static str, path: &'static str, body: Body) -> Route {
-    Route {
-        rpc,
-        method,
-        path,
-        body,
-        credential: Credential::Bearer,
-        camel_case: true,
-        answer: None,
-    }
-}
-
-const fn api_key(rpc: &'static str, method: &'static str, path: &'static str) -> Route {
-    Route {
-        rpc,
-        method,
-        path,
-        body: Body::None,
-        credential: Credential::ApiKey,
-        camel_case: false,
-        answer: None,
-    }
-}
-
-/// Every request. Of those of one method, the first whose body's member the request holds is taken.
-pub const ROUTES: &[Route] = &[
-    api_key("RemovalService/RemoveEntity", "DELETE", "/v5/entities/{entity_id}"),
-    api_key("RemovalService/GetRemovalJob", "GET", "/v5/entities/jobs/{job_id}"),
-    api_key("RemovalService/ListRemovalJobs", "GET", "/v5/entities/jobs"),
-    snake("RemovalService/PreviewRemoval", "GET", "/v1/entities/{entity_id}/removal", Body::None),
-    snake("RemovalService/GetRemovalPolicy", "GET", "/v1/removal-policy", Body::None),
-    snake(
-        "RemovalService/UpdateRemovalPolicy",
-        "PATCH",
-        "/v1/removal-policy",
-        Body::Member("policy"),
-    ),
-    snake("PortfolioService/CreatePortfolio", "POST", "/v1/portfolios", Body::Rest),
-    snake("PortfolioService/GetPortfolio", "GET", "/v1/portfolios/{portfolio_id}", Body::None),
-    snake("PortfolioService/ListPortfolios", "GET", "/v1/portfolios", Body::None),
-    snake("PortfolioService/UpdatePortfolio", "PATCH", "/v1/portfolios/{portfolio_id}", Body::Rest),
-    snake(
-        "PortfolioService/DeletePortfolio",
-        "DELETE",
-        "/v1/portfolios/{portfolio_id}",
-        Body::None,
-    ),
-    snake(
-        "PortfolioService/BatchAttachEntities",
-        "POST",
-        "/v1/portfolios/{portfolio_id}/entities:batchAttach",
-        Body::Rest,
-    ),
-    snake(
-        "PortfolioService/BatchDetachEntities",
-        "POST",
-        "/v1/portfolios/{portfolio_id}/entities:batchDetach",
-        Body::Rest,
-    ),
-    snake(
-        "PortfolioService/ListPortfolioEntities",
-        "GET",
-        "/v1/portfolios/{portfolio_id}/entities",
-        Body::None,
-    ),
-    snake(
-        "PortfolioService/ExportPortfolio",
-        "GET",
-        "/v1/portfolios/{portfolio_id}/export",
-        Body::None,
-    ),
-    snake(
-        "PortfolioService/AttachEntity",
-        "POST",
-        "/v1/portfolios/{portfolio_id}/entities",
-        Body::Rest,
-    ),
-    snake(
-        "PortfolioService/DetachEntity",
-        "DELETE",
-        "/v1/portfolios/{portfolio_id}/entities/{entity_id}",
-        Body::None,
-    ),
-    snake("EntityService/CreateEntity", "POST", "/v1/entities", Body::Member("entity")),
-    snake("EntityService/BatchCreateEntities", "POST", "/v1/entities:batchCreate", Body::Rest),
-    snake("EntityService/BatchGetEntities", "GET", "/v1/entities:batchGet", Body::None),
-    snake("EntityService/ListEntities", "GET", "/v1/entities", Body::None),
-    snake(
-        "EntityService/UpdateEntity",
-        "PATCH",
-        "/v1/entities/{entity_id}",
-        Body::Member("entity"),
-    ),
-    snake(
-        "EntityService/CompleteOnboarding",
-        "POST",
-        "/v1/entities/{entity_id}:completeOnboarding",
-        Body::Rest,
-    ),
-    snake("EntityService/PlaceHold", "POST", "/v1/entities/{entity_id}:placeHold", Body::Rest),
-    snake("EntityService/ReleaseHold", "POST", "/v1/entities/{entity_id}:releaseHold", Body::Rest),
-    snake(
-        "EntityService/PutDependent",
-        "PUT",
-        "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}",
-        Body::Rest,
-    ),
-    snake(
-        "EntityService/GetDependent",
-        "GET",
-        "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}",
-        Body::None,
-    ),
-    snake("EntityService/ListDependents", "GET", "/v1/entities/{entity_id}/dependents", Body::None),
-    snake(
-        "EntityService/DeleteDependent",
-        "DELETE",
-        "/v1/entities/{entity_id}/dependents/{kind}/{dependent_id}",
-        Body::None,
-    ),
-    snake("EntityService/ListTombstones", "GET", "/v1/tombstones", Body::None),
-    snake("EntityService/GetEntity", "GET", "/v1/entities/{entity_id}", Body::None),
-    snake("EntityService/ImportEntities", "POST", "/v1/entities:import", Body::Lines("entity")),
-    snake(
-        "AttributeIndexService/CreateAttributeIndex",
-        "POST",
-        "/v1/attribute-indexes",
-        Body::Rest,
-    ),
-    snake(
-        "AttributeIndexService/GetAttributeIndex",
-        "GET",
-        "/v1/attribute-indexes/{attribute}",
-        Body::None,
-    ),
-    snake("AttributeIndexService/ListAttributeIndexes", "GET", "/v1/attribute-indexes", Body::None),
-    snake(
-        "AttributeIndexService/DeleteAttributeIndex",
-        "DELETE",
-        "/v1/attribute-indexes/{attribute}",
-        Body::None,
-    ),
-    camel(
-        "BulkDeleteService/StartBulkDelete",
-        "POST",
-        "/api/{tenant}/entities/_delete",
-        Body::Member("spec"),
-    ),
-    camel(
-        "BulkDeleteService/StartBulkDelete",
-        "POST",
-        "/api/{tenant}/entities/_deleteByUris",
-        Body::Member("uris"),
-    ),
-    camel("BulkDeleteService/StartBulkDelete", "DELETE", "/api/{tenant}/entities", Body::None),
-    camel("BulkDeleteService/PauseTask", "PUT", "/api/{tenant}/tasks/{task_id}/_pause", Body::None),
-    camel(
-        "BulkDeleteService/ResumeTask",
-        "PUT",
-        "/api/{tenant}/tasks/{task_id}/_resume",
-        Body::None,
-    ),
-    camel("BulkDeleteService/StopTask", "PUT", "/api/{tenant}/tasks/{task_id}/_stop", Body::None),
-    camel("BulkDeleteService/UpdateTask", "PATCH", "/api/{tenant}/tasks/{task_id}", Body::Rest),
-    camel("BulkDeleteService/WatchTask", "GET", "/api/{tenant}/tasks/{task_id}/_watch", Body::None),
-    camel("BulkDeleteService/GetTask", "GET", "/api/{tenant}/tasks/{task_id}", Body::None),
-    camel(
-        "BulkDeleteService/CheckConsistency",
-        "POST",
-        "/api/{tenant}/_checkConsistency",
-        Body::None,
-    ),
-    camel("BulkDeleteService/ListTasks", "GET", "/api/{tenant}/tasks", Body::None)
-        .answering("tasks"),
-    camel("BulkDeleteService/CountTasks", "GET", "/api/{tenant}/tasks/_total", Body::None),
-    camel("BulkDeleteService/ListTaskHistory", "GET", "/api/{tenant}/tasks/history", Body::None)
-        .answering("tasks"),
-    camel(
-        "BulkDeleteService/CountTaskHistory",
-        "GET",
-        "/api/{tenant}/tasks/history/_total",
-        Body::None,
-    ),
-    camel(
-        "BulkDeleteService/ListTaskFindings",
-        "GET",
-        "/api/{tenant}/tasks/{task_id}/findings",
-        Body::None,
-    ),
-    camel(
-        "BulkDeleteService/ListTaskExcludes",
-        "GET",
-        "/api/{tenant}/tasks/{task_id}/excludes",
-        Body::None,
-    ),
-    camel(
-        "BulkDeleteService/ListTaskFailures",
-        "GET",
-        "/api/{tenant}/tasks/{task_id}/failures",
-        Body::None,
-    ),
-    snake("EventService/ListEvents", "GET", "/v1/events", Body::None),
-    snake("EventService/WatchEvents", "GET", "/v1/events:watch", Body::None).answering("event"),
-    camel("OffboardingService/RequestOffboarding", "POST", "/v1/offboarding/entities", Body::Rest),
-    camel(
-        "OffboardingService/GetOffboardingRequest",
-        "GET",
-        "/v1/offboarding/entities/{offboarding_request_id}",
-        Body::None,
-    ),
-    camel(
-        "OffboardingService/ListOffboardingRequests",
-        "GET",
-        "/v1/offboarding/entities",
-        Body::None,
-    ),
-    camel(
-        "OffboardingService/WatchOffboardingRequest",
-        "GET",
-        "/v1/offboarding/entities/{offboarding_request_id}:watch",
-        Body::None,
-    ),
-    camel(
-        "OffboardingService/CancelOffboardingRequest",
-        "PATCH",
-        "/v1/offboarding/entities/{offboarding_request_id}/cancel",
-        Body::None,
-    ),
-];

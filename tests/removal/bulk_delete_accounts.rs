@@ -86,7 +86,7 @@ async fn a_large_task_is_cut_and_loses_nothing_at_the_cuts() {
         (database.rows("entity"), database.rows("tombstone"), database.rows("dependent")),
         (14, 59_996, 10)
     );
-    assert_eq!(database.count("SELECT entity_count FROM portfolio"), 4);
+    assert_eq!(database.entity_count(), 4);
     let subjects = "SELECT count(DISTINCT s) - count(*) FROM event, unnest(subjects) s WHERE type = 'entity.deleted'";
     assert_eq!(database.count(subjects), 0, "no entity is reported of twice");
 }
@@ -113,7 +113,7 @@ async fn changed_meanwhile(mode: &str) -> (World, Answer) {
     let filter = format!("in(attributes.n, '{}')", numbers.join(","));
     let spec = json!({"objects": {"filter": filter, "exclude_list": ["e-000010"]}});
     let task = world.schedule(json!({"mode": mode, "spec": spec})).await;
-    until("the chunk waits for the other's row", || world.database.waiting() > 0).await;
+    until("the chunk waits for the other's row", || world.database.waiting_for_locks() > 0).await;
     other.batch_execute("COMMIT").unwrap();
     let ended = world.task_ended(&task).await;
     assert_eq!(
@@ -269,7 +269,7 @@ async fn whoever_wants_a_row_of_a_chunk_does_not_wait_for_what_the_chunk_waits_f
     let mut other = world.database.connection();
     other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000090' FOR UPDATE").unwrap();
     let task = world.schedule(json!({"entity_type": "HCP", "mode": "soft"})).await;
-    until("the chunk waits", || world.database.waiting() > 0).await;
+    until("the chunk waits", || world.database.waiting_for_locks() > 0).await;
     // It is done by then, or is let go of: before the other session lets go of anything.
     let wanted = "UPDATE entity SET version = version + 1 WHERE id = 'e-000010'";
     world
@@ -332,7 +332,7 @@ async fn a_chunk_that_finds_little_ends_all_the_same() {
     let mut other = world.database.connection();
     other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-120000' FOR UPDATE").unwrap();
     let task = world.schedule(json!({"entity_type": "HCO", "mode": "hard"})).await;
-    until("the last is waited for", || world.database.waiting() > 0).await;
+    until("the last is waited for", || world.database.waiting_for_locks() > 0).await;
     let slice = "SELECT cursor_id || ' ' || processed FROM bulk_delete_slice";
     let before = world.database.text(slice).unwrap();
     let (cursor, processed) = before.split_once(' ').unwrap();

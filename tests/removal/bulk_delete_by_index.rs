@@ -82,7 +82,7 @@ async fn an_index_that_is_dropped_while_a_task_goes_by_it_costs_no_match() {
     let mut holder = world.database.connection();
     holder.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000200' FOR UPDATE").unwrap();
     let task = world.schedule(few("hard")).await;
-    until("a chunk waits", || world.database.waiting() == 1).await;
+    until("a chunk waits", || world.database.waiting_for_locks() == 1).await;
     world.done("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "name"})).await;
     until("the index waits for the chunk", || {
         world

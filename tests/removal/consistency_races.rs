@@ -140,8 +140,8 @@ async fn a_count_is_set_right_while_members_come_and_go() {
         // Two at once repair once.
         let (_, one, other) = tokio::join!(moves, world.check(json!({})), world.check(json!({})));
         assert_eq!(reported(&one).1 + reported(&other).1, 1, "{:#} {:#}", one.json, other.json);
-        let members = database.count("SELECT count(*) FROM entity WHERE portfolio_id = 'p'");
-        assert_eq!(database.count("SELECT entity_count FROM portfolio"), members);
+        let members = database.members_of("p");
+        assert_eq!(database.entity_count(), members);
         database.sql(
             "UPDATE portfolio SET entity_count = 5000; UPDATE entity SET portfolio_id = NULL, attached_at = NULL WHERE id LIKE 'free%'",
         );
@@ -172,7 +172,7 @@ async fn a_contradiction_that_ends_before_its_repair_is_not_a_finding() {
     );
     other.batch_execute(&change).unwrap();
     let task = id(&world.done(CHECK, json!({})).await);
-    until("the mend waits", || database.waiting() > 0).await;
+    until("the mend waits", || database.waiting_for_locks() > 0).await;
     other.batch_execute("COMMIT").unwrap();
     let ended = world.task_ended(&task).await;
     assert_eq!(reported(&ended), (json!({"orphan_dependent": 1, "stuck_offboarding": 1}), 2));

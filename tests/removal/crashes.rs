@@ -35,7 +35,7 @@ fn assert_gone(database: &Database, count: i64, reported_by: &str) {
         count,
         "no entity is reported of twice"
     );
-    assert_eq!(database.count("SELECT coalesce(sum(entity_count), 0) FROM portfolio"), 0);
+    assert_eq!(database.entity_counts(), 0);
     database.assert_sound();
 }
 
@@ -121,9 +121,10 @@ async fn offboardings_survive_the_death_of_a_worker_in_the_middle_of_them() {
     let mut other = world.database.connection();
     other.batch_execute("BEGIN; SELECT FROM portfolio WHERE id = 'q' FOR UPDATE").unwrap();
     let mut doomed = Server::start_with(&world.database, &EAGER, &[]).await;
-    until("its worker is in the middle of a removal", || world.database.waiting() > 0).await;
+    until("its worker is in the middle of a removal", || world.database.waiting_for_locks() > 0)
+        .await;
     world.server = Server::start_with(&world.database, &EAGER, &[]).await;
-    until("both are", || world.database.waiting() > 1).await;
+    until("both are", || world.database.waiting_for_locks() > 1).await;
     doomed.kill();
     other.batch_execute("COMMIT").unwrap();
     until("the survivor goes on", || succeeded(&world.database) > 0).await;

@@ -212,18 +212,6 @@ impl Database {
         self.text(&query).unwrap_or_default()
     }
 
-    /// How many rows there are: `entity WHERE state = 'active'`.
-    pub fn rows(&self, from: &str) -> i64 {
-        self.count(&format!("SELECT count(*) FROM {from}"))
-    }
-
-    /// How many sessions wait for a lock that another one has.
-    pub fn waiting(&self) -> i64 {
-        self.rows(
-            "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-    }
-
     /// The conditions that must be true whatever happened, once nothing is at work any more.
     pub fn assert_sound(&self) {
         let never = [

@@ -62,7 +62,8 @@ async fn a_worker_that_is_late_changes_nothing() {
     let mut other = world.database.connection();
     other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000005' FOR UPDATE").unwrap();
     let late = Server::start_with(&world.database, &arguments, &[]).await;
-    until("the worker is in the middle of a chunk", || world.database.waiting() > 0).await;
+    until("the worker is in the middle of a chunk", || world.database.waiting_for_locks() > 0)
+        .await;
     late.signal(Signal::SIGSTOP);
     other.batch_execute("ROLLBACK").unwrap();
     let _prompt = Server::start_with(&world.database, &arguments, &[]).await;

@@ -100,11 +100,7 @@ async fn opposite_moves_of_the_same_entities_are_all_done() {
     for task in tasks.collect::<Vec<_>>() {
         task.await.unwrap();
     }
-    assert_eq!(
-        world.database.count("SELECT sum(entity_count) FROM portfolio"),
-        120,
-        "everyone is in one of the two"
-    );
+    assert_eq!(world.database.entity_counts(), 120, "everyone is in one of the two");
     assert_counted(&world, &["p", "q"]).await;
 }
 
@@ -205,7 +201,7 @@ async fn a_move_out_of_a_portfolio_that_is_newer_than_itself_is_counted() {
             _ => json!({"portfolio_id": "p", "entity_id": entity}),
         };
         let moving = tokio::spawn(async move { client.call(method, request).await.unwrap() });
-        until("the move waits", || world.database.waiting() == 1).await;
+        until("the move waits", || world.database.waiting_for_locks() == 1).await;
         world.given_portfolio(&fresh).await;
         let moved = format!(
             "UPDATE entity SET portfolio_id = '{fresh}', attached_at = now(), version = version + 1 WHERE id = '{entity}';
@@ -216,15 +212,10 @@ async fn a_move_out_of_a_portfolio_that_is_newer_than_itself_is_counted() {
         );
         diesel::connection::SimpleConnection::batch_execute(&mut other, &moved).unwrap();
         moving.await.unwrap();
-        assert_eq!(
-            world
-                .database
-                .count(&format!("SELECT entity_count FROM portfolio WHERE id = '{fresh}'")),
-            0
-        );
+        assert_eq!(world.database.entity_count_of(&fresh), 0);
         world.database.assert_sound();
     }
-    assert_eq!(world.database.count("SELECT entity_count FROM portfolio WHERE id = 'p'"), 2);
+    assert_eq!(world.database.entity_count_of("p"), 2);
 }
 
 /// Creates one entity in a portfolio, in one of the ways there are.
@@ -267,10 +258,13 @@ async fn entities_that_are_added_again_while_they_are_removed_do_not_deadlock() 
         let held = format!("BEGIN; SELECT FROM entity WHERE id = '{portfolio}-000002' FOR UPDATE");
         diesel::connection::SimpleConnection::batch_execute(&mut other, &held).unwrap();
         let task = world.schedule(json!({"uris": names(&portfolio, 3), "mode": "hard"})).await;
-        until("the chunk is in the middle", || world.database.waiting() == 1).await;
+        until("the chunk is in the middle", || world.database.waiting_for_locks() == 1).await;
         let (client, entity) = (world.client.clone(), format!("{portfolio}-000001"));
         let creating = tokio::spawn(async move { create(client, way, &entity, &portfolio).await });
-        until("the new one waits for the old one to go", || world.database.waiting() == 2).await;
+        until("the new one waits for the old one to go", || {
+            world.database.waiting_for_locks() == 2
+        })
+        .await;
         diesel::connection::SimpleConnection::batch_execute(&mut other, "ROLLBACK").unwrap();
         creating.await.unwrap().unwrap();
         assert_eq!(
@@ -307,7 +301,7 @@ async fn a_portfolio_that_goes_meanwhile_gets_no_members() {
         .unwrap();
         let client = world.client.clone();
         let creating = tokio::spawn(async move { create(client, way, "e", "p").await });
-        until("the new one waits", || world.database.waiting() == 1).await;
+        until("the new one waits", || world.database.waiting_for_locks() == 1).await;
         diesel::connection::SimpleConnection::batch_execute(&mut other, "COMMIT").unwrap();
         match creating.await.unwrap() {
             Ok(import) => assert_eq!(import.get("results")[0]["error"]["code"], "not_found"),

@@ -146,7 +146,7 @@ scenario! {
         world.job_ended(&second, "succeeded").await;
         world.job_ended(&first, "succeeded").await;
         assert_eq!(id(&world.remove("e").await), second, "the latest job is the answer");
-        assert_eq!(world.database.count("SELECT count(DISTINCT incarnation) FROM tombstone WHERE entity_id = 'e'"), 2);
+        assert_eq!(world.database.removed_incarnations("e"), 2);
         world.database.assert_sound();
     }
 

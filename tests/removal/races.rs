@@ -104,7 +104,7 @@ async fn of_a_cancel_and_a_start_exactly_one_wins() {
     );
     assert_eq!((database.rows(&kept), database.rows(&gone)), (won, raced - won));
     assert_eq!((database.rows("entity"), database.rows("offboarding_request")), (won, raced));
-    assert_eq!(database.count("SELECT entity_count FROM portfolio"), won);
+    assert_eq!(database.entity_count(), won);
     assert_eq!(database.rows("event WHERE type = 'entity.offboarding_canceled'"), won);
     assert_eq!(database.rows("event WHERE type = 'entity.offboarded'"), raced - won);
     database.assert_sound();
@@ -198,7 +198,7 @@ async fn an_entity_goes_by_an_offboarding_or_by_a_bulk_delete_and_never_by_both(
     println!("{by_task} of {raced} went by a task");
     assert!((1..raced).contains(&by_task), "one side always wins: that is not a race");
     assert_eq!((world.database.rows("entity"), world.database.rows("tombstone")), (0, raced));
-    assert_eq!(world.database.count("SELECT entity_count FROM portfolio"), 0);
+    assert_eq!(world.database.entity_count(), 0);
     world.database.assert_sound();
 }
 

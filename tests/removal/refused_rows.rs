@@ -65,7 +65,7 @@ scenario! {
         assert_eq!(ended.get("status"), "completed_with_errors");
         assert_eq!(ended.get("current_state.findings"), &json!({"orphan_dependent": 30}));
         assert_eq!(ended.get("current_state.number_of_mended_findings"), 29);
-        assert_eq!(world.database.text("SELECT string_agg(entity_id, ' ') FROM dependent").as_deref(), Some("ghost-17"));
+        assert_eq!(world.database.owners_of_dependents().as_deref(), Some("ghost-17"));
     }
 
     async fn a_line_that_the_database_refuses_does_not_end_an_import(world: &World) {
@@ -81,7 +81,7 @@ scenario! {
         let reported: Vec<_> = failed.iter().map(|line| (text(&line["entity_id"]), text(&line["error"]["code"]))).collect();
         assert_eq!(reported, ["e0042", "e0613"].map(|id| (id.to_owned(), "refused_by_database".to_owned())));
         assert!(!account.to_string().contains("secret") && world.server.log().contains("no room at /srv/secret"));
-        assert_eq!(world.database.count("SELECT entity_count FROM portfolio WHERE id = 'p'"), 1_098);
+        assert_eq!(world.database.entity_count_of("p"), 1_098);
         world.database.assert_sound();
     }
 }
@@ -120,7 +120,7 @@ scenario! {
         until("all are over", || world.database.count(open) == 0).await;
         let reported = world.database.text("SELECT string_agg(concat_ws(' ', entity_id, status, error_code, attempts), ', ' ORDER BY entity_id) FROM offboarding_request");
         assert_eq!(reported.as_deref(), Some("a succeeded 1, b failed refused_by_database 1, c succeeded 1"));
-        assert_eq!(world.database.text("SELECT string_agg(id || state, '') FROM entity").as_deref(), Some("bactive"));
+        assert_eq!(world.database.ids_and_states().as_deref(), Some("bactive"));
         assert!(world.server.log().contains("no room at /srv/secret"), "the log has the cause");
         world.database.assert_sound();
     }

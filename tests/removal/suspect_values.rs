@@ -129,7 +129,7 @@ scenario! {
                 assert_eq!(refusal.code, "suspect_value", "{condition}");
             }
         }
-        assert_eq!(world.database.count("SELECT count(*) FROM entity WHERE deleted_at IS NULL"), 4);
+        assert_eq!(world.database.entities_not_deleted(), 4);
     }
 
     async fn what_is_written_as_numbers_and_dates_are_elsewhere_is_suspect(world: &World) {

@@ -30,7 +30,8 @@ impl Midst {
         let mut other = world.database.connection();
         other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000055' FOR UPDATE").unwrap();
         let task = world.schedule(json!({"entity_type": "HCP", "mode": "hard"})).await;
-        until("the worker is in the middle of a chunk", || world.database.waiting() > 0).await;
+        until("the worker is in the middle of a chunk", || world.database.waiting_for_locks() > 0)
+            .await;
         Midst { world, task, other }
     }
 
@@ -70,7 +71,7 @@ impl Midst {
             (database.rows("tombstone"), database.rows("entity"), database.rows("dependent")),
             (done, 100 - done, 100 - done)
         );
-        assert_eq!(database.count("SELECT entity_count FROM portfolio"), 100 - done);
+        assert_eq!(database.entity_count(), 100 - done);
         database.assert_sound();
     }
 

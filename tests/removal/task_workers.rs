@@ -157,7 +157,7 @@ async fn two_processes_share_the_slices_of_a_task() {
     let mut other = world.database.connection();
     other.batch_execute("BEGIN; SELECT FROM entity WHERE id = 'e-000100' FOR UPDATE").unwrap();
     let _first = Server::start_with(&world.database, &arguments, &[]).await;
-    until("the first worker is blocked", || world.database.waiting() > 0).await;
+    until("the first worker is blocked", || world.database.waiting_for_locks() > 0).await;
     let _second = Server::start_with(&world.database, &arguments, &[]).await;
     until("the second worker has done all else", || {
         world.database.rows("bulk_delete_slice WHERE done") == 3
