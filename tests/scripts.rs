@@ -71,10 +71,10 @@ fn a_dry_run_of_a_release_shows_what_it_would_edit_and_edits_nothing() {
 #[test]
 fn a_version_that_cannot_be_released_is_refused() {
     for (version, why) in [
-        ("1.2", "no version"),
-        ("01.0.0", "no version"),
+        ("1.2", "not a version"),
+        ("01.0.0", "not a version"),
         ("0.0.1", "comes before"),
-        ("x", "no version"),
+        ("x", "not a version"),
     ] {
         let (done, reported) = run("release", &["--dry-run", version]);
         assert!(!done && reported.contains(why), "{version}: {reported}");
