@@ -174,7 +174,7 @@ impl<P: Publisher> Tenure<P> {
         if let Some(first) = batch.rows.first() {
             self.cursor = first.start();
             let (publisher, read_back) = (self.publisher.clone(), self.read_back.clone());
-            match self.holding(read_back.before(first, &*publisher)).await? {
+            match self.while_leased(read_back.before(first, &*publisher)).await? {
                 Ok(read_back) => self.read_back = read_back,
                 Err(failure) => {
                     self.read_back.failed();
