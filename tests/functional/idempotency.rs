@@ -96,7 +96,7 @@ scenario! {
         world.call("EntityService/PlaceHold", held).await.unwrap();
         let policy = json!({"policy": {"max_grace_period": "60s"}, "update_mask": "maxGracePeriod"});
         world.call("RemovalService/UpdateRemovalPolicy", policy).await.unwrap();
-        let writer = world.client("acme", "test", &["entities:write", "entities:delete", "entities:read"]);
+        let writer = world.client("acme", "test", &["holds:release", "entities:delete", "entities:read"]);
         let no_id = "0190a1b2-0000-7000-8000-000000000001";
         let select = |filter: &str| json!({"spec": {"objects": {"filter": filter}}});
         let cases = [
@@ -219,6 +219,8 @@ scenario! {
 
 /// A task that no worker takes up.
 const TASK: &str = "0190aaaa-0000-7000-8000-00000000000a";
+/// A key that the changes are tried on.
+const KEY: &str = "0190a1b2-0000-7000-8000-00000000000a";
 
 /// A call of each method that changes something, on things that `given_all` has made.
 fn changes() -> Vec<(&'static str, Value)> {
@@ -277,6 +279,10 @@ fn changes() -> Vec<(&'static str, Value)> {
         ("BulkDeleteService/ResumeTask", json!({"task_id": TASK})),
         ("BulkDeleteService/StopTask", json!({"task_id": TASK})),
         ("BulkDeleteService/CheckConsistency", json!({"fix": false})),
+        ("AccessService/CreateKey", json!({"scopes": ["entities:read"]})),
+        ("AccessService/UpdateKey", json!({"key_id": KEY, "name": "Other"})),
+        ("AccessService/RotateKey", json!({"key_id": KEY, "overlap": "60s"})),
+        ("AccessService/RevokeKey", json!({"key_id": KEY})),
     ]
 }
 
@@ -321,7 +327,9 @@ async fn given_all(world: &World) -> Value {
         "INSERT INTO bulk_delete (realm_id, id, name, mode, status, entity_type, principal_id, api_key_id, updated_by, paused_at)
          SELECT id, '{TASK}', 'T', 'soft', 'paused', 'Nothing', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), now()
          FROM realm WHERE org = 'acme' AND mode = 'test';
-         INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, due_at) SELECT realm_id, id, 0, 'infinity' FROM bulk_delete"
+         INSERT INTO bulk_delete_slice (realm_id, bulk_delete_id, slice, due_at) SELECT realm_id, id, 0, 'infinity' FROM bulk_delete;
+         INSERT INTO api_key (realm_id, id, principal_id, secret_sha256, secret_prefix, scopes)
+         SELECT id, '{KEY}', gen_random_uuid(), sha256('x'), 'sk_test_', '{{entities:read}}' FROM realm WHERE org = 'acme' AND mode = 'test'"
     ));
     done(
         "OffboardingService/RequestOffboarding",
@@ -357,8 +365,12 @@ scenario! {
             if method.ends_with("CancelOffboardingRequest") {
                 request["offboarding_request_id"] = cancelable.clone();
             }
-            let first = world.client.call_with(method, request.clone(), &key(method)).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
+            let mut first = world.client.call_with(method, request.clone(), &key(method)).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));
             assert_eq!(first.header(REPLAYED), None, "{method}");
+            // A secret is shown once.
+            if let Some(secret) = first.json.get_mut("secret") {
+                assert!(secret.take().is_string(), "{method}");
+            }
             let scheduled = |events: String| events.lines().filter(|line| !line.starts_with("bulk_delete.") && !line.starts_with("attribute_index.ready") && !line.contains("offboarded") && !line.contains("entity_detached")).count();
             let before = scheduled(events(&world.database));
             let again = world.client.call_with(method, request, &key(method)).await.unwrap_or_else(|failure| panic!("{method}: {failure:#?}"));

@@ -9,6 +9,7 @@ struct Ids {
     request: String,
     task: String,
     attribute: String,
+    key: String,
 }
 
 async fn fill(client: &Client, name: &str) -> Ids {
@@ -39,8 +40,10 @@ async fn fill(client: &Client, name: &str) -> Ids {
         json!({"attribute": format!("at_{name}")}),
     )
     .await;
+    let key = call("AccessService/CreateKey", json!({"scopes": ["entities:read"]})).await;
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
     Ids {
+        key: text(&key["key"]),
         portfolio,
         entity,
         request: text(&asked),
@@ -51,7 +54,7 @@ async fn fill(client: &Client, name: &str) -> Ids {
 
 /// Every call that names an id.
 fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str, Value)> {
-    let Ids { portfolio, entity, request, task, attribute } = ids;
+    let Ids { portfolio, entity, request, task, attribute, key } = ids;
     vec![
         ("EntityService/GetEntity", json!({"entity_id": entity})),
         (
@@ -126,6 +129,11 @@ fn calls(ids: &Ids, own_portfolio: &str, own_entity: &str) -> Vec<(&'static str,
         ("BulkDeleteService/ListTaskExcludes", json!({"task_id": task})),
         ("BulkDeleteService/ListTaskFailures", json!({"task_id": task})),
         ("BulkDeleteService/ListTaskFindings", json!({"task_id": task})),
+        ("AccessService/GetKey", json!({"key_id": key})),
+        ("AccessService/UpdateKey", json!({"key_id": key, "name": "Ours"})),
+        ("AccessService/UpdateKey", json!({"key_id": key, "name": "Ours", "expected_version": 7})),
+        ("AccessService/RotateKey", json!({"key_id": key, "overlap": "0s"})),
+        ("AccessService/RevokeKey", json!({"key_id": key})),
     ]
 }
 
@@ -150,6 +158,7 @@ scenario! {
                 request: "0190a1b2-0000-7000-8000-000000000001".to_owned(),
                 task: "0190a1b2-0000-7000-8000-000000000002".to_owned(),
                 attribute: "at_none".to_owned(),
+                key: "0190a1b2-0000-7000-8000-000000000003".to_owned(),
             };
             world.database.sql("DELETE FROM entity WHERE id = 'free'");
             world.entities(&["free"]).await;
@@ -167,6 +176,7 @@ scenario! {
                     (&theirs.request, &never.request),
                     (&theirs.task, &never.task),
                     (&theirs.attribute, &never.attribute),
+                    (&theirs.key, &never.key),
                 ] {
                     reported = reported.replace(id, never);
                 }

@@ -1,212 +1,9 @@
 //! Keys: what opens a listener, what does not, and what becomes of secrets.
 
+use crate::every_scope::{call, methods};
 use crate::kit::*;
 
-/// Every method, with a request that is well-formed, and the scope that it needs.
-pub const METHODS: &[(&str, &str, &str)] = &[
-    ("EntityService/CreateEntity", r#"{"entity": {"type": "T"}}"#, "entities:write"),
-    (
-        "EntityService/BatchCreateEntities",
-        r#"{"requests": [{"entity": {"type": "T"}}]}"#,
-        "entities:write",
-    ),
-    ("EntityService/BatchGetEntities", r#"{"entity_ids": ["e"]}"#, "entities:read"),
-    ("EntityService/ListEntities", r"{}", "entities:read"),
-    (
-        "EntityService/UpdateEntity",
-        r#"{"entity_id": "e", "entity": {"type": "T"}}"#,
-        "entities:write",
-    ),
-    ("EntityService/CompleteOnboarding", r#"{"entity_id": "e"}"#, "entities:write"),
-    ("EntityService/PlaceHold", r#"{"entity_id": "e", "reason": "audit"}"#, "entities:write"),
-    ("EntityService/ReleaseHold", r#"{"entity_id": "e"}"#, "entities:write"),
-    (
-        "EntityService/PutDependent",
-        r#"{"entity_id": "e", "kind": "task", "dependent_id": "d", "data": {}}"#,
-        "entities:write",
-    ),
-    (
-        "EntityService/GetDependent",
-        r#"{"entity_id": "e", "kind": "task", "dependent_id": "d"}"#,
-        "entities:read",
-    ),
-    ("EntityService/ListDependents", r#"{"entity_id": "e"}"#, "entities:read"),
-    (
-        "EntityService/DeleteDependent",
-        r#"{"entity_id": "e", "kind": "task", "dependent_id": "d"}"#,
-        "entities:write",
-    ),
-    ("EntityService/ListTombstones", r"{}", "entities:read"),
-    ("EntityService/GetEntity", r#"{"entity_id": "e"}"#, "entities:read"),
-    ("EntityService/ImportEntities", r#"{"entity": {"type": "T"}}"#, "entities:write"),
-    ("PortfolioService/CreatePortfolio", r#"{"name": "P"}"#, "portfolios:write"),
-    ("PortfolioService/GetPortfolio", r#"{"portfolio_id": "p"}"#, "portfolios:read"),
-    ("PortfolioService/ListPortfolios", "{}", "portfolios:read"),
-    (
-        "PortfolioService/UpdatePortfolio",
-        r#"{"portfolio_id": "p", "name": "P"}"#,
-        "portfolios:write",
-    ),
-    ("PortfolioService/DeletePortfolio", r#"{"portfolio_id": "p"}"#, "portfolios:write"),
-    (
-        "PortfolioService/BatchAttachEntities",
-        r#"{"portfolio_id": "p", "entity_ids": ["e"]}"#,
-        "portfolios:write",
-    ),
-    (
-        "PortfolioService/BatchDetachEntities",
-        r#"{"portfolio_id": "p", "entity_ids": ["e"]}"#,
-        "portfolios:write",
-    ),
-    ("PortfolioService/ListPortfolioEntities", r#"{"portfolio_id": "p"}"#, "portfolios:read"),
-    ("PortfolioService/ExportPortfolio", r#"{"portfolio_id": "p"}"#, "portfolios:read"),
-    (
-        "PortfolioService/AttachEntity",
-        r#"{"portfolio_id": "p", "entity_id": "e"}"#,
-        "portfolios:write",
-    ),
-    (
-        "PortfolioService/DetachEntity",
-        r#"{"portfolio_id": "p", "entity_id": "e"}"#,
-        "portfolios:write",
-    ),
-    ("RemovalService/RemoveEntity", r#"{"entity_id": "e"}"#, "entities:offboard"),
-    (
-        "RemovalService/GetRemovalJob",
-        r#"{"job_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:read",
-    ),
-    ("RemovalService/ListRemovalJobs", "{}", "entities:read"),
-    ("RemovalService/PreviewRemoval", r#"{"entity_id": "e"}"#, "entities:read"),
-    ("RemovalService/GetRemovalPolicy", "{}", "entities:read"),
-    ("OffboardingService/ListOffboardingRequests", "{}", "entities:read"),
-    (
-        "OffboardingService/WatchOffboardingRequest",
-        r#"{"offboarding_request_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:read",
-    ),
-    ("OffboardingService/RequestOffboarding", r#"{"entity_id": "e"}"#, "entities:offboard"),
-    (
-        "OffboardingService/GetOffboardingRequest",
-        r#"{"offboarding_request_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:read",
-    ),
-    (
-        "OffboardingService/CancelOffboardingRequest",
-        r#"{"offboarding_request_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:offboard",
-    ),
-    ("BulkDeleteService/StartBulkDelete", r#"{"entity_type": "T"}"#, "entities:delete"),
-    ("AttributeIndexService/GetAttributeIndex", r#"{"attribute": "a"}"#, "entities:read"),
-    ("AttributeIndexService/ListAttributeIndexes", "{}", "entities:read"),
-    (
-        "BulkDeleteService/GetTask",
-        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:read",
-    ),
-    ("BulkDeleteService/CheckConsistency", r#"{"fix": false}"#, "entities:delete"),
-    ("BulkDeleteService/ListTasks", r#"{}"#, "entities:read"),
-    ("BulkDeleteService/CountTasks", r#"{}"#, "entities:read"),
-    ("BulkDeleteService/ListTaskHistory", r#"{}"#, "entities:read"),
-    ("BulkDeleteService/CountTaskHistory", r#"{}"#, "entities:read"),
-    (
-        "BulkDeleteService/WatchTask",
-        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:read",
-    ),
-    (
-        "BulkDeleteService/PauseTask",
-        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:delete",
-    ),
-    (
-        "BulkDeleteService/ResumeTask",
-        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:delete",
-    ),
-    (
-        "BulkDeleteService/StopTask",
-        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:delete",
-    ),
-    (
-        "BulkDeleteService/UpdateTask",
-        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:delete",
-    ),
-    (
-        "BulkDeleteService/ListTaskFindings",
-        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:read",
-    ),
-    (
-        "BulkDeleteService/ListTaskExcludes",
-        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:read",
-    ),
-    (
-        "BulkDeleteService/ListTaskFailures",
-        r#"{"task_id": "0190a1b2-0000-7000-8000-000000000001"}"#,
-        "entities:read",
-    ),
-    ("EventService/ListEvents", "{}", "events:read"),
-    ("EventService/WatchEvents", "{}", "events:read"),
-];
-
-async fn call(client: &Client, method: &str, request: &str) -> Result<Answer, Failure> {
-    let request: Value = serde_json::from_str(request).unwrap();
-    // A stream has requests of its own kind.
-    if method.ends_with("ImportEntities") {
-        return client.import(&[request["entity"].clone()]).await;
-    }
-    if spelling::method(method).is_server_streaming() {
-        let stream = client.stream(method, request, &[]).await?;
-        return Ok(Answer { json: Value::Null, http: None, headers: stream.headers().to_vec() });
-    }
-    client.call(method, request).await
-}
-
-#[test]
-fn the_table_of_scopes_has_every_method() {
-    // RPCs for `admin` alone have no other scope to try.
-    let administration = [
-        "RemovalService/UpdateRemovalPolicy",
-        "AttributeIndexService/CreateAttributeIndex",
-        "AttributeIndexService/DeleteAttributeIndex",
-    ];
-    let mut listed: Vec<_> =
-        METHODS.iter().map(|(method, ..)| *method).chain(administration).collect();
-    let mut served: Vec<_> = routes::ROUTES.iter().map(|route| route.rpc).collect();
-    listed.sort_unstable();
-    served.sort_unstable();
-    served.dedup();
-    assert_eq!(listed, served);
-}
-
 scenario! {
-    async fn each_method_asks_for_its_scope_and_for_no_other(world: &World) {
-        for scope in SCOPES.iter().filter(|scope| **scope != "admin") {
-            let alone = world.client("acme", "test", &[scope]);
-            // Whole entities are seen by those alone who may see entities, wherever they are listed.
-            let reader = world.client("acme", "test", &[scope, "entities:read"]);
-            for (method, request, required) in METHODS {
-                let client = if method.ends_with("ListPortfolioEntities") { &reader } else { &alone };
-                let outcome = call(client, method, request).await;
-                let refused = outcome.err().filter(|failure| failure.code == "permission_denied");
-                assert_eq!(refused.is_some(), scope != required, "{method} with {scope}: {refused:#?}");
-                if let Some(refused) = refused {
-                    assert_eq!(refused.members["required_scope"], *required, "{method} with {scope}");
-                    assert_eq!(refused.http.unwrap_or(403), 403);
-                }
-            }
-        }
-        let all = world.client("acme", "test", &["admin"]);
-        for (method, request, _) in METHODS {
-            let outcome = call(&all, method, request).await;
-            assert!(!outcome.is_err_and(|failure| failure.code == "permission_denied"), "{method} with admin");
-        }
-    }
-
     async fn a_hard_delete_asks_for_a_scope_of_its_own(world: &World) {
         let client = world.client("acme", "test", &["entities:delete"]);
         for dry_run in [false, true] {
@@ -233,10 +30,6 @@ scenario! {
             reported.insert(refused.reported().to_string());
         }
         assert_eq!(reported.len(), 1, "nobody learns what is wrong with a credential: {reported:#?}");
-        for (method, request, _) in METHODS {
-            let refused = call(&world.client.with_secret(&unknown), method, request).await.unwrap_err();
-            assert_eq!(refused.code, "invalid_credentials", "{method}");
-        }
     }
 
     async fn a_revoked_key_ends_on_a_running_server(world: &World) {
@@ -278,8 +71,8 @@ scenario! {
     }
 
     async fn a_secret_is_nowhere_but_with_its_owner(world: &World) {
-        for (method, request, _) in METHODS {
-            let _ = call(&world.client, method, request).await;
+        for method in methods() {
+            let _ = call(&world.client, &method).await;
         }
         let wrong = format!("sk_test_{}", "Zq".repeat(22));
         world.client.with_secret(&wrong).call("EntityService/GetEntity", json!({"entity_id": "e"})).await.unwrap_err();

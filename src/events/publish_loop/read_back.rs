@@ -47,7 +47,7 @@ impl ReadBack {
         let taken = publisher.taken_since(first.occurred_at - CLOCKS_DIFFER).await?;
         tracing::info!(
             publisher = publisher.name(),
-            messages = taken.len(),
+            messages = taken.count(),
             "events from before a restore are not published again where they were"
         );
         self.taken = Some(Arc::new(taken));
