@@ -24,11 +24,13 @@ use crate::error::{Code, Error, Result};
 /// How often the keys in use are read again although nobody reports a change.
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// The least time between two such reads: changes may be reported as fast as somebody can make them.
-const READ_PAUSE: Duration = Duration::from_millis(50);
+const READ_PAUSE: Duration = Duration::from_millis(100);
 /// How often the key of a long call is checked again.
 pub const CHECK_KEY: Duration = Duration::from_secs(1);
 /// How often the uses of keys are written.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
+/// How long the last write may take, at the end of the process.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 /// How many uses one transaction writes.
 const WRITE_AT_ONCE: usize = 1_000;
 
@@ -169,19 +171,20 @@ impl Authenticator {
         let ids: Vec<_> = asked.iter().copied().collect();
         match self.db.run(move |connection| queries::find_keys(connection, &ids)).await {
             Ok(found) => self.cache().renew(&asked, found, read),
-            Err(error) => warn_of!(error, "cannot read the keys in use again"),
+            // Calls report it: they look their keys up.
+            Err(error) => tracing::debug!(%error, "cannot read the keys in use again"),
         }
     }
 
     /// Writes when keys were last used, every few seconds until `stop`, and once more then.
     pub async fn keep_uses(self, stop: CancellationToken) {
         loop {
-            let is_last = timeout(WRITE_EVERY, stop.cancelled()).await.is_ok();
+            if timeout(WRITE_EVERY, stop.cancelled()).await.is_ok() {
+                let _ = timeout(LAST_WRITE, self.write_uses()).await;
+                return;
+            }
             if let Err(error) = self.write_uses().await {
                 warn_of!(error, "cannot write when keys were last used");
-            }
-            if is_last {
-                return;
             }
         }
     }

@@ -56,10 +56,9 @@ impl KeyCache {
         self.0.remove(&secret);
     }
 
-    /// The ids of the keys in use, which are to be read again. Others are forgotten.
-    pub fn in_use(&mut self, now: Instant) -> HashSet<Uuid> {
-        self.forget_unused(now);
-        self.0.values().map(|cached| cached.key.id).collect()
+    /// The ids of the keys in use, which are to be read again. Others stay as keys that were shown once: their lookup waits for nobody's.
+    pub fn in_use(&self, now: Instant) -> HashSet<Uuid> {
+        self.0.values().filter(|cached| cached.is_in_use(now)).map(|cached| cached.key.id).collect()
     }
 
     /// Replaces the keys of `asked` by those that were found. A secret that no key has any more is forgotten, and what was read later than this
@@ -82,7 +81,13 @@ impl KeyCache {
     }
 
     fn forget_unused(&mut self, now: Instant) {
-        self.0.retain(|_, cached| now.duration_since(cached.used) < IN_USE);
+        self.0.retain(|_, cached| cached.is_in_use(now));
+    }
+}
+
+impl Cached {
+    fn is_in_use(&self, now: Instant) -> bool {
+        now.duration_since(self.used) < IN_USE
     }
 }
 
@@ -135,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_nobody_uses_are_forgotten_and_there_is_room_for_so_many() {
+    fn keys_that_nobody_uses_are_not_read_again_and_forgotten_for_others() {
         let (mut cache, read) = (KeyCache::default(), Instant::now());
         let of = |n: usize| {
             let mut bytes = [0; 32];
@@ -148,6 +153,8 @@ mod tests {
         assert!(cache.has(of(0)) && !cache.has(of(CACHED_KEYS_AT_MOST)));
         let later = read + Duration::from_secs(60);
         cache.get(of(7), read + Duration::from_secs(30));
+        assert_eq!(cache.in_use(later).len(), 1);
+        assert!(cache.has(of(8)), "it is one that was shown once");
         cache.put(of(CACHED_KEYS_AT_MOST), Arc::new(key(0, 1)), later);
         assert!(cache.has(of(CACHED_KEYS_AT_MOST)) && cache.has(of(7)) && !cache.has(of(8)));
         assert_eq!(cache.in_use(later).len(), 2);

@@ -153,6 +153,7 @@ pub const METADATA: &[(&str, &str)] = &[
         "how many faults the request has, where there is more than one; `BadRequest` names those that fit",
     ),
     ("field", "the field of the request in which the filter is"),
+    ("key_id", "the key that the call is about"),
     ("kind", "the kind of the dependent"),
     ("limit", "how many there may be"),
     ("limit_bytes", "how many bytes there may be"),
