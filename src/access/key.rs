@@ -162,10 +162,11 @@ impl Caller {
         let lacking: Vec<&str> = scopes.into_iter().filter(lacks).collect();
         let Some(first) = lacking.first() else { return Ok(()) };
         let names = lacking.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let message = format!(
-            "Nobody gives what they do not have: this needs a key with {names}, or `admin`."
-        );
-        Err(Error::new(Code::PermissionDenied, message).with("required_scope", first))
+        let message =
+            format!("Nobody gives what they do not have: the caller's key lacks {names}.");
+        Err(Error::new(Code::PermissionDenied, message)
+            .with("required_scope", first)
+            .with_list("lacking_scopes", &lacking))
     }
 }
 

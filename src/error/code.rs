@@ -155,6 +155,7 @@ pub const METADATA: &[(&str, &str)] = &[
     ("field", "the field of the request in which the filter is"),
     ("key_id", "the key that the call is about"),
     ("kind", "the kind of the dependent"),
+    ("lacking_scopes", "the scopes that the caller's key lacks, and so cannot give"),
     ("limit", "how many there may be"),
     ("limit_bytes", "how many bytes there may be"),
     ("limit_headers", "how many headers a request may have"),

@@ -52,7 +52,7 @@ fn check_room(connection: &mut PgConnection, realm: &Realm, at_most: u32) -> Wor
         return Ok(());
     }
     KEYS.reached();
-    let message = format!("The realm has {count} keys and may have {at_most}; revoke one first.");
+    let message = format!("The realm has as many keys as it may, {at_most}; revoke one first.");
     Err(Error::new(Code::LimitReached, message).with("limit", at_most).into())
 }
 
