@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("filter", &["proto"]),
     ("db", &["shares", "proto", "telemetry"]),
     ("jobs", &["db"]),
-    ("access", &["db"]),
+    ("access", &["filter", "mail", "db", "proto"]),
     ("gateway", &["proto"]),
     ("events", &["access", "filter", "db", "proto", "telemetry"]),
     ("entity", &["events", "access", "jobs", "filter", "db", "proto", "telemetry"]),
@@ -349,17 +349,21 @@ fn every_event_that_is_written_is_in_the_catalogue() {
         sources(&root().join("src")).into_iter().filter(|path| !path.ends_with("events/model.rs"))
     {
         for piece in code(&path).split('\'') {
-            let is_event =
-                ["entity.", "portfolio.", "bulk_delete.", "removal_policy.", "attribute_index."]
-                    .iter()
-                    .any(|prefix| {
-                        piece.strip_prefix(prefix).is_some_and(|name| {
-                            !name.is_empty()
-                                && name
-                                    .bytes()
-                                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-                        })
-                    });
+            let is_event = [
+                "entity.",
+                "portfolio.",
+                "bulk_delete.",
+                "removal_policy.",
+                "attribute_index.",
+                "key.",
+            ]
+            .iter()
+            .any(|prefix| {
+                piece.strip_prefix(prefix).is_some_and(|name| {
+                    !name.is_empty()
+                        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                })
+            });
             if is_event {
                 written.insert(piece.to_owned());
             }

@@ -19,6 +19,8 @@ use command_line::{help, value_name};
 
 #[path = "docs/command_line.rs"]
 mod command_line;
+#[path = "docs/scopes.rs"]
+mod scopes;
 #[path = "docs/states.rs"]
 mod states;
 
@@ -252,6 +254,7 @@ fn the_properties_in_the_guide_of_filters_are_those_of_the_lists() {
         ),
         ("`ListTaskFailures`", &offboard::task::queries::FAILURE),
         ("`ListTaskFindings`", &offboard::consistency::queries::FINDING),
+        ("`ListKeys`", &offboard::access::keys::queries::KEY),
     ];
     let mut table = String::from("| lists | properties |\n| --- | --- |\n");
     for (list, vocabulary) in lists {

@@ -35,6 +35,11 @@ pub trait Answer: Message + Default + 'static {
     /// 201 that show [what the caller has said](Answer::CREATED_IS_SAID) are left as they are.
     fn withhold(&mut self, caller: &Caller);
 
+    /// What the record of the call keeps of it. A secret that is shown once is left out.
+    fn recorded(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
     /// True if a response of status 201 shows what the caller has said, and nothing that was there before.
     const CREATED_IS_SAID: bool = true;
 
@@ -119,7 +124,7 @@ struct Shown {
 impl Record {
     /// The record of what a service says.
     pub(super) fn of_response<A: Answer>(response: &Response<A>, shown: &[Subject]) -> Record {
-        let (message, metadata) = (response.get_ref().encode_to_vec(), pairs(response.metadata()));
+        let (message, metadata) = (response.get_ref().recorded(), pairs(response.metadata()));
         if message.len() <= WHOLE || !A::CAN_BE_READ_AGAIN {
             return Record { message, metadata, ..Record::default() };
         }

@@ -1,63 +1,38 @@
 //! From a presented secret to a caller.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
 use futures::stream::{self, BoxStream, StreamExt};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use uuid::Uuid;
 
-use crate::access::key::{Caller, Key, Secret, invalid_credentials};
+use crate::access::cache::KeyCache;
+use crate::access::key::{Caller, Key, Presented, invalid_credentials};
 use crate::access::lookups::Lookups;
 use crate::access::queries;
+use crate::access::secret::{Secret, SecretHash};
+use crate::access::uses::Uses;
 use crate::db::listen::WakeUps;
+use crate::db::outage::warn_of;
 use crate::db::{Db, Work, clock};
 use crate::error::{Code, Error, Result};
 
-/// A key is looked up again after this time even if nobody reports its end.
-const REMEMBER: Duration = Duration::from_secs(5);
-const REMEMBER_AT_MOST: usize = 10_000;
+/// How often the keys in use are read again although nobody reports a change.
+const READ_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two such reads: changes may be reported as fast as somebody can make them.
+const READ_PAUSE: Duration = Duration::from_millis(100);
 /// How often the key of a long call is checked again.
-pub const CHECK_KEY: Duration = Duration::from_secs(3);
-
-/// For how long a key that was found good for one call that lasts is taken to be so for others: those of one key may be many.
-const GOOD: Duration = Duration::from_secs(1);
-
-/// Keys by the hash of their secret.
-#[derive(Default)]
-struct KeyCache {
-    keys: HashMap<[u8; 32], (Instant, Arc<Key>)>,
-    /// Keys by their ids, and when they were last found good.
-    good: HashMap<Uuid, Instant>,
-    /// Keys found before this are looked up again.
-    forgotten: Option<Instant>,
-}
-
-impl KeyCache {
-    fn is_fresh(&self, found: Instant) -> bool {
-        self.is_younger(found, REMEMBER)
-    }
-
-    fn is_good(&self, key: Uuid) -> bool {
-        self.good.get(&key).is_some_and(|found| self.is_younger(*found, GOOD))
-    }
-
-    fn note_good(&mut self, key: Uuid, found: Instant) {
-        if self.good.len() >= REMEMBER_AT_MOST {
-            self.good.retain(|_, found| found.elapsed() < GOOD);
-        }
-        if self.good.len() < REMEMBER_AT_MOST {
-            self.good.insert(key, found);
-        }
-    }
-
-    fn is_younger(&self, found: Instant, time: Duration) -> bool {
-        found.elapsed() < time && self.forgotten.is_none_or(|forgotten| found > forgotten)
-    }
-}
+pub const CHECK_KEY: Duration = Duration::from_secs(1);
+/// How often the uses of keys are written.
+const WRITE_EVERY: Duration = Duration::from_secs(10);
+/// How long the last write may take, at the end of the process.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+/// How many uses one transaction writes.
+const WRITE_AT_ONCE: usize = 1_000;
 
 /// The messages of a call that lasts.
 type Messages<T> = BoxStream<'static, Result<T, Status>>;
@@ -65,18 +40,21 @@ type Messages<T> = BoxStream<'static, Result<T, Status>>;
 /// Fails, in the transaction of what a caller is about to do, once the caller would not be admitted any more.
 pub fn check(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
     let key = queries::get_key(connection, &caller.realm, caller.key_id)?;
-    Ok(key.ok_or_else(invalid_credentials)?.check(clock::now())?)
+    key.ok_or_else(invalid_credentials)?.readmit(caller, clock::now())?;
+    Ok(())
 }
 
 /// Authenticates callers by their keys. Cheap to clone.
 ///
-/// A key that was found is remembered for a few seconds, so that a busy caller costs no query a call; a revocation is announced to every
-/// replica by `NOTIFY` and makes all keys be looked up again. Invalid keys are not remembered, so guesses cannot fill the memory, and their
-/// lookups have few connections of the pool ([`Lookups`]). A remembered key is looked up again beside them.
+/// A key that was read is believed for 2 seconds, so that a busy caller costs no query a call. Keys in use are read again together, once a
+/// second and whenever a change is announced by `NOTIFY`, so that they are believed all along: a change takes effect as soon as it is announced,
+/// and in 2 seconds if no announcement arrives. Secrets of no key are not remembered, so guesses cannot fill the memory, and their lookups have
+/// few connections of the pool ([`Lookups`]). A key that is remembered is looked up beside them.
 #[derive(Clone)]
 pub struct Authenticator {
     db: Db,
-    known: Arc<Mutex<KeyCache>>,
+    cache: Arc<Mutex<KeyCache>>,
+    uses: Arc<Mutex<Uses>>,
     lookups: Lookups,
 }
 
@@ -85,85 +63,73 @@ impl Authenticator {
     pub fn new(db: Db) -> Self {
         let lookups =
             Lookups::new(db.options().pool_size as usize / 4, db.options().acquire_timeout);
-        Authenticator { db, known: Arc::default(), lookups }
+        Authenticator { db, cache: Arc::default(), uses: Arc::default(), lookups }
     }
 
     /// The caller with this secret, from this address.
     pub async fn authenticate(&self, secret: &str, address: Option<IpAddr>) -> Result<Caller> {
-        let secret = Secret::parse(secret).ok_or_else(invalid_credentials)?;
-        let key = self.key(secret.sha256()).await?;
+        let secret = Secret::parse(secret).ok_or_else(invalid_credentials)?.hash();
+        let key = self.key(secret).await?;
         note(&key);
-        key.admit(address, clock::now())
+        let now = clock::now();
+        let caller = key.admit(Presented { secret, address }, now)?;
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).note(&caller, now);
+        Ok(caller)
     }
 
     /// The caller with this secret, if its key is remembered: the database is not asked.
     pub fn remembered(&self, secret: &str, address: Option<IpAddr>) -> Option<Caller> {
-        let sha256 = Secret::parse(secret)?.sha256();
-        let key = {
-            let known = self.known();
-            let (found, key) = known.keys.get(&sha256)?;
-            known.is_fresh(*found).then(|| key.clone())?
-        };
-        key.admit(address, clock::now()).ok()
+        let secret = Secret::parse(secret)?.hash();
+        let key = self.cache().get(secret, Instant::now())?;
+        key.admit(Presented { secret, address }, clock::now()).ok()
     }
 
-    async fn key(&self, sha256: [u8; 32]) -> Result<Arc<Key>> {
-        let is_known = {
-            let known = self.known();
-            match known.keys.get(&sha256) {
-                Some((found, key)) if known.is_fresh(*found) => return Ok(key.clone()),
-                found => found.is_some(),
+    async fn key(&self, secret: SecretHash) -> Result<Arc<Key>> {
+        let is_remembered = {
+            let mut cache = self.cache();
+            if let Some(key) = cache.get(secret, Instant::now()) {
+                return Ok(key);
             }
+            cache.has(secret)
         };
         self.lookups
-            .find(sha256, is_known, || self.look_up(sha256))
+            .find(secret, is_remembered, || self.look_up(secret))
             .await?
             .ok_or_else(invalid_credentials)
     }
 
     /// The database's entry for a secret; remembered, if it is a key.
-    async fn look_up(&self, sha256: [u8; 32]) -> Result<Option<Arc<Key>>> {
-        let found = Instant::now();
-        let key = self
-            .db
-            .run(move |connection| queries::find_key(connection, &sha256))
-            .await?
-            .map(Arc::new);
-        let mut known = self.known();
+    async fn look_up(&self, secret: SecretHash) -> Result<Option<Arc<Key>>> {
+        let read = Instant::now();
+        let find = move |connection: &mut PgConnection| queries::find_key(connection, secret);
+        let key = self.db.run(find).await?.map(Arc::new);
+        let mut cache = self.cache();
         match &key {
-            Some(key) => {
-                if known.keys.len() >= REMEMBER_AT_MOST {
-                    known.keys.retain(|_, (found, _)| found.elapsed() < REMEMBER);
-                }
-                if known.keys.len() < REMEMBER_AT_MOST {
-                    known.keys.insert(sha256, (found, key.clone()));
-                }
-            }
-            None => drop(known.keys.remove(&sha256)),
+            Some(key) => cache.put(secret, key.clone(), read),
+            None => cache.forget(secret),
         }
         Ok(key)
     }
 
-    /// Returns whether a caller that was admitted earlier still would be: fails once the key has expired or was revoked. For long calls, of
-    /// which all of one key share each result.
+    /// Fails once a caller that was admitted earlier would not be any more, or could do less: its key has expired, was revoked or was changed,
+    /// or its secret has ended. For long calls.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
-        let (caller, key, found) = (caller.clone(), caller.key_id, Instant::now());
-        if self.known().is_good(key) {
-            return Ok(());
-        }
-        self.db.run(move |connection| check(connection, &caller)).await?;
-        self.known().note_good(key, found);
-        Ok(())
+        let key = self.key(caller.presented.secret).await?;
+        key.readmit(caller, clock::now()).map(drop)
     }
 
     /// Returns once a caller that was admitted earlier would not be any more, with the error for them. An unreachable database expels
     /// nobody.
     pub async fn expelled(self, caller: Caller) -> Error {
         loop {
-            tokio::time::sleep(CHECK_KEY).await;
-            match self.check(&caller).await {
-                Err(error) if error.code() == Code::InvalidCredentials => return error,
-                Ok(()) | Err(_) => {}
+            sleep(CHECK_KEY).await;
+            if let Err(error) = self.check(&caller).await
+                && matches!(
+                    error.code(),
+                    Code::InvalidCredentials | Code::AddressNotAllowed | Code::PermissionDenied
+                )
+            {
+                return error;
             }
         }
     }
@@ -186,16 +152,57 @@ impl Authenticator {
         admitted.boxed()
     }
 
-    /// Has every key looked up again whenever one was revoked, which wakes it. Runs until it is dropped.
-    pub async fn watch_revocations(&self, mut wake_ups: WakeUps) {
+    /// Reads the keys in use again, every second and whenever a change wakes it. Runs until it is dropped.
+    pub async fn keep_keys(self, mut wake_ups: WakeUps) {
         loop {
-            wake_ups.next().await;
-            self.known().forgotten = Some(Instant::now());
+            // Whether it was woken or not makes no difference.
+            let _ = timeout(READ_EVERY, wake_ups.next()).await;
+            self.read_again().await;
+            sleep(READ_PAUSE).await;
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, KeyCache> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn read_again(&self) {
+        let read = Instant::now();
+        let asked = self.cache().in_use(read);
+        if asked.is_empty() {
+            return;
+        }
+        let ids: Vec<_> = asked.iter().copied().collect();
+        match self.db.run(move |connection| queries::find_keys(connection, &ids)).await {
+            Ok(found) => self.cache().renew(&asked, found, read),
+            // Calls report it: they look their keys up.
+            Err(error) => tracing::debug!(%error, "cannot read the keys in use again"),
+        }
+    }
+
+    /// Writes when keys were last used, every few seconds until `stop`, and once more then.
+    pub async fn keep_uses(self, stop: CancellationToken) {
+        loop {
+            if timeout(WRITE_EVERY, stop.cancelled()).await.is_ok() {
+                let _ = timeout(LAST_WRITE, self.write_uses()).await;
+                return;
+            }
+            if let Err(error) = self.write_uses().await {
+                warn_of!(error, "cannot write when keys were last used");
+            }
+        }
+    }
+
+    async fn write_uses(&self) -> Result<()> {
+        let uses = || self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = uses().due(clock::now());
+        for chunk in due.chunks(WRITE_AT_ONCE) {
+            let part = chunk.to_vec();
+            let write = move |connection: &mut PgConnection| queries::note_uses(connection, &part);
+            let written = self.db.run(write).await?;
+            uses().written(chunk, &written);
+        }
+        Ok(())
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, KeyCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

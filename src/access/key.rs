@@ -1,82 +1,16 @@
-//! API keys, their secrets and their scopes. Pure.
+//! A key as calls are admitted by it, and the caller that it makes. Pure.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
-use rand::TryRngCore;
-use sha2::{Digest, Sha256};
-use std::net::IpAddr;
 use uuid::Uuid;
 
 use crate::access::ApiVersion;
-use crate::db::{Mode, Realm, text_enum};
+use crate::access::scope::Scope;
+use crate::access::secret::SecretHash;
+use crate::db::Realm;
 use crate::error::{Code, Error, Result};
-
-text_enum! {
-    /// The permissions of a key.
-    pub enum Scope {
-        /// See entities, jobs and tasks.
-        EntitiesRead = "entities:read",
-        /// Create and change entities.
-        EntitiesWrite = "entities:write",
-        /// Offboard single entities.
-        EntitiesOffboard = "entities:offboard",
-        /// Delete many entities.
-        EntitiesDelete = "entities:delete",
-        /// Delete many entities so that nothing but a tombstone is left.
-        EntitiesDeleteHard = "entities:delete_hard",
-        /// See portfolios.
-        PortfoliosRead = "portfolios:read",
-        /// Change portfolios and their members.
-        PortfoliosWrite = "portfolios:write",
-        /// See what happened.
-        EventsRead = "events:read",
-        /// Everything.
-        Admin = "admin",
-    }
-}
-
-/// The secret of a key: `sk_test_…` or `sk_live_…` and 256 random bits. It is shown once, never stored and never logged.
-pub struct Secret(String);
-
-impl Secret {
-    /// A new secret, from the operating system's randomness.
-    pub fn generate(mode: Mode) -> Result<Secret> {
-        let mut bytes = [0; 32];
-        rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(Error::internal)?;
-        Ok(Secret(format!("sk_{mode}_{}", URL_SAFE_NO_PAD.encode(bytes))))
-    }
-
-    /// A secret as a caller presents it, if it has the form of one.
-    pub fn parse(text: &str) -> Option<Secret> {
-        let random = text.strip_prefix("sk_test_").or_else(|| text.strip_prefix("sk_live_"))?;
-        let well_formed = random.len() == 43
-            && random.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        well_formed.then(|| Secret(text.to_owned()))
-    }
-
-    /// The stored part of it.
-    pub fn sha256(&self) -> [u8; 32] {
-        Sha256::digest(&self.0).into()
-    }
-
-    /// The part of it that may be shown, so that people can distinguish their keys: 12 of its 51 characters.
-    pub fn prefix(&self) -> &str {
-        &self.0[..12]
-    }
-
-    /// All of it, for showing it once.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Secret({}…)", self.prefix())
-    }
-}
 
 /// A key as the database has it.
 #[derive(Clone, Debug)]
@@ -87,6 +21,10 @@ pub struct Key {
     pub realm: Realm,
     /// The principal of the key.
     pub principal_id: Uuid,
+    /// The hash of its secret.
+    pub secret: SecretHash,
+    /// That of the secret before the last rotation, and when it ends.
+    pub previous: Option<(SecretHash, DateTime<Utc>)>,
     /// Its scopes.
     pub scopes: Vec<Scope>,
     /// Where it may be used from; anywhere if empty.
@@ -99,14 +37,28 @@ pub struct Key {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
+/// The credential that a caller shows: a secret, by its hash, and the address that it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented {
+    /// The hash of the secret.
+    pub secret: SecretHash,
+    /// The address, if it is known.
+    pub address: Option<IpAddr>,
+}
+
 impl Key {
-    /// Admits a caller from `address` at `now`, or says why not.
-    pub fn admit(&self, address: Option<IpAddr>, now: DateTime<Utc>) -> Result<Caller> {
-        self.check(now)?;
+    /// Admits a caller at `now`, or says why not.
+    pub fn admit(&self, presented: Presented, now: DateTime<Utc>) -> Result<Caller> {
+        if self.revoked_at.is_some()
+            || self.expires_at.is_some_and(|end| end <= now)
+            || !self.opens(presented.secret, now)
+        {
+            return Err(invalid_credentials());
+        }
         let listed = |address: IpAddr| {
             self.allowed.iter().any(|network| network.contains(&address.to_canonical()))
         };
-        if !self.allowed.is_empty() && !address.is_some_and(listed) {
+        if !self.allowed.is_empty() && !presented.address.is_some_and(listed) {
             return Err(Error::new(
                 Code::AddressNotAllowed,
                 "This key may not be used from the caller's address.",
@@ -118,16 +70,33 @@ impl Key {
             principal_id: self.principal_id,
             api_version: self.api_version,
             scopes: self.scopes.clone(),
+            presented,
         })
     }
 
-    /// Fails once the key has expired or was revoked.
-    pub fn check(&self, now: DateTime<Utc>) -> Result<()> {
-        if self.revoked_at.is_some() || self.expires_at.is_some_and(|end| end <= now) {
-            Err(invalid_credentials())
-        } else {
-            Ok(())
+    /// Admits a caller again that was admitted earlier. Fails if it would not be now, or may do less than it could then.
+    pub fn readmit(&self, caller: &Caller, now: DateTime<Utc>) -> Result<Caller> {
+        let again = self.admit(caller.presented, now)?;
+        match caller.scopes.iter().find(|scope| !again.may(**scope)) {
+            None => Ok(again),
+            Some(lost) => Err(Error::new(
+                Code::PermissionDenied,
+                format!("The key has lost the scope `{lost}` since the call began."),
+            )
+            .with("required_scope", lost)),
         }
+    }
+
+    /// Returns whether one of its secrets is this one, and valid. The time that it takes says nothing of which.
+    fn opens(&self, secret: SecretHash, now: DateTime<Utc>) -> bool {
+        let is_current = self.secret == secret;
+        let is_previous = self.previous.is_some_and(|(hash, ends)| (hash == secret) & (now < ends));
+        is_current | is_previous
+    }
+
+    /// Returns whether one of its secrets is or was this one.
+    pub(super) fn has(&self, secret: SecretHash) -> bool {
+        (self.secret == secret) | self.previous.is_some_and(|(hash, _)| hash == secret)
     }
 }
 
@@ -150,6 +119,8 @@ pub struct Caller {
     pub principal_id: Uuid,
     /// The version of the API that the key speaks, where the call names none.
     pub api_version: ApiVersion,
+    /// The credential that it was admitted by.
+    pub(super) presented: Presented,
     scopes: Vec<Scope>,
 }
 
@@ -181,70 +152,144 @@ impl Caller {
         )
         .with("required_scope", scope))
     }
+
+    /// Fails with `permission_denied` unless the caller's key may give each of these scopes to a key: it has them all, or `admin`. A scope that
+    /// this version does not know is for `admin` to give.
+    pub fn require_all<'s>(&self, scopes: impl IntoIterator<Item = &'s str>) -> Result<()> {
+        let lacks = |name: &&str| {
+            !self.is_admin() && !Scope::parse(name).is_some_and(|scope| self.may(scope))
+        };
+        let lacking: Vec<&str> = scopes.into_iter().filter(lacks).collect();
+        let Some(first) = lacking.first() else { return Ok(()) };
+        let names = lacking.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let message =
+            format!("Nobody gives what they do not have: the caller's key lacks {names}.");
+        Err(Error::new(Code::PermissionDenied, message)
+            .with("required_scope", first)
+            .with_list("lacking_scopes", &lacking))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key() -> Key {
+impl Key {
+    /// A key of a realm with these scopes, that does not end.
+    pub(crate) fn example(scopes: &[Scope]) -> Key {
         Key {
             id: Uuid::nil(),
-            realm: Realm::from_row(1, "acme".to_owned(), Mode::Test),
+            realm: Realm::from_row(1, "acme".to_owned(), crate::db::Mode::Test),
             principal_id: Uuid::nil(),
-            scopes: vec![Scope::EntitiesRead],
+            secret: Presented::example().secret,
+            previous: None,
+            scopes: scopes.to_vec(),
             allowed: Vec::new(),
             api_version: ApiVersion::latest(),
             expires_at: None,
             revoked_at: None,
         }
     }
+}
 
-    #[test]
-    fn a_generated_secret_parses_and_hides_itself() {
-        let secret = Secret::generate(Mode::Live).unwrap();
-        let parsed = Secret::parse(secret.reveal()).unwrap();
-        assert_eq!(parsed.sha256(), secret.sha256());
-        assert!(secret.reveal().starts_with("sk_live_"));
-        assert!(!format!("{secret:?}").contains(&secret.reveal()[13..]));
-        assert!(Secret::parse("sk_test_short").is_none());
-        assert!(Secret::parse(&secret.reveal().replace("live", "best")).is_none());
+#[cfg(test)]
+impl Presented {
+    /// The credential of [`Key::example`].
+    pub(crate) fn example() -> Presented {
+        let secret = SecretHash::of_bytes(&[1; 32]).expect("as many bytes as a hash has");
+        Presented { secret, address: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn code(admitted: Result<Caller>) -> Option<Code> {
+        admitted.err().map(|error| error.code())
     }
 
     #[test]
-    fn a_key_ends_when_it_expires_or_is_revoked() {
+    fn an_ended_key_admits_nobody() {
         let now = Utc::now();
-        assert!(key().admit(None, now).is_ok());
-        let expired = Key { expires_at: Some(now), ..key() };
-        let revoked = Key { revoked_at: Some(now), ..key() };
-        for ended in [expired, revoked] {
-            assert_eq!(ended.admit(None, now).unwrap_err().code(), Code::InvalidCredentials);
-        }
+        let key = Key::example(&[Scope::Admin]);
+        assert_eq!(code(key.admit(Presented::example(), now)), None);
+        let revoked = Key { revoked_at: Some(now), ..key.clone() };
+        let expired = Key { expires_at: Some(now), ..key.clone() };
+        let later = Key { expires_at: Some(now + TimeDelta::seconds(1)), ..key };
+        assert_eq!(code(revoked.admit(Presented::example(), now)), Some(Code::InvalidCredentials));
+        assert_eq!(code(expired.admit(Presented::example(), now)), Some(Code::InvalidCredentials));
+        assert_eq!(code(later.admit(Presented::example(), now)), None);
     }
 
     #[test]
     fn an_allow_list_admits_its_networks_alone() {
-        let listed = Key { allowed: vec!["10.0.0.0/8".parse().unwrap()], ..key() };
+        let listed =
+            Key { allowed: vec!["10.0.0.0/8".parse().unwrap()], ..Key::example(&[Scope::Admin]) };
         let code = |address: Option<&str>| {
-            listed
-                .admit(address.map(|text| text.parse().unwrap()), Utc::now())
-                .map_err(|error| error.code())
+            let address = address.map(|text| text.parse().unwrap());
+            code(listed.admit(Presented { address, ..Presented::example() }, Utc::now()))
         };
-        assert!(code(Some("10.1.2.3")).is_ok());
-        assert!(code(Some("::ffff:10.1.2.3")).is_ok());
-        assert_eq!(code(Some("192.168.0.1")).err(), Some(Code::AddressNotAllowed));
-        assert_eq!(code(None).err(), Some(Code::AddressNotAllowed));
+        assert_eq!(code(Some("10.1.2.3")), None);
+        assert_eq!(code(Some("::ffff:10.1.2.3")), None);
+        assert_eq!(code(Some("192.168.0.1")), Some(Code::AddressNotAllowed));
+        assert_eq!(code(None), Some(Code::AddressNotAllowed));
+    }
+
+    #[test]
+    fn the_secret_before_a_rotation_opens_until_its_end_and_another_never() {
+        let now = Utc::now();
+        let hash = |byte| SecretHash::of_bytes(&[byte; 32]).unwrap();
+        let rotated = Key {
+            secret: hash(2),
+            previous: Some((hash(1), now + TimeDelta::seconds(1))),
+            ..Key::example(&[Scope::Admin])
+        };
+        let code = |byte, seconds| {
+            let presented = Presented { secret: hash(byte), address: None };
+            code(rotated.admit(presented, now + TimeDelta::seconds(seconds)))
+        };
+        assert_eq!((code(2, 0), code(1, 0)), (None, None));
+        assert_eq!((code(2, 1), code(1, 1)), (None, Some(Code::InvalidCredentials)));
+        assert_eq!(code(3, 0), Some(Code::InvalidCredentials));
+    }
+
+    #[test]
+    fn a_caller_that_may_do_less_than_before_is_not_admitted_again() {
+        let (now, key) = (Utc::now(), Key::example(&[Scope::EntitiesRead, Scope::EventsRead]));
+        let caller = key.admit(Presented::example(), now).unwrap();
+        let with = |scopes: &[Scope]| code(Key::example(scopes).readmit(&caller, now));
+        assert_eq!(with(&[Scope::EventsRead, Scope::EntitiesRead, Scope::KeysRead]), None);
+        assert_eq!(with(&[Scope::Admin]), None);
+        assert_eq!(with(&[Scope::EntitiesRead]), Some(Code::PermissionDenied));
+        let revoked = Key { revoked_at: Some(now), ..key };
+        assert_eq!(code(revoked.readmit(&caller, now)), Some(Code::InvalidCredentials));
     }
 
     #[test]
     fn admin_has_every_scope_and_others_their_own() {
-        let caller = key().admit(None, Utc::now()).unwrap();
-        assert!(caller.require(Scope::EntitiesRead).is_ok());
+        let caller = |scopes| Key::example(scopes).admit(Presented::example(), Utc::now()).unwrap();
+        let (reader, admin) = (caller(&[Scope::EntitiesRead]), caller(&[Scope::Admin]));
+        assert!(reader.require(Scope::EntitiesRead).is_ok());
         assert_eq!(
-            caller.require(Scope::EntitiesDelete).unwrap_err().code(),
+            reader.require(Scope::EntitiesDelete).unwrap_err().code(),
             Code::PermissionDenied
         );
-        let admin = Key { scopes: vec![Scope::Admin], ..key() }.admit(None, Utc::now()).unwrap();
         assert!(Scope::ALL.iter().all(|scope| admin.require(*scope).is_ok()));
+    }
+
+    #[test]
+    fn a_key_gives_what_it_has_and_admin_gives_all() {
+        let caller = |scopes| Key::example(scopes).admit(Presented::example(), Utc::now()).unwrap();
+        let manager = caller(&[Scope::KeysWrite, Scope::EntitiesRead]);
+        assert!(manager.require_all(["entities:read", "keys:write"]).is_ok());
+        let refused =
+            manager.require_all(["entities:read", "events:read", "admin", "later"]).unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.member("required_scope")),
+            (Code::PermissionDenied, Some("events:read"))
+        );
+        assert!(refused.message().contains("`events:read`, `admin`, `later`"));
+        assert!(caller(&[Scope::Admin]).require_all(["events:read", "admin", "later"]).is_ok());
+        assert!(manager.require_all(["later"]).is_err());
     }
 }

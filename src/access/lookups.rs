@@ -9,13 +9,13 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::timeout;
 
 use crate::access::key::Key;
+use crate::access::secret::SecretHash;
 use crate::error::{Code, Error, Result};
 use crate::limits::listeners::{
     CALLS_BEFORE_AUTHENTICATION, CALLS_BEFORE_AUTHENTICATION_AT_MOST, KEY_LOOKUPS,
     KEY_LOOKUPS_AT_MOST,
 };
 
-type Hash = [u8; 32];
 /// The result of a lookup: nothing, if there is no such key, and the failure, if the database is unreachable for all that wait.
 type Found = Arc<OnceCell<Result<Option<Arc<Key>>, String>>>;
 
@@ -26,7 +26,7 @@ pub struct Lookups(Arc<Shared>);
 
 struct Shared {
     /// Those that run or wait.
-    open: Mutex<HashMap<Hash, Found>>,
+    open: Mutex<HashMap<SecretHash, Found>>,
     at_once: Semaphore,
     calls: Arc<Semaphore>,
     patience: Duration,
@@ -47,7 +47,7 @@ impl Lookups {
     /// for all that wait for it: one after the other they would wait ever longer.
     pub async fn find<F>(
         &self,
-        hash: Hash,
+        hash: SecretHash,
         is_known: bool,
         look_up: impl FnOnce() -> F,
     ) -> Result<Option<Arc<Key>>>
@@ -75,7 +75,7 @@ impl Lookups {
     }
 
     /// The lookup of a hash, which may be another call's; there may be so many.
-    fn join(&self, hash: Hash, at_most: usize) -> Result<Open<'_>> {
+    fn join(&self, hash: SecretHash, at_most: usize) -> Result<Open<'_>> {
         let mut open = self.open();
         let there = open.len();
         let found = match open.entry(hash) {
@@ -91,7 +91,7 @@ impl Lookups {
         Ok(Open { lookups: self, hash, found })
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Found>> {
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<SecretHash, Found>> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,7 +103,7 @@ fn busy() -> Error {
 /// A call that waits for a lookup. The last one removes the lookup.
 struct Open<'a> {
     lookups: &'a Lookups,
-    hash: Hash,
+    hash: SecretHash,
     found: Found,
 }
 
@@ -148,10 +148,10 @@ mod tests {
 
     use super::*;
 
-    fn hash(n: usize) -> Hash {
+    fn hash(n: usize) -> SecretHash {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&n.to_le_bytes());
-        hash
+        SecretHash::of_bytes(&hash).unwrap()
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,16 +1,21 @@
-//! Permissions and quotas: realms, API keys, scopes and idempotency keys.
+//! Permissions and quotas: realms, API keys, scopes and idempotency keys; and the service that manages keys.
 
 mod answer;
 mod api_version;
 mod authenticate;
+mod cache;
 pub(crate) mod erasure_queries;
 mod idempotency;
 mod idempotency_key;
 pub(crate) mod idempotency_queries;
 mod key;
+pub mod keys;
 mod lookups;
 pub(crate) mod queries;
 mod quota;
+mod scope;
+mod secret;
+mod uses;
 
 pub(crate) use answer::shows_nothing;
 pub use answer::{Answer, REPLAYED, Subject};
@@ -18,6 +23,11 @@ pub use api_version::ApiVersion;
 pub use authenticate::{Authenticator, CHECK_KEY, check};
 pub use idempotency::Once;
 pub use idempotency_key::IdempotencyKey;
-pub use key::{Caller, Key, Scope, Secret};
+#[cfg(test)]
+pub(crate) use key::Presented;
+pub use key::{Caller, Key};
+pub use keys::AccessService;
 pub use queries::KEYS_TOPIC;
 pub use quota::Quota;
+pub use scope::Scope;
+pub use secret::Secret;

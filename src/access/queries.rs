@@ -3,16 +3,20 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{Array, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::access::ApiVersion;
-use crate::access::key::{Key, Scope, Secret};
+use crate::access::key::Key;
+use crate::access::scope::Scope;
+use crate::access::secret::{Secret, SecretHash};
+use crate::access::uses::Use;
 use crate::db::schema::{api_key, realm};
-use crate::db::{Mode, Realm, Work, id, listen, statement};
+use crate::db::{Mode, Realm, Work, id, listen, lock_realm, statement};
+use crate::error::Error;
 
-/// The topic that wakes when a key is revoked.
+/// The topic that wakes when a key is changed.
 pub const KEYS_TOPIC: &str = "keys";
 
 /// A key to be made.
@@ -55,6 +59,8 @@ pub struct KeySummary {
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 /// Makes a key, and its realm where it is the first, and returns the key's id.
@@ -76,7 +82,7 @@ pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) 
                 api_key::principal_id.eq(id::new_id()),
                 api_key::name.eq(&new.name),
                 api_key::email.eq(&new.email),
-                api_key::secret_sha256.eq(secret.sha256().as_slice()),
+                api_key::secret_sha256.eq(secret.hash().as_bytes()),
                 api_key::secret_prefix.eq(secret.prefix()),
                 api_key::scopes.eq(new
                     .scopes
@@ -93,18 +99,16 @@ pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) 
 }
 
 type Moment = Option<DateTime<Utc>>;
-type KeyRow =
-    (Uuid, i32, String, Mode, Uuid, Vec<String>, Vec<IpNet>, Option<NaiveDate>, Moment, Moment);
+type Owner = (Uuid, i32, String, Mode, Uuid);
+type Secrets = (Vec<u8>, Option<Vec<u8>>, Moment);
+type KeyRow = (Owner, Secrets, Vec<String>, Vec<IpNet>, Option<NaiveDate>, Moment, Moment);
 
 /// Selects keys with their realms.
 macro_rules! keys {
     () => {
         api_key::table.inner_join(realm::table.on(realm::id.eq(api_key::realm_id))).select((
-            api_key::id,
-            realm::id,
-            realm::org,
-            realm::mode,
-            api_key::principal_id,
+            (api_key::id, realm::id, realm::org, realm::mode, api_key::principal_id),
+            (api_key::secret_sha256, api_key::previous_sha256, api_key::previous_expires_at),
             api_key::scopes,
             api_key::allowed,
             api_key::api_version,
@@ -130,11 +134,20 @@ pub fn list_orgs(connection: &mut PgConnection, at_most: i64) -> Work<Vec<String
         .load(connection)?)
 }
 
-/// Finds the key with this hash of its secret, also an ended one.
-pub fn find_key(connection: &mut PgConnection, secret_sha256: &[u8]) -> Work<Option<Key>> {
-    let row: Option<KeyRow> =
-        keys!().filter(api_key::secret_sha256.eq(secret_sha256)).first(connection).optional()?;
-    Ok(row.map(to_key))
+/// Finds the key with this secret, or with this one before its last rotation, also one that has ended.
+pub fn find_key(connection: &mut PgConnection, secret: SecretHash) -> Work<Option<Key>> {
+    let hash = secret.as_bytes();
+    let row: Option<KeyRow> = keys!()
+        .filter(api_key::secret_sha256.eq(hash).or(api_key::previous_sha256.eq(hash)))
+        .first(connection)
+        .optional()?;
+    Ok(row.map(to_key).transpose()?)
+}
+
+/// The keys with these ids, as far as there are any: those that callers have shown secrets of.
+pub fn find_keys(connection: &mut PgConnection, ids: &[Uuid]) -> Work<Vec<Key>> {
+    let rows: Vec<KeyRow> = keys!().filter(api_key::id.eq_any(ids)).load(connection)?;
+    Ok(rows.into_iter().map(to_key).collect::<Result<_, Error>>()?)
 }
 
 /// The key with this id, also an ended one.
@@ -143,23 +156,65 @@ pub fn get_key(connection: &mut PgConnection, realm: &Realm, key_id: Uuid) -> Wo
         .filter(api_key::realm_id.eq(realm.id()).and(api_key::id.eq(key_id)))
         .first(connection)
         .optional()?;
-    Ok(row.map(to_key))
+    Ok(row.map(to_key).transpose()?)
 }
 
 fn to_key(
-    (id, realm_id, org, mode, principal_id, scopes, allowed, api_version, expires_at, revoked_at): KeyRow,
-) -> Key {
-    Key {
+    (owner, secrets, scopes, allowed, api_version, expires_at, revoked_at): KeyRow,
+) -> Result<Key, Error> {
+    let (id, realm_id, org, mode, principal_id) = owner;
+    let (secret, previous, ends) = secrets;
+    let hash = |bytes: Vec<u8>| {
+        SecretHash::of_bytes(&bytes).ok_or_else(|| Error::internal("a hash has 32 bytes"))
+    };
+    Ok(Key {
         id,
         realm: Realm::from_row(realm_id, org, mode),
         principal_id,
+        secret: hash(secret)?,
+        previous: previous.map(hash).transpose()?.zip(ends),
         // A scope that this binary does not know grants nothing.
         scopes: scopes.iter().filter_map(|scope| Scope::parse(scope)).collect(),
         allowed,
         api_version: ApiVersion::pinned(api_version),
         expires_at,
         revoked_at,
-    }
+    })
+}
+
+/// Writes when keys were last used, and returns the keys of which that is written now. One that is being changed is passed over.
+pub fn note_uses(connection: &mut PgConnection, uses: &[Use]) -> Work<Vec<Uuid>> {
+    let statement = NoteUses {
+        realms: uses.iter().map(|noted| noted.realm_id).collect(),
+        keys: uses.iter().map(|noted| noted.key_id).collect(),
+        minutes: uses.iter().map(|noted| noted.minute).collect(),
+    };
+    let written: Vec<(Uuid,)> = statement.load(connection)?;
+    Ok(written.into_iter().map(|(key,)| key).collect())
+}
+
+statement! {
+    /// The last use of keys, where it is later than what is there.
+    struct NoteUses {
+        realms: Vec<i32> as Array<Integer>,
+        keys: Vec<Uuid> as Array<SqlUuid>,
+        minutes: Vec<DateTime<Utc>> as Array<Timestamptz>,
+    } -> (SqlUuid,),
+    "WITH locked AS MATERIALIZED (
+        -- In one order, and past those that others lock.
+        SELECT k.id, u.minute, k.last_used_at
+        FROM unnest({realms}, {keys}, {minutes}) AS u(realm_id, id, minute)
+        JOIN api_key k ON k.realm_id = u.realm_id AND k.id = u.id
+        ORDER BY k.id
+        FOR NO KEY UPDATE OF k SKIP LOCKED
+     ),
+     noted AS (
+        UPDATE api_key k
+        SET last_used_at = l.minute
+        FROM locked l
+        WHERE k.id = l.id AND (l.last_used_at IS NULL OR l.last_used_at < l.minute)
+     )
+     SELECT l.id FROM locked l"
 }
 
 /// The keys of an organisation, or all, oldest first.
@@ -176,6 +231,7 @@ pub fn list_keys(connection: &mut PgConnection, org: Option<&str>) -> Work<Vec<K
             api_key::created_at,
             api_key::expires_at,
             api_key::revoked_at,
+            api_key::last_used_at,
         ))
         .order(api_key::created_at)
         .into_boxed();
@@ -192,36 +248,58 @@ pub fn list_keys(connection: &mut PgConnection, org: Option<&str>) -> Work<Vec<K
         DateTime<Utc>,
         Option<DateTime<Utc>>,
         Option<DateTime<Utc>>,
+        Option<DateTime<Utc>>,
     );
     let rows: Vec<Row> = query.load(connection)?;
-    let summary =
-        |(id, org, mode, name, secret_prefix, scopes, created_at, expires_at, revoked_at): Row| {
-            KeySummary {
-                id,
-                org,
-                mode,
-                name,
-                secret_prefix,
-                scopes,
-                created_at,
-                expires_at,
-                revoked_at,
-            }
-        };
+    let summary = |row: Row| {
+        let (id, org, mode, name, secret_prefix, scopes, created_at, expires_at, revoked_at, used) =
+            row;
+        KeySummary {
+            id,
+            org,
+            mode,
+            name,
+            secret_prefix,
+            scopes,
+            created_at,
+            expires_at,
+            revoked_at,
+            last_used_at: used,
+        }
+    };
     Ok(rows.into_iter().map(summary).collect())
 }
 
 /// Revokes a key and notifies every replica. False if there is none, or it was revoked before.
 pub fn revoke_key(connection: &mut PgConnection, key_id: Uuid) -> Work<bool> {
     connection.transaction(|connection| {
+        let realm: Option<(i32, String, Mode)> = realm::table
+            .inner_join(api_key::table.on(realm::id.eq(api_key::realm_id)))
+            .filter(api_key::id.eq(key_id))
+            .select((realm::id, realm::org, realm::mode))
+            .first(connection)
+            .optional()?;
+        let Some((id, org, mode)) = realm else { return Ok(false) };
+        // As every change of keys does: none is made by a key that is being revoked.
+        lock_realm(connection, &Realm::from_row(id, org, mode))?;
         let revoked = diesel::update(
             api_key::table.filter(api_key::id.eq(key_id).and(api_key::revoked_at.is_null())),
         )
-        .set(api_key::revoked_at.eq(diesel::dsl::now))
+        .set((
+            api_key::revoked_at.eq(diesel::dsl::now),
+            api_key::updated_at.eq(diesel::dsl::now),
+            api_key::version.eq(api_key::version + 1),
+        ))
         .execute(connection)?;
-        WakeForKeys { channel: listen::CHANNEL, topic: KEYS_TOPIC }.execute(connection)?;
+        wake(connection)?;
         Ok(revoked == 1)
     })
+}
+
+/// Has every replica read its keys again, once the transaction is committed.
+pub(super) fn wake(connection: &mut PgConnection) -> Work<()> {
+    WakeForKeys { channel: listen::CHANNEL, topic: KEYS_TOPIC }.execute(connection)?;
+    Ok(())
 }
 
 statement! {

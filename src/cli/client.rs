@@ -8,7 +8,7 @@ use clap::Args;
 use http::Uri;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use crate::config::roots_fault;
@@ -35,6 +35,11 @@ impl Server {
     /// A service of this process.
     pub fn here(address: SocketAddr) -> Server {
         Server { server: format!("http://{address}"), server_ca_file: None }
+    }
+
+    /// The service at this URL, checked by these certificates at an https URL, or by those of the system.
+    pub fn at(server: String, server_ca_file: Option<PathBuf>) -> Server {
+        Server { server, server_ca_file }
     }
 
     /// True if the connection uses TLS.
@@ -173,8 +178,15 @@ pub fn credential(secret: &str) -> Result<MetadataValue<Ascii>> {
         .map_err(|_| Error::invalid("--key", "invalid", "must be the secret of a key"))
 }
 
+/// A request with the credential of a key.
+pub fn request<T>(message: T, key: &str) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", credential(key)?);
+    Ok(request)
+}
+
 /// Reads the URL of a service.
-fn url(text: &str) -> Result<String, String> {
+pub fn url(text: &str) -> Result<String, String> {
     if has_scheme(text, &["http", "https"]) {
         Ok(text.to_owned())
     } else {

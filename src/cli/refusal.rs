@@ -8,13 +8,21 @@ use crate::error::{Code, Error, Violation};
 
 /// The fields of requests, as they are given on the command line.
 const FLAGS: &[(&str, &str)] = &[
+    ("allowed", "--allow"),
+    ("api_version", "--api-version"),
     ("clean_report_within", "--clean-report-within"),
+    ("email", "--email"),
     ("expected_count", "--expected-count"),
+    ("expected_version", "--expected-version"),
+    ("expires_at", "--expires-in-days"),
+    ("key_id", "ID"),
     ("max", "--max"),
     ("max_objects", "--max-objects"),
     ("max_objects_per_second", "--max-objects-per-second"),
+    ("name", "--name"),
     ("offset", "--offset"),
     ("order_by", "--order-by"),
+    ("overlap", "--overlap"),
     ("policy.default_grace_period", "--default-grace-period"),
     ("policy.filter_retention", "--filter-retention"),
     ("policy.hard_delete.clean_report_within", "--hard-clean-report-within"),
@@ -31,6 +39,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("policy.soft_delete.preview_within", "--soft-preview-within"),
     ("policy.tombstone_retention", "--tombstone-retention"),
     ("preview_token", "--preview-token"),
+    ("scopes", "--scope"),
     ("send_mail", "--send-mail"),
     ("spec.objects.entity_type", "--type"),
     ("spec.objects.exclude_list", "--exclude and --exclude-from"),
@@ -80,16 +89,15 @@ fn violation(fault: &FieldViolation) -> Violation {
     }
 }
 
-/// A fault found before anything was sent, with a body that is this field of the request.
+/// A fault found before anything was sent, with a body that is this field of the request, or the whole of it where that is empty.
 pub fn refused_here(error: Error, body: &str) -> Error {
     if error.violations().is_empty() {
         return error;
     }
-    Error::validation(
-        error
-            .into_violations()
-            .map(|fault| Violation { field: flag(&format!("{body}.{}", fault.field)), ..fault }),
-    )
+    Error::validation(error.into_violations().map(|fault| {
+        let field = format!("{body}.{}", fault.field);
+        Violation { field: flag(field.trim_start_matches('.')), ..fault }
+    }))
 }
 
 /// The flag that a field was given by; a field that has none stays as it is.

@@ -5,10 +5,9 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Subcommand};
 use prost_reflect::DescriptorPool;
 use serde_json::{Map, Value, json};
-use tonic::Request;
 use tonic::metadata::MetadataMap;
 
-use super::client::{Server, credential, realm_of};
+use super::client::{Server, realm_of, request};
 use super::output::{note, print};
 use super::refusal::{refused, refused_here};
 use super::{ask, not_blank};
@@ -41,7 +40,7 @@ struct Get {
     #[command(flatten)]
     server: Server,
 
-    /// Secret of a key with the scope `entities:read`
+    /// Secret of a key with the scope `policies:read`
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
     key: String,
 
@@ -55,7 +54,7 @@ struct Set {
     #[command(flatten)]
     server: Server,
 
-    /// Secret of a key with the scope `admin`
+    /// Secret of a key with the scope `policies:write`; without --yes also `policies:read`, for the policy as it is
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
     key: String,
 
@@ -316,12 +315,6 @@ fn in_words(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-fn request<T>(message: T, key: &str) -> Result<Request<T>> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", credential(key)?);
-    Ok(request)
 }
 
 fn realm_or_default(metadata: &MetadataMap) -> String {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::parse::whole;
 
-/// How much is kept of the calls of a realm.
+/// How much is kept of the calls of a realm, and how many keys.
 #[derive(Args, Clone, Debug)]
 pub struct Kept {
     /// Idempotency records that a realm may have, each for 24 hours: calls with an Idempotency-Key; further ones are refused
@@ -14,4 +14,8 @@ pub struct Kept {
     /// Bytes that the responses in the idempotency records of a realm may have together
     #[arg(long, env = "OFFBOARD_IDEMPOTENCY_BYTES", default_value_t = 1 << 30, value_parser = whole(65_536..=1_u64 << 40), value_name = "BYTES")]
     pub idempotency_bytes: u64,
+
+    /// Keys that a realm may have that are neither expired nor revoked; further ones are refused
+    #[arg(long, env = "OFFBOARD_KEYS_PER_REALM", default_value_t = 1_000, value_parser = whole(1..=10_000_u32), value_name = "KEYS")]
+    pub keys_per_realm: u32,
 }

@@ -25,6 +25,12 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Nullable<Timestamptz>,
         revoked_at -> Nullable<Timestamptz>,
+        version -> Int8,
+        updated_at -> Timestamptz,
+        last_used_at -> Nullable<Timestamptz>,
+        previous_sha256 -> Nullable<Bytea>,
+        previous_prefix -> Nullable<Text>,
+        previous_expires_at -> Nullable<Timestamptz>,
     }
 }
 

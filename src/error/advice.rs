@@ -51,7 +51,7 @@ impl Code {
                 "Fix the exclude list: see `missing`. Where these entities are removed already, start with `allow_missing_excludes`."
             }
             Code::RequirementsUnmet => {
-                "Meet everything in `unmet`, each of which `errors` explains. A key with the scope `admin` changes the removal policy."
+                "Meet everything in `unmet`, each of which `errors` explains. A key with the scope `policies:write` changes the removal policy."
             }
             Code::NotCancelable => {
                 "Nothing: the request has started or ended. `current_state` says which."

@@ -54,6 +54,11 @@ pub const MEMBERS: &[Member] = &[
     ),
     member("execute_after", "time", "when the grace period ends"),
     member(
+        "previous_secret_expires_at",
+        "time",
+        "when the secret that the key had before ends; it may have been at once",
+    ),
+    member(
         "incarnation",
         "UUID",
         "distinguishes the entity from others that had its id, as its tombstone does",
@@ -106,6 +111,10 @@ const fn portfolio(reports: &'static str, members: &'static [&'static str]) -> A
 
 const fn index(reports: &'static str, members: &'static [&'static str]) -> About {
     About { subject: "attribute", reports, members }
+}
+
+const fn key(reports: &'static str, members: &'static [&'static str]) -> About {
+    About { subject: "key", reports, members }
 }
 
 const fn task(reports: &'static str, members: &'static [&'static str]) -> About {
@@ -180,6 +189,14 @@ impl EventType {
                 "it lost members, because they were detached or removed",
                 &["version", "entity_ids", "bulk_delete_id", "mode"],
             ),
+            EventType::KeyCreated => key("it was created by a call", &["version"]),
+            EventType::KeyUpdated => {
+                key("its name, scopes or other fields changed", &["version", "fields"])
+            }
+            EventType::KeyRotated => {
+                key("it has another secret", &["version", "previous_secret_expires_at"])
+            }
+            EventType::KeyRevoked => key("it was revoked by a call", &["version"]),
             EventType::BulkDeleteScheduled => task("it was asked for", &["parameters"]),
             EventType::BulkDeleteStarted => task("a worker has taken it up", &["status"]),
             EventType::BulkDeleteContinued => task("a worker has taken it up again", &["status"]),

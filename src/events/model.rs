@@ -52,6 +52,14 @@ text_enum! {
         PortfolioEntityAttached = "portfolio.entity_attached",
         /// Entities are members of a portfolio no more.
         PortfolioEntityDetached = "portfolio.entity_detached",
+        /// A key was created.
+        KeyCreated = "key.created",
+        /// The fields of a key were changed; `fields` in the event's data names them.
+        KeyUpdated = "key.updated",
+        /// A key has another secret.
+        KeyRotated = "key.rotated",
+        /// A key was revoked.
+        KeyRevoked = "key.revoked",
         /// A bulk delete was asked for.
         BulkDeleteScheduled = "bulk_delete.scheduled",
         /// A worker has taken a bulk delete up.
@@ -160,7 +168,7 @@ impl Record for Event {
 }
 
 /// The members of `data` that are times. The database writes them with an offset; callers get every time in one form.
-const TIMES: [&str; 1] = ["execute_after"];
+const TIMES: [&str; 2] = ["execute_after", "previous_secret_expires_at"];
 
 /// A time as the API has all of them: with a `Z`, and as many digits as it needs.
 fn in_utc(text: &str) -> String {

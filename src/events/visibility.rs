@@ -11,6 +11,7 @@ const PLAIN: &[&str] = &[
     "bulk_delete_id",
     "incarnation",
     "execute_after",
+    "previous_secret_expires_at",
     "mode",
     "status",
     "fields",
@@ -23,6 +24,7 @@ const PLAIN: &[&str] = &[
 pub struct Visibility {
     entities: bool,
     portfolios: bool,
+    policies: bool,
 }
 
 impl Visibility {
@@ -31,15 +33,16 @@ impl Visibility {
         Visibility {
             entities: caller.may(Scope::EntitiesRead),
             portfolios: caller.may(Scope::PortfoliosRead),
+            policies: caller.may(Scope::PoliciesRead),
         }
     }
 
     /// The event as the caller may see it. Filters are tried on this, so that nobody finds out by trying.
     pub fn see(self, mut event: Event) -> Event {
-        let whole = if event.event_type.starts_with("portfolio.") {
-            self.portfolios
-        } else {
-            self.entities
+        let whole = match event.event_type.split('.').next() {
+            Some("portfolio") => self.portfolios,
+            Some("removal_policy") => self.policies,
+            _ => self.entities,
         };
         if !whole {
             event.data = event.data.retain(|name| PLAIN.contains(&name));

@@ -13,6 +13,7 @@ pub struct Annotations {
     behaviour: Option<ExtensionDescriptor>,
     success_status: Option<ExtensionDescriptor>,
     required_scope: Option<ExtensionDescriptor>,
+    further_scopes: Option<ExtensionDescriptor>,
     plain_errors: Option<ExtensionDescriptor>,
     answer_members: Option<ExtensionDescriptor>,
 }
@@ -29,6 +30,7 @@ impl Annotations {
             behaviour: extension("google.api.field_behavior"),
             success_status: extension("offboard.v1.success_status"),
             required_scope: extension("offboard.v1.required_scope"),
+            further_scopes: extension("offboard.v1.further_scopes"),
             plain_errors: extension("offboard.v1.plain_errors"),
             answer_members: extension("offboard.v1.answer_members"),
         }
@@ -105,11 +107,12 @@ impl Annotations {
 
     /// The only members of the response, by their proto names; none if there may be any.
     pub fn answer_members(&self, method: &MethodDescriptor) -> Vec<String> {
-        let options = method.options();
-        let declared =
-            self.answer_members.as_ref().map(|extension| options.get_extension(extension));
-        let declared = declared.as_deref().and_then(Value::as_list).unwrap_or_default().iter();
-        declared.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        texts(method, self.answer_members.as_ref())
+    }
+
+    /// The scopes that some calls need as well.
+    pub fn further_scopes(&self, method: &MethodDescriptor) -> Vec<String> {
+        texts(method, self.further_scopes.as_ref())
     }
 
     /// The scope that a key must have.
@@ -119,6 +122,14 @@ impl Annotations {
             self.required_scope.as_ref().map(|extension| options.get_extension(extension));
         declared.and_then(|scope| scope.as_str().map(str::to_owned)).unwrap_or_default()
     }
+}
+
+/// The texts of an option of a method.
+fn texts(method: &MethodDescriptor, extension: Option<&ExtensionDescriptor>) -> Vec<String> {
+    let options = method.options();
+    let declared = extension.map(|extension| options.get_extension(extension));
+    let declared = declared.as_deref().and_then(Value::as_list).unwrap_or_default().iter();
+    declared.filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 /// Returns whether the type is `google.api.HttpBody`.

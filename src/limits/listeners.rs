@@ -82,6 +82,9 @@ pub const HEALTH_CHECK_SECONDS: u64 = 5;
 /// How many keys that were not seen before may wait to be looked up.
 pub const KEY_LOOKUPS_AT_MOST: usize = 256;
 
+/// How many keys are kept in memory, so that their calls need no lookup.
+pub const CACHED_KEYS_AT_MOST: usize = 10_000;
+
 /// How many calls may wait for a key to be looked up.
 pub const CALLS_BEFORE_AUTHENTICATION_AT_MOST: usize = 1024;
 
@@ -236,5 +239,10 @@ limits! {
         bounds: "Calls that wait for the lookup of a key that was not used at this replica lately",
         value: Fixed(CALLS_BEFORE_AUTHENTICATION_AT_MOST as u64, "calls"),
         past: "`unavailable`; callers whose keys are in the cache are not affected",
+    }
+    CACHED_KEYS "cached_keys" {
+        bounds: "Secrets of keys, used within a minute, that are in the cache of one replica",
+        value: Fixed(CACHED_KEYS_AT_MOST as u64, "secrets"),
+        past: "Calls with further ones look their key up",
     }
 }

@@ -24,7 +24,7 @@ use super::opening::{Opening, given, patience};
 use super::ports::{Addresses, Port};
 use super::settings::{mailer, nats};
 use super::stack::{Limits, Streams, layers, reflection, services};
-use crate::access::{ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_queries};
+use crate::access::{self, ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_queries};
 use crate::bulk_delete::WORKS;
 use crate::config::{Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
@@ -95,8 +95,8 @@ pub async fn start(
     let probe = Probe::spawn(ReservedConnection::before(&db)).map_err(Error::internal)?;
 
     let authenticator = Authenticator::new(db.clone());
-    let (keys, revocations) = (authenticator.clone(), topics.subscribe(KEYS_TOPIC));
-    keepers.spawn(async move { keys.watch_revocations(revocations).await });
+    keepers.spawn(authenticator.clone().keep_keys(topics.subscribe(KEYS_TOPIC)));
+    keepers.spawn(sweep(db.clone(), "ended keys", access::keys::sweep));
     keepers.spawn(partitions::keep(db.clone()));
     keepers.spawn(sweep(db.clone(), "idempotency keys", idempotency_queries::sweep));
     keepers.spawn(sweep(
@@ -124,6 +124,7 @@ pub async fn start(
 
     let mut listeners = JoinSet::new();
     let traffic = Traffic::default();
+    let uses = authenticator.clone().keep_uses(drain.workers());
     open_listeners(
         settings,
         (&db, &probe),
@@ -135,6 +136,7 @@ pub async fn start(
     )
     .await?;
     let mut workers = JoinSet::new();
+    workers.spawn(uses);
     if has(Role::Worker) {
         spawn_workers(
             &settings.worker,
@@ -255,6 +257,7 @@ async fn open_listeners(
         authenticator: authenticator.clone(),
         closing: drain.listeners(),
         sends_mail,
+        keys_per_realm: settings.kept.keys_per_realm,
     };
     let (reported, failures) = limits.courtesy(&authenticator);
     let public_url = settings.public_url.as_deref();

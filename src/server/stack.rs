@@ -18,7 +18,7 @@ use super::layers::{
     Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds, Responses, Scopes, Share,
     Trace, UnknownHeaders, Version,
 };
-use crate::access::{Authenticator, Quota};
+use crate::access::{AccessService, Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
 use crate::config::Shares;
 use crate::db::Db;
@@ -30,6 +30,7 @@ use crate::limits::responses::ResponseMemory;
 use crate::offboarding::{OffboardingService, RemovalService};
 use crate::portfolio::PortfolioService;
 use crate::proto::DESCRIPTOR_SET;
+use crate::proto::v1::access_service_server::AccessServiceServer;
 use crate::proto::v1::attribute_index_service_server::AttributeIndexServiceServer;
 use crate::proto::v1::bulk_delete_service_server::BulkDeleteServiceServer;
 use crate::proto::v1::entity_service_server::EntityServiceServer;
@@ -80,11 +81,13 @@ pub struct Streams {
     pub closing: CancellationToken,
     /// True if there is a mail server.
     pub sends_mail: bool,
+    /// How many keys a realm may have that have not ended.
+    pub keys_per_realm: u32,
 }
 
 /// The capabilities as gRPC services.
 pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
-    let Streams { hub, authenticator, closing, sends_mail } = streams.clone();
+    let Streams { hub, authenticator, closing, sends_mail, keys_per_realm } = streams.clone();
     let watching = Watching {
         db: db.clone(),
         hub,
@@ -112,6 +115,7 @@ pub fn services(db: &Db, streams: &Streams, message_bytes: usize) -> Routes {
     .add_service(limited!(OffboardingServiceServer, OffboardingService::new(watching.clone())))
     .add_service(limited!(BulkDeleteServiceServer, BulkDeleteService::new(watching, sends_mail)))
     .add_service(limited!(EventServiceServer, events))
+    .add_service(limited!(AccessServiceServer, AccessService::new(db.clone(), keys_per_realm)))
 }
 
 /// Reflection in both versions that clients speak: `grpcurl` and others ask for v1 first, older ones know v1alpha alone.

@@ -11,6 +11,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bulk-delete", "preview", "--all"],
     &["bulk-delete", "watch", "01a20145-adb2-702f-bd05-1cd20d52015a"],
     &["import", "demo/entities.ndjson"],
+    &["key", "list"],
     &["removal-policy", "get"],
 ];
 

@@ -91,6 +91,11 @@ async fn all(world: &World) -> Vec<Value> {
     )
     .await;
     call("PortfolioService/DeletePortfolio", json!({"portfolio_id": "p"})).await;
+    let key = call("AccessService/CreateKey", json!({"scopes": ["entities:read"]})).await;
+    let key_id = key.get("key.id");
+    call("AccessService/UpdateKey", json!({"key_id": key_id, "name": "K"})).await;
+    call("AccessService/RotateKey", json!({"key_id": key_id, "overlap": "60s"})).await;
+    call("AccessService/RevokeKey", json!({"key_id": key_id})).await;
     let events = call("EventService/ListEvents", json!({"page_size": 1000})).await;
     events.get("events").as_array().unwrap().clone()
 }

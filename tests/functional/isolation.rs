@@ -10,6 +10,7 @@ struct Ids {
     request: String,
     task: String,
     attribute: String,
+    key: String,
 }
 
 async fn fill(client: &Client, name: &str) -> Ids {
@@ -40,8 +41,10 @@ async fn fill(client: &Client, name: &str) -> Ids {
         json!({"attribute": format!("at_{name}")}),
     )
     .await;
+    let key = call("AccessService/CreateKey", json!({"scopes": ["entities:read"]})).await;
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
     Ids {
+        key: text(&key["key"]),
         portfolio,
         entity,
         request: text(&asked),
@@ -59,6 +62,7 @@ impl Ids {
             request: "0190a1b2-0000-7000-8000-000000000001".to_owned(),
             task: "0190a1b2-0000-7000-8000-000000000002".to_owned(),
             attribute: format!("at_none_{name}"),
+            key: "0190a1b2-0000-7000-8000-000000000003".to_owned(),
         }
     }
 
@@ -69,11 +73,12 @@ impl Ids {
             Thing::Request => &self.request,
             Thing::Task => &self.task,
             Thing::Index => &self.attribute,
+            Thing::Key => &self.key,
         }
     }
 
-    fn all(&self) -> [&str; 5] {
-        [&self.portfolio, &self.entity, &self.request, &self.task, &self.attribute]
+    fn all(&self) -> [&str; 6] {
+        [&self.portfolio, &self.entity, &self.request, &self.task, &self.attribute, &self.key]
     }
 }
 
@@ -147,6 +152,7 @@ fn calls(own: &Ids) -> Vec<Call> {
     for (method, more) in [
         ("EntityService/UpdateEntity", json!({"entity": {"type": "New", "expected_version": 7}})),
         ("PortfolioService/UpdatePortfolio", json!({"name": "Ours", "expected_version": 1})),
+        ("AccessService/UpdateKey", json!({"name": "Ours", "expected_version": 7})),
     ] {
         let rpc = rpcs().into_iter().find(|rpc| rpc.name == method).unwrap();
         let theirs = rpc.places();

@@ -22,13 +22,27 @@ const TASKS: [&str; 5] = [
     "0190aaaa-0000-7000-8000-00000000000e",
 ];
 
+/// Keys: the one that reads read, and one for each RPC that changes one.
+const KEYS: [&str; 4] = [
+    "0190a1b2-0000-7000-8000-00000000000a",
+    "0190a1b2-0000-7000-8000-00000000000b",
+    "0190a1b2-0000-7000-8000-00000000000c",
+    "0190a1b2-0000-7000-8000-00000000000d",
+];
+
 /// The requests that were written by hand.
 fn by_hand() -> BTreeMap<&'static str, Value> {
     let [read, updated, paused, resumed, stopped] = TASKS;
+    let [read_key, updated_key, rotated_key, revoked_key] = KEYS;
     let seen = json!({"entity_id": "seen"});
     let dependent = json!({"entity_id": "seen", "kind": "task", "dependent_id": "t"});
     let fund = json!({"portfolio_id": "q"});
     BTreeMap::from([
+        ("AccessService/CreateKey", json!({"scopes": ["keys:write"]})),
+        ("AccessService/GetKey", json!({"key_id": read_key})),
+        ("AccessService/UpdateKey", json!({"key_id": updated_key, "name": "Other"})),
+        ("AccessService/RotateKey", json!({"key_id": rotated_key, "overlap": "60s"})),
+        ("AccessService/RevokeKey", json!({"key_id": revoked_key})),
         ("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "LastName"})),
         ("AttributeIndexService/GetAttributeIndex", json!({"attribute": "kept"})),
         ("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "known"})),
@@ -197,6 +211,9 @@ impl World {
         }
         for task in TASKS {
             self.database.given_task(task);
+        }
+        for key in KEYS {
+            self.database.given_key(key);
         }
         let mut made = Vec::new();
         for (stands_for, entity) in [(ASKED, "waiting"), (CANCELED, "canceled")] {

@@ -19,6 +19,8 @@ pub enum Thing {
     Task,
     /// An attribute index, named by its attribute.
     Index,
+    /// A key.
+    Key,
 }
 
 /// The members that name a thing.
@@ -28,6 +30,7 @@ const NAMES: &[(&str, Thing)] = &[
     ("entity_ids", Thing::Entity),
     ("exclude_list", Thing::Entity),
     ("job_id", Thing::Request),
+    ("key_id", Thing::Key),
     ("offboarding_request_id", Thing::Request),
     ("portfolio_id", Thing::Portfolio),
     ("subject", Thing::Entity),
@@ -40,6 +43,7 @@ const NAMES: &[(&str, Thing)] = &[
 /// cursors of others have tests of their own.
 const OTHERS: &[&str] = &[
     "BulkDeleteSpec.preview_token",
+    "CreateKeyRequest.name",
     "CheckConsistencyRequest.send_mail",
     "CreatePortfolioRequest.name",
     "CreatePortfolioRequest.shared_registered_agent_id",
@@ -53,16 +57,21 @@ const OTHERS: &[&str] = &[
     "RemovalPolicy.mail_domains",
     "StartBulkDeleteRequest.preview_token",
     "StartBulkDeleteRequest.send_mail",
+    "UpdateKeyRequest.name",
     "UpdatePortfolioRequest.name",
     "UpdatePortfolioRequest.shared_registered_agent_id",
     "WatchEventsRequest.cursor",
+    "allowed",
+    "api_version",
     "created_by",
     "dependent_id",
+    "email",
     "entity_type",
     "filter",
     "kind",
     "order_by",
     "page_token",
+    "scopes",
     "tenant",
     "types",
 ];

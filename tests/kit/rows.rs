@@ -293,6 +293,15 @@ impl Database {
         self.count("SELECT count(*) FROM bulk_delete WHERE ended_at IS NULL")
     }
 
+    /// A key of `acme` in mode `test` that nobody has.
+    pub fn given_key(&self, id: &str) {
+        self.sql(&format!(
+            "INSERT INTO api_key (realm_id, id, principal_id, secret_sha256, secret_prefix, scopes)
+             SELECT id, '{id}', gen_random_uuid(), sha256('{id}'), 'sk_test_', '{{entities:read}}'
+             FROM realm WHERE org = 'acme' AND mode = 'test'"
+        ));
+    }
+
     /// A paused task of `acme` in mode `test` that no worker takes up.
     pub fn given_task(&self, id: &str) {
         self.sql(&format!(

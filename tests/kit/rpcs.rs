@@ -45,6 +45,14 @@ impl Rpc {
             .to_owned()
     }
 
+    /// The scopes that some calls need as well.
+    pub fn further_scopes(&self) -> Vec<String> {
+        let options = self.method.options();
+        let scopes = options.get_extension(&option("offboard.v1.further_scopes"));
+        let scopes = scopes.as_list().unwrap_or_default().iter();
+        scopes.filter_map(|scope| scope.as_str().map(str::to_owned)).collect()
+    }
+
     /// True if its name says that it changes nothing. A test sees whether that is so.
     pub fn only_reads(&self) -> bool {
         READS.iter().any(|word| self.method.name().starts_with(word))

@@ -16,17 +16,7 @@ use tokio::sync::mpsc;
 use super::Database;
 
 /// Every scope.
-pub const SCOPES: &[&str] = &[
-    "entities:read",
-    "entities:write",
-    "entities:offboard",
-    "entities:delete",
-    "entities:delete_hard",
-    "events:read",
-    "portfolios:read",
-    "portfolios:write",
-    "admin",
-];
+pub const SCOPES: &[&str] = offboard::access::Scope::SPELLINGS;
 
 /// The lines at the end of its log that a test that fails shows whatever their level.
 const LAST_LINES: usize = 40;

@@ -122,6 +122,7 @@ there is no existing one.
       "OFFBOARD_MAX_STREAMS_PER_CONNECTION" .Values.limits.maxStreamsPerConnection
       "OFFBOARD_IDEMPOTENCY_RECORDS" .Values.limits.idempotencyRecords
       "OFFBOARD_IDEMPOTENCY_BYTES" .Values.limits.idempotencyBytes
+      "OFFBOARD_KEYS_PER_REALM" .Values.limits.keysPerRealm
 }}
 {{- range $name, $number := $numbers }}
 {{- if not (kindIs "invalid" $number) }}

@@ -183,8 +183,14 @@ impl Writer<'_> {
             "parameters": all,
         });
         if !scope.is_empty() {
+            let further = self.annotations.further_scopes(method);
+            let further: Vec<String> = further.iter().map(|name| format!("`{name}`")).collect();
+            let further = match further.as_slice() {
+                [] => String::new(),
+                further => format!(" Some calls need {} as well.", further.join(" or ")),
+            };
             operation["description"] =
-                json!(format!("{comment}\n\nThe key must have the scope `{scope}`."));
+                json!(format!("{comment}\n\nThe key must have the scope `{scope}`.{further}"));
         }
         if let Some(body) = parameters::body(binding, &mut self.schemas) {
             operation["requestBody"] = body;

@@ -55,8 +55,7 @@ impl Scopes {
 
     /// Returns whether a method changes something: it needs another scope than one to read.
     pub fn changes(&self, path: &str) -> bool {
-        let reads = [Scope::EntitiesRead, Scope::PortfoliosRead, Scope::EventsRead];
-        self.0.get(path).is_some_and(|scope| scope.is_some_and(|scope| !reads.contains(&scope)))
+        self.0.get(path).is_some_and(|scope| scope.is_some_and(|scope| !scope.only_reads()))
     }
 
     /// Methods that declare no scope that there is; nobody can call them.

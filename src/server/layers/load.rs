@@ -65,23 +65,13 @@ mod tests {
     use tower::{Layer, Service, ServiceExt};
 
     use super::*;
-    use crate::access::{ApiVersion, Key};
-    use crate::db::{Mode, Realm};
+    use crate::access::{Key, Presented};
     use crate::server::layers::testing::{answering, ok, request};
     use crate::server::layers::{AroundLayer, code_of};
 
     fn caller() -> Caller {
-        let key = Key {
-            id: uuid::Uuid::nil(),
-            realm: Realm::from_row(1, "acme".to_owned(), Mode::Test),
-            principal_id: uuid::Uuid::nil(),
-            scopes: Vec::new(),
-            allowed: Vec::new(),
-            api_version: ApiVersion::latest(),
-            expires_at: None,
-            revoked_at: None,
-        };
-        key.admit(None, chrono::Utc::now()).expect("a key that has not ended")
+        let key = Key::example(&[]);
+        key.admit(Presented::example(), chrono::Utc::now()).expect("a key that has not ended")
     }
 
     async fn call<S>(service: &S, with_key: bool) -> Response<Body>

@@ -1,164 +1,31 @@
-//! `offboard key`.
+//! `offboard key` in the database itself: for whoever operates the service, and for the first key of an organisation.
 
 use std::process::ExitCode;
 
-use chrono::TimeDelta;
-use clap::{ArgMatches, Args, Subcommand, ValueEnum};
-use ipnet::IpNet;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::ask;
-use super::database::Opened;
-use super::output::{note, print};
+use super::{Create, KeyMode, List, Revoke};
 use crate::access::queries::{self, KeySummary, NewKey};
 use crate::access::{Scope, Secret};
-use crate::config::Database;
-use crate::db::{Mode, clock, id};
+use crate::cli::ask;
+use crate::cli::database::Opened;
+use crate::cli::output::{note, print};
+use crate::db::{Mode, clock};
 use crate::error::{Code, Error, Result, nearest_of};
 use crate::limits::requests::{MAX_ORGANISATIONS, ORGANISATIONS};
-use crate::mail;
 
 /// How many of them are named.
 const ORGS_SHOWN: usize = 5;
 
-/// Arguments of `key`.
-#[derive(Args, Debug)]
-pub struct Arguments {
-    #[command(flatten)]
-    database: Database,
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Subcommand, Debug)]
-enum Action {
-    /// Make a key; its secret is shown once
-    Create(Create),
-    /// List keys; secrets are not kept, so they are not shown
-    List(List),
-    /// End a key at once
-    Revoke(Revoke),
-}
-
-#[derive(Args, Debug)]
-struct Create {
-    /// Organisation that the key belongs to
-    #[arg(long, value_parser = org)]
-    org: String,
-
-    /// Which of the organisation's two modes the key opens
-    #[arg(long, value_enum, default_value = "test")]
-    mode: KeyMode,
-
-    /// Scope of the key; repeat it, or separate by commas
-    #[arg(long = "scope", required = true, value_delimiter = ',')]
-    scopes: Vec<String>,
-
-    /// Name for people
-    #[arg(long, default_value = "")]
-    name: String,
-
-    /// Where the owner gets mail
-    #[arg(long, value_parser = email)]
-    email: Option<String>,
-
-    /// Network from which the key may be used, such as 10.0.0.0/8; repeat it for more [default: from anywhere]
-    #[arg(long = "allow", value_name = "CIDR")]
-    allowed: Vec<IpNet>,
-
-    /// Days after which the key ends [default: never]
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    expires_in_days: Option<u32>,
-
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args, Debug)]
-struct List {
-    /// Only those of this organisation
-    #[arg(long)]
-    org: Option<String>,
-
-    /// Print JSON, a key a line
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args, Debug)]
-struct Revoke {
-    /// The key's id
-    #[arg(value_parser = key_id)]
-    id: Uuid,
-
-    /// Revoke without asking
-    #[arg(long)]
-    yes: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum KeyMode {
-    Test,
-    Live,
-}
-
-/// Returns all faults of the scopes of `key create`.
-pub fn misuse(matches: &ArgMatches) -> Option<String> {
-    let scopes = matches.subcommand_matches("create")?.get_many::<String>("scopes")?;
-    let unknown: Vec<_> = scopes
-        .filter(|scope| Scope::parse(scope).is_none())
-        .map(|scope| format!("`{scope}`"))
-        .collect();
-    let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-    let are = if unknown.len() == 1 { "is not a scope" } else { "are not scopes" };
-    (!unknown.is_empty())
-        .then(|| format!("{} {are}; the scopes are {}", unknown.join(", "), known.join(", ")))
-}
-
-fn email(text: &str) -> Result<String, String> {
-    mail::is_address(text)
-        .then(|| text.to_owned())
-        .ok_or_else(|| "must be an address, such as someone@example.com".to_owned())
-}
-
-fn key_id(text: &str) -> Result<Uuid, String> {
-    text.parse().map_err(|_| "must be the id of a key, as `offboard key list` shows it".to_owned())
-}
-
-/// Reads the name of an organisation, which becomes a part of paths.
-pub fn org(text: &str) -> Result<String, String> {
-    let fault = "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -, and not `.` or `..`";
-    id::is_new_id(text).then(|| text.to_owned()).ok_or_else(|| fault.to_owned())
-}
-
-/// Works on the keys of a database.
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    if matches!(arguments.action, Action::Revoke(Revoke { yes: false, .. })) && !ask::can_ask() {
-        return Ok(ask::unasked("revokes the key"));
-    }
-    let database = Opened::existing(&arguments.database).await?;
-    let done = async {
-        database.migrate_embedded().await?;
-        match arguments.action {
-            Action::Create(create) => make(&database, create).await,
-            Action::List(list) => show(&database, list).await,
-            Action::Revoke(arguments) => revoke(&database, arguments).await,
-        }
-    };
-    let done = done.await;
-    database.close().await?;
-    done
-}
-
-async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
+pub(super) async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
     let mode = match create.mode {
         KeyMode::Test => Mode::Test,
         KeyMode::Live => Mode::Live,
     };
     let new = NewKey {
-        org: create.org,
+        org: create.org.unwrap_or_default(),
         mode,
         name: create.name,
         email: create.email,
@@ -231,7 +98,7 @@ pub async fn issue(database: &Opened, new: NewKey) -> Result<(Uuid, Secret)> {
         .await
 }
 
-async fn show(database: &Opened, list: List) -> Result<ExitCode> {
+pub(super) async fn show(database: &Opened, list: List) -> Result<ExitCode> {
     let keys = database
         .with_connection(move |connection| Ok(queries::list_keys(connection, list.org.as_deref())?))
         .await?;
@@ -246,11 +113,12 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
             created_at,
             expires_at,
             revoked_at,
+            last_used_at,
         } = key;
         let line = if list.json {
             let key = json!({
                 "id": id, "org": org, "mode": mode.as_str(), "name": name, "secret_prefix": secret_prefix, "scopes": scopes,
-                "created_at": created_at, "expires_at": expires_at, "revoked_at": revoked_at,
+                "created_at": created_at, "expires_at": expires_at, "revoked_at": revoked_at, "last_used_at": last_used_at,
             });
             key.to_string()
         } else {
@@ -261,8 +129,9 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
             } else {
                 "active"
             };
+            let used = used(last_used_at);
             format!(
-                "{id}  {secret_prefix}…  {state:7}  {org} ({mode})  {}  {name}",
+                "{id}  {secret_prefix}…  {state:7}  {used}  {org} ({mode})  {}  {name}",
                 scopes.join(",")
             )
         };
@@ -273,7 +142,7 @@ async fn show(database: &Opened, list: List) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn revoke(database: &Opened, Revoke { id, yes }: Revoke) -> Result<ExitCode> {
+pub(super) async fn revoke(database: &Opened, Revoke { id, yes, .. }: Revoke) -> Result<ExitCode> {
     let none =
         || Error::new(Code::NotFound, format!("There is no key {id}, or it is revoked already."));
     let keys =
@@ -290,6 +159,14 @@ async fn revoke(database: &Opened, Revoke { id, yes }: Revoke) -> Result<ExitCod
     }
     print(format_args!("Key {id} of {} ({}) is revoked.", key.org, key.mode))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// When a key was last used, for people.
+pub(super) fn used(last: Option<DateTime<Utc>>) -> String {
+    match last {
+        Some(minute) => format!("used {}", minute.format("%Y-%m-%d %H:%MZ")),
+        None => "never used".to_owned(),
+    }
 }
 
 fn question(KeySummary { id, org, mode, name, .. }: &KeySummary) -> String {
@@ -335,6 +212,7 @@ mod tests {
             created_at: time,
             expires_at: None,
             revoked_at: None,
+            last_used_at: None,
         };
         let reported = format!(
             "Revoke key {id}, etl, of acme (live)? Whoever uses it is refused at once. This cannot be undone. [y/N] "

@@ -1,0 +1,10 @@
+//! The keys of a realm, as its callers manage them.
+
+mod answers;
+mod change_queries;
+mod model;
+pub mod queries;
+mod service;
+
+pub use queries::sweep;
+pub use service::AccessService;
