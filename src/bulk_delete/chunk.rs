@@ -33,7 +33,7 @@ pub const BULK_DELETES: WorkKind =
 /// The statements of one slice's chunks.
 pub struct Chunks {
     walking: Statements,
-    /// The same by indexes, if they can report; none before the first chunk has asked.
+    /// The same by indexes, where they narrow the search; unset until the first chunk has asked.
     narrowed: OnceLock<Option<Statements>>,
 }
 

@@ -11,7 +11,7 @@ use super::vocabulary::{PropertyKind, Vocabulary};
 use super::{MAX_DEPTH, MAX_EXPRESSIONS, MAX_NODES};
 use crate::error::nearest;
 
-/// True if what people misread is refused.
+/// Whether what people misread is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strictness {
     Lenient,

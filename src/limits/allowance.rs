@@ -1,4 +1,4 @@
-//! How much an address may be reported within a minute that shows no key: a small request may have a large response.
+//! How many bytes of responses an address that shows no key gets within a minute: a small request may have a large response.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;

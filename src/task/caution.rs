@@ -8,7 +8,7 @@
 pub struct Caution {
     /// The largest chunk to try; none if nothing was refused lately.
     most: Option<i64>,
-    /// One of so many objects to come was refused; 0 if that is not known of any.
+    /// Among so many of the next objects is one that was refused; 0 if none is known.
     suspects: i64,
     /// How many objects were refused so far.
     refused: u64,

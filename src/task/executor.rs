@@ -233,7 +233,7 @@ impl TaskExecutor {
 
     /// The next slice of this task that this worker takes up begins as large as this.
     fn learn(&self, claim: &ClaimedSlice, size: ChunkSize) {
-        // One of limited pace reports nothing of others.
+        // A chunk that was limited by its task's pace says nothing about the size of others.
         if !claim.limited {
             *self.learned.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some((claim.task_id, size));

@@ -29,8 +29,9 @@ pub struct Planning {
     pub cursor: String,
     /// How many entities are selected up to there.
     pub selected: i64,
-    /// How many steps were done, and of how many one is remembered.
+    /// How many steps were done.
     steps: u64,
+    /// Of so many steps one is remembered.
     every: u64,
     /// Their keys, and how many are selected up to each of them.
     marks: Vec<(String, i64)>,
@@ -63,7 +64,7 @@ impl Planning {
         }
     }
 
-    /// Nothing is planned that is planned in one step, for which there was too little time so far.
+    /// For work that is planned in one step and ran out of time: more time, and nothing else.
     pub fn whole() -> Self {
         Planning { reach: 1, seconds: 2 * WORKER_STATEMENT_SECONDS, ..Planning::new(false) }
     }

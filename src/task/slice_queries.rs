@@ -32,7 +32,7 @@ pub struct LockedSlice {
     pub cap: Option<i64>,
 }
 
-/// Locks the slice until the transaction ends, of which each statement has so much time and may wait so long for locks; [`Undone::LeaseLost`] if it is another worker's.
+/// Locks the slice until the transaction ends, and sets how long its statements may take and wait for locks. [`Undone::LeaseLost`] if another worker has the slice.
 pub fn lock(
     connection: &mut PgConnection,
     claim: &ClaimedSlice,
@@ -311,7 +311,7 @@ fn give_back(
 }
 
 statement! {
-    /// A slice without an owner. The old token opens nothing any more. Having taken it up was no attempt that failed, unless it did.
+    /// A slice without an owner. The old token opens nothing any more. A claim counts as an attempt only if the work failed.
     struct Release {
         realm: i32 as Integer,
         task: Uuid as SqlUuid,

@@ -13,7 +13,7 @@ use crate::task::model::Reason;
 use crate::task::work::{ClaimedSlice, ID_END, Locked, Moved, Span, Step, TaskWork, Undone};
 use crate::task::{control_queries, slice_queries};
 
-/// The log reports so many objects that the database refuses, and then of ever fewer.
+/// So many objects that the database refuses are logged one by one, and then ever fewer of them.
 const LOGGED: u64 = 100;
 
 /// How a step ended.

@@ -1,4 +1,4 @@
-//! Which members of requests name a thing of a realm. Every member with text is known here as one of the two, or a test that asks fails for it
+//! Which members of requests name a thing of a realm. Every member with text is listed in `NAMES` or `OTHERS`, or a test that asks fails for it
 //! by name: so a new RPC is tried with the things of others, without anyone remembering.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};

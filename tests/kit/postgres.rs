@@ -91,7 +91,7 @@ fn with_database(admin_url: &Url, name: &str) -> String {
     url.into()
 }
 
-/// The template is named for the migrations that it holds.
+/// The template is named for the migrations that it has.
 fn template_name() -> String {
     let mut hash = Sha256::new();
     for file in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")) {

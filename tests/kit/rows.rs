@@ -322,7 +322,7 @@ impl Database {
         self.count(&format!("SELECT count(*) FROM {from}"))
     }
 
-    /// A digest of each table that holds what callers have changed: what is the same before and after is unchanged.
+    /// A digest of each table that has what callers have changed: what is the same before and after is unchanged.
     pub fn contents(&self) -> Vec<Option<String>> {
         let tables = [
             "attribute_declaration",

@@ -44,7 +44,7 @@ const REPLICAS: &[&str] = &[
     "last_execution_instances",
 ];
 
-/// What a snapshot holds: all that is shown, but for what no two runs have in common. A UUID is `[id 1]`, another one `[id 2]`, and the same one has
+/// What a snapshot shows: all that is shown, but for what no two runs have in common. A UUID is `[id 1]`, another one `[id 2]`, and the same one has
 /// its number again; a time is `[time]`, a token or a cursor `[token]`, the id of a request `[request]`, what was measured `[measured]`.
 pub trait Seen {
     /// It.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Answer, Client, Database, Failure, Key, Protocol, SCOPES, Server, database};
 
-/// A database, a server on it, and a client that holds a key of `acme` in mode `test` with every scope. Dropped in this order: client,
+/// A database, a server on it, and a client with a key of `acme` in mode `test` with every scope. Dropped in this order: client,
 /// server, database.
 pub struct World {
     /// The client.
@@ -74,7 +74,7 @@ impl World {
     }
 }
 
-/// Waits until a condition holds; fails after half a minute.
+/// Waits until a condition is true; fails after half a minute.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..1500 {
         if condition() {

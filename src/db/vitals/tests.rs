@@ -10,7 +10,7 @@ fn pair() -> (Vitals, UnixStream) {
 }
 
 #[test]
-fn a_look_reports_a_connection_that_is_quiet_from_one_that_has_ended() {
+fn a_probe_distinguishes_a_quiet_connection_from_one_that_has_ended() {
     let (vitals, mut peer) = pair();
     assert_eq!(vitals.look(), SocketState::Quiet);
     peer.write_all(b"E").unwrap();

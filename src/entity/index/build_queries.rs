@@ -42,7 +42,7 @@ pub fn count_entities(connection: &mut PgConnection, claim: &ClaimedIndex) -> Wo
     });
     match counted {
         Ok((count,)) => Ok(Some(count)),
-        // It reports people how far the build is, and is worth no more than that.
+        // It shows people how far the build is, and is worth no more than that.
         Err(error) if fault(&error) == Fault::Timeout => Ok(None),
         Err(error) => Err(error.into()),
     }

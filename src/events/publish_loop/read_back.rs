@@ -32,7 +32,7 @@ impl ReadBack {
         ReadBack { earlier, taken: None, attempts: 0 }
     }
 
-    /// The same before this row is published: asks the broker where that has not been done, and forgets what it had once all of it is passed.
+    /// The same before this row is published: asks the broker where that has not been done, and forgets what it had once the row is past the earlier histories.
     pub async fn before(
         mut self,
         first: &Row,

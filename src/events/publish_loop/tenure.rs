@@ -342,7 +342,7 @@ fn owed(row: &Row, cursor: &Cursor) -> Option<Owed> {
     (left > 0).then_some(Owed { realm_id: row.realm_id, bulk_delete_id, event_id: row.id, events })
 }
 
-/// The wait after a failure that others preceded, of which chance takes up to a half, so that replicas and publishers do not come all at once.
+/// The wait after a failure: longer with each before it, and reduced at random by up to half, so that replicas and publishers do not come all at once.
 fn wait(before: u32, chance: f64) -> Duration {
     backoff(RETRY_FIRST, before, RETRY_AT_MOST).mul_f64(0.5 + chance / 2.0)
 }

@@ -17,7 +17,7 @@ const END_HEADERS: u8 = 4;
 #[derive(Debug)]
 pub struct ClientFrames {
     at: At,
-    /// How often it was between the headers of two requests.
+    /// Grows whenever no headers are pending, so it names the ones that are.
     passed: u64,
 }
 
