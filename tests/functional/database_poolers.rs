@@ -26,7 +26,7 @@ impl Pooler {
     async fn start_of(database: &Database, mode: &str, sessions: u32) -> Pooler {
         let folder = tempfile::tempdir().unwrap();
         let target = Url::parse(&database.url).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let (user, password) = (target.username(), target.password().unwrap());
         let host = target.host_str().unwrap().replace("%2F", "/").replace("%2f", "/");
         let settings = format!(

@@ -59,7 +59,7 @@ fn nobody() -> nix::unistd::User {
 
 impl Cluster {
     fn at(folder: PathBuf) -> Cluster {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Cluster { folder, port }
     }
 

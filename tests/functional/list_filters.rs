@@ -4,6 +4,7 @@ use crate::kit::*;
 
 /// The lists, each with what else it must be asked with, and the path of an id in what is listed.
 const LISTS: &[(&str, &str, &str)] = &[
+    ("AccessService/ListKeys", "keys", "/name"),
     ("EntityService/ListEntities", "entities", "/id"),
     ("PortfolioService/ListPortfolioEntities", "entities", "/id"),
     ("EntityService/ListDependents", "dependents", "/id"),
@@ -172,6 +173,26 @@ scenario! {
         let others = json!({"filter": "equals(state, ready)", "page_token": token});
         let refused = world.call("AttributeIndexService/ListAttributeIndexes", others).await.unwrap_err();
         assert_eq!(refused.code, "validation_failed", "a token is of its filter");
+    }
+
+    async fn keys_are_listed_by_name_scopes_and_state(world: &World) {
+        for key in [
+            json!({"name": "alpha", "scopes": ["entities:read"], "expires_at": "2099-01-01T00:00:00Z"}),
+            json!({"name": "beta", "scopes": ["portfolios:read", "events:read"], "email": "b@example.com"}),
+        ] {
+            world.call("AccessService/CreateKey", key).await.unwrap();
+        }
+        let beta = world.call("AccessService/ListKeys", json!({"filter": "equals(name, beta)"})).await.unwrap();
+        let beta = beta.get("keys")[0]["id"].clone();
+        world.call("AccessService/RevokeKey", json!({"key_id": beta})).await.unwrap();
+        shows(world, "AccessService/ListKeys", &[
+            ("startsWith(name, al)", &["alpha"]),
+            ("exists(email)", &["beta"]),
+            ("contains(scopes, 'portfolios:*') and not equals(name, '')", &["beta"]),
+            ("equals(state, revoked) and exists(revokedTime)", &["beta"]),
+            ("exists(expiresTime) and equals(state, active) and equals(version, 1)", &["alpha"]),
+            ("lt(createdTime, '2024-01-01')", &[]),
+        ]).await;
     }
 
     async fn removals_are_listed_by_what_they_came_to(world: &World) {

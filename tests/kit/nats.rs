@@ -1,6 +1,5 @@
 //! A real NATS server with JetStream, which can be killed and started again on what it has stored.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use super::port::free_port;
 
 /// A server on a port of its own; killed, and what it stored removed, at the end.
 pub struct NatsServer {
@@ -48,7 +49,7 @@ impl NatsServer {
 
     /// A server that is not there yet, on a port that is free now.
     pub fn not_started(arguments: &[&str]) -> NatsServer {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         NatsServer { port, arguments, folder: TempDir::new().unwrap(), process: None }
     }

@@ -1,10 +1,12 @@
 //! A real SMTP server that keeps what it takes.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+
+use super::port::free_port;
 
 /// `aiosmtpd`, with a Maildir.
 pub struct SmtpSink {
@@ -42,7 +44,7 @@ impl SmtpSink {
 
     /// A server that is not there yet, on a port that is free now.
     pub fn not_started() -> SmtpSink {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         SmtpSink { port, folder: TempDir::new().unwrap(), process: None }
     }
 
