@@ -2,10 +2,42 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stdout};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use prost::Name;
+use prost_reflect::DescriptorPool;
+
 use crate::error::{Error, Result};
+use crate::gateway::Answers;
+use crate::proto::DESCRIPTOR_SET;
 use crate::telemetry;
+
+/// How a service spells its messages by REST.
+pub struct Spelling {
+    service: &'static str,
+    answers: OnceLock<Option<Answers>>,
+}
+
+impl Spelling {
+    /// That of the service with this full name.
+    pub const fn of(service: &'static str) -> Self {
+        Spelling { service, answers: OnceLock::new() }
+    }
+
+    /// A message of the service as REST shows it.
+    pub fn json(&self, message: &impl Name) -> Result<String> {
+        let read = || {
+            let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).ok()?;
+            Answers::of(&descriptors, self.service).ok()?
+        };
+        self.answers
+            .get_or_init(read)
+            .as_ref()
+            .ok_or_else(|| Error::internal("the service declares how it spells JSON"))?
+            .write(message)
+    }
+}
 
 /// Writes a line to standard output; false if nobody reads any more.
 pub fn print(line: impl Display) -> Result<bool> {

@@ -1,26 +1,18 @@
 //! Tasks as the REST contract has them, and the words for them and for times.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use prost::Name;
-use prost_reflect::DescriptorPool;
 
-use crate::error::{Error, Result};
-use crate::gateway::Answers;
+use crate::cli::output::Spelling;
+use crate::error::Result;
 use crate::limits::thousands;
-use crate::proto::{DESCRIPTOR_SET, v1};
+use crate::proto::v1;
 
 /// A message of the service as REST shows it.
 pub fn json(message: &impl Name) -> Result<String> {
-    static ANSWERS: LazyLock<Option<Answers>> = LazyLock::new(|| {
-        let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).ok()?;
-        Answers::of(&descriptors, "offboard.v1.BulkDeleteService").ok()?
-    });
-    ANSWERS
-        .as_ref()
-        .ok_or_else(|| Error::internal("the service declares how it spells JSON"))?
-        .write(message)
+    static SPELLING: Spelling = Spelling::of("offboard.v1.BulkDeleteService");
+    SPELLING.json(message)
 }
 
 /// Which of the organisation's two modes a task is of.

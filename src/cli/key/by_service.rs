@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use prost::Message;
+use prost::{Message, Name};
 use prost_reflect::DescriptorPool;
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use super::by_database::used;
 use super::{Create, Get, List, NONE, Revoke, Rotate, Update, Values};
 use crate::cli::ask;
 use crate::cli::client::{Server, realm_of, request};
-use crate::cli::output::{note, print};
+use crate::cli::output::{Spelling, note, print};
 use crate::cli::refusal::{refused, refused_here};
 use crate::db::clock;
 use crate::error::{Error, Result};
@@ -59,7 +59,7 @@ pub(super) async fn list((server, key): (Server, String), list: List) -> Result<
         let realm = realm_of(answer.metadata()).unwrap_or_default();
         let page = answer.into_inner();
         for found in &page.keys {
-            let line = if list.json { as_json(found).to_string() } else { line(found, &realm) };
+            let line = if list.json { as_json(found)?.to_string() } else { line(found, &realm) };
             if !print(line)? {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -156,12 +156,12 @@ fn in_days(days: u32) -> DateTime<Utc> {
 }
 
 fn show_secret(answer: &v1::KeyWithSecret, realm: &str, json: bool) -> Result<ExitCode> {
-    let key = answer.key.clone().unwrap_or_default();
-    let secret = answer.secret.as_deref().unwrap_or_default();
     if json {
-        print(json!({"key": as_json(&key), "secret": secret}))?;
+        print(as_json(answer)?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let key = answer.key.clone().unwrap_or_default();
+    let secret = answer.secret.as_deref().unwrap_or_default();
     let mut text = format!(
         "Key {} of {realm}, scopes {}.\nIts secret is shown only now:\n\n  {secret}\n",
         key.id,
@@ -176,11 +176,11 @@ fn show_secret(answer: &v1::KeyWithSecret, realm: &str, json: bool) -> Result<Ex
 
 fn show(key: &v1::Key, realm: &str, json: bool) -> Result<ExitCode> {
     if json {
-        print(as_json(key))?;
+        print(as_json(key)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = format!("Key {} of {realm}:", key.id);
-    for (name, value) in as_json(key).as_object().into_iter().flatten() {
+    for (name, value) in as_json(key)?.as_object().into_iter().flatten() {
         let value = match value {
             Value::Null => "-".to_owned(),
             Value::String(text) => text.clone(),
@@ -223,21 +223,10 @@ fn moment(moment: &Timestamp) -> String {
         .unwrap_or_default()
 }
 
-/// The key as REST shows it.
-fn as_json(key: &v1::Key) -> Value {
-    let time = |time: &Option<Timestamp>| time.as_ref().map(moment);
-    let mode = match key.mode() {
-        v1::Mode::Live => "live",
-        _ => "test",
-    };
-    json!({
-        "id": key.id, "object": key.object, "mode": mode, "state": state(key), "name": key.name, "email": key.email, "scopes": key.scopes,
-        "allowed": key.allowed, "api_version": key.api_version, "secret_prefix": key.secret_prefix,
-        "previous_secret_prefix": key.previous_secret_prefix, "previous_secret_expires_at": time(&key.previous_secret_expires_at),
-        "principal_id": key.principal_id, "is_caller": key.is_caller, "version": key.version, "created_at": time(&key.created_at),
-        "updated_at": time(&key.updated_at), "expires_at": time(&key.expires_at), "revoked_at": time(&key.revoked_at),
-        "last_used_at": time(&key.last_used_at),
-    })
+/// A message of the service as REST shows it.
+fn as_json(message: &impl Name) -> Result<Value> {
+    static SPELLING: Spelling = Spelling::of("offboard.v1.AccessService");
+    serde_json::from_str(&SPELLING.json(message)?).map_err(Error::internal)
 }
 
 #[cfg(test)]

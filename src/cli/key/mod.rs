@@ -52,7 +52,7 @@ enum Action {
 /// A running service, for what is done in the database without one.
 #[derive(Args, Debug)]
 struct Remote {
-    /// Where a running service answers gRPC, which is to do it; at an https URL by TLS. No variable sets it
+    /// Where a running service speaks gRPC, which is to do it; at an https URL by TLS. No variable sets it
     #[arg(long, value_name = "URL", value_parser = client::url)]
     server: Option<String>,
 
