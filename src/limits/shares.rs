@@ -40,7 +40,7 @@ limits! {
     STREAM_SILENCE "stream_silence" {
         bounds: "Time for which the caller of an import or another stream of requests may send nothing",
         value: Setting("stream-silence-timeout"),
-        past: "`deadline_exceeded` (504); what has a response already has taken effect",
+        past: "`deadline_exceeded` (504); what a response was sent for has taken effect",
     }
     REALM_CONNECTIONS "realm_connections" {
         bounds: "Connections of the pool that the calls of one realm have at once; fewer when others need some too, so that one is left",

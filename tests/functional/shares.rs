@@ -210,7 +210,7 @@ async fn an_import_whose_caller_falls_silent_ends_and_keeps_what_it_answered() {
         (status.code(), status.message()),
         (
             tonic::Code::DeadlineExceeded,
-            "Nothing was sent for 1 s; what has a response already has taken effect."
+            "Nothing was sent for 1 s; what a response was sent for has taken effect."
         )
     );
 

@@ -173,7 +173,7 @@ impl http_body::Body for Awaited {
         this.inner = Body::empty();
         this.waits = None;
         let message = format!(
-            "Nothing was sent for {} s; what has a response already has taken effect.",
+            "Nothing was sent for {} s; what a response was sent for has taken effect.",
             silence.as_secs_f64()
         );
         Poll::Ready(Some(Err(Error::new(Code::DeadlineExceeded, message)
