@@ -195,7 +195,7 @@ pub fn sweep(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
 }
 
 statement! {
-    /// A batch of keys that ended long ago.
+    /// A batch of keys that ended long ago, in the order of their index: without it, all keys would be read where none is ready.
     struct SweepKeys {
         days: i32 as Integer,
         at_most: i64 as BigInt,
@@ -204,6 +204,7 @@ statement! {
         SELECT k.realm_id, k.id
         FROM api_key k
         WHERE least(k.revoked_at, k.expires_at) < now() - make_interval(days => {days})
+        ORDER BY least(k.revoked_at, k.expires_at)
         LIMIT {at_most}
         FOR UPDATE SKIP LOCKED
      )
