@@ -24,7 +24,7 @@ use crate::limits::faults::MAX_LIST_BYTES;
 
 pub use code::{Code, METADATA, MemberKind};
 pub use cut::{cut, cut_at};
-pub use fault::{FAULT_COUNT, Violation, Violations, filter_fault};
+pub use fault::{FAULT_COUNT, Violation, Violations};
 pub use form::Form;
 pub use left::{LEFT, Left};
 pub use nearest::{nearest, nearest_of};
@@ -118,10 +118,30 @@ impl Error {
         Error::validation(violations)
     }
 
+    /// The filter at this path cannot be used: a message for people, and a description of each of its faults.
+    pub fn invalid_filter(
+        field: &str,
+        message: impl Into<String>,
+        described: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let mut violations = Violations::new();
+        for description in described {
+            violations.add(field, Code::InvalidFilter.name(), description);
+        }
+        Error::new(Code::InvalidFilter, message).with("field", field).at(violations)
+    }
+
     /// Adds where in the request the causes lie, if there may be many.
     pub fn at(mut self, places: Violations) -> Self {
         self.0.violations = places;
         self
+    }
+
+    /// The same failure with all its faults at this path.
+    pub fn moved_to(mut self, field: &str) -> Self {
+        let faults = std::mem::take(&mut self.0.violations);
+        self.0.violations = faults.map(|fault| Violation { field: field.to_owned(), ..fault });
+        self.with("field", field)
     }
 
     /// The first of several failures of one request, with the faults of all of them; none where there are none.

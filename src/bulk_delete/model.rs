@@ -4,16 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bulk_delete::guards::Guards;
 use crate::db::id;
-use crate::entity::list::invalid_filter;
 use crate::error::{Result, Violations};
-use crate::filter::Filter;
+use crate::filter::{Filter, invalid_filter, has_fit_length};
 use crate::proto::v1;
 use crate::task::model::{BY_TYPE, DeleteMode, full_type};
 
 /// The prefix of an entity's URI.
 const URI_PREFIX: &str = "entities/";
 const MAX_LISTED: usize = 100_000;
-const MAX_FILTER_BYTES: usize = 64 << 10;
 
 /// Where the filter is in a request.
 pub const FILTER: &str = "spec.objects.filter";
@@ -83,17 +81,10 @@ impl NewTask {
         if let Some(entity_type) = &entity_type {
             check_type(entity_type, &format!("{at}entity_type"), &mut faults);
         }
-        let is_fit = |filter: &String| filter.len() <= MAX_FILTER_BYTES && !filter.contains('\0');
-        if filter.as_ref().is_some_and(|filter| !is_fit(filter)) {
-            faults.add(
-                format!("{at}filter"),
-                "invalid",
-                "must be at most 64 KiB and must not contain the character U+0000",
-            );
-        }
+        let field = format!("{at}filter");
         let filter = filter
-            .filter(is_fit)
-            .map(|filter| parse_filter(filter, &format!("{at}filter")))
+            .filter(|filter| has_fit_length(filter, &field, &mut faults))
+            .map(|filter| parse_filter(filter, &field))
             .transpose();
         let filter = faults.check_with(filter)?;
         let target = if listed.is_empty() {

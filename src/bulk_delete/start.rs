@@ -69,7 +69,7 @@ pub async fn start_bulk_delete(
 fn in_filter(fail: Fail) -> Fail {
     match fail {
         Fail::Database(error) if fault(&error) == Fault::Expression => {
-            Error::from(error).with("field", FILTER).into()
+            Error::from(error).moved_to(FILTER).into()
         }
         other => other,
     }

@@ -171,8 +171,8 @@ impl From<Diesel> for Error {
             }
             Fault::Expression => {
                 let message = "The database cannot use a regular expression of the filter; write it shorter, with less that is repeated.";
-                // Its place in nearly every request; code that knows better overrides it.
-                Error::new(Code::InvalidFilter, message).with("field", "filter").caused_by(cause)
+                // Its place in nearly every request; code that knows better moves it.
+                Error::invalid_filter("filter", message, [message.to_owned()]).caused_by(cause)
             }
             Fault::Text => Error::new(
                 Code::ValidationFailed,

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::error::{Code, Error, Violations, nearest_of};
-use crate::filter::AttributePath;
+use crate::error::{Code, Error, Violations, nearest, nearest_of};
+use crate::filter::{AttributePath, ENTITY};
 use crate::limits::requests::{ATTRIBUTE_LOOK_MILLIS, ATTRIBUTE_NAMES, SUGGESTED_NAMES};
 use crate::limits::thousands;
 use crate::proto::object::{Object, View};
@@ -14,6 +14,8 @@ use crate::proto::v1;
 pub const LIST_PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.1);
 /// How many names are reported that may have been meant.
 const REPORTED: usize = 3;
+/// What a filter writes behind the name of a list to count its elements.
+const COUNT: &str = "count";
 /// How deep names are looked for.
 const DEEPEST: usize = 8;
 
@@ -87,13 +89,22 @@ impl Names {
             _ => false,
         });
         let elsewhere = elsewhere.filter_map(|names| AttributePath::of_names(names.clone()));
+        let alike = self.alike(unknown).into_iter().chain(elsewhere).map(|path| path.canonical);
         let mut reported = Vec::new();
-        for path in self.alike(unknown).into_iter().chain(elsewhere) {
-            if !reported.contains(&path.canonical) && reported.len() < REPORTED {
-                reported.push(path.canonical);
+        for path in self.count_of(unknown).into_iter().chain(alike) {
+            if !reported.contains(&path) && reported.len() < REPORTED {
+                reported.push(path);
             }
         }
         reported
+    }
+
+    /// The count of an attribute that is there, where its name is misspelt.
+    fn count_of(&self, unknown: &AttributePath) -> Option<String> {
+        let (last, counted) = unknown.names.split_last()?;
+        let is_meant = nearest(last, [COUNT]).is_some() && self.0.contains(counted);
+        let counted = is_meant.then(|| AttributePath::of_names(counted.to_vec()))??;
+        Some(format!("{}.{COUNT}", counted.canonical))
     }
 
     /// The names that are spelt much like an attribute, as a whole, or by the first of its names that is not there.
@@ -159,10 +170,14 @@ impl Unknown {
     pub fn sentence(&self) -> String {
         let Unknown { attribute, nearest, of_type, rare } = self;
         let meant: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();
-        let hint = if meant.is_empty() {
-            String::new()
-        } else {
-            format!("; did you mean {}?", meant.join(" or "))
+        let property =
+            ENTITY.properties.iter().find(|own| own.name().eq_ignore_ascii_case(attribute));
+        let hint = match (property, meant.is_empty()) {
+            (Some(property), _) => {
+                format!("; the property `{}` is written without `attributes.`", property.name())
+            }
+            (None, true) => String::new(),
+            (None, false) => format!("; did you mean {}?", meant.join(" or ")),
         };
         let of_type =
             of_type.as_ref().map(|name| format!(" of the type `{name}`")).unwrap_or_default();
@@ -249,6 +264,9 @@ mod tests {
         assert_eq!(names.nearest(&unknown(&["zip"])), ["Address.Zip"]);
         assert_eq!(names.nearest(&unknown(&["first name"])), ["'First name'"]);
         assert!(names.nearest(&unknown(&["Frobnication"])).is_empty());
+        for count in ["Count", "COUNT", "cuont"] {
+            assert_eq!(names.nearest(&unknown(&["Address", count]))[0], "Address.count");
+        }
         for path in
             [&["Naem", "City"][..], &["Name "], &[" Name"], &["Na me"], &["Name."], &["\u{a0}Name"]]
         {
@@ -276,6 +294,10 @@ mod tests {
         );
         let of_type = Unknown { of_type: Some("company".to_owned()), ..reported("Naem", &[]) };
         assert_eq!(of_type.sentence(), "no entity of the type `company` has the attribute `Naem`");
+        assert_eq!(
+            reported("Type", &["Typ"]).sentence(),
+            "no entity has the attribute `Type`; the property `type` is written without `attributes.`"
+        );
         let rare = Unknown {
             rare: Some(Rare { count: 1, nearest: 2_000, of: (2_000, true) }),
             ..reported("Naem", &["Name"])

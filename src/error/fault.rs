@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Code, Error, Result, cut_at};
+use super::{Error, Result, cut_at};
 use crate::limits::faults::{
     FAULTS, MAX_DESCRIPTION_CHARACTERS, MAX_FAULT_BYTES, MAX_FAULTS, MAX_FIELD_CHARACTERS,
 };
@@ -62,14 +62,6 @@ impl Violations {
     /// Adds the faults of an error.
     pub fn append(&mut self, error: &Error) {
         self.extend(&error.0.violations);
-        // A filter with one fault has it as its message.
-        if error.code() == Code::InvalidFilter
-            && error.violations().is_empty()
-            && let Some((field, description)) =
-                filter_fault(error.message(), |name| error.member(name))
-        {
-            self.add(field, error.code().name(), description);
-        }
     }
 
     /// Adds all of these.
@@ -156,18 +148,6 @@ impl Violations {
     pub fn count(&self) -> usize {
         self.reported.len() + self.left
     }
-}
-
-/// A filter that cannot be read as one fault among others: its position and its fault, from the message and the members of its failure.
-pub fn filter_fault<'m>(
-    message: &str,
-    member: impl Fn(&str) -> Option<&'m str>,
-) -> Option<(String, String)> {
-    let what = message.lines().next().unwrap_or_default();
-    // A fault that the database finds has none.
-    let place =
-        member("position").map(|position| format!(" (at position {position})")).unwrap_or_default();
-    Some((member("field")?.to_owned(), format!("{what}{place}")))
 }
 
 /// The bytes around the values of a fault in a problem document.

@@ -12,7 +12,7 @@ fn every_code_is_found_by_its_reason() {
 #[test]
 fn a_filter_that_cannot_be_read_is_one_fault_among_others() {
     let filter = || {
-        Error::new(Code::InvalidFilter, "wanted `(`\n^").with("field", "filter").with("position", 0)
+        Error::invalid_filter("filter", "wanted `(`\n^", ["wanted `(`".to_owned()])
     };
     assert_eq!(
         Violations::new().check_with::<()>(Err(filter())).expect_err("a fault").code(),
@@ -34,11 +34,10 @@ fn a_filter_that_cannot_be_read_is_one_fault_among_others() {
         faults().check_with::<()>(Err(Error::internal("x"))).expect_err("a failure").code(),
         Code::Internal
     );
-    let of_database = || Error::new(Code::InvalidFilter, "It is too long.").with("field", "filter");
-    let both = faults().check_with::<()>(Err(of_database())).expect_err("two faults");
+    let moved = filter().moved_to("spec.objects.filter");
     assert_eq!(
-        (both.violations().len(), both.violations()[1].description.as_str()),
-        (2, "It is too long.")
+        (moved.violations()[0].field.as_str(), moved.member("field")),
+        ("spec.objects.filter", Some("spec.objects.filter"))
     );
     assert_eq!(Violations::new().check_with(Ok(7)).ok(), Some(7));
 }

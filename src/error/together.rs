@@ -3,7 +3,7 @@
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};
 
-use super::{Code, Error, Violations, filter_fault};
+use super::{Code, Error, Violations};
 
 /// Returns the failure of a request with these faults and those in the response of its service. Returns none if there are no faults, or if
 /// the response takes precedence: it is about the caller, a size or a time. `spell` turns a path into the spelling of the caller.
@@ -71,19 +71,7 @@ fn found_by_service(status: &Status) -> Vec<FieldViolation> {
     let violations =
         details.bad_request().map(|request| request.field_violations.clone()).unwrap_or_default();
     match Code::from_reason(&info.reason) {
-        Some(Code::ValidationFailed) => violations,
-        Some(Code::InvalidFilter) if !violations.is_empty() => violations,
-        Some(code @ Code::InvalidFilter) => {
-            let member = |name: &str| info.metadata.get(name).map(String::as_str);
-            let fault = filter_fault(status.message(), member);
-            let violation = |(field, description): (String, String)| FieldViolation {
-                field,
-                description,
-                reason: code.reason(),
-                ..Default::default()
-            };
-            fault.map(violation).into_iter().collect()
-        }
+        Some(Code::ValidationFailed | Code::InvalidFilter) => violations,
         _ => Vec::new(),
     }
 }
@@ -148,9 +136,8 @@ mod tests {
             );
         }
         assert!(together(&Violations::new(), None, str::to_owned).is_none());
-        let filter = Error::new(Code::InvalidFilter, "wanted `(`\nequals\n      ^")
-            .with("field", "filter")
-            .with("position", 6);
+        let described = ["wanted `(` (at position 6)".to_owned()];
+        let filter = Error::invalid_filter("filter", "wanted `(`\nequals\n      ^", described);
         let both = together(&found, Some(&Status::from(filter)), str::to_owned).expect("faults");
         assert_eq!(both.violations()[1].description, "wanted `(` (at position 6)");
         assert_eq!(

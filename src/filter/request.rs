@@ -1,7 +1,7 @@
 //! Filters as calls bring them.
 
 use super::{Filter, ParseError, Vocabulary};
-use crate::error::{Code, Error, Result, Violations};
+use crate::error::{Error, Result, Violations};
 
 const MAX_BYTES: usize = 64 << 10;
 /// How many faults of a filter are shown with their lines.
@@ -16,13 +16,20 @@ pub fn check_filter(
     if text.is_empty() {
         return Ok(None);
     }
-    if text.len() > MAX_BYTES {
-        faults.add("filter", "too_long", "must be at most 64 KiB");
+    if !has_fit_length(text, "filter", faults) {
         return Ok(None);
     }
     Filter::parse_for(vocabulary, text)
         .map(Some)
         .map_err(|error| invalid_filter(&error, text, "filter"))
+}
+
+/// Returns whether the filter at this path is short enough to be read; one that is too long is a fault.
+pub fn has_fit_length(text: &str, field: &str, faults: &mut Violations) -> bool {
+    if text.len() > MAX_BYTES {
+        faults.add(field, "too_long", "must be at most 64 KiB");
+    }
+    text.len() <= MAX_BYTES
 }
 
 /// Reads the filter of a list as the last of what there is to check, and fails with all that is wrong.
@@ -35,31 +42,24 @@ pub fn only_filter(
     faults.check_with(filter)
 }
 
-/// The error for a filter that cannot be read, which stands at this path. Where it has several faults, each is a violation, and the first few are shown.
+/// The error for a filter that cannot be read, which stands at this path. Each of its faults is a violation, and the first few are shown.
 pub fn invalid_filter(error: &ParseError, text: &str, field: &str) -> Error {
     let shown: Vec<String> = error
         .all()
         .take(SHOWN_FAULTS)
         .map(|fault| format!("{}\n{}", fault.message, fault.caret(text)))
         .collect();
-    let refusal = Error::new(Code::InvalidFilter, shown.join("\n"))
-        .with("field", field)
+    let described =
+        error.all().map(|fault| format!("{} (at position {})", fault.message, fault.position));
+    Error::invalid_filter(field, shown.join("\n"), described)
         .with("position", error.position)
-        .with_choices("expected", &error.expected);
-    if error.others.is_empty() {
-        return refusal;
-    }
-    let mut faults = Violations::new();
-    for fault in error.all() {
-        let description = format!("{} (at position {})", fault.message, fault.position);
-        faults.add(field, Code::InvalidFilter.name(), description);
-    }
-    refusal.at(faults)
+        .with_choices("expected", &error.expected)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
     use crate::filter::ENTITY;
 
     #[test]

@@ -22,11 +22,11 @@ use super::exchange::{Exchange, codings_taken};
 use super::faults::Faults;
 use super::messages::messages;
 use super::request::Target;
-use super::route::Found;
+use super::route::{Found, Router};
 use super::stream::Framing;
 use super::version::{self, Conditions};
 use super::{MatchedRoute, Prepared, head, headers, pages, plus, raw, request_id};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, nearest};
 
 impl Exchange {
     /// Serves a request, and reports by which rule it was served.
@@ -59,7 +59,7 @@ impl Exchange {
             Found::Nothing => {
                 return match shared.pages.find(parts.uri.path(), &parts.headers) {
                     Some(found) => self.page(&found, &parts).await,
-                    None => self.refuse(Error::new(Code::NotFound, "No route has this path.")),
+                    None => self.refuse(no_route(&shared.router, parts.uri.path())),
                 };
             }
             Found::OtherMethods(allowed) => return self.wrong_method(&parts.method, &allowed),
@@ -319,4 +319,14 @@ impl Exchange {
         let (status, headers, body) = found.page.answer(&parts.headers).await;
         self.respond(status, headers, None, body)
     }
+}
+
+/// The refusal of a path that has no route, with the verb that it may mean.
+fn no_route(router: &Router<Arc<Binding>>, path: &str) -> Error {
+    let verb = path.rsplit('/').next().and_then(|last| last.rsplit_once(':'));
+    let hint = verb
+        .and_then(|(_, verb)| nearest(verb, router.verbs()))
+        .map(|meant| format!(" Did you mean the verb `{meant}`?"))
+        .unwrap_or_default();
+    Error::new(Code::NotFound, format!("No route has this path.{hint}"))
 }

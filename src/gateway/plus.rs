@@ -3,7 +3,6 @@
 use serde_json::{Map, Value};
 
 use super::percent::{UriPart, decode};
-use crate::error::Code;
 
 /// The hint beside a fault of a value that had a `+`.
 pub const HINT: &str = "in a query `+` is a blank; write `%2B` for a plus sign";
@@ -27,11 +26,9 @@ pub fn parameters(query: &str) -> Vec<String> {
 
 /// Adds the hint to the faults of a problem that lie in these parameters. Those that have it already stay as they are.
 pub fn explain(document: &mut Map<String, Value>, parameters: &[String]) {
-    let is_filter =
-        document.get("code").and_then(Value::as_str) == Some(Code::InvalidFilter.name());
-    let is_meant = |fault: &Value| match fault.get("field").and_then(Value::as_str) {
-        Some(field) => parameters.iter().any(|parameter| parameter == field),
-        None => is_filter && parameters.iter().any(|parameter| parameter == "filter"),
+    let is_meant = |fault: &Value| {
+        let field = fault.get("field").and_then(Value::as_str);
+        field.is_some_and(|field| parameters.iter().any(|parameter| parameter == field))
     };
     let Some(faults) = document.get_mut("errors").and_then(Value::as_array_mut) else { return };
     let count = faults.len();
@@ -41,7 +38,6 @@ pub fn explain(document: &mut Map<String, Value>, parameters: &[String]) {
         for member in ["message", "description"] {
             if let Some(Value::String(text)) = fault.get_mut(member)
                 && !text.contains(HINT)
-                && (member == "description" || !is_filter)
             {
                 text.push_str(&format!(" ({HINT})"));
             }
@@ -51,7 +47,7 @@ pub fn explain(document: &mut Map<String, Value>, parameters: &[String]) {
         && !detail.contains(HINT)
     {
         // The caret of a filter points up from its own line.
-        let between = if is_filter { "\n" } else { " " };
+        let between = if detail.contains('\n') { "\n" } else { " " };
         detail.push_str(&format!("{between}({HINT})"));
     }
 }
@@ -89,7 +85,7 @@ mod tests {
     #[test]
     fn a_filter_that_cannot_be_read_is_explained_behind_its_caret() {
         let filter = json!({"code": "invalid_filter", "detail": "a value is missing\nx( )\n  ^", "errors": [
-            {"code": "invalid_filter", "message": "Invalid filter", "description": "a value is missing\nx( )\n  ^"},
+            {"field": "filter", "code": "invalid_filter", "message": "filter: a value is missing", "description": "a value is missing"},
         ]});
         let Value::Object(mut document) = filter else { unreachable!() };
         let before = document.clone();
@@ -97,6 +93,9 @@ mod tests {
         assert_eq!(document, before);
         explain(&mut document, &["filter".to_owned()]);
         assert_eq!(document["detail"], format!("a value is missing\nx( )\n  ^\n({HINT})"));
-        assert_eq!(document["errors"][0]["message"], "Invalid filter");
+        assert_eq!(
+            document["errors"][0]["message"],
+            format!("filter: a value is missing ({HINT})")
+        );
     }
 }

@@ -136,16 +136,7 @@ fn errors(code: Code, detail: &str, details: &ErrorDetails, spelling: &impl Spel
         .map(|request| request.field_violations.as_slice())
         .unwrap_or_default();
     if violations.is_empty() {
-        let mut error =
-            json!({"code": code.name(), "message": code.title(), "description": detail});
-        if let Some(field) = details
-            .error_info()
-            .filter(|_| code == Code::InvalidFilter)
-            .and_then(|info| info.metadata.get("field"))
-        {
-            error["field"] = json!(spelling.field(field));
-        }
-        return json!([error]);
+        return json!([{"code": code.name(), "message": code.title(), "description": detail}]);
     }
     let errors = violations.iter().map(|violation| {
         let field = spelling.field(&violation.field);
@@ -245,9 +236,7 @@ mod tests {
             (&json!(7), &json!(["`,`", "`or`"]))
         );
         assert!(!document.contains_key("other"));
-        let error = Error::new(Code::InvalidFilter, "What?")
-            .with("field", "objects.filter")
-            .with("position", 7);
+        let error = Error::invalid_filter("objects.filter", "What?", ["what?".to_owned()]);
         let document = problem(&error.into()).document;
         assert_eq!(
             (&document["errors"][0]["field"], document.contains_key("field")),

@@ -126,6 +126,11 @@ impl<T> Router<T> {
         self.routes.iter().map(|route| &route.target)
     }
 
+    /// The verbs of all routes.
+    pub fn verbs(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().filter_map(|route| route.template.verb.as_deref())
+    }
+
     /// The methods of all routes, sorted: what `OPTIONS *` asks for (RFC 9110, section 9.3.7).
     pub fn methods(&self) -> Vec<Method> {
         all_of(self.root.methods())

@@ -86,7 +86,7 @@ fn wrong_usage_is_reported_and_ends_with_2() {
         ),
         (
             &["key", "create", "--org=acme", "--scope=entities:raed,nope", "--scope=admin"],
-            "`entities:raed`, `nope` are not scopes; the scopes are ",
+            "`entities:raed` (did you mean `entities:read`?), `nope` are not scopes; the scopes are ",
         ),
         (&["healthcheck", "--admin-addr=localhost:1"], "must be an IP address and a port"),
         (&["serve", "--data-dir=/dev/null", "--mail-from=someone@example.com"], "--smtp-url"),

@@ -228,7 +228,12 @@ scenario! {
                 world.call(method, request)
             };
             let alone = with(json!({"filter": "equals("})).await.unwrap_err();
-            assert_eq!(alone.code, "invalid_filter", "{method}");
+            let faults: Vec<_> = alone.faults.iter().map(|fault| (fault.field.as_str(), fault.code.as_str(), fault.description.as_str())).collect();
+            assert_eq!(
+                (alone.code.as_str(), faults),
+                ("invalid_filter", vec![("filter", "invalid_filter", "the filter ends too early (at position 7)")]),
+                "{method}"
+            );
             let both = with(json!({"filter": "equals(", "page_size": -1})).await.unwrap_err();
             let mut fields: Vec<_> = both.faults.iter().map(|fault| (fault.field.as_str(), fault.code.as_str())).collect();
             fields.sort_unstable();

@@ -77,13 +77,16 @@ async fn what_has_no_route_is_reported_from_what_has_no_such_method() {
         "/v1/entities/a/b",
         "/v1/entities/",
         "//v1/entities",
-        "/v1/entities:export",
+        "/v1/entities:frobnicate",
         "/metrics",
     ] {
         let reply = rest.send("GET", path, &[], "").await;
         assert_eq!(code(&reply), (404, "not_found".to_owned()), "{path}");
         assert_eq!(reply.json()["detail"], "No route has this path.", "{path}");
     }
+    let misspelt = rest.send("POST", "/v1/entities/x:placehold", &[], "").await;
+    let meant = "No route has this path. Did you mean the verb `placeHold`?";
+    assert_eq!((misspelt.status, &misspelt.json()["detail"]), (404, &json!(meant)));
     for (method, path) in [
         ("POST", "/v1/entities/x:thaw"),
         ("GET", "/v1/entities/x:thaw"),

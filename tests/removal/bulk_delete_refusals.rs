@@ -52,6 +52,8 @@ scenario! {
             ("equals(attributes.a", 19, ""),
             ("", 0, ""),
             ("  ", 2, ""),
+            ("equals(type, 'a\0')", 15, ""),
+            ("exists(type)\0", 12, ""),
         ] {
             let refusal = world.refused(START, by_filter(filter)).await;
             assert_eq!((refusal.code.as_str(), refusal.http.unwrap_or(400)), ("invalid_filter", 400), "{filter}");

@@ -167,8 +167,8 @@ scenario! {
     async fn a_batch_is_three_statements_of_any_number_of_entities(world: &World) {
         // To lock, to change and to return.
         const STATEMENTS: &str = "BEGIN 1, COMMIT 1, SELECT 2, WITH 1";
-        // Workers that look for work make statements of their own.
-        let world = &World::start_with(world.protocol, &["--lease", "600", "--poll-interval", "600"]).await;
+        // Workers that look for work, and the sequencer of events, make statements of their own.
+        let world = &World::start_with(world.protocol, &["--roles", "grpc,gateway"]).await;
         world.given_portfolio("p").await;
         world.given_portfolio("q").await;
         world.database.given_many(Many { prefix: "e", count: 1_000, dependents: 0, portfolio: None });

@@ -18,7 +18,7 @@ use super::{ask, not_blank};
 use crate::access::Scope;
 use crate::config::Database;
 use crate::db::id;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::mail;
 
 /// The word that takes a value back.
@@ -262,7 +262,10 @@ pub fn misuse(matches: &ArgMatches) -> Option<String> {
     let scopes = matches.get_many::<String>("scopes")?;
     let unknown: Vec<_> = scopes
         .filter(|scope| Scope::parse(scope).is_none())
-        .map(|scope| format!("`{scope}`"))
+        .map(|scope| match nearest(scope, Scope::SPELLINGS.iter().copied()) {
+            Some(meant) => format!("`{scope}` (did you mean `{meant}`?)"),
+            None => format!("`{scope}`"),
+        })
         .collect();
     let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
     let are = if unknown.len() == 1 { "is not a scope" } else { "are not scopes" };
