@@ -1,36 +1,28 @@
-//! Callers of either protocol, one connection each, whose bytes are counted.
-
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+//! Callers of either protocol, one connection each.
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use http::{Method, Uri};
+use http::Method;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use serde_json::json;
 use tonic::Status;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tower::Service;
 
 use offboard::proto::object::Struct;
 use offboard::proto::v1::entity_service_client::EntityServiceClient;
+use offboard::proto::v1::offboarding_service_client::OffboardingServiceClient;
 use offboard::proto::v1::portfolio_service_client::PortfolioServiceClient;
 use offboard::proto::v1::{
-    AttachEntityRequest, CreateEntityRequest, CreatePortfolioRequest, DetachEntityRequest,
-    GetEntityRequest, NewEntity, PortfolioView,
+    AttachEntityRequest, CancelOffboardingRequestRequest, CreateEntityRequest,
+    CreatePortfolioRequest, DetachEntityRequest, GetEntityRequest, GetPortfolioRequest, NewEntity,
+    PortfolioView, RequestOffboardingRequest,
 };
 
+use crate::meter::{Connector, Meter};
 use crate::{Result, bearer, with_key};
 
 /// A way into the service.
@@ -68,46 +60,25 @@ impl View {
     }
 }
 
-/// Counts the bytes of connections, both ways.
-#[derive(Clone, Debug, Default)]
-pub struct Meter(Arc<AtomicU64>);
-
-impl Meter {
-    /// How many bytes it were so far.
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-}
-
 /// A caller with a connection of its own. It reads every response as its users would: into a message, or into the members of the JSON.
 pub enum Caller {
     /// By gRPC.
     Grpc {
-        /// The services.
-        entities: EntityServiceClient<Channel>,
-        /// The services.
-        portfolios: PortfolioServiceClient<Channel>,
+        /// The connection.
+        channel: Channel,
         /// The credentials.
         bearer: MetadataValue<Ascii>,
     },
     /// By REST.
     Rest {
         /// The connection.
-        client: Client<Connector, Full<Bytes>>,
+        client: Box<Client<Connector, Full<Bytes>>>,
         /// Where the service is.
         server: String,
         /// The credentials.
         bearer: String,
     },
 }
-
-/// The client of a caller by gRPC.
-type Clients<'c> =
-    (EntityServiceClient<Channel>, PortfolioServiceClient<Channel>, &'c MetadataValue<Ascii>);
 
 /// The members of an entity's JSON that its users read.
 #[derive(Deserialize)]
@@ -138,6 +109,16 @@ struct Portfolio {
     updated_at: String,
 }
 
+/// The members of a request's JSON that its users read.
+#[derive(Deserialize)]
+struct Offboarding {
+    id: String,
+    #[expect(dead_code, reason = "what a user would read is read")]
+    status: String,
+}
+
+const OFFBOARDINGS: &str = "/v1/offboarding/entities";
+
 impl Caller {
     /// Connects.
     pub async fn connect(
@@ -152,14 +133,10 @@ impl Caller {
                 let channel =
                     Endpoint::from_shared(server)?.connect_with_connector(connector).await?;
                 let bearer = bearer(key)?;
-                Caller::Grpc {
-                    entities: EntityServiceClient::new(channel.clone()),
-                    portfolios: PortfolioServiceClient::new(channel),
-                    bearer,
-                }
+                Caller::Grpc { channel, bearer }
             }
             Protocol::Rest => Caller::Rest {
-                client: Client::builder(TokioExecutor::new()).build(connector),
+                client: Box::new(Client::builder(TokioExecutor::new()).build(connector)),
                 server,
                 bearer: format!("Bearer {key}"),
             },
@@ -169,17 +146,36 @@ impl Caller {
     /// Reads an entity.
     pub async fn get(&self, entity_id: &str) -> Result<(), Status> {
         match self {
-            Caller::Grpc { entities, bearer, .. } => {
+            Caller::Grpc { channel, bearer } => {
                 let message = GetEntityRequest { entity_id: entity_id.to_owned() };
-                entities.clone().get_entity(with_key(message, bearer)).await.map(drop)
+                EntityServiceClient::new(channel.clone())
+                    .get_entity(with_key(message, bearer))
+                    .await
+                    .map(drop)
             }
             Caller::Rest { .. } => {
-                self.send::<Entity>(
-                    Method::GET,
-                    &format!("/v1/entities/{entity_id}"),
-                    String::new(),
-                )
-                .await
+                let path = format!("/v1/entities/{entity_id}");
+                self.send::<Entity>(Method::GET, &path, String::new()).await.map(drop)
+            }
+        }
+    }
+
+    /// Reads a portfolio.
+    pub async fn get_portfolio(&self, portfolio_id: &str, view: View) -> Result<(), Status> {
+        match self {
+            Caller::Grpc { channel, bearer } => {
+                let message = GetPortfolioRequest {
+                    portfolio_id: portfolio_id.to_owned(),
+                    view: view.wanted(),
+                };
+                PortfolioServiceClient::new(channel.clone())
+                    .get_portfolio(with_key(message, bearer))
+                    .await
+                    .map(drop)
+            }
+            Caller::Rest { .. } => {
+                let path = format!("/v1/portfolios/{portfolio_id}{}", view.query());
+                self.send::<Portfolio>(Method::GET, &path, String::new()).await.map(drop)
             }
         }
     }
@@ -192,75 +188,123 @@ impl Caller {
         view: View,
     ) -> Result<(), Status> {
         match self {
-            Caller::Grpc { portfolios, bearer, .. } => {
+            Caller::Grpc { channel, bearer } => {
                 let (portfolio_id, entity_id) = (portfolio_id.to_owned(), entity_id.to_owned());
                 let message = DetachEntityRequest { portfolio_id, entity_id, view: view.wanted() };
-                portfolios.clone().detach_entity(with_key(message, bearer)).await.map(drop)
+                PortfolioServiceClient::new(channel.clone())
+                    .detach_entity(with_key(message, bearer))
+                    .await
+                    .map(drop)
             }
             Caller::Rest { .. } => {
                 let path =
                     format!("/v1/portfolios/{portfolio_id}/entities/{entity_id}{}", view.query());
-                self.send::<Portfolio>(Method::DELETE, &path, String::new()).await
+                self.send::<Portfolio>(Method::DELETE, &path, String::new()).await.map(drop)
             }
         }
     }
 
-    /// Makes an entity a member of a portfolio. It is never timed.
-    pub async fn attach(&self, portfolio_id: &str, entity_id: &str) -> Result<(), Status> {
+    /// Makes an entity a member of a portfolio.
+    pub async fn attach(
+        &self,
+        portfolio_id: &str,
+        entity_id: &str,
+        view: View,
+    ) -> Result<(), Status> {
         match self {
-            Caller::Grpc { portfolios, bearer, .. } => {
+            Caller::Grpc { channel, bearer } => {
                 let (portfolio_id, entity_id) = (portfolio_id.to_owned(), entity_id.to_owned());
-                let message = AttachEntityRequest { portfolio_id, entity_id, ..Default::default() };
-                portfolios.clone().attach_entity(with_key(message, bearer)).await.map(drop)
+                let message = AttachEntityRequest { portfolio_id, entity_id, view: view.wanted() };
+                PortfolioServiceClient::new(channel.clone())
+                    .attach_entity(with_key(message, bearer))
+                    .await
+                    .map(drop)
             }
             Caller::Rest { .. } => {
                 let body = format!("{{\"entity_id\":\"{entity_id}\"}}");
-                self.send::<Portfolio>(
-                    Method::POST,
-                    &format!("/v1/portfolios/{portfolio_id}/entities"),
-                    body,
-                )
-                .await
+                let path = format!("/v1/portfolios/{portfolio_id}/entities{}", view.query());
+                self.send::<Portfolio>(Method::POST, &path, body).await.map(drop)
             }
         }
     }
 
     /// Makes a portfolio. By gRPC alone.
     pub async fn create_portfolio(&self, portfolio_id: &str) -> Result<(), Status> {
-        let (_, mut portfolios, bearer) = self.clients()?;
+        let Caller::Grpc { channel, bearer } = self else {
+            return Err(Status::unimplemented("only gRPC does this here"));
+        };
         let message = CreatePortfolioRequest {
             portfolio_id: portfolio_id.to_owned(),
             name: portfolio_id.to_owned(),
             ..Default::default()
         };
-        portfolios.create_portfolio(with_key(message, bearer)).await.map(drop)
-    }
-
-    /// Makes an entity with a handful of attributes. By gRPC alone.
-    pub async fn create_entity(&self, entity_id: &str) -> Result<(), Status> {
-        let (mut entities, _, bearer) = self.clients()?;
-        let names = ["FirstName", "LastName", "City", "Country", "Specialty"];
-        let members = names.map(|name| (name.to_owned(), "a value of some length".into()));
-        let attributes =
-            Some(Struct::from_json(&serde_json::Value::Object(members.into_iter().collect())));
-        let entity = NewEntity {
-            entity_id: entity_id.to_owned(),
-            r#type: "configuration/entityTypes/HCP".to_owned(),
-            attributes,
-            ..Default::default()
-        };
-        entities
-            .create_entity(with_key(CreateEntityRequest { entity: Some(entity) }, bearer))
+        PortfolioServiceClient::new(channel.clone())
+            .create_portfolio(with_key(message, bearer))
             .await
             .map(drop)
     }
 
-    fn clients(&self) -> Result<Clients<'_>, Status> {
+    /// Makes an entity with a handful of attributes.
+    pub async fn create_entity(&self, entity_id: &str) -> Result<(), Status> {
+        const TYPE: &str = "configuration/entityTypes/HCP";
+        let names = ["FirstName", "LastName", "City", "Country", "Specialty"];
+        let attributes = names.map(|name| (name.to_owned(), "a value of some length".into()));
+        let attributes = serde_json::Value::Object(attributes.into_iter().collect());
         match self {
-            Caller::Grpc { entities, portfolios, bearer } => {
-                Ok((entities.clone(), portfolios.clone(), bearer))
+            Caller::Grpc { channel, bearer } => {
+                let entity = NewEntity {
+                    entity_id: entity_id.to_owned(),
+                    r#type: TYPE.to_owned(),
+                    attributes: Some(Struct::from_json(&attributes)),
+                    ..Default::default()
+                };
+                let message = CreateEntityRequest { entity: Some(entity) };
+                EntityServiceClient::new(channel.clone())
+                    .create_entity(with_key(message, bearer))
+                    .await
+                    .map(drop)
             }
-            Caller::Rest { .. } => Err(Status::unimplemented("only gRPC does this here")),
+            Caller::Rest { .. } => {
+                let body = json!({"entity_id": entity_id, "type": TYPE, "attributes": attributes});
+                self.send::<Entity>(Method::POST, "/v1/entities", body.to_string()).await.map(drop)
+            }
+        }
+    }
+
+    /// Requests the offboarding of an entity, and returns the id of the request.
+    pub async fn request_offboarding(&self, entity_id: &str) -> Result<String, Status> {
+        match self {
+            Caller::Grpc { channel, bearer } => {
+                let message = RequestOffboardingRequest {
+                    entity_id: entity_id.to_owned(),
+                    grace_period: None,
+                };
+                let mut offboardings = OffboardingServiceClient::new(channel.clone());
+                let request = offboardings.request_offboarding(with_key(message, bearer)).await?;
+                Ok(request.into_inner().id)
+            }
+            Caller::Rest { .. } => {
+                let body = json!({"entityId": entity_id}).to_string();
+                let request = self.send::<Offboarding>(Method::POST, OFFBOARDINGS, body).await?;
+                Ok(request.id)
+            }
+        }
+    }
+
+    /// Cancels a request.
+    pub async fn cancel(&self, request_id: &str) -> Result<(), Status> {
+        match self {
+            Caller::Grpc { channel, bearer } => {
+                let message = CancelOffboardingRequestRequest {
+                    offboarding_request_id: request_id.to_owned(),
+                };
+                let mut offboardings = OffboardingServiceClient::new(channel.clone());
+                offboardings.cancel_offboarding_request(with_key(message, bearer)).await.map(drop)
+            }
+            Caller::Rest { .. } => {
+                let path = format!("{OFFBOARDINGS}/{request_id}/cancel");
+                self.send::<Offboarding>(Method::PATCH, &path, String::new()).await.map(drop)
+            }
         }
     }
 
@@ -269,7 +313,7 @@ impl Caller {
         method: Method,
         path: &str,
         body: String,
-    ) -> Result<(), Status> {
+    ) -> Result<T, Status> {
         let Caller::Rest { client, server, bearer } = self else {
             return Err(Status::unimplemented("gRPC has no paths"));
         };
@@ -294,91 +338,6 @@ impl Caller {
                 String::from_utf8_lossy(&body)
             )));
         }
-        serde_json::from_slice::<T>(&body).map(drop).map_err(|error| failed(&error))
-    }
-}
-
-/// Makes connections that are counted.
-#[derive(Clone, Debug)]
-pub struct Connector(Meter);
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Counted>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<TokioIo<Counted>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, server: Uri) -> Self::Future {
-        let meter = self.0.clone();
-        async move {
-            let host = server.host().unwrap_or("127.0.0.1").trim_matches(['[', ']']).to_owned();
-            let connection = TcpStream::connect((host, server.port_u16().unwrap_or(80))).await?;
-            connection.set_nodelay(true)?;
-            Ok(TokioIo::new(Counted { connection, meter }))
-        }
-        .boxed()
-    }
-}
-
-/// A connection that is counted.
-#[derive(Debug)]
-pub struct Counted {
-    connection: TcpStream,
-    meter: Meter,
-}
-
-impl Connection for Counted {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.connection).poll_read(context, buffer))?;
-        self.meter.add(buffer.filled().len() - before);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.connection).poll_write(context, data))?;
-        self.meter.add(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.connection).poll_write_vectored(context, data))?;
-        self.meter.add(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.connection.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_shutdown(context)
+        serde_json::from_slice::<T>(&body).map_err(|error| failed(&error))
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use futures::future::try_join_all;
 
-use crate::caller::{Caller, Meter, Protocol, View};
+use crate::caller::{Caller, Protocol, View};
+use crate::meter::Meter;
 use crate::{Result, Server, median};
 
 /// Arguments of `bench detach`.
@@ -93,7 +94,7 @@ impl Portfolio {
                 let begun = Instant::now();
                 caller.detach(&self.id, member, view).await?;
                 spent += begun.elapsed();
-                caller.attach(&self.id, member).await?;
+                caller.attach(&self.id, member, View::Full).await?;
             }
             Ok::<_, tonic::Status>(detaches as f64 / spent.as_secs_f64())
         });

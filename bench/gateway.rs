@@ -9,7 +9,8 @@ use clap::Args;
 use futures::future::try_join_all;
 use tonic::{Code, Status};
 
-use crate::caller::{Caller, Meter, Protocol, View};
+use crate::caller::{Caller, Protocol, View};
+use crate::meter::Meter;
 use crate::{Result, median};
 
 /// Arguments of `bench gateway`.
@@ -121,7 +122,7 @@ async fn prepare(helper: &Caller, number: usize) -> Result<(), Status> {
             |status| if status.code() == Code::AlreadyExists { Ok(()) } else { Err(status) },
         )?;
     }
-    helper.attach(&portfolio(number), &entity(number)).await
+    helper.attach(&portfolio(number), &entity(number), View::Full).await
 }
 
 /// Both listeners with their connections.
@@ -189,7 +190,7 @@ impl Bench {
             }
             spent += begun.elapsed();
             if benched == BenchedCall::Detach {
-                helper.attach(&portfolio, &entity).await?;
+                helper.attach(&portfolio, &entity, View::Full).await?;
             }
         }
         Ok(spent)

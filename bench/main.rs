@@ -4,8 +4,10 @@ mod caller;
 mod detach;
 mod events;
 mod gateway;
+mod meter;
 mod offboard;
 mod pace;
+mod unary;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,6 +39,8 @@ enum Measure {
     Offboard(offboard::Arguments),
     /// Detach members of portfolios at a steady pace
     Pace(pace::Arguments),
+    /// Make single calls of one kind
+    Unary(unary::Arguments),
 }
 
 #[tokio::main]
@@ -47,6 +51,7 @@ async fn main() -> ExitCode {
         Measure::Gateway(arguments) => gateway::run(arguments).await,
         Measure::Offboard(arguments) => offboard::run(arguments).await,
         Measure::Pace(arguments) => pace::run(arguments).await,
+        Measure::Unary(arguments) => unary::run(arguments).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

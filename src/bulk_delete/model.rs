@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::bulk_delete::guards::Guards;
 use crate::db::id;
 use crate::error::{Result, Violations};
-use crate::filter::{Filter, invalid_filter, has_fit_length};
+use crate::filter::{Filter, has_fit_length, invalid_filter};
 use crate::proto::v1;
 use crate::task::model::{BY_TYPE, DeleteMode, full_type};
 

@@ -11,9 +11,7 @@ fn every_code_is_found_by_its_reason() {
 
 #[test]
 fn a_filter_that_cannot_be_read_is_one_fault_among_others() {
-    let filter = || {
-        Error::invalid_filter("filter", "wanted `(`\n^", ["wanted `(`".to_owned()])
-    };
+    let filter = || Error::invalid_filter("filter", "wanted `(`\n^", ["wanted `(`".to_owned()]);
     assert_eq!(
         Violations::new().check_with::<()>(Err(filter())).expect_err("a fault").code(),
         Code::InvalidFilter

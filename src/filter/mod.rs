@@ -53,7 +53,7 @@ pub use named::NamedValue;
 pub use pattern::Pattern;
 pub use predicate::Predicate;
 pub use record::{Datum, EntityRecord, Record};
-pub use request::{check_filter, invalid_filter, has_fit_length, only_filter};
+pub use request::{check_filter, has_fit_length, invalid_filter, only_filter};
 pub use shape::{MASKS, Shape, ShapeCounts};
 pub use suspect::{Meant, SuspectValue};
 pub use vocabulary::{ENTITY, Property, PropertyKind, Vocabulary};

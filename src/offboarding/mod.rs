@@ -2,6 +2,7 @@
 
 mod answers;
 mod executor;
+mod group_queries;
 pub mod model;
 mod policy;
 pub mod policy_queries;

@@ -21,7 +21,7 @@ use crate::offboarding::model::{MAX_GRACE, Offboarding, OffboardingState};
 /// The topic that wakes the workers.
 pub const TOPIC: &str = "offboarding";
 
-type OffboardingRow = (
+pub(super) type OffboardingRow = (
     SqlUuid,
     Text,
     SqlUuid,

@@ -5,14 +5,14 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Once};
-use crate::db::{Db, Page, id, paged};
+use crate::db::{Db, Group, Page, id, paged};
 use crate::error::{Error, Violations};
 use crate::offboarding::model::Offboarding;
 use crate::offboarding::policy::Change;
 use crate::offboarding::preview::preview;
 use crate::offboarding::queries::{self, Ask};
-use crate::offboarding::service::{Asked, PAGES, ask, check_selection};
-use crate::offboarding::{policy_queries, preview_queries};
+use crate::offboarding::service::{Asked, PAGES, ask, check_selection, get};
+use crate::offboarding::{group_queries, policy_queries, preview_queries};
 use crate::proto::v1::removal_service_server::RemovalService as Service;
 use crate::proto::{answer, convert, v1};
 
@@ -24,12 +24,14 @@ paged!(v1::ListRemovalJobsRequest, "RemovalJobs", PAGES);
 /// Removal of one entity as a job.
 pub struct RemovalService {
     db: Db,
+    requests: Group<group_queries::Request>,
+    gets: Group<group_queries::Get>,
 }
 
 impl RemovalService {
     /// The service on this database.
     pub fn new(db: Db) -> Self {
-        RemovalService { db }
+        RemovalService { requests: Group::new(&db), gets: Group::new(&db), db }
     }
 }
 
@@ -45,11 +47,13 @@ impl Service for RemovalService {
         id::check_id(&entity_id, "entity_id", &mut faults);
         faults.check()?;
         let asking = Ask::of(once.caller(), entity_id, None);
+        if !once.has_key()
+            && let Some(job) = self.requests.call(group_queries::Request(asking.clone())).await?
+        {
+            return Ok(once.seen(accepted(job)));
+        }
         let request = move |connection: &mut diesel::PgConnection| match ask(connection, &asking)? {
-            Asked::New(job) => {
-                let path = location(&job);
-                Ok(answer::accepted(to_proto(job), &path, RETRY_AFTER))
-            }
+            Asked::New(job) => Ok(accepted(job)),
             Asked::Known(job) => {
                 let path = location(&job);
                 Ok(answer::located(answer::with_status(to_proto(job), StatusCode::OK), &path))
@@ -66,7 +70,7 @@ impl Service for RemovalService {
         let id = request.into_inner().job_id;
         let no_job = || Error::not_found("job", &id);
         let job_id = Uuid::try_parse(&id).map_err(|_| no_job())?;
-        let found = self.db.run(move |connection| queries::get(connection, &realm, job_id)).await?;
+        let found = get(&self.db, &self.gets, &realm, job_id).await?;
         Ok(Response::new(to_proto(found.ok_or_else(no_job)?)))
     }
 
@@ -141,6 +145,11 @@ impl Service for RemovalService {
         };
         once.transaction(&self.db, update).await
     }
+}
+
+fn accepted(job: Offboarding) -> Response<v1::RemovalJob> {
+    let path = location(&job);
+    answer::accepted(to_proto(job), &path, RETRY_AFTER)
 }
 
 fn location(job: &Offboarding) -> String {

@@ -9,11 +9,12 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::access::{Caller, Once};
-use crate::db::{Db, Page, PageAsked, PageRequest, PageSize, Work, id};
+use crate::db::{Db, Group, Page, PageAsked, PageRequest, PageSize, Realm, Work, id};
 use crate::entity::model::{Action, State};
 use crate::error::{Error, Result, Violations};
 use crate::events::Watching;
 use crate::filter::only_filter;
+use crate::offboarding::group_queries;
 use crate::offboarding::model::{
     Offboarding, OffboardingAction, OffboardingState, check_grace, too_long, too_short,
 };
@@ -50,12 +51,21 @@ impl PageRequest for v1::ListOffboardingRequestsRequest {
 pub struct OffboardingService {
     db: Db,
     watching: Watching,
+    requests: Group<group_queries::Request>,
+    gets: Group<group_queries::Get>,
+    cancels: Group<group_queries::Cancel>,
 }
 
 impl OffboardingService {
     /// The service on the database of `watching`.
     pub fn new(watching: Watching) -> Self {
-        OffboardingService { db: watching.db.clone(), watching }
+        OffboardingService {
+            db: watching.db.clone(),
+            requests: Group::new(&watching.db),
+            gets: Group::new(&watching.db),
+            cancels: Group::new(&watching.db),
+            watching,
+        }
     }
 }
 
@@ -115,14 +125,16 @@ impl Service for OffboardingService {
         let grace = check_grace(grace_period, "grace_period", &mut faults);
         faults.check()?;
         let asking = Ask::of(once.caller(), entity_id, grace);
+        if !once.has_key()
+            && let Some(new) = self.requests.call(group_queries::Request(asking.clone())).await?
+        {
+            return Ok(once.seen(created(new)));
+        }
         let request = move |connection: &mut diesel::PgConnection| match still_there(
             ask(connection, &asking)?,
             &asking,
         )? {
-            Asked::New(new) => {
-                let path = format!("/v1/offboarding/entities/{}", new.id);
-                Ok(answer::created(to_proto(new), &path))
-            }
+            Asked::New(new) => Ok(created(new)),
             Asked::Known(known) => Ok(answer::with_status(to_proto(known), StatusCode::OK)),
         };
         once.run(&self.db, request).await
@@ -135,8 +147,7 @@ impl Service for OffboardingService {
         let realm = Caller::of(&request)?.realm;
         let id = request.into_inner().offboarding_request_id;
         let request_id = parse_id(&id)?;
-        let found =
-            self.db.run(move |connection| queries::get(connection, &realm, request_id)).await?;
+        let found = get(&self.db, &self.gets, &realm, request_id).await?;
         Ok(Response::new(to_proto(found.ok_or_else(|| no_request(&id))?)))
     }
 
@@ -203,6 +214,13 @@ impl Service for OffboardingService {
         let id = request.into_inner().offboarding_request_id;
         let request_id = parse_id(&id)?;
         let caller = once.caller().clone();
+        if !once.has_key() {
+            let (realm, principal) = (caller.realm.clone(), caller.principal_id);
+            let cancel = group_queries::Cancel { realm, principal, id: request_id };
+            if let Some(canceled) = self.cancels.call(cancel).await? {
+                return Ok(once.seen(Response::new(to_proto(canceled))));
+            }
+        }
         let cancel = move |connection: &mut diesel::PgConnection| {
             if let Some(canceled) =
                 queries::cancel(connection, &caller.realm, caller.principal_id, request_id)?
@@ -259,6 +277,25 @@ fn link(of: &Selection, filter: &str, page_size: i32, token: &str) -> String {
         path.push_str(&format!("&filter={}", utf8_percent_encode(filter, NON_ALPHANUMERIC)));
     }
     path
+}
+
+/// The request with this id, read with others that are asked for at once.
+pub(super) async fn get(
+    db: &Db,
+    gets: &Group<group_queries::Get>,
+    realm: &Realm,
+    id: Uuid,
+) -> Result<Option<Offboarding>> {
+    if let Some(found) = gets.call(group_queries::Get { realm: realm.clone(), id }).await? {
+        return Ok(found);
+    }
+    let realm = realm.clone();
+    db.run(move |connection| queries::get(connection, &realm, id)).await
+}
+
+fn created(new: Offboarding) -> Response<v1::OffboardingRequest> {
+    let path = format!("/v1/offboarding/entities/{}", new.id);
+    answer::created(to_proto(new), &path)
 }
 
 /// This contract has no request for an entity that is removed.

@@ -45,6 +45,7 @@ mod outlook;
 mod plans;
 mod races;
 mod refused_rows;
+mod request_races;
 mod requests;
 mod suspect_kinds;
 mod suspect_values;
