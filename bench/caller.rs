@@ -221,9 +221,12 @@ impl Caller {
                     .map(drop)
             }
             Caller::Rest { .. } => {
-                let body = format!("{{\"entity_id\":\"{entity_id}\"}}");
-                let path = format!("/v1/portfolios/{portfolio_id}/entities{}", view.query());
-                self.send::<Portfolio>(Method::POST, &path, body).await.map(drop)
+                let body = match view {
+                    View::Basic => json!({"entity_id": entity_id, "view": "basic"}),
+                    View::Full => json!({"entity_id": entity_id}),
+                };
+                let path = format!("/v1/portfolios/{portfolio_id}/entities");
+                self.send::<Portfolio>(Method::POST, &path, body.to_string()).await.map(drop)
             }
         }
     }

@@ -158,22 +158,15 @@ pub fn warnings(
     let lists = lists(connection, realm, task)?;
     warnings.extend(lists.warnings());
     let required = admission_queries::requirements(connection, realm, task.mode)?;
-    warnings.extend(demands(connection, realm, &required, Some(matched))?.warnings());
-    Ok((warnings, lists))
-}
-
-/// The token of a dry run, where the realm asks for one.
-pub fn token(
-    connection: &mut PgConnection,
-    realm: &Realm,
-    task: &NewTask,
-    seal: &Seal,
-) -> Work<String> {
-    if admission_queries::requirements(connection, realm, task.mode)?.preview_within.is_none() {
-        return Ok(String::new());
+    let mut unmet = demands(connection, realm, &required, Some(matched))?;
+    if required.expected_count && task.guards.expected_count.is_none() {
+        unmet.expected_count();
     }
-    let shown = preview_queries::shown(connection, realm, task, Bound::None)?;
-    Ok(shown.token(seal, realm, task)?)
+    if let Some(within) = required.preview_within.filter(|_| task.guards.preview_token.is_none()) {
+        unmet.preview(within, None);
+    }
+    warnings.extend(unmet.warnings());
+    Ok((warnings, lists))
 }
 
 /// Fails if the task asks for a clean report and there is none.

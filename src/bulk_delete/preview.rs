@@ -25,7 +25,7 @@ pub struct Beside {
     pub warnings: Vec<v1::Warning>,
     /// The accounts of the lists of ids.
     pub lists: Lists,
-    /// The token of this preview; empty if nobody asks for it.
+    /// The token of this preview.
     pub token: String,
 }
 

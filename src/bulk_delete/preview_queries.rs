@@ -20,6 +20,12 @@ use crate::task::model::DeleteMode;
 /// How many ids a preview shows.
 pub const SAMPLE: i64 = 100;
 
+/// The entities of a group, with what would become of each, in one number, which is another as soon as one of them is another.
+const DIGEST: &str =
+    "bit_xor(hashtextextended(concat(j.id, '/', j.incarnation, '/', j.obstacle), 0))";
+
+type Looked = (BigInt, BigInt, Jsonb, BigInt, Array<Text>);
+
 /// The effect of a task, at one moment.
 #[derive(Clone, Debug, diesel::Queryable)]
 pub struct SelectionPreview {
@@ -29,6 +35,8 @@ pub struct SelectionPreview {
     pub excluded: i64,
     /// How many of the others could not be deleted, by reason: an object.
     pub failing: Json,
+    /// Which they are and what would become of each, in one number.
+    pub digest: i64,
     /// The first ids of those that would be deleted.
     pub sample: Vec<String>,
 }
@@ -43,8 +51,7 @@ pub fn look(
     // Of existing entities: a task that is asked for now means all of them.
     let selection = Selection::new(connection, realm, task, Bound::None)?;
     let text = selection.look_text();
-    Ok(Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(&selection, text)
-        .get_result(connection)?)
+    Ok(Over::<Looked>::new(&selection, text).get_result(connection)?)
 }
 
 /// Counts what a task of this number selects. Call it in a transaction.
@@ -162,9 +169,28 @@ impl<'a> Selection<'a> {
 
     fn shown_text(&self) -> String {
         format!(
-            "SELECT count(*), coalesce(bit_xor(hashtextextended(concat({}, '/', e.incarnation), 0)), 0)::int8 {}",
-            self.id(),
-            self.from()
+            "SELECT coalesce(sum(g.entities), 0)::int8, coalesce(bit_xor(g.digest), 0)::int8 FROM ({}) g",
+            self.judged_text(&format!(
+                "SELECT count(*) AS entities, {DIGEST} AS digest FROM judged j"
+            ))
+        )
+    }
+
+    /// A query of what becomes of each of the rows.
+    fn judged_text(&self, query: &str) -> String {
+        let (id, from) = (self.id(), self.from());
+        format!(
+            "WITH exclusions AS (SELECT s.id COLLATE \"C\" AS id FROM unnest({{excluded}}) AS s(id)),
+     -- Read again rather than kept, where it is named twice: what is selected may be as large as the realm.
+     judged AS NOT MATERIALIZED (
+        SELECT r.id, r.incarnation, r.excluded, {OBSTACLE} AS obstacle
+        FROM (
+            SELECT {id} AS id, e.incarnation, e.version, e.state, e.hold_reason IS NOT NULL AS held,
+                   {id} IN (SELECT s.id FROM exclusions s) AS excluded
+            {from}
+        ) r
+     )
+     {query}"
         )
     }
 
@@ -188,23 +214,14 @@ impl<'a> Selection<'a> {
     }
 
     fn look_text(&self) -> String {
-        let (id, from) = (self.id(), self.from());
-        format!(
-            "WITH exclusions AS (SELECT s.id COLLATE \"C\" AS id FROM unnest({{excluded}}) AS s(id)),
-     -- Read twice rather than kept: what is selected may be as large as the realm. The second time ends with the sample.
-     judged AS NOT MATERIALIZED (
-        SELECT r.id, r.excluded, {OBSTACLE} AS obstacle
-        FROM (
-            SELECT {id} AS id, e.version, e.state, e.hold_reason IS NOT NULL AS held, {id} IN (SELECT s.id FROM exclusions s) AS excluded
-            {from}
-        ) r
-     )
-     SELECT t.matched, t.excluded, t.failing,
+        self.judged_text(&format!(
+            "SELECT t.matched, t.excluded, t.failing, t.digest,
             ARRAY(SELECT j.id FROM judged j WHERE NOT j.excluded AND j.obstacle IS NULL ORDER BY j.id LIMIT {{sample}})
      FROM (SELECT coalesce(sum(g.entities), 0)::int8 AS matched, coalesce(sum(g.entities) FILTER (WHERE g.excluded), 0)::int8 AS excluded,
-                  coalesce(jsonb_object_agg(g.obstacle, g.entities) FILTER (WHERE g.obstacle IS NOT NULL), '{{}}') AS failing
-           FROM (SELECT j.excluded, j.obstacle, count(*) AS entities FROM judged j GROUP BY 1, 2) g) t"
-        )
+                  coalesce(jsonb_object_agg(g.obstacle, g.entities) FILTER (WHERE g.obstacle IS NOT NULL), '{{}}') AS failing,
+                  coalesce(bit_xor(g.digest), 0)::int8 AS digest
+           FROM (SELECT j.excluded, j.obstacle, count(*) AS entities, {DIGEST} AS digest FROM judged j GROUP BY 1, 2) g) t"
+        ))
     }
 }
 
@@ -294,10 +311,7 @@ mod forms {
         [
             Form::of(
                 format!("{said} look"),
-                &Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(
-                    selection,
-                    selection.look_text(),
-                ),
+                &Over::<Looked>::new(selection, selection.look_text()),
             ),
             Form::of(
                 format!("{said} count"),

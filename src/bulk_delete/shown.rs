@@ -14,7 +14,7 @@ use crate::task::model::{DeleteMode, entities};
 pub struct Shown {
     /// How many entities.
     pub matched: i64,
-    /// Which: all of their ids and incarnations in one number, which is another as soon as one of them is another.
+    /// Which, and what would become of each: all of it in one number, which is another as soon as one of them is another.
     pub digest: i64,
     /// When, by the clock of the database.
     pub at: DateTime<Utc>,
@@ -37,7 +37,7 @@ impl Shown {
             return Ok(());
         }
         let message = match now.matched - self.matched {
-            0 => "The selection contains other entities than the preview showed. Nothing was started.".to_owned(),
+            0 => "The selection contains other entities than the preview showed, or others of them can be deleted. Nothing was started.".to_owned(),
             _ => format!("The selection contains {}, and the preview showed {}. Nothing was started.", entities(now.matched), self.matched),
         };
         Err(Error::new(Code::CountMismatch, message)

@@ -9,8 +9,9 @@ use crate::access::{Once, Scope};
 use crate::bulk_delete::admission::May;
 use crate::bulk_delete::model::{FILTER, NewTask};
 use crate::bulk_delete::preview::Beside;
+use crate::bulk_delete::shown::Shown;
 use crate::bulk_delete::{admission, preview, preview_queries, queries, void};
-use crate::db::{Db, Fail, Fault, Realm, Seal, Work, fault};
+use crate::db::{Db, Fail, Fault, Realm, Seal, Work, clock, fault};
 use crate::error::{Error, Form, Violations};
 use crate::proto::v1;
 use crate::task::answers::{check_tenant, get};
@@ -90,7 +91,8 @@ fn look(
     admission::ask_for_a_report(connection, realm, task)?;
     let rate = preview_queries::measured_rate(connection, realm, task.mode)?;
     let (warnings, lists) = admission::warnings(connection, realm, task, look.matched, may)?;
-    let token = admission::token(connection, realm, task, seal)?;
+    let shown = Shown { matched: look.matched, digest: look.digest, at: clock::now() };
+    let token = shown.token(seal, realm, task)?;
     Ok(Response::new(preview::to_proto(
         look,
         realm,

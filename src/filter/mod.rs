@@ -18,6 +18,7 @@ mod evaluate;
 mod fold;
 mod function;
 mod lexer;
+mod meant;
 mod moment;
 mod named;
 mod number;

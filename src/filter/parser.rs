@@ -5,6 +5,7 @@ use super::display::COUNT;
 use super::error::ParseError;
 use super::function::{FUNCTIONS, Function, Test, Values};
 use super::lexer::{Cursor, shorten};
+use super::meant;
 use super::pattern::{MAX_STEPS, Pattern, TOO_LARGE};
 use super::syntax::{Node, Path};
 use super::vocabulary::{PropertyKind, Vocabulary};
@@ -400,10 +401,7 @@ fn deeper(depth: usize, position: usize) -> Result<usize, ParseError> {
 }
 
 fn unknown_function(position: usize, name: &str) -> ParseError {
-    let names = || FUNCTIONS.iter().map(|function| function.name);
-    let hint = nearest(name, names())
-        .map(|meant| format!("; did you mean `{meant}`?"))
-        .unwrap_or_default();
-    ParseError::new(position, format!("unknown function `{}`{hint}", shorten(name)))
-        .expecting(names().map(|name| format!("`{name}`")))
+    let message = format!("unknown function `{}`{}", shorten(name), meant::hint(name));
+    ParseError::new(position, message)
+        .expecting(FUNCTIONS.iter().map(|function| format!("`{}`", function.name)))
 }

@@ -89,6 +89,7 @@ fn what_is_unknown_is_refused_with_a_hint() {
         "unknown function `equal`; did you mean `equals`?",
     );
     refused_at("startswith(type, x)", 0, "did you mean `startsWith`?");
+    refused_at("notEquals(type, x)", 0, "a denial is written `not equals(…)`");
     refused_at("frobnicate(type, x)", 0, "unknown function `frobnicate`");
     refused_at(
         "missing(LastName)",

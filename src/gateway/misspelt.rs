@@ -14,7 +14,7 @@ struct Protecting {
     reported: &'static str,
 }
 
-const PROTECTING: [Protecting; 11] = [
+const PROTECTING: [Protecting; 15] = [
     Protecting {
         letters: "idempotencykey",
         stems: &["idemp", "idemkey"],
@@ -61,6 +61,11 @@ const PROTECTING: [Protecting; 11] = [
         reported: "is not a header; `expected_count` is a member of the requests that have one, by REST in the body",
     },
     Protecting {
+        letters: "maxobjectspersecond",
+        stems: &["maxobjectspersecond"],
+        reported: "is not a header; `max_objects_per_second` is a member of the requests that have one, by REST in the body",
+    },
+    Protecting {
         letters: "maxobjects",
         stems: &["maxobjects"],
         reported: "is not a header; `max_objects` is a member of the requests that have one, by REST in the body",
@@ -69,6 +74,21 @@ const PROTECTING: [Protecting; 11] = [
         letters: "previewtoken",
         stems: &["previewtoken"],
         reported: "is not a header; `preview_token` is a member of the requests that have one, by REST in the body or in the query",
+    },
+    Protecting {
+        letters: "graceperiod",
+        stems: &["graceperiod"],
+        reported: "is not a header; `grace_period` is a member of `RequestOffboarding`, by REST `gracePeriod` in the body of `POST /v1/offboarding/entities`",
+    },
+    Protecting {
+        letters: "cleanreportwithin",
+        stems: &["cleanreport"],
+        reported: "is not a header; `clean_report_within` is a member of the requests that have one, by REST in the body",
+    },
+    Protecting {
+        letters: "excludelist",
+        stems: &["excludelist", "excludeuris"],
+        reported: "is not a header; `exclude_list` is a member of the selection of a request, by REST in the body",
     },
 ];
 

@@ -64,6 +64,12 @@ scenario! {
             ("expected-count", "expected_count"),
             ("max-objects", "max_objects"),
             ("preview-token", "preview_token"),
+            ("grace-period", "grace_period"),
+            ("x-grace-period", "grace_period"),
+            ("graceperiod", "grace_period"),
+            ("clean-report-within", "clean_report_within"),
+            ("exclude-list", "exclude_list"),
+            ("max-objects-per-second", "max_objects_per_second"),
             ("x-mode", "mode"),
             ("x-tenant", "tenant"),
         ] {

@@ -95,7 +95,7 @@ scenario! {
         let few = json!({"mode": "hard", "uris": ["e-000001", "e-000002"], "dry_run": true});
         let looked = world.done(START, few).await;
         let warned: Vec<_> = looked.get("preview.warnings").as_array().unwrap().iter().map(|warning| text(&warning["code"])).collect();
-        assert_eq!(warned, ["requirements_unmet"]);
+        assert_eq!(warned, ["requirements_unmet"; 3], "a report, a number and a preview");
         let check = id(&world.done("BulkDeleteService/CheckConsistency", json!({})).await);
         world.task_ended(&check).await;
         let mut start = json!({"mode": "hard", "uris": ["e-000002", "entities/e-000001"], "preview_token": looked.get("preview.token")});
@@ -122,6 +122,15 @@ scenario! {
         world.database.sql("UPDATE entity SET attributes = '{\"n\": 3}' WHERE id = 'e-000009'; UPDATE entity SET attributes = '{\"n\": 9}' WHERE id = 'e-000003'");
         let refusal = world.refused(START, json!({"spec": spec, "preview_token": first})).await;
         assert_eq!((refusal.code.as_str(), &refusal.members["matched_count"]), ("count_mismatch", &json!(3)));
+        // The same entities, of which one could not be deleted and now can, and the other way round.
+        let hold = ("EntityService/PlaceHold", json!({"entity_id": "e-000002", "reason": "case 7"}));
+        let release = ("EntityService/ReleaseHold", json!({"entity_id": "e-000002"}));
+        for (method, request) in [hold, release] {
+            let shown = token().await;
+            world.done(method, request).await;
+            let refusal = world.refused(START, json!({"spec": spec, "preview_token": shown})).await;
+            assert_eq!((refusal.code.as_str(), &refusal.members["matched_count"]), ("count_mismatch", &json!(3)));
+        }
         let old = token().await;
         world.decide(json!({"soft_delete": {"preview_within": "0.000001s"}})).await.unwrap();
         assert_eq!(unmet(&world.refused(START, json!({"spec": spec, "preview_token": old})).await), ["preview_token"]);
