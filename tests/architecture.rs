@@ -113,10 +113,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
         &["gateway/json/decode.rs", "gateway/json/packed.rs"],
     ),
     (
-        "`statement!` names the trait of what is filtered, which is made of the segments of a statement",
-        &["db/filtered.rs", "db/statement.rs"],
-    ),
-    (
         "a connection that is kept in reserve is taken from the pool where the server has no other, and is listened on",
         &["db/listen.rs", "db/pool.rs", "db/reserve.rs"],
     ),

@@ -12,7 +12,7 @@ use crate::access::Caller;
 use crate::consistency::model::{
     CheckedRows, Finding, FindingKind, MOST_KEPT, NAME, NewCheck, Suspect,
 };
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::filter::{self, Filter, Property, Vocabulary};
 use crate::task::model::TOPIC;

@@ -6,11 +6,11 @@ mod backoff;
 #[cfg(test)]
 pub(crate) mod checked;
 pub(crate) mod clock;
+pub(crate) mod condition;
 pub mod deadline;
 pub mod embedded;
 mod fail;
 mod fault;
-pub(crate) mod filtered;
 mod fitness;
 mod group;
 pub(crate) mod id;

@@ -9,7 +9,7 @@ use diesel::sql_types::{
 use uuid::Uuid;
 
 use crate::access::Caller;
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::dependent::{Dependent, DependentChange, DependentKey};

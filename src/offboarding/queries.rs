@@ -11,7 +11,7 @@ use diesel::sql_types::{
 use uuid::Uuid;
 
 use crate::access::Caller;
-use crate::db::filtered::Condition;
+use crate::db::condition::Condition;
 use crate::db::schema::offboarding_request as request;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::entity::model::State;
