@@ -113,10 +113,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
         &["gateway/json/decode.rs", "gateway/json/packed.rs"],
     ),
     (
-        "a connection that is kept in reserve is taken from the pool where the server has no other, and is listened on",
-        &["db/listen.rs", "db/pool.rs", "db/reserve.rs"],
-    ),
-    (
         "each session is watched, and who watches opens one to ask after a statement",
         &["db/session.rs", "db/watchdog.rs"],
     ),

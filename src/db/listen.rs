@@ -12,9 +12,10 @@ use diesel::pg::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::db::backoff::pause;
 use crate::db::options::Options;
 use crate::db::outage::{self, Opener};
-use crate::db::reserve::ReservedConnection;
+use crate::db::reserved_connection::ReservedConnection;
 use crate::error::one_line;
 use crate::telemetry::Seldom;
 
@@ -148,19 +149,6 @@ fn wait_for_wake_ups(
         pause(LOOK_EVERY, stop);
     }
     Ok(())
-}
-
-/// Waits for this long, or until `stop`.
-#[expect(clippy::disallowed_methods, reason = "on a thread of its own, not on the runtime's")]
-pub(super) fn pause(duration: Duration, stop: &CancellationToken) {
-    let until = Instant::now() + duration;
-    while !stop.is_cancelled() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::sleep(left.min(Duration::from_millis(100)));
-    }
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::backoff::pause;
 use super::fault::Fault;
 use super::fitness;
-use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
 use super::options::Options;
 use super::outage::{self, Opener};
-use super::reserve::ReservedConnection;
+use super::reserved_connection::ReservedConnection;
 use super::session::{self, Refused, Session};
 use crate::error::{Code, Error};
 
