@@ -112,10 +112,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
         "a message may contain another one as a `google.protobuf.Any`",
         &["gateway/json/decode.rs", "gateway/json/packed.rs"],
     ),
-    (
-        "each session is watched, and who watches opens one to ask after a statement",
-        &["db/session.rs", "db/watchdog.rs"],
-    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

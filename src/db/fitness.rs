@@ -10,7 +10,8 @@ use diesel::sql_types::Integer;
 
 use super::fault::is_on_another_backend;
 use super::options::Options;
-use super::session::{self, Refused, Session};
+use super::refused::Refused;
+use super::session::{self, Session};
 use crate::error::Result;
 
 /// How many further sessions are opened, at most, to find two that share a backend. A pooler gives the second the backend that the first has just

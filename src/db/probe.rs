@@ -13,8 +13,9 @@ use super::fitness;
 use super::migrations::{SchemaState, schema_state};
 use super::options::Options;
 use super::outage::{self, Opener};
+use super::refused::Refused;
 use super::reserved_connection::ReservedConnection;
-use super::session::{self, Refused, Session};
+use super::session::{self, Session};
 use crate::error::{Code, Error};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);

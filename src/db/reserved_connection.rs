@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::db::backoff::pause;
 use crate::db::options::Options;
 use crate::db::pool::Db;
-use crate::db::session::{self, Refused, Session};
+use crate::db::refused::Refused;
+use crate::db::session::{self, Session};
 
 /// How soon to try again after the pool has given one up, and how often.
 const AGAIN: Duration = Duration::from_millis(100);

@@ -9,7 +9,8 @@ use diesel::pg::PgConnection;
 
 use super::Inner;
 use crate::db::fail::Fail;
-use crate::db::session::{self, Refused, Session};
+use crate::db::refused::Refused;
+use crate::db::session::{self, Session};
 use crate::db::vitals::SocketState;
 
 /// A connection that was idle for longer than this is tested before it is used again.
