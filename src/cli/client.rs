@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
+use prost_reflect::DescriptorPool;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
@@ -13,7 +14,8 @@ use tonic_types::StatusExt;
 
 use crate::config::roots_fault;
 use crate::error::{Error, Result};
-use crate::gateway::request_id;
+use crate::gateway::{Bodies, request_id};
+use crate::proto::DESCRIPTOR_SET;
 use crate::server::layers::auth::REALM;
 
 /// How long a service may take to accept a connection, and again to agree on TLS.
@@ -183,6 +185,13 @@ pub fn request<T>(message: T, key: &str) -> Result<Request<T>> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", credential(key)?);
     Ok(request)
+}
+
+/// The reader of the bodies that REST takes for the RPC of this full name.
+pub fn bodies_of(rpc: &str) -> Result<Bodies> {
+    let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
+    let bodies = Bodies::of(&descriptors, rpc).map_err(Error::internal)?;
+    bodies.ok_or_else(|| Error::internal(format!("{rpc} has a route")))
 }
 
 /// Reads the URL of a service.

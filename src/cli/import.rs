@@ -5,14 +5,13 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
-use prost_reflect::DescriptorPool;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
-use super::client::{Server, credential, realm, reported};
+use super::client::{Server, bodies_of, credential, realm, reported};
 use super::database::Opened;
 use super::output::{note, print};
 use crate::access::Scope;
@@ -23,9 +22,9 @@ use crate::entity::NewEntity;
 use crate::error::{Error, Result, Violations, with_others};
 use crate::gateway::Bodies;
 use crate::proto::object::Struct;
+use crate::proto::v1;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::import_entities_response::Answer;
-use crate::proto::{DESCRIPTOR_SET, v1};
 use crate::server::{Bound, Opening};
 
 /// How many lines are on their way to the service.
@@ -295,10 +294,7 @@ fn refused(status: tonic::Status) -> Error {
 
 /// Reads a line as the REST gateway does.
 fn bodies() -> Result<Bodies> {
-    let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
-    let bodies = Bodies::of(&descriptors, "offboard.v1.EntityService.ImportEntities")
-        .map_err(Error::internal)?;
-    bodies.ok_or_else(|| Error::internal("imports have no route"))
+    bodies_of("offboard.v1.EntityService.ImportEntities")
 }
 
 /// All that is wrong with a line.
