@@ -99,7 +99,7 @@ enum Next {
 }
 
 /// The result of a step of work, or `otherwise` if the slice belongs to another worker. The worker that then leaves it finds that out.
-fn unless_lost<T>(step: Step<T>, otherwise: T) -> Work<T> {
+fn unless_lease_lost<T>(step: Step<T>, otherwise: T) -> Work<T> {
     match step {
         Ok(done) => Ok(done),
         Err(Undone::LeaseLost) => Ok(otherwise),
@@ -196,7 +196,7 @@ impl TaskExecutor {
             let planned = connection.transaction(|connection| {
                 plan_queries::plan(connection, &claimed, &*work, lease, target)
             });
-            unless_lost(planned, Planned::Halt)
+            unless_lease_lost(planned, Planned::Halt)
         });
         Ok(self.unless_halted(claim, planning).await?.unwrap_or(Planned::Halt))
     }
@@ -278,8 +278,8 @@ impl TaskExecutor {
             let progress = step(connection, &*worker, &claimed, size, &mut caution)?;
             Ok((Ok(progress), reserved, started.elapsed(), caution))
         };
-        let lost = (Ok(Progress::Halt), claim.limited, Duration::ZERO, before);
-        let chunk = self.db.run(move |connection| unless_lost(chunk(connection), lost));
+        let halted = (Ok(Progress::Halt), claim.limited, Duration::ZERO, before);
+        let chunk = self.db.run(move |connection| unless_lease_lost(chunk(connection), halted));
         let (progress, limited, took, after) = match self.unless_halted(claim, chunk).await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Ok(Next::Leave),
@@ -315,7 +315,7 @@ impl TaskExecutor {
         let renew = move |connection: &mut PgConnection| {
             slice_queries::renew(connection, &claim, lease).map(|()| Next::Again)
         };
-        self.db.run(move |connection| unless_lost(renew(connection), Next::Leave)).await
+        self.db.run(move |connection| unless_lease_lost(renew(connection), Next::Leave)).await
     }
 
     async fn others_wait(&self, claim: &ClaimedSlice) -> Result<bool> {

@@ -24,7 +24,7 @@ pub enum Progress {
     /// The index is ready, or dropped.
     Done,
     /// The index is another worker's, or is not wanted any more.
-    Lost,
+    LeaseLost,
 }
 
 /// Does the next step in a transaction of its own.
@@ -35,7 +35,7 @@ pub fn step(
 ) -> Work<Progress> {
     let step = |connection: &mut PgConnection| {
         let Some(progress) = lease_queries::lock(connection, claim)? else {
-            return Ok(Progress::Lost);
+            return Ok(Progress::LeaseLost);
         };
         match claim.phase {
             Phase::Waiting | Phase::Settling | Phase::Retiring => {

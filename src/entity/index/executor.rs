@@ -48,7 +48,7 @@ impl IndexExecutor {
                     telemetry::job_finished(TOPIC, "succeeded");
                     return Ok(());
                 }
-                Progress::Lost => {
+                Progress::LeaseLost => {
                     telemetry::lease_lost(TOPIC);
                     return Ok(());
                 }

@@ -275,23 +275,27 @@ impl<P: Publisher> Tenure<P> {
             }
         }
         self.cursor = cursor.clone();
-        self.write(Progress { cursor, delivered, part }).await
+        if self.write(Progress { cursor, delivered, part }).await? {
+            Ok(())
+        } else {
+            Err(lease_lost(self.publisher.name()))
+        }
     }
 
-    async fn write(&mut self, progress: Progress) -> Result<()> {
+    /// Writes progress down and renews the lease. False if the lease is lost.
+    async fn write(&mut self, progress: Progress) -> Result<bool> {
         let (name, token, lease, asked) =
             (self.publisher.name(), self.token, self.lease, Instant::now());
-        if !self
+        let is_ours = self
             .db
             .run(move |connection| {
                 publisher_queries::save(connection, name, token, lease, &progress)
             })
-            .await?
-        {
-            return Err(lease_lost(name));
+            .await?;
+        if is_ours {
+            (self.ends, self.renew) = (asked + lease, asked + lease / 3);
         }
-        (self.ends, self.renew) = (asked + lease, asked + lease / 3);
-        Ok(())
+        Ok(is_ours)
     }
 
     /// Does something that may take long, and renews the lease meanwhile.
@@ -305,13 +309,13 @@ impl<P: Publisher> Tenure<P> {
             let progress =
                 Progress { cursor: self.cursor.clone(), delivered: Vec::new(), part: None };
             match tokio::time::timeout_at(self.ends, self.write(progress)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) | Err(_) => return Err(lease_lost(self.publisher.name())),
                 // A database that is unreachable for a moment is no reason to stop before the lease ends.
-                Ok(Err(error)) if !is_lease_lost(&error) && Instant::now() < self.ends => {
+                Ok(Err(_)) if Instant::now() < self.ends => {
                     self.renew = Instant::now() + self.lease / 10
                 }
                 Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(lease_lost(self.publisher.name())),
             }
         }
     }
@@ -347,16 +351,9 @@ fn wait(before: u32, chance: f64) -> Duration {
     backoff(RETRY_FIRST, before, RETRY_AT_MOST).mul_f64(0.5 + chance / 2.0)
 }
 
-/// The message by which a lost lease is distinguished from other failures.
-const LEASE_LOST: &str = "The lease was lost to another replica.";
-
 fn lease_lost(name: &'static str) -> Error {
     telemetry::lease_lost(name);
-    Error::unavailable(LEASE_LOST)
-}
-
-fn is_lease_lost(error: &Error) -> bool {
-    error.message() == LEASE_LOST
+    Error::unavailable("The lease was lost to another replica.")
 }
 
 #[cfg(test)]
