@@ -98,7 +98,7 @@ pub struct Line {
 
 /// Why a cursor leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
+pub enum CursorFault {
     /// Events after it are not kept any more.
     Expired,
     /// It was given on another history of the database. Up to `parted_at`, where that is known, both are the same.
@@ -131,23 +131,23 @@ impl Line {
     }
 
     /// Returns whether a cursor is one of this history. `there` is the id of the row at its position, if that is kept.
-    pub fn check(&self, cursor: &Cursor, there: Option<Uuid>) -> Result<(), Lost> {
+    pub fn check(&self, cursor: &Cursor, there: Option<Uuid>) -> Result<(), CursorFault> {
         if cursor.is_beginning() {
             return Ok(());
         }
         let Some(index) = self.histories.iter().position(|history| history.id == cursor.history)
         else {
-            return Err(Lost::OutOfRange { parted_at: None });
+            return Err(CursorFault::OutOfRange { parted_at: None });
         };
         let ends = self.histories.get(index + 1).map_or(self.last, |next| next.begins - 1);
         if cursor.position > ends {
-            return Err(Lost::OutOfRange { parted_at: Some(ends) });
+            return Err(CursorFault::OutOfRange { parted_at: Some(ends) });
         }
         if cursor.position < self.dropped {
-            return Err(Lost::Expired);
+            return Err(CursorFault::Expired);
         }
         let other = there.is_some() && cursor.print.is_some() && print(there) != cursor.print;
-        if other { Err(Lost::OutOfRange { parted_at: None }) } else { Ok(()) }
+        if other { Err(CursorFault::OutOfRange { parted_at: None }) } else { Ok(()) }
     }
 }
 
@@ -156,15 +156,15 @@ fn print(id: Option<Uuid>) -> Option<u32> {
     id.map(|id| id.as_fields().0)
 }
 
-impl From<Lost> for Error {
-    fn from(lost: Lost) -> Error {
-        match lost {
-            Lost::Expired => Error::invalid(
+impl From<CursorFault> for Error {
+    fn from(fault: CursorFault) -> Error {
+        match fault {
+            CursorFault::Expired => Error::invalid(
                 "cursor",
                 "expired",
                 "is older than the events that are kept; start from the beginning of what is",
             ),
-            Lost::OutOfRange { parted_at } => {
+            CursorFault::OutOfRange { parted_at } => {
                 let message = "The database was restored or has failed over, and lacks events before this cursor.";
                 let error = Error::new(Code::OutOfRange, message);
                 match parted_at {
@@ -230,25 +230,25 @@ mod tests {
         for position in 0..=9 {
             let cursor = before.behind(position, row(position));
             let expected =
-                if position <= 4 { Ok(()) } else { Err(Lost::OutOfRange { parted_at: Some(4) }) };
+                if position <= 4 { Ok(()) } else { Err(CursorFault::OutOfRange { parted_at: Some(4) }) };
             assert_eq!(after.check(&cursor, row(position)), expected, "{position}");
         }
         // Before the new history is known, the end of the present one decides.
         let unaware = line(&[(A, 1)], 4);
         assert_eq!(
             unaware.check(&before.behind(5, row(5)), None),
-            Err(Lost::OutOfRange { parted_at: Some(4) })
+            Err(CursorFault::OutOfRange { parted_at: Some(4) })
         );
         // The histories that a lost database had begun are unknown.
         let lost = line(&[(A, 1), (C, 3)], 9).behind(4, row(4));
-        assert_eq!(after.check(&lost, row(4)), Err(Lost::OutOfRange { parted_at: None }));
+        assert_eq!(after.check(&lost, row(4)), Err(CursorFault::OutOfRange { parted_at: None }));
     }
 
     #[test]
     fn another_row_at_the_position_shows_another_history_where_nothing_else_does() {
         let line = line(&[(A, 1)], 9);
         let cursor = line.behind(5, row(5));
-        assert_eq!(line.check(&cursor, row(6)), Err(Lost::OutOfRange { parted_at: None }));
+        assert_eq!(line.check(&cursor, row(6)), Err(CursorFault::OutOfRange { parted_at: None }));
         assert_eq!(line.check(&cursor, None), Ok(()), "its row is not kept");
         assert_eq!(line.check(&line.behind(5, None), row(6)), Ok(()));
     }
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_cursor_lasts_as_long_as_what_is_behind_it() {
         let line = Line { dropped: 5, ..line(&[(A, 1)], 9) };
-        assert_eq!(line.check(&line.behind(4, row(4)), None), Err(Lost::Expired));
+        assert_eq!(line.check(&line.behind(4, row(4)), None), Err(CursorFault::Expired));
         assert_eq!(line.check(&line.behind(5, row(5)), None), Ok(()));
         assert_eq!(line.check(&Cursor::beginning(), None), Ok(()));
     }

@@ -102,7 +102,7 @@ pub fn behind(connection: &mut PgConnection, position: i64) -> Work<Cursor> {
 /// Fails as [`read`] does if the cursor leads nowhere.
 pub fn check(connection: &mut PgConnection, cursor: &Cursor) -> Work<()> {
     let found = present(connection, cursor.position())?;
-    found.line.check(cursor, found.there).map_err(|lost| Fail::Answer(lost.into()))
+    found.line.check(cursor, found.there).map_err(|fault| Fail::Answer(fault.into()))
 }
 
 /// The histories of this database from the first on, and the last position.
@@ -183,7 +183,7 @@ pub fn read(
     let Some((Present { line, there, last }, (edge, edge_id, scanned, matched))) = first else {
         return Err(Fail::Answer(Error::internal("the row of `event_sequencer` is missing")));
     };
-    line.check(cursor, there).map_err(|lost| Fail::Answer(lost.into()))?;
+    line.check(cursor, there).map_err(|fault| Fail::Answer(fault.into()))?;
     let cut = (rows.len() as i64) < matched;
     let next = match (rows.last(), edge) {
         (Some(row), _) if cut => row.cursor(),
