@@ -248,18 +248,15 @@ mod tests {
 
     use super::*;
     use crate::db::{Mode, Options};
-    use crate::events::cursor::{History, Line};
+    use crate::events::cursor::{Histories, History};
     use crate::proto::object::Struct;
 
     const HISTORY: Uuid = Uuid::from_u128(1);
 
     fn cursor(history: Uuid, position: i64) -> Cursor {
-        let line = Line {
-            histories: vec![History { id: history, begins: 1 }],
-            last: i64::MAX,
-            dropped: 0,
-        };
-        line.behind(position, None)
+        let histories =
+            Histories { all: vec![History { id: history, begins: 1 }], last: i64::MAX, dropped: 0 };
+        histories.behind(position, None)
     }
 
     fn row(position: i64, subjects: usize) -> Row {

@@ -70,7 +70,7 @@ pub fn claim(
         return Ok(None);
     };
     let cursor = place_of(connection, name, place)?;
-    let earlier = queries::line(connection)?.earlier_than_present(&cursor);
+    let earlier = queries::histories(connection)?.earlier_than_present(&cursor);
     Ok(Some(ClaimedPublisher { token, cursor, owes, earlier }))
 }
 

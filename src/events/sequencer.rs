@@ -22,7 +22,7 @@ use crate::events::sequencer_queries::{self as queries, HistoryCheck, SentRow};
 const AT_ONCE: i64 = 2_000;
 /// How often a replica sees to it while nobody waits.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often it is looked whether the database is still on the same line, though nothing happens.
+/// How often it is checked whether the database is still on the same history, though nothing happens.
 const LOOK_AT_LINE: Duration = Duration::from_secs(5);
 /// How soon to ask again while another replica has the lock.
 const BUSY: Duration = Duration::from_millis(3);
@@ -122,12 +122,12 @@ impl Sequencer {
         let done = self.0.db.run(move |connection| pass(connection, rights, reported, look)).await;
         let mut seen = self.seen();
         match done {
-            Ok((pass, rights, line)) => {
+            Ok((pass, rights, check)) => {
                 if pass != Pass::Busy && (look || pass == Pass::More) {
                     seen.looked = Some(Instant::now());
                 }
                 seen.rights = Some(rights);
-                match line {
+                match check {
                     Some(HistoryCheck::Begun(reason)) => {
                         // The rows sent so far are of the history before.
                         seen.reported = None;
@@ -172,7 +172,7 @@ fn pass(
     }
     let marks = marks_queries::marks(connection, rights)?;
     connection.transaction(|connection| {
-        give(connection, &marks, reported).map(|(pass, line)| (pass, rights, line))
+        give(connection, &marks, reported).map(|(pass, check)| (pass, rights, check))
     })
 }
 
@@ -185,10 +185,10 @@ fn give(
         return Ok((Pass::Busy, None));
     }
     // Positions are given by a transaction that has written nothing before.
-    let line = queries::see_to_history(connection, marks, reported)?;
-    let is_done = matches!(line, HistoryCheck::Same(_))
+    let check = queries::see_to_history(connection, marks, reported)?;
+    let is_done = matches!(check, HistoryCheck::Same(_))
         && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
-    Ok((if is_done { Pass::Done } else { Pass::More }, Some(line)))
+    Ok((if is_done { Pass::Done } else { Pass::More }, Some(check)))
 }
 
 /// Gives every committed row its position, on a connection of one's own.
@@ -204,6 +204,6 @@ pub fn begin_history(connection: &mut diesel::PgConnection) -> Work<i64> {
     connection.transaction(|connection| {
         queries::lock(connection)?;
         queries::begin_history(connection, &marks, queries::Reason::Forced)?;
-        Ok(reading::line(connection)?.last + 1)
+        Ok(reading::histories(connection)?.last + 1)
     })
 }

@@ -230,9 +230,10 @@ fn responses(watch: Watch, visibility: Visibility, seal: Seal, realm: Realm) -> 
             }
             Ok(News::Nothing(cursor)) => close(&seal, &realm, &cursor)
                 .map(|cursor| v1::WatchEventsResponse { event: None, cursor }),
-            Err(error) => {
-                Err(in_words_of_request(&watch.db, error, "cursor", |cursor| close(&seal, &realm, cursor)).await)
-            }
+            Err(error) => Err(in_words_of_request(&watch.db, error, "cursor", |cursor| {
+                close(&seal, &realm, cursor)
+            })
+            .await),
         };
         match response {
             Ok(response) => Some((Ok(response), Some((watch, seal, realm)))),
