@@ -54,7 +54,7 @@ struct ProcessState {
 
 /// The outcome of one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pass {
+enum PassEnd {
     /// Every row that was visible has a position.
     Done,
     /// There is more.
@@ -91,12 +91,12 @@ impl Sequencer {
         loop {
             let this = self.0.begun.fetch_add(1, Ordering::SeqCst) + 1;
             match self.pass().await? {
-                Pass::Done => {
+                PassEnd::Done => {
                     self.0.ended.store(this, Ordering::SeqCst);
                     return Ok(());
                 }
-                Pass::More => {}
-                Pass::Busy => tokio::time::sleep(BUSY).await,
+                PassEnd::More => {}
+                PassEnd::Busy => tokio::time::sleep(BUSY).await,
             }
         }
     }
@@ -114,7 +114,7 @@ impl Sequencer {
         }
     }
 
-    async fn pass(&self) -> Result<Pass> {
+    async fn pass(&self) -> Result<PassEnd> {
         let (rights, reported, look) = {
             let seen = self.seen();
             (seen.rights, seen.reported, seen.looked.is_none_or(|at| at.elapsed() >= LOOK_AT_LINE))
@@ -123,7 +123,7 @@ impl Sequencer {
         let mut seen = self.seen();
         match done {
             Ok((pass, rights, check)) => {
-                if pass != Pass::Busy && (look || pass == Pass::More) {
+                if pass != PassEnd::Busy && (look || pass == PassEnd::More) {
                     seen.looked = Some(Instant::now());
                 }
                 seen.rights = Some(rights);
@@ -155,7 +155,7 @@ impl Sequencer {
     }
 }
 
-type Passed = (Pass, Rights, Option<HistoryCheck>);
+type Passed = (PassEnd, Rights, Option<HistoryCheck>);
 
 fn pass(
     connection: &mut diesel::PgConnection,
@@ -168,7 +168,7 @@ fn pass(
         _ => marks_queries::rights(connection)?,
     };
     if !look && !queries::is_due(connection)? {
-        return Ok((Pass::Done, rights, None));
+        return Ok((PassEnd::Done, rights, None));
     }
     let marks = marks_queries::marks(connection, rights)?;
     connection.transaction(|connection| {
@@ -180,20 +180,20 @@ fn give(
     connection: &mut diesel::PgConnection,
     marks: &Marks,
     reported: Option<SentRow>,
-) -> Work<(Pass, Option<HistoryCheck>)> {
+) -> Work<(PassEnd, Option<HistoryCheck>)> {
     if !queries::try_lock(connection)? {
-        return Ok((Pass::Busy, None));
+        return Ok((PassEnd::Busy, None));
     }
     // Positions are given by a transaction that has written nothing before.
     let check = queries::see_to_history(connection, marks, reported)?;
     let is_done = matches!(check, HistoryCheck::Same(_))
         && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
-    Ok((if is_done { Pass::Done } else { Pass::More }, Some(check)))
+    Ok((if is_done { PassEnd::Done } else { PassEnd::More }, Some(check)))
 }
 
 /// Gives every committed row its position, on a connection of one's own.
 pub fn catch_up(connection: &mut diesel::PgConnection) -> Work<()> {
-    while pass(connection, None, None, true)?.0 != Pass::Done {}
+    while pass(connection, None, None, true)?.0 != PassEnd::Done {}
     Ok(())
 }
 
