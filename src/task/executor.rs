@@ -22,7 +22,7 @@ use crate::task::model::TOPIC;
 use crate::task::pace::{ChunkSize, Reservation};
 use crate::task::plan_queries::{self, Planned};
 use crate::task::slice_queries::{self, Leave};
-use crate::task::step::{Progress, StepSize, step};
+use crate::task::step::{StepEnd, StepSize, step};
 use crate::task::turn_queries::{self, ReadySlices};
 use crate::task::work::{ClaimedSlice, Moved, Step, TaskWork, Undone, Works};
 use crate::telemetry;
@@ -278,7 +278,7 @@ impl TaskExecutor {
             let progress = step(connection, &*worker, &claimed, size, &mut caution)?;
             Ok((Ok(progress), reserved, started.elapsed(), caution))
         };
-        let halted = (Ok(Progress::Halt), claim.limited, Duration::ZERO, before);
+        let halted = (Ok(StepEnd::Halt), claim.limited, Duration::ZERO, before);
         let chunk = self.db.run(move |connection| unless_lease_lost(chunk(connection), halted));
         let (progress, limited, took, after) = match self.unless_halted(claim, chunk).await {
             Ok(Some(chunk)) => chunk,
@@ -290,12 +290,12 @@ impl TaskExecutor {
         *caution = after;
         match progress {
             Err(pause) => Ok(Next::Wait(pause)),
-            Ok(Progress::Halt) => Ok(Next::Leave),
-            Ok(Progress::Limited) => {
+            Ok(StepEnd::Halt) => Ok(Next::Leave),
+            Ok(StepEnd::Limited) => {
                 claim.limited = true;
                 Ok(Next::Wait(Duration::ZERO))
             }
-            Ok(Progress::Moved(moved)) => {
+            Ok(StepEnd::Moved(moved)) => {
                 // It moves, so what failed before counts no more.
                 claim.attempts = 0;
                 work.committed(moved);

@@ -18,7 +18,7 @@ const LOGGED: u64 = 100;
 
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum StepEnd {
     /// A chunk is done.
     Moved(Moved),
     /// Nothing was done: the task has a pace, and nothing was reserved.
@@ -57,7 +57,7 @@ pub fn step(
     claim: &ClaimedSlice,
     size: StepSize,
     caution: &mut Caution,
-) -> Step<Progress> {
+) -> Step<StepEnd> {
     let until = Instant::now() + size.patience;
     let (mut limit, mut locked) = (caution.limit(size.limit), Locked::Await);
     loop {
@@ -99,13 +99,13 @@ fn attempt(
     size: StepSize,
     locked: Locked,
     caution: &mut Caution,
-) -> Step<Progress> {
+) -> Step<StepEnd> {
     let slice = slice_queries::lock(connection, claim, size.lease, size.lock_wait, size.time)?;
     if !slice.state.is_at_work() {
-        return Ok(Progress::Halt);
+        return Ok(StepEnd::Halt);
     }
     if slice.max_objects_per_second.is_some() && !size.reserved {
-        return Ok(Progress::Limited);
+        return Ok(StepEnd::Limited);
     }
     let limit = slice.max_objects_per_second.map_or(size.limit, |most| size.limit.min(most.into()));
     let until = slice.until.as_deref().unwrap_or(ID_END);
@@ -127,7 +127,7 @@ fn attempt(
         after.moved(moved.met, size.full);
     }
     *caution = after;
-    Ok(Progress::Moved(moved))
+    Ok(StepEnd::Moved(moved))
 }
 
 /// Takes up the next object alone; one that the database refuses to change is counted as failed, and logged.
