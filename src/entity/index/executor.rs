@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use crate::db::Db;
 use crate::db::outage::warn_of;
-use crate::entity::index::build::{self, Progress};
+use crate::entity::index::build::{self, IndexStepEnd};
 use crate::entity::index::lease_queries::{self, ClaimedIndex};
 use crate::entity::index::model::Phase;
 use crate::entity::index::queries::TOPIC;
@@ -44,23 +44,23 @@ impl IndexExecutor {
         while !stop.is_cancelled() {
             let (claimed, lease) = (claim.clone(), self.lease.duration);
             match self.db.run(move |connection| build::step(connection, &claimed, lease)).await? {
-                Progress::Done => {
+                IndexStepEnd::Done => {
                     telemetry::job_finished(TOPIC, "succeeded");
                     return Ok(());
                 }
-                Progress::LeaseLost => {
+                IndexStepEnd::LeaseLost => {
                     telemetry::lease_lost(TOPIC);
                     return Ok(());
                 }
-                Progress::More(phase) => (claim.phase, looks) = (phase, 0),
-                Progress::Waits if looks < LOOKS => {
+                IndexStepEnd::More(phase) => (claim.phase, looks) = (phase, 0),
+                IndexStepEnd::Waits if looks < LOOKS => {
                     looks += 1;
                     tokio::select! {
                         () = stop.cancelled() => {}
                         () = tokio::time::sleep(PATIENCE) => {}
                     }
                 }
-                Progress::Waits => return self.release(claim, MEANWHILE, false).await,
+                IndexStepEnd::Waits => return self.release(claim, MEANWHILE, false).await,
             }
             // It moves, so what failed before counts no more.
             claim.attempts = 0;
