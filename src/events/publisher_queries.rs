@@ -153,7 +153,7 @@ statement! {
 
 /// The progress of a publisher.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct PublisherProgress {
     /// Everything before it was acknowledged.
     pub cursor: Cursor,
     /// Rows that were delivered to the end, if failures are on record.
@@ -168,7 +168,7 @@ pub fn save(
     name: &str,
     token: i64,
     lease: Duration,
-    progress: &Progress,
+    progress: &PublisherProgress,
 ) -> Work<bool> {
     let (part, left) = progress.part.unzip();
     let save = Save {

@@ -16,7 +16,7 @@ use crate::events::Sequencer;
 use crate::events::cursor::Cursor;
 use crate::events::model::{Batch, Event, Row};
 use crate::events::publisher::{Failure, Message, Publisher, runs};
-use crate::events::publisher_queries::{self, ClaimedPublisher, Owed, Progress};
+use crate::events::publisher_queries::{self, ClaimedPublisher, Owed, PublisherProgress};
 use crate::events::queries::{self, Scope};
 use crate::proto::object::View;
 use crate::telemetry;
@@ -275,7 +275,7 @@ impl<P: Publisher> Tenure<P> {
             }
         }
         self.cursor = cursor.clone();
-        if self.write(Progress { cursor, delivered, part }).await? {
+        if self.write(PublisherProgress { cursor, delivered, part }).await? {
             Ok(())
         } else {
             Err(lease_lost(self.publisher.name()))
@@ -283,7 +283,7 @@ impl<P: Publisher> Tenure<P> {
     }
 
     /// Writes progress down and renews the lease. False if the lease is lost.
-    async fn write(&mut self, progress: Progress) -> Result<bool> {
+    async fn write(&mut self, progress: PublisherProgress) -> Result<bool> {
         let (name, token, lease, asked) =
             (self.publisher.name(), self.token, self.lease, Instant::now());
         let is_ours = self
@@ -307,7 +307,7 @@ impl<P: Publisher> Tenure<P> {
                 () = sleep_until(self.renew.min(self.ends)) => {}
             }
             let progress =
-                Progress { cursor: self.cursor.clone(), delivered: Vec::new(), part: None };
+                PublisherProgress { cursor: self.cursor.clone(), delivered: Vec::new(), part: None };
             match tokio::time::timeout_at(self.ends, self.write(progress)).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) | Err(_) => return Err(lease_lost(self.publisher.name())),
