@@ -306,8 +306,11 @@ impl<P: Publisher> Tenure<P> {
                 done = &mut work => return Ok(done),
                 () = sleep_until(self.renew.min(self.ends)) => {}
             }
-            let progress =
-                PublisherProgress { cursor: self.cursor.clone(), delivered: Vec::new(), part: None };
+            let progress = PublisherProgress {
+                cursor: self.cursor.clone(),
+                delivered: Vec::new(),
+                part: None,
+            };
             match tokio::time::timeout_at(self.ends, self.write(progress)).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) | Err(_) => return Err(lease_lost(self.publisher.name())),

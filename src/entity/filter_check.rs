@@ -8,7 +8,7 @@ use crate::filter::{AttributePath, Comparison, Mismatch, NamedValue, ShapeCounts
 use crate::limits::requests::VALUE_LOOK_ENTITIES;
 use crate::proto::v1;
 
-/// Where so many entities were looked at, they are taken as typical of the others.
+/// Where so many entities were read, they are taken as typical of the others.
 const ENOUGH: i64 = VALUE_LOOK_ENTITIES as i64;
 /// An attribute that one in so many entities has, or fewer, may be a slip of the data.
 const RARE: i64 = 100;
@@ -16,12 +16,12 @@ const RARE: i64 = 100;
 const COMMON: i64 = 3;
 /// So many values of an attribute suffice to decide of which kinds they are.
 const VALUES: i64 = 20;
-/// The code of what was not looked at.
+/// The code of what was not checked.
 const UNCHECKED: &str = "unchecked_value";
 
-/// How far a look has come.
+/// How far a check has come.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reach {
+pub struct Scanned {
     /// How many entities were read.
     pub read: i64,
     /// How many of them count.
@@ -42,7 +42,7 @@ pub struct OfAttribute {
     /// Whether an index knows of one that has it.
     pub is_indexed: bool,
     /// How far that was counted.
-    pub reach: Reach,
+    pub scanned: Scanned,
 }
 
 impl OfAttribute {
@@ -52,26 +52,26 @@ impl OfAttribute {
     }
 
     /// Takes up that so many more have it.
-    pub fn take(&mut self, count: i64, reach: Reach) {
+    pub fn take(&mut self, count: i64, scanned: Scanned) {
         self.count += count;
-        self.reach = reach;
+        self.scanned = scanned;
     }
 
-    /// Whether no more need to be looked at.
+    /// Whether no more entities need to be read.
     pub fn is_answered(&self) -> bool {
-        let is_common = self.count >= COMMON && self.count * RARE > self.reach.counted;
-        self.reach.ended
-            || self.is_known() && (!self.denied || is_common || self.reach.read >= ENOUGH)
+        let is_common = self.count >= COMMON && self.count * RARE > self.scanned.counted;
+        self.scanned.ended
+            || self.is_known() && (!self.denied || is_common || self.scanned.read >= ENOUGH)
     }
 
     /// Whether so few have it that those may be slips.
     pub fn is_rare(&self) -> bool {
-        self.denied && self.reach.counted >= RARE && self.count * RARE <= self.reach.counted
+        self.denied && self.scanned.counted >= RARE && self.count * RARE <= self.scanned.counted
     }
 
     /// Whether so many have another one that it may be the right one.
     pub fn is_far_rarer_than(&self, other: i64) -> bool {
-        other >= 10 * self.count.max(1) && other * 10 >= self.reach.counted
+        other >= 10 * self.count.max(1) && other * 10 >= self.scanned.counted
     }
 }
 
@@ -80,24 +80,24 @@ impl OfAttribute {
 pub struct OfValue {
     /// The value.
     pub named: NamedValue,
-    /// Whether it is looked for to the end.
+    /// Whether it is searched for to the end.
     pub is_far: bool,
     /// Whether an entity has it.
     pub is_met: bool,
-    /// How far it was looked for.
-    pub reach: Reach,
+    /// How far it was searched for.
+    pub scanned: Scanned,
 }
 
 impl OfValue {
     /// Takes up whether it was found.
-    pub fn take(&mut self, count: i64, reach: Reach) {
+    pub fn take(&mut self, count: i64, scanned: Scanned) {
         self.is_met |= count > 0;
-        self.reach = reach;
+        self.scanned = scanned;
     }
 
-    /// Whether no more need to be looked at.
+    /// Whether no more entities need to be read.
     pub fn is_answered(&self) -> bool {
-        self.is_met || self.reach.ended || !self.is_far && self.reach.read >= ENOUGH
+        self.is_met || self.scanned.ended || !self.is_far && self.scanned.read >= ENOUGH
     }
 }
 
@@ -108,12 +108,12 @@ pub struct OfPath {
     pub attribute: AttributePath,
     /// The comparisons with it.
     pub comparisons: Vec<Comparison>,
-    /// Whether it is looked at to the end where there are few values.
+    /// Whether entities are read to the end where there are few values.
     pub is_far: bool,
     /// The kinds that were found.
     pub shape_counts: ShapeCounts,
-    /// How far it was looked at.
-    pub reach: Reach,
+    /// How far it was checked.
+    pub scanned: Scanned,
 }
 
 impl OfPath {
@@ -128,7 +128,7 @@ impl OfPath {
                     comparisons: vec![comparison],
                     is_far,
                     shape_counts: ShapeCounts::default(),
-                    reach: Reach::default(),
+                    scanned: Scanned::default(),
                 }),
             }
         }
@@ -136,26 +136,26 @@ impl OfPath {
     }
 
     /// Takes up what more entities have there.
-    pub fn take(&mut self, counts: &[i64], reach: Reach) {
+    pub fn take(&mut self, counts: &[i64], scanned: Scanned) {
         self.shape_counts.add(counts);
-        self.reach = reach;
+        self.scanned = scanned;
     }
 
-    /// Whether no more need to be looked at.
+    /// Whether no more entities need to be read.
     pub fn is_answered(&self) -> bool {
-        let (is_enough, valued) = (self.reach.read >= ENOUGH, self.shape_counts.valued);
+        let (is_enough, valued) = (self.scanned.read >= ENOUGH, self.shape_counts.valued);
         let is_suspect = self
             .comparisons
             .iter()
             .any(|comparison| !comparison.mismatches(&self.shape_counts).is_empty());
-        self.reach.ended
+        self.scanned.ended
             || is_enough && (!self.is_far || valued >= RARE || valued > 0 && !is_suspect)
             || !is_suspect && valued >= VALUES
     }
 
     /// Whether nothing is known of its values.
     pub fn is_unchecked(&self) -> bool {
-        !self.reach.ended && (!self.is_answered() || self.shape_counts.valued == 0)
+        !self.scanned.ended && (!self.is_answered() || self.shape_counts.valued == 0)
     }
 
     /// Whether what most have there shows what was meant instead.
@@ -173,7 +173,7 @@ impl OfPath {
         is_reported: &dyn Fn(&Comparison) -> bool,
     ) -> Vec<Suspect> {
         let evidence =
-            if self.reach.ended { Evidence::Entities } else { Evidence::Some(self.reach.read) };
+            if self.scanned.ended { Evidence::Entities } else { Evidence::Some(self.scanned.read) };
         let mut suspects = Vec::new();
         for comparison in &self.comparisons {
             for mismatch in comparison.mismatches(&self.shape_counts) {
@@ -192,20 +192,20 @@ impl OfPath {
     }
 }
 
-/// The result of a look.
+/// What was found out about a filter.
 #[derive(Clone, Debug, Default)]
-pub struct Looked {
+pub struct FilterCheck {
     /// Its findings about the attributes of the filter.
     pub attributes: AttributeCheck,
     /// The values that nothing has.
     pub values: Vec<UnknownValue>,
     /// The values that are not compared as they look.
     pub suspects: Vec<Suspect>,
-    /// The values and conditions of which not all was looked at.
+    /// The values and conditions of which not all was checked.
     pub unchecked: Vec<Unchecked>,
 }
 
-/// A value or a condition of which not all was looked at.
+/// A value or a condition of which not all was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unchecked {
     /// The value, or the condition.
@@ -231,7 +231,7 @@ impl Unchecked {
     }
 }
 
-/// The refusal of a task for which there was too little time to look, with the filter at `field` of the request.
+/// The refusal of a task for which there was too little time to check, with the filter at `field` of the request.
 pub fn inconclusive(unchecked: &[&Unchecked], field: &str) -> Error {
     let mut places = Violations::new();
     unchecked.iter().for_each(|unchecked| places.add(field, UNCHECKED, unchecked.sentence()));
@@ -247,23 +247,23 @@ mod tests {
     use super::*;
     use crate::filter::Filter;
 
-    fn reach(read: i64, ended: bool) -> Reach {
-        Reach { read, counted: read, ended }
+    fn scanned(read: i64, ended: bool) -> Scanned {
+        Scanned { read, counted: read, ended }
     }
 
     #[test]
-    fn an_attribute_that_next_to_nobody_has_is_looked_for_until_that_is_known() {
+    fn an_attribute_that_next_to_nobody_has_is_searched_for_until_that_is_known() {
         let path = AttributePath::parse("Naem").unwrap();
         let mut of = OfAttribute {
             path,
             denied: true,
             count: 0,
             is_indexed: false,
-            reach: Reach::default(),
+            scanned: Scanned::default(),
         };
-        of.take(1, reach(200, false));
+        of.take(1, scanned(200, false));
         assert!(!of.is_answered() && of.is_rare());
-        of.take(0, reach(ENOUGH, false));
+        of.take(0, scanned(ENOUGH, false));
         assert!(
             of.is_answered()
                 && of.is_rare()
@@ -271,37 +271,37 @@ mod tests {
                 && !of.is_far_rarer_than(9)
         );
         let asked_for =
-            OfAttribute { denied: false, count: 1, reach: reach(200, false), ..of.clone() };
+            OfAttribute { denied: false, count: 1, scanned: scanned(200, false), ..of.clone() };
         assert!(asked_for.is_answered() && !asked_for.is_rare());
-        let common = OfAttribute { count: 3, reach: reach(200, false), ..of };
+        let common = OfAttribute { count: 3, scanned: scanned(200, false), ..of };
         assert!(common.is_answered() && !common.is_rare());
     }
 
     #[test]
-    fn a_value_that_must_be_known_is_looked_for_to_the_end() {
+    fn a_value_that_must_be_known_is_searched_for_to_the_end() {
         let [named] = Filter::parse("not equals(attributes.A, x)")
             .unwrap()
             .named_values()
             .try_into()
             .unwrap();
-        let mut of = OfValue { named, is_far: true, is_met: false, reach: Reach::default() };
-        of.take(0, reach(ENOUGH, false));
+        let mut of = OfValue { named, is_far: true, is_met: false, scanned: Scanned::default() };
+        of.take(0, scanned(ENOUGH, false));
         assert!(!of.is_answered() && OfValue { is_far: false, ..of.clone() }.is_answered());
-        of.take(2, reach(2 * ENOUGH, false));
+        of.take(2, scanned(2 * ENOUGH, false));
         assert!(of.is_answered() && of.is_met);
     }
 
     #[test]
-    fn what_fits_the_first_values_is_answered_and_what_does_not_is_looked_at_on() {
+    fn what_fits_the_first_values_is_answered_and_what_does_not_is_checked_on() {
         let of =
             |filter: &str| OfPath::of(Filter::parse(filter).unwrap().comparisons(), true).remove(0);
         let mut fits = of("lt(attributes.A, 5)");
-        fits.take(&[200, 0, 0, 0, 0, 0, 200, 200], reach(200, false));
+        fits.take(&[200, 0, 0, 0, 0, 0, 200, 200], scanned(200, false));
         assert!(fits.is_answered() && !fits.is_unchecked());
         let mut differs = of("lt(attributes.A, ten)");
-        differs.take(&[200, 0, 0, 0, 0, 0, 200, 200], reach(200, false));
+        differs.take(&[200, 0, 0, 0, 0, 0, 200, 200], scanned(200, false));
         assert!(!differs.is_answered() && differs.is_unchecked());
-        differs.take(&[0; 8], reach(ENOUGH, false));
+        differs.take(&[0; 8], scanned(ENOUGH, false));
         assert!(differs.is_answered() && !differs.is_unchecked());
         assert_eq!(differs.suspects(None, None, &|_| true).len(), 1);
     }

@@ -1,6 +1,6 @@
-//! The SQL of the look for what a filter names: its attributes, its values and the kinds of values that it compares with, in one pass along the keys.
+//! The SQL of the search for what a filter names: its attributes, its values and the kinds of values that it compares with, in one pass along the keys.
 //!
-//! Nearly every question is decided by the first batch. What is left is looked for to the end where it must be known, or as far as a bound.
+//! Nearly every question is decided by the first batch. What is left is searched for to the end where it must be known, or as far as a bound.
 
 mod seen_queries;
 
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use diesel::pg::PgConnection;
 
 use crate::db::{Realm, Work};
+use crate::entity::filter_check::{FilterCheck, OfAttribute, OfPath, OfValue, Scanned, Unchecked};
 use crate::entity::index::lookup_queries;
-use crate::entity::look::{Looked, OfAttribute, OfPath, OfValue, Reach, Unchecked};
 use crate::entity::unknown_queries::FIRST;
 use crate::entity::unknown_value::UnknownValue;
 use crate::entity::unknown_value_queries::look_up;
@@ -18,16 +18,16 @@ use crate::entity::walk_queries::{Among, Entities, Question, Went, walk};
 use crate::filter::{AttributePath, Comparison, Filter, NamedValue, Predicate, ShapeCounts};
 use crate::limits::requests::{ATTRIBUTE_LOOK, ATTRIBUTE_WALK, VALUE_LOOK};
 
-/// How many values, and how many paths, are looked for along the keys.
+/// How many values, and how many paths, are searched for along the keys.
 const MOST: usize = 64;
-/// How many times more entities are looked at in each batch than in the one before.
+/// How many times more entities are read in each batch than in the one before.
 const GROWTH: i64 = 8;
 
-/// The subjects of a look.
+/// The subjects of a check.
 pub struct Asking<'a> {
     /// The filter; there may be values without one.
     pub filter: Option<&'a Filter>,
-    /// The values that it names, as far as they are looked for.
+    /// The values that it names, as far as they are searched for.
     pub named: Vec<NamedValue>,
     /// Which of its comparisons are reported beside what the form of their values shows.
     pub compared: &'a dyn Fn(&Comparison) -> bool,
@@ -39,9 +39,9 @@ pub struct Asking<'a> {
     pub undeleted_values: bool,
     /// Whether the caller may see portfolios, those without members among them.
     pub sees_portfolios: bool,
-    /// Whether its attributes are looked for.
+    /// Whether its attributes are searched for.
     pub with_attributes: bool,
-    /// Whether what a hard delete must know is looked for to the end.
+    /// Whether what a hard delete must know is searched for to the end.
     pub is_far: bool,
     /// How long another batch begins.
     pub patience: Duration,
@@ -63,38 +63,49 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// Looks for all of it. Where there is no entity that counts nothing is unknown.
-pub fn look(connection: &mut PgConnection, realm: &Realm, asking: Asking<'_>) -> Work<Looked> {
+/// Searches for all of it. Where there is no entity that counts nothing is unknown.
+pub fn check_filter(
+    connection: &mut PgConnection,
+    realm: &Realm,
+    asking: Asking<'_>,
+) -> Work<FilterCheck> {
     let since = Instant::now();
-    let mut pass = Pass::begin(connection, realm, &asking)?;
-    pass.walk(connection, realm, &asking, since)?;
-    pass.walk_for_more(connection, realm, &asking, since)?;
-    let attributes = pass.attributes_seen(connection, realm, &asking)?;
-    let mut looked =
-        Looked { attributes, unchecked: std::mem::take(&mut pass.too_many), ..Looked::default() };
-    pass.values_seen(connection, realm, &asking, &mut looked)?;
-    pass.suspects_seen(connection, realm, &asking, &mut looked)?;
-    Ok(looked)
+    let mut scan = FilterScan::begin(connection, realm, &asking)?;
+    scan.walk(connection, realm, &asking, since)?;
+    scan.walk_for_more(connection, realm, &asking, since)?;
+    let attributes = scan.attributes_seen(connection, realm, &asking)?;
+    let mut check = FilterCheck {
+        attributes,
+        unchecked: std::mem::take(&mut scan.too_many),
+        ..FilterCheck::default()
+    };
+    scan.values_seen(connection, realm, &asking, &mut check)?;
+    scan.suspects_seen(connection, realm, &asking, &mut check)?;
+    Ok(check)
 }
 
-/// The questions of a look.
+/// The questions of a check, and how far they are answered.
 #[derive(Default)]
-struct Pass {
+struct FilterScan {
     condition: Option<Predicate>,
     attributes: Vec<OfAttribute>,
     values: Vec<OfValue>,
     paths: Vec<OfPath>,
     unknown: Vec<UnknownValue>,
-    /// The values that are looked for behind those, so that no statement asks too much.
+    /// The values that are searched for behind those, so that no statement asks too much.
     more: Vec<OfValue>,
     too_many: Vec<Unchecked>,
-    reach: Reach,
+    scanned: Scanned,
     /// The key before the first batch in which an entity counts.
     first_met: Option<String>,
 }
 
-impl Pass {
-    fn begin(connection: &mut PgConnection, realm: &Realm, asking: &Asking<'_>) -> Work<Pass> {
+impl FilterScan {
+    fn begin(
+        connection: &mut PgConnection,
+        realm: &Realm,
+        asking: &Asking<'_>,
+    ) -> Work<FilterScan> {
         let denied = asking.filter.map(Filter::denied_attributes).unwrap_or_default();
         let attributes = asking
             .filter
@@ -107,7 +118,7 @@ impl Pass {
                 path,
                 count: 0,
                 is_indexed: false,
-                reach: Reach::default(),
+                scanned: Scanned::default(),
             });
         let (unknown, open) =
             look_up(connection, realm, asking.named.clone(), asking.sees_portfolios)?;
@@ -118,7 +129,7 @@ impl Pass {
                 is_far: is_needed(&named),
                 named,
                 is_met: false,
-                reach: Reach::default(),
+                scanned: Scanned::default(),
             })
             .collect();
         // The facts that a hard delete must know come first.
@@ -131,7 +142,7 @@ impl Pass {
             .iter()
             .flat_map(|path| unchecked_path(path, asking))
             .collect();
-        Ok(Pass {
+        Ok(FilterScan {
             condition: asking.filter.and_then(Filter::type_condition),
             attributes: attributes.collect(),
             values,
@@ -139,7 +150,7 @@ impl Pass {
             unknown,
             more,
             too_many,
-            reach: Reach::default(),
+            scanned: Scanned::default(),
             first_met: None,
         })
     }
@@ -156,7 +167,7 @@ impl Pass {
         while !self.is_answered() {
             let begun = Instant::now();
             let (read, last) = self.batch(connection, realm, asking, (&after, limit))?;
-            if self.reach.ended {
+            if self.scanned.ended {
                 break;
             }
             if limit == FIRST {
@@ -173,7 +184,7 @@ impl Pass {
                 read as f64 * left.as_secs_f64() / begun.elapsed().as_secs_f64().max(1e-6);
             limit = (limit * GROWTH).min(ATTRIBUTE_WALK).min((in_time as i64).max(FIRST));
         }
-        if self.values.iter().any(|value| !value.is_met && !value.reach.ended)
+        if self.values.iter().any(|value| !value.is_met && !value.scanned.ended)
             || self.paths.iter().any(OfPath::is_unchecked)
         {
             VALUE_LOOK.reached();
@@ -192,11 +203,12 @@ impl Pass {
         let mut more = std::mem::take(&mut self.more);
         while !more.is_empty() {
             let rest = more.split_off(more.len().min(MOST));
-            let mut pass = Pass { values: std::mem::replace(&mut more, rest), ..Pass::default() };
+            let mut scan =
+                FilterScan { values: std::mem::replace(&mut more, rest), ..FilterScan::default() };
             if since.elapsed() < asking.patience {
-                pass.walk(connection, realm, asking, since)?;
+                scan.walk(connection, realm, asking, since)?;
             }
-            self.values.append(&mut pass.values);
+            self.values.append(&mut scan.values);
         }
         Ok(())
     }
@@ -239,22 +251,22 @@ impl Pass {
         if counted > 0 && self.first_met.is_none() {
             self.first_met = Some(after.to_owned());
         }
-        let reach = Reach {
-            read: self.reach.read + read,
-            counted: self.reach.counted + counted,
+        let scanned = Scanned {
+            read: self.scanned.read + read,
+            counted: self.scanned.counted + counted,
             ended: read < limit,
         };
-        self.reach = reach;
+        self.scanned = scanned;
         let (of_questions, of_shapes) = counts.split_at(questions.len().min(counts.len()));
         let mut of_questions = of_questions.iter().copied();
         attributes
             .iter_mut()
-            .for_each(|of| of.take(of_questions.next().unwrap_or_default(), reach));
-        values.iter_mut().for_each(|of| of.take(of_questions.next().unwrap_or_default(), reach));
+            .for_each(|of| of.take(of_questions.next().unwrap_or_default(), scanned));
+        values.iter_mut().for_each(|of| of.take(of_questions.next().unwrap_or_default(), scanned));
         paths
             .iter_mut()
             .zip(of_shapes.chunks(ShapeCounts::COUNTS))
-            .for_each(|(of, counts)| of.take(counts, reach));
+            .for_each(|(of, counts)| of.take(counts, scanned));
         Ok((read, last))
     }
 

@@ -1,14 +1,14 @@
-//! The attributes, values and kinds of values that a look has found, with the SQL that it executes after its batches.
+//! The attributes, values and kinds of values that a check has found, with the SQL that it executes after its batches.
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::sql_types::{Jsonb, Text};
 
-use super::{Asking, Pass, unchecked_path};
+use super::{Asking, FilterScan, unchecked_path};
 use crate::db::statement::built;
 use crate::db::{Realm, Work};
-use crate::entity::look::{Looked, OfAttribute, OfPath, OfValue, Unchecked};
+use crate::entity::filter_check::{FilterCheck, OfAttribute, OfPath, OfValue, Unchecked};
 use crate::entity::suspect_value::Suspect;
 use crate::entity::unknown::{self, AttributeCheck, Names, Rare, Unknown};
 use crate::entity::unknown_queries::names;
@@ -17,7 +17,7 @@ use crate::entity::walk_queries::{Among, Entities, Question, Went, walk};
 use crate::filter::{NamedValue, ShapeCounts};
 use crate::proto::object::Struct;
 
-impl Pass {
+impl FilterScan {
     /// The attributes that no entity has, or next to none where far more have one that is spelt much like it.
     pub(super) fn attributes_seen(
         &self,
@@ -51,7 +51,7 @@ impl Pass {
                 of_type: asking.of_type.map(str::to_owned),
                 rare,
             };
-            if !of.is_known() && of.reach.ended {
+            if !of.is_known() && of.scanned.ended {
                 seen.unknown.push(unknown(named.nearest(&of.path), None));
             } else if let Some((near, count)) =
                 self.far_more_common(connection, realm, asking, (of, &named))?
@@ -59,7 +59,7 @@ impl Pass {
                 let rare = Rare {
                     count: of.count,
                     nearest: count,
-                    of: (of.reach.counted, of.reach.ended),
+                    of: (of.scanned.counted, of.scanned.ended),
                 };
                 seen.unknown.push(unknown(vec![near], Some(rare)));
             } else if !of.is_known() {
@@ -86,20 +86,20 @@ impl Pass {
             .iter()
             .map(|path| Question { predicate: path.presence(), counting: true, undeleted: false })
             .collect();
-        let limit = of.reach.read;
+        let limit = of.scanned.read;
         let entities = asking.entities(realm, self.condition.as_ref(), ("", limit), &[]);
         let Went { counts, .. } = walk(connection, entities, &questions, false)?;
         let common = alike.into_iter().zip(counts).find(|(_, count)| of.is_far_rarer_than(*count));
         Ok(common.map(|(path, count)| (path.canonical, count)))
     }
 
-    /// The values that no entity has, and those that were not looked for to the end.
+    /// The values that no entity has, and those that were not searched for to the end.
     pub(super) fn values_seen(
         &mut self,
         connection: &mut PgConnection,
         realm: &Realm,
         asking: &Asking<'_>,
-        looked: &mut Looked,
+        check: &mut FilterCheck,
     ) -> Work<()> {
         let open: Vec<&OfValue> = self.values.iter().filter(|of| !of.is_met).collect();
         let known = if open.iter().any(|of| of.named.path == "type") {
@@ -110,16 +110,16 @@ impl Pass {
                 among,
                 condition: None,
                 after: "",
-                limit: self.reach.read,
+                limit: self.scanned.read,
                 shapes: &[],
             };
             Types { entities }.load::<(String,)>(connection)?
         } else {
             Vec::new()
         };
-        looked.values = std::mem::take(&mut self.unknown);
+        check.values = std::mem::take(&mut self.unknown);
         for of in open {
-            let value = reported(of.named.clone(), (!of.reach.ended).then_some(of.reach.read));
+            let value = reported(of.named.clone(), (!of.scanned.ended).then_some(of.scanned.read));
             let is_type = of.named.path == "type";
             let value = if is_type {
                 value.with_nearest(known.iter().map(|(name,)| name.as_str()))
@@ -127,22 +127,22 @@ impl Pass {
                 value
             };
             // A value that was not found on a part of the way may be behind it. Another spelling that was found makes it likely that this one is wrong.
-            if of.reach.ended || !value.nearest.is_empty() {
-                looked.values.push(value);
+            if of.scanned.ended || !value.nearest.is_empty() {
+                check.values.push(value);
             } else {
-                looked.unchecked.push(unchecked_value(&of.named, asking));
+                check.unchecked.push(unchecked_value(&of.named, asking));
             }
         }
-        let unknown = &looked.attributes.unknown;
+        let unknown = &check.attributes.unknown;
         let is_of = |path: &str| unknown.iter().any(|unknown| unknown::is_of(path, unknown));
-        looked.values.retain(|value| !is_of(&value.path));
-        looked.unchecked.retain(|unchecked| !is_of(&unchecked.path));
+        check.values.retain(|value| !is_of(&value.path));
+        check.unchecked.retain(|unchecked| !is_of(&unchecked.path));
         // Where no entity counts nothing is deleted, whatever is excluded.
-        if self.reach.ended && self.first_met.is_none() {
-            looked.values.retain(|value| !value.denied);
+        if self.scanned.ended && self.first_met.is_none() {
+            check.values.retain(|value| !value.denied);
         }
-        if !looked.values.is_empty() && !is_any(connection, realm, asking.undeleted_values)? {
-            looked.values.clear();
+        if !check.values.is_empty() && !is_any(connection, realm, asking.undeleted_values)? {
+            check.values.clear();
         }
         Ok(())
     }
@@ -153,10 +153,10 @@ impl Pass {
         connection: &mut PgConnection,
         realm: &Realm,
         asking: &Asking<'_>,
-        looked: &mut Looked,
+        check: &mut FilterCheck,
     ) -> Work<()> {
         let Some(filter) = asking.filter else { return Ok(()) };
-        looked.suspects.extend(Suspect::variables(filter));
+        check.suspects.extend(Suspect::variables(filter));
         for path in &self.paths {
             let example = if path.asks_for_an_example() {
                 self.example(connection, realm, asking, path)?
@@ -164,21 +164,21 @@ impl Pass {
                 None
             };
             for suspect in path.suspects(example.as_deref(), asking.of_type, asking.compared) {
-                let is_variable = looked
+                let is_variable = check
                     .suspects
                     .iter()
                     .any(|other| (&other.what, &other.path) == (&suspect.what, &suspect.path));
                 if !is_variable {
-                    looked.suspects.push(suspect);
+                    check.suspects.push(suspect);
                 }
             }
-            let is_unknown = looked
+            let is_unknown = check
                 .attributes
                 .unknown
                 .iter()
                 .any(|unknown| unknown.attribute == path.attribute.canonical);
             if path.is_unchecked() && !is_unknown {
-                looked.unchecked.extend(unchecked_path(path, asking));
+                check.unchecked.extend(unchecked_path(path, asking));
             }
         }
         Ok(())
@@ -194,7 +194,7 @@ impl Pass {
     ) -> Work<Option<String>> {
         let Some(mask) = path.shape_counts.most().map(ShapeCounts::mask) else { return Ok(None) };
         let shapes = [path.attribute.shapes()];
-        let limit = path.reach.read;
+        let limit = path.scanned.read;
         let entities = asking.entities(realm, self.condition.as_ref(), ("", limit), &shapes);
         let found: Option<(Struct,)> =
             (Example { entities, mask }).get_result(connection).optional()?;
