@@ -144,7 +144,7 @@ impl TaskWork for Chunks {
         };
         let from = (search.after.as_str(), planning.reach);
         let (known, met, last) =
-            unknown_queries::look_on(connection, &claim.realm, named, &search.known, from)?;
+            unknown_queries::find_attributes(connection, &claim.realm, named, &search.known, from)?;
         search.known.extend(known);
         search.met |= met;
         let is_known = named

@@ -115,7 +115,7 @@ impl Selector {
         realm: &Realm,
     ) -> Work<Vec<String>> {
         self.named()
-            .map_or_else(|| Ok(Vec::new()), |named| unknown_queries::look(connection, realm, named))
+            .map_or_else(|| Ok(Vec::new()), |named| unknown_queries::unknown_attributes(connection, realm, named))
     }
 
     /// Returns whether it reads along the keys of all entities, of which few may be selected.
