@@ -35,14 +35,14 @@ pub struct SelectionPreview {
 
 /// Makes a preview of a task. Call it in a transaction. One statement, so that all of it is of one moment; it reads the whole selection and
 /// keeps none of it.
-pub fn look(
+pub fn preview(
     connection: &mut PgConnection,
     realm: &Realm,
     task: &NewTask,
 ) -> Work<SelectionPreview> {
     // Of existing entities: a task that is asked for now means all of them.
     let selection = Selection::new(connection, realm, task, Bound::None)?;
-    let text = selection.look_text();
+    let text = selection.preview_text();
     Ok(Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(&selection, text)
         .get_result(connection)?)
 }
@@ -187,7 +187,7 @@ impl<'a> Selection<'a> {
         )
     }
 
-    fn look_text(&self) -> String {
+    fn preview_text(&self) -> String {
         let (id, from) = (self.id(), self.from());
         format!(
             "WITH exclusions AS (SELECT s.id COLLATE \"C\" AS id FROM unnest({{excluded}}) AS s(id)),
@@ -293,10 +293,10 @@ mod forms {
     fn each(selection: &Selection<'_>, said: &str) -> [Form; 4] {
         [
             Form::of(
-                format!("{said} look"),
+                format!("{said} preview"),
                 &Over::<(BigInt, BigInt, Jsonb, Array<Text>)>::new(
                     selection,
-                    selection.look_text(),
+                    selection.preview_text(),
                 ),
             ),
             Form::of(
