@@ -37,7 +37,7 @@ pub(super) fn look_up(
 }
 
 /// The same, as nothing that was looked at has it.
-pub(super) fn reported(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
+pub(super) fn reported(value: NamedValue, entities_read: Option<i64>) -> UnknownValue {
     let NamedValue { path, value, condition, denied, .. } = value;
     UnknownValue {
         path,
@@ -45,7 +45,7 @@ pub(super) fn reported(value: NamedValue, looked_at: Option<i64>) -> UnknownValu
         condition,
         denied,
         nearest: Vec::new(),
-        looked_at,
+        entities_read,
         of_members: false,
     }
 }
