@@ -30,7 +30,12 @@ pub struct Beside {
 }
 
 /// The response of a dry run: an empty task with its preview.
-pub fn to_proto(found: SelectionPreview, realm: &Realm, task: &NewTask, beside: Beside) -> v1::Task {
+pub fn to_proto(
+    found: SelectionPreview,
+    realm: &Realm,
+    task: &NewTask,
+    beside: Beside,
+) -> v1::Task {
     let Beside { rate, took, warnings, lists, token } = beside;
     let failing_by_reason: HashMap<String, i64> = found
         .failing

@@ -114,8 +114,10 @@ impl Selector {
         connection: &mut PgConnection,
         realm: &Realm,
     ) -> Work<Vec<String>> {
-        self.named()
-            .map_or_else(|| Ok(Vec::new()), |named| unknown_queries::unknown_attributes(connection, realm, named))
+        self.named().map_or_else(
+            || Ok(Vec::new()),
+            |named| unknown_queries::unknown_attributes(connection, realm, named),
+        )
     }
 
     /// Returns whether it reads along the keys of all entities, of which few may be selected.
