@@ -142,7 +142,7 @@ impl TaskWork for Chunks {
             planning.search = None;
             return plan_queries::plan_on(connection, claim, selector, planning);
         };
-        let from = (search.after.as_str(), planning.reach);
+        let from = (search.after.as_str(), planning.read_limit);
         let (known, met, last) =
             unknown_queries::find_attributes(connection, &claim.realm, named, &search.known, from)?;
         search.known.extend(known);
@@ -241,7 +241,7 @@ impl TaskWork for Chunks {
             met,
             processed: deleted,
             done: exhausted && is_end,
-            reached: exhausted && !is_end,
+            reached_limit: exhausted && !is_end,
         })
     }
 
@@ -266,9 +266,9 @@ fn chunk_end(
     claim: &ClaimedSlice,
     span: &Span<'_>,
 ) -> Work<Option<String>> {
-    let Some(reach) = span.reach.filter(|_| selector.walks()) else { return Ok(None) };
+    let Some(read_limit) = span.read_limit.filter(|_| selector.walks()) else { return Ok(None) };
     let chunk_end =
-        ChunkEnd { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach };
+        ChunkEnd { realm: claim.realm.id(), cursor: span.cursor, until: span.until, read_limit };
     Ok(chunk_end.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
 }
 
@@ -319,18 +319,18 @@ impl QueryFragment<Pg> for Next<'_> {
 built!(Next<'_> => (Text,));
 
 statement! {
-    /// The key behind which a chunk does not look; none if there are not so many left.
+    /// The key behind which a chunk does not read; none if there are not so many left.
     pub struct ChunkEnd<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
         until: &'a str as Text,
-        reach: i64 as BigInt,
+        read_limit: i64 as BigInt,
     } -> (Text,),
     "SELECT e.id
      FROM entity e
      WHERE e.realm_id = {realm} AND e.id > {cursor} AND e.id <= {until}
      ORDER BY e.id
-     OFFSET {reach}
+     OFFSET {read_limit}
      LIMIT 1"
 }
 
@@ -369,7 +369,7 @@ mod forms {
             cursor: "",
             until: "~",
             limit: 1,
-            reach: None,
+            read_limit: None,
             lease: Duration::from_secs(1),
             locked: Locked::Await,
             only: None,

@@ -60,11 +60,11 @@ pub fn plan_on(
         selector,
         claim,
         text,
-        from: (&planning.cursor, planning.reach),
+        from: (&planning.cursor, planning.read_limit),
         columns: PhantomData::<(BigInt, BigInt, Nullable<Text>)>,
     };
     let (selected, read, last): (i64, i64, Option<String>) = step.get_result(connection)?;
-    let is_over = read < planning.reach;
+    let is_over = read < planning.read_limit;
     if let Some(last) = last {
         planning.count(last, selected);
     }

@@ -193,7 +193,7 @@ impl TaskWork for Check {
             span.lease,
             &Advance { cursor, done: !more, processed: met, ..Advance::default() },
         )?;
-        Ok(Moved { met, processed: met, done: !more, reached: false })
+        Ok(Moved { met, processed: met, done: !more, reached_limit: false })
     }
 }
 

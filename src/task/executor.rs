@@ -256,7 +256,7 @@ impl TaskExecutor {
         caution: &mut Caution,
     ) -> Result<Next> {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
-        let (full, reach) = (size.get(), size.reach());
+        let (full, read_limit) = (size.get(), size.read_limit());
         let (wanted, before) = (caution.limit(full), *caution);
         let patience = self.pace.lock_patience;
         let lock_wait = (self.pace.chunk_target * LOCK_WAIT).min(patience);
@@ -273,7 +273,8 @@ impl TaskExecutor {
                 Reservation::Unlimited => (wanted, false),
             };
             let started = Instant::now();
-            let size = StepSize { limit, reach, reserved, lease, time, lock_wait, patience, full };
+            let size =
+                StepSize { limit, read_limit, reserved, lease, time, lock_wait, patience, full };
             let mut caution = before;
             let progress = step(connection, &*worker, &claimed, size, &mut caution)?;
             Ok((Ok(progress), reserved, started.elapsed(), caution))

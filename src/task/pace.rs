@@ -17,9 +17,9 @@ const SHARES: i64 = 4;
 const LONGEST_AHEAD: f64 = 1.0;
 
 /// Where few are selected, chunks begin to read so many.
-const FIRST_REACH: i64 = 50_000;
+const FIRST_READ: i64 = 50_000;
 /// They read no fewer: finding out where to end costs as much.
-const LEAST_REACH: i64 = 1_000;
+const LEAST_READ: i64 = 1_000;
 
 /// How long each statement of a chunk may take, unless it is about one object alone.
 const STATEMENT_TIME: Duration =
@@ -31,7 +31,7 @@ pub struct ChunkSize {
     now: i64,
     most: i64,
     target: Duration,
-    reach: Option<i64>,
+    read_limit: Option<i64>,
     time: Duration,
     /// A chunk took too long: from then on there is a limit to how many rows are read.
     wary: bool,
@@ -44,7 +44,7 @@ impl ChunkSize {
             now: FIRST.min(most),
             most,
             target,
-            reach: Some(FIRST_REACH),
+            read_limit: Some(FIRST_READ),
             time: STATEMENT_TIME,
             wary: false,
         }
@@ -56,8 +56,8 @@ impl ChunkSize {
     }
 
     /// How many it may read to find them. No limit if it finds enough in time, since a limit costs a query.
-    pub fn reach(&self) -> Option<i64> {
-        self.reach
+    pub fn read_limit(&self) -> Option<i64> {
+        self.read_limit
     }
 
     /// How long each statement of it may take.
@@ -68,9 +68,9 @@ impl ChunkSize {
     /// A chunk took too long and was rolled back. The next one is smaller; where it cannot be smaller, it gets more time.
     pub fn took_too_long(&mut self) {
         self.wary = true;
-        if self.now > 1 || self.reach != Some(1) {
+        if self.now > 1 || self.read_limit != Some(1) {
             self.now = (self.now / 4).max(1);
-            self.reach = Some((self.reach.unwrap_or(FIRST_REACH) / 4).max(1));
+            self.read_limit = Some((self.read_limit.unwrap_or(FIRST_READ) / 4).max(1));
         } else {
             self.time = self.time.saturating_mul(2);
         }
@@ -81,14 +81,16 @@ impl ChunkSize {
     pub fn learn(&mut self, moved: Moved, took: Duration) {
         let share = self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
         let fitting = |now: i64| ((now as f64 * share) as i64).clamp(now / 2, now * 2);
-        if moved.reached {
-            self.reach = self.reach.map(|reach| fitting(reach).max(LEAST_REACH.min(reach)));
+        if moved.reached_limit {
+            self.read_limit = self
+                .read_limit
+                .map(|read_limit| fitting(read_limit).max(LEAST_READ.min(read_limit)));
             return;
         }
         if share > 0.5 && !self.wary {
-            self.reach = None;
+            self.read_limit = None;
         } else if share < 0.25 {
-            self.reach = self.reach.or(Some(FIRST_REACH));
+            self.read_limit = self.read_limit.or(Some(FIRST_READ));
         }
         let next = fitting(self.now).clamp(LEAST.min(self.most).min(self.now), self.most);
         if next < self.now || moved.met >= self.now {
@@ -191,10 +193,10 @@ mod tests {
     fn times(one_in: i64) -> Vec<Duration> {
         let mut size = ChunkSize::new(10_000, TARGET);
         let chunk = |_| {
-            let looked_at = (size.get() * one_in).min(size.reach().unwrap_or(i64::MAX));
-            let took = Duration::from_micros(looked_at.unsigned_abs());
+            let read = (size.get() * one_in).min(size.read_limit().unwrap_or(i64::MAX));
+            let took = Duration::from_micros(read.unsigned_abs());
             size.learn(
-                Moved { reached: looked_at < size.get() * one_in, ..full(looked_at / one_in) },
+                Moved { reached_limit: read < size.get() * one_in, ..full(read / one_in) },
                 took,
             );
             took
@@ -213,8 +215,8 @@ mod tests {
             assert!(late.iter().all(fits), "one in {one_in}: {late:?}");
         }
         assert_eq!(
-            ChunkSize::new(10, TARGET).reach(),
-            Some(FIRST_REACH),
+            ChunkSize::new(10, TARGET).read_limit(),
+            Some(FIRST_READ),
             "nothing is known before the first one"
         );
     }
@@ -223,37 +225,37 @@ mod tests {
     fn where_enough_is_found_in_time_nothing_is_counted_ahead() {
         let mut size = ChunkSize::new(10_000, TARGET);
         size.learn(full(FIRST), Duration::from_millis(10));
-        assert_eq!(size.reach(), None);
+        assert_eq!(size.read_limit(), None);
         size.learn(full(1_000), Duration::from_secs(2));
-        assert_eq!(size.reach(), Some(FIRST_REACH), "until a chunk takes too long");
+        assert_eq!(size.read_limit(), Some(FIRST_READ), "until a chunk takes too long");
     }
 
     #[test]
     fn a_chunk_that_is_undone_is_done_in_smaller_ones_which_grow_again() {
         let mut size = ChunkSize::new(10_000, TARGET);
         let mut undone = 0;
-        while (size.get(), size.reach()) != (1, Some(1)) {
+        while (size.get(), size.read_limit()) != (1, Some(1)) {
             size.took_too_long();
             undone += 1;
         }
         assert!(undone < 10 && size.time() == STATEMENT_TIME, "{undone}");
         size.took_too_long();
         assert_eq!(size.time(), 2 * STATEMENT_TIME, "one object has more time");
-        size.learn(Moved { reached: true, ..full(1) }, Duration::from_secs(7));
+        size.learn(Moved { reached_limit: true, ..full(1) }, Duration::from_secs(7));
         assert_eq!(
-            (size.get(), size.reach()),
+            (size.get(), size.read_limit()),
             (1, Some(1)),
             "nothing makes the next one larger while one takes so long"
         );
         for _ in 0..20 {
             size.learn(full(size.get()), Duration::from_micros(10));
-            size.learn(Moved { reached: true, ..full(0) }, Duration::from_micros(10));
+            size.learn(Moved { reached_limit: true, ..full(0) }, Duration::from_micros(10));
         }
         assert_eq!(size.get(), 10_000);
         assert!(
-            size.reach().is_some_and(|reach| reach > FIRST_REACH),
+            size.read_limit().is_some_and(|read_limit| read_limit > FIRST_READ),
             "it looks far again, and never without a limit: {:?}",
-            size.reach()
+            size.read_limit()
         );
     }
 

@@ -33,7 +33,7 @@ pub struct StepSize {
     /// It takes up at most so many objects.
     pub limit: i64,
     /// It reads about so many, if that is limited.
-    pub reach: Option<i64>,
+    pub read_limit: Option<i64>,
     /// True if that many were reserved, where a task has a pace.
     pub reserved: bool,
     /// For how long the slice is to be leased from now on.
@@ -109,8 +109,8 @@ fn attempt(
     }
     let limit = slice.max_objects_per_second.map_or(size.limit, |most| size.limit.min(most.into()));
     let until = slice.until.as_deref().unwrap_or(ID_END);
-    let (cursor, reach, lease) = (&slice.cursor, size.reach, size.lease);
-    let span = Span { cursor, until, limit, reach, lease, locked, only: None, refused: None };
+    let (cursor, read_limit, lease) = (&slice.cursor, size.read_limit, size.lease);
+    let span = Span { cursor, until, limit, read_limit, lease, locked, only: None, refused: None };
     let mut after = *caution;
     let moved = if after.is_alone() {
         one(connection, work, claim, &span, &mut after)?

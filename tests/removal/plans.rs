@@ -239,8 +239,12 @@ async fn hot_statements_find_their_rows_by_key() {
         ("is_end", "bool", "true"),
         ("lease", "float8", "15"),
     ];
-    let ahead =
-        [REALM, ("cursor", "text", "''"), ("until", "text", "'~'"), ("reach", "int8", "20000")];
+    let ahead = [
+        REALM,
+        ("cursor", "text", "''"),
+        ("until", "text", "'~'"),
+        ("read_limit", "int8", "20000"),
+    ];
     check("where a chunk ends", ChunkEnd::TEXT, &ahead, &["entity_pkey"]);
     let by_type = [task.as_slice(), &[("types", "text[]", "'{HCP}'")]].concat();
     let bound = Bound::Ordinal(i64::MAX);
