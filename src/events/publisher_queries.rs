@@ -63,7 +63,7 @@ pub fn claim(
     owner: &str,
     lease: Duration,
 ) -> Work<Option<ClaimedPublisher>> {
-    let claim = Claim { name, owner, lease: lease.as_secs_f64() };
+    let claim = ClaimPublisher { name, owner, lease: lease.as_secs_f64() };
     let claimed: Option<(i64, Option<Json>, bool)> = claim.get_result(connection).optional()?;
     let Some((token, place, owes)) = claimed else {
         register(connection, name)?;
@@ -121,7 +121,7 @@ statement! {
 
 statement! {
     /// A lease on a publisher.
-    struct Claim<'a> {
+    struct ClaimPublisher<'a> {
         name: &'a str as Text,
         owner: &'a str as Text,
         lease: f64 as Double,
