@@ -14,7 +14,7 @@ pub async fn until<T>(deadline: Instant, work: impl Future<Output = T>) -> T {
     DEADLINE.scope(deadline, work).await
 }
 
-/// The same for work that is not async, such as looking for the next message of a stream.
+/// The same for work that is not async, such as waiting for the next message of a stream.
 pub fn until_sync<T>(deadline: Instant, work: impl FnOnce() -> T) -> T {
     DEADLINE.sync_scope(deadline, work)
 }

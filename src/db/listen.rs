@@ -1,7 +1,7 @@
 //! `LISTEN`: learning at once that there is something to do.
 //!
-//! diesel hands out notifications that have arrived, but cannot wait for one, so a thread of its own looks at the socket every few
-//! milliseconds. That costs one system call a look and keeps one driver, with one way to read a database URL and to speak TLS.
+//! diesel hands out notifications that have arrived, but cannot wait for one, so a thread of its own reads the socket every few
+//! milliseconds. That costs one system call a time and keeps one driver, with one way to read a database URL and to speak TLS.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::telemetry::Seldom;
 /// The one channel; the payload names the topic.
 pub const CHANNEL: &str = "offboard";
 
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const READ_EVERY: Duration = Duration::from_millis(10);
 const TEST_EVERY: Duration = Duration::from_secs(5);
 /// Pauses between attempts to connect, the first and the longest.
 const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -146,7 +146,7 @@ fn wait_for_wake_ups(
             connection.batch_execute("SELECT 1")?;
             tested = Instant::now();
         }
-        pause(LOOK_EVERY, stop);
+        pause(READ_EVERY, stop);
     }
     Ok(())
 }

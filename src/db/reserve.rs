@@ -33,7 +33,7 @@ struct ReservedState {
 }
 
 impl ReservedState {
-    /// Returns whether the pool is to open none for its sake. Where many connections end at once, the pool finds out first: so it looks.
+    /// Returns whether the pool is to open none for its sake. Where many connections end at once, the pool finds out first: so it checks.
     fn goes_first(&mut self, now: Instant) -> bool {
         if self.vitals.upgrade().is_some_and(|vitals| vitals.has_ended()) {
             *self = ReservedState { wanted: Some(now + GOES_FIRST), vitals: Weak::new() };

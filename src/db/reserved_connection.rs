@@ -71,7 +71,7 @@ impl ReservedConnection {
                         return Err(refusal);
                     }
                     want(true);
-                    // One for each look: others may be quicker to take what is given up.
+                    // One for each call of this: others may be quicker to take what is given up.
                     if attempt == 0 {
                         self.db.give_one_up();
                     }

@@ -2,7 +2,7 @@
 //!
 //! libpq waits for an answer without a limit, and TCP notices a peer that vanished but not one that keeps its sockets and passes nothing on. So
 //!
-//! - a statement that has been under way for some seconds is asked after: a new connection looks whether its backend is at work. If it is, all is
+//! - a statement that has been under way for some seconds is asked after: a new connection checks whether its backend is at work. If it is, all is
 //!   well, however long it takes; if it is not, twice, the connection is given up;
 //! - a statement beyond the session's own timeout, and a margin, is given up if nobody could be asked.
 //!
@@ -23,7 +23,7 @@ use super::vitals::Vitals;
 use crate::db::statement;
 use crate::error::one_line;
 
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// The statement timeout of the caller.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -67,7 +67,7 @@ fn watched() -> std::sync::MutexGuard<'static, Vec<Watched>> {
 #[expect(clippy::disallowed_methods, reason = "on a thread of its own, not on the runtime's")]
 fn watch_all(connect: Connect) {
     loop {
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(CHECK_EVERY);
         let now = Instant::now();
         let alive: Vec<(Arc<Vitals>, Arc<Options>)> = {
             let mut watched = watched();

@@ -44,7 +44,7 @@ const GATE_PATIENCE: Duration = Duration::from_secs(600);
 const ONSET: Duration = Duration::from_secs(1);
 
 /// How often a cluster in use is checked, and the longest pause between attempts to bring it up again.
-const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+const CHECK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// A use of the cluster of a data folder. As long as one exists, in any process, the cluster runs.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl EmbeddedPostgres {
         Self::start_or_join(data_dir).await.map(Some)
     }
 
-    /// As [`EmbeddedPostgres::start_or_join`], with the folders in which to look for Postgres' binaries.
+    /// As [`EmbeddedPostgres::start_or_join`], with the folders in which to search for Postgres' binaries.
     pub async fn start_or_join_with(data_dir: &Path, search: &Search) -> Result<Self, Error> {
         let data_dir = home::make_data_dir(data_dir)?;
         let gate = Lock::exclusive(&data_dir.join("start.lock"), GATE_PATIENCE).await?;
@@ -128,11 +128,11 @@ impl EmbeddedPostgres {
 
     /// Has the cluster come up again whenever it ended without being asked, for instance because its postmaster was killed. Runs until it is dropped.
     pub async fn supervise(&self) {
-        let mut pause = LOOK_EVERY.0;
+        let mut pause = CHECK_EVERY.0;
         loop {
             tokio::time::sleep(pause).await;
             if self.cluster.postmaster().state() != State::Absent {
-                pause = LOOK_EVERY.0;
+                pause = CHECK_EVERY.0;
                 continue;
             }
             tracing::warn!(data_dir = %self.data_dir.display(), "embedded Postgres has ended; it is started again");
@@ -142,7 +142,7 @@ impl EmbeddedPostgres {
                 }
                 Err(error) => {
                     tracing::error!(%error, cause = error.cause_chain(), "embedded Postgres cannot be started again");
-                    pause = (pause * 2).min(LOOK_EVERY.1);
+                    pause = (pause * 2).min(CHECK_EVERY.1);
                 }
             }
         }

@@ -12,26 +12,29 @@ fn pair() -> (Vitals, UnixStream) {
 #[test]
 fn a_probe_distinguishes_a_quiet_connection_from_one_that_has_ended() {
     let (vitals, mut peer) = pair();
-    assert_eq!(vitals.look(), SocketState::Quiet);
+    assert_eq!(vitals.socket_state(), SocketState::Quiet);
     peer.write_all(b"E").unwrap();
     assert_eq!(
-        (vitals.look(), vitals.look()),
+        (vitals.socket_state(), vitals.socket_state()),
         (SocketState::Words, SocketState::Words),
-        "what is looked at stays"
+        "what is only checked stays"
     );
     assert!(!vitals.has_ended(), "it is being set up, and may be found so");
     vitals.established(7);
     assert!(vitals.has_ended());
     let (vitals, peer) = pair();
     drop(peer);
-    assert_eq!(vitals.look(), SocketState::Closed);
+    assert_eq!(vitals.socket_state(), SocketState::Closed);
 }
 
 #[test]
 fn a_connection_that_is_given_up_is_closed_for_who_waits_on_it() {
     let (vitals, peer) = pair();
     vitals.give_up("of a test");
-    assert_eq!((vitals.look(), vitals.ended()), (SocketState::Closed, Some(Fault::Unreachable)));
+    assert_eq!(
+        (vitals.socket_state(), vitals.ended()),
+        (SocketState::Closed, Some(Fault::Unreachable))
+    );
     drop(peer);
 }
 
@@ -53,7 +56,7 @@ fn a_statement_is_overdue_when_the_database_should_long_have_ended_it() {
 }
 
 #[test]
-fn a_backend_that_is_not_at_work_costs_its_connection_at_the_second_look() {
+fn a_backend_that_is_not_at_work_costs_its_connection_at_the_second_check() {
     let (vitals, _peer) = pair();
     vitals.established(7);
     vitals.start();
