@@ -144,7 +144,7 @@ statement! {
         SELECT t.realm_id, t.entity_id, t.incarnation
         -- In another order each time, so that one realm with much to remove does not delay the others.
         FROM (SELECT * FROM removal_policy ORDER BY random()) p
-        -- A look for each policy: where there is none, nothing is read.
+        -- A query for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT t.realm_id, t.entity_id, t.incarnation
             FROM tombstone t
@@ -172,7 +172,7 @@ statement! {
         SELECT r.realm_id, r.id
         -- In another order each time, so that one realm with much to remove does not delay the others.
         FROM (SELECT * FROM removal_policy ORDER BY random()) p
-        -- A look for each policy: where there is none, nothing is read.
+        -- A query for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT r.realm_id, r.id
             FROM offboarding_request r
@@ -200,7 +200,7 @@ statement! {
         SELECT b.realm_id, b.id
         -- In another order each time, so that one realm with much to remove does not delay the others.
         FROM (SELECT * FROM removal_policy ORDER BY random()) p
-        -- A look for each policy: where there is none, nothing is read.
+        -- A query for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT b.realm_id, b.id
             FROM bulk_delete b

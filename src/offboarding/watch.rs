@@ -16,7 +16,7 @@ use crate::offboarding::model::{Offboarding, OffboardingState};
 use crate::offboarding::queries;
 
 /// How often a request is read when nothing wakes: a postponed attempt changes it without an event.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const READ_EVERY: Duration = Duration::from_secs(2);
 
 struct Watch {
     db: Db,
@@ -67,7 +67,7 @@ impl Watch {
             if !self.reported.state.is_open() {
                 return Ok(None);
             }
-            self.admission.wait(self.wake_up.wait(), Instant::now() + LOOK_EVERY).await?;
+            self.admission.wait(self.wake_up.wait(), Instant::now() + READ_EVERY).await?;
             let (realm, id) = (self.admission.caller().realm.clone(), self.request_id);
             let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
             // Swept by the realm's retention.

@@ -30,15 +30,15 @@ use crate::telemetry;
 /// How often a slice that does not move is tried before its task fails.
 const MAX_ATTEMPTS: i32 = 10;
 
-/// How long a worker of an unlimited task continues before it looks whether one with a pace waits; and how long a worker waits
-/// for an allowance before it looks whether anyone else has work for it.
+/// How long a worker of an unlimited task continues before it checks whether one with a pace waits; and how long a worker waits
+/// for an allowance before it checks whether anyone else has work for it.
 const GLANCE: Duration = Duration::from_millis(200);
 
 /// A chunk waits for a lock for so many times as long as it shall take.
 const LOCK_WAIT: u32 = 2;
 
-/// A worker that has a statement under way looks so often whether its task is to pause or to stop. A chunk takes less, as a rule.
-const LOOK: Duration = Duration::from_millis(300);
+/// A worker that has a statement under way checks so often whether its task is to pause or to stop. A chunk takes less, as a rule.
+const CHECK_EVERY: Duration = Duration::from_millis(300);
 
 /// How long what a worker has under way may continue once its task is to pause or to stop: a chunk is over by then, as a rule, and not done
 /// in vain.
@@ -90,7 +90,7 @@ pub struct TaskExecutor {
 enum Next {
     /// The next chunk.
     Chunk(Moved, Duration),
-    /// Another look, after this time.
+    /// Another try, after this time.
     Wait(Duration),
     /// The same again, in a smaller chunk: it took too long and is undone.
     Again,
@@ -214,7 +214,7 @@ impl TaskExecutor {
             tokio::select! {
                 biased;
                 outcome = &mut work => return outcome.map(Some),
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(CHECK_EVERY) => {}
             }
             let (realm, task) = (claim.realm.clone(), claim.task_id);
             let is_at_work = self

@@ -22,7 +22,7 @@ use crate::task::mail_queries::{self, ClaimedMail, Outcome, Permitted, Unsent};
 use crate::task::model::{Reason, Task, tally};
 use crate::task::queries;
 
-/// Wakes nobody: mails are looked for.
+/// Wakes nobody: mails are polled.
 const TOPIC: &str = "bulk_delete_mail";
 /// How often a mail is tried: for about three hours.
 const MAX_ATTEMPTS: i32 = 20;

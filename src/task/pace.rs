@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(size.get(), FIRST / 2, "one that took long makes it smaller, whatever it met");
     }
 
-    /// Where one in so many is selected, and looking at one takes a microsecond: how long the chunks of a while take.
+    /// Where one in so many is selected, and reading one takes a microsecond: how long the chunks of a while take.
     fn times(one_in: i64) -> Vec<Duration> {
         let mut size = ChunkSize::new(10_000, TARGET);
         let chunk = |_| {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_looks_no_further_than_it_may_take_long() {
+    fn a_chunk_reads_no_further_than_it_may_take_long() {
         for one_in in [1, 10, 100, 1_000, 1_000_000, 1_000_000_000] {
             let times = times(one_in);
             assert!(times.iter().all(|took| *took <= 4 * TARGET), "one in {one_in}: {times:?}");
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(size.get(), 10_000);
         assert!(
             size.read_limit().is_some_and(|read_limit| read_limit > FIRST_READ),
-            "it looks far again, and never without a limit: {:?}",
+            "it reads far again, and never without a limit: {:?}",
             size.read_limit()
         );
     }

@@ -50,7 +50,7 @@ pub struct Search {
 }
 
 impl Planning {
-    /// Nothing is planned; `searches` reports whether the attributes of the filter are to be looked for first.
+    /// Nothing is planned; `searches` says whether the attributes of the filter are to be searched for first.
     pub fn new(searches: bool) -> Self {
         let search = searches.then(Search::default);
         Planning {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_takes_too_long_looks_at_less_and_at_last_has_more_time() {
+    fn a_step_that_takes_too_long_reads_less_and_at_last_has_more_time() {
         let mut planning = Planning::new(true);
         let mut steps = 0;
         while planning.read_limit > 1 {

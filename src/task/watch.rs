@@ -16,7 +16,7 @@ use crate::task::queries;
 /// How often a task is reported while its status stays.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How soon it is read again, however much happens in the realm.
-const LOOK_AFTER: Duration = Duration::from_millis(200);
+const READ_AFTER: Duration = Duration::from_millis(200);
 
 struct Watch {
     db: Db,
@@ -55,22 +55,22 @@ pub fn watch(
 impl Watch {
     /// The next message; none after the end.
     async fn next(&mut self) -> Result<Option<Task>> {
-        let mut looked_at = self.reported_at;
+        let mut read_at = self.reported_at;
         while !self.reported.state.is_ended() {
             let wake_up = &mut self.wake_up;
             let news = async move {
-                // Not at once after the last look.
-                sleep_until(looked_at + LOOK_AFTER).await;
+                // Not at once after the last reading.
+                sleep_until(read_at + READ_AFTER).await;
                 wake_up.wait().await;
             };
-            self.admission.wait(news, looked_at + REPORT_EVERY).await?;
-            looked_at = Instant::now();
+            self.admission.wait(news, read_at + REPORT_EVERY).await?;
+            read_at = Instant::now();
             let (realm, id) = (self.admission.caller().realm.clone(), self.reported.id);
             let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
             let Some(now) = found else { return Ok(None) };
             let is_due = self.reported_at.elapsed() >= REPORT_EVERY;
             if now.state != self.reported.state || (is_due && has_moved(&self.reported, &now)) {
-                (self.reported, self.reported_at) = (now.clone(), looked_at);
+                (self.reported, self.reported_at) = (now.clone(), read_at);
                 return Ok(Some(now));
             }
         }
