@@ -19,7 +19,7 @@ use crate::events::model::{Batch, Row};
 use crate::events::queries::{self, Scope};
 use crate::limits::events::SHARED_PER_REALM;
 
-/// How often it looks. An event is reported within about this time of its commit.
+/// How often it reads. An event is reported within about this time of its commit.
 const EVERY: Duration = Duration::from_millis(50);
 /// The wait after a failure, such as a database that is unreachable.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -115,14 +115,14 @@ impl Hub {
         Some((watched.rows.range(start..).cloned().collect(), seen.clone()))
     }
 
-    /// Looks and wakes until it is dropped.
+    /// Reads and wakes until it is dropped.
     pub async fn run(self) {
         loop {
             if self.is_idle() {
                 self.state().seen = None;
                 self.0.wanted.notified().await;
             }
-            let pause = match self.look().await {
+            let pause = match self.read_on().await {
                 Ok(()) => EVERY,
                 Err(error) => {
                     warn_of!(error, "cannot ask for new events");
@@ -134,7 +134,7 @@ impl Hub {
         }
     }
 
-    async fn look(&self) -> Result<()> {
+    async fn read_on(&self) -> Result<()> {
         self.0.sequencer.catch_up().await?;
         loop {
             let (seen, scope) = {

@@ -264,7 +264,7 @@ macro_rules! reads {
              matching AS MATERIALIZED (
                 SELECT s.position, e.*, sum(e.subject_count) OVER (ORDER BY s.position) - e.subject_count AS ahead
                 FROM source s
-                -- A look by key for each, whatever the planner believes of how many there are: LIMIT keeps this a query of its own.
+                -- A lookup by key for each, whatever the planner believes of how many there are: LIMIT keeps this a query of its own.
                 CROSS JOIN LATERAL (
                     SELECT e.id, e.realm_id, e.occurred_at, e.type, e.subjects, e.subject_count, e.data, e.principal_id
                     FROM event e

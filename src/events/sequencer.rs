@@ -23,7 +23,7 @@ const AT_ONCE: i64 = 2_000;
 /// How often a replica sees to it while nobody waits.
 const ROUND: Duration = Duration::from_secs(1);
 /// How often it is checked whether the database is still on the same history, though nothing happens.
-const LOOK_AT_LINE: Duration = Duration::from_secs(5);
+const CHECK_HISTORY_EVERY: Duration = Duration::from_secs(5);
 /// How soon to ask again while another replica has the lock.
 const BUSY: Duration = Duration::from_millis(3);
 
@@ -46,8 +46,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct ProcessState {
     rights: Option<Rights>,
-    /// When it was last compared the history.
-    looked: Option<Instant>,
+    /// When the history was last checked.
+    checked: Option<Instant>,
     /// The last row that was reported.
     reported: Option<SentRow>,
 }
@@ -115,16 +115,21 @@ impl Sequencer {
     }
 
     async fn pass(&self) -> Result<PassEnd> {
-        let (rights, reported, look) = {
+        let (rights, reported, checks) = {
             let seen = self.seen();
-            (seen.rights, seen.reported, seen.looked.is_none_or(|at| at.elapsed() >= LOOK_AT_LINE))
+            (
+                seen.rights,
+                seen.reported,
+                seen.checked.is_none_or(|at| at.elapsed() >= CHECK_HISTORY_EVERY),
+            )
         };
-        let done = self.0.db.run(move |connection| pass(connection, rights, reported, look)).await;
+        let done =
+            self.0.db.run(move |connection| pass(connection, rights, reported, checks)).await;
         let mut seen = self.seen();
         match done {
             Ok((pass, rights, check)) => {
-                if pass != PassEnd::Busy && (look || pass == PassEnd::More) {
-                    seen.looked = Some(Instant::now());
+                if pass != PassEnd::Busy && (checks || pass == PassEnd::More) {
+                    seen.checked = Some(Instant::now());
                 }
                 seen.rights = Some(rights);
                 match check {
@@ -144,7 +149,7 @@ impl Sequencer {
             }
             Err(error) => {
                 // It may be another database by now.
-                (seen.rights, seen.looked) = (None, None);
+                (seen.rights, seen.checked) = (None, None);
                 Err(error)
             }
         }
@@ -161,13 +166,13 @@ fn pass(
     connection: &mut diesel::PgConnection,
     rights: Option<Rights>,
     reported: Option<SentRow>,
-    look: bool,
+    checks: bool,
 ) -> Work<Passed> {
     let rights = match rights {
-        Some(rights) if !look => rights,
+        Some(rights) if !checks => rights,
         _ => marks_queries::rights(connection)?,
     };
-    if !look && !queries::is_due(connection)? {
+    if !checks && !queries::is_due(connection)? {
         return Ok((PassEnd::Done, rights, None));
     }
     let marks = marks_queries::marks(connection, rights)?;

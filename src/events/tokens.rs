@@ -64,7 +64,7 @@ fn bound_to(realm: &Realm) -> Vec<u8> {
     binding(realm, "EventService/cursor", &())
 }
 
-/// The first bytes of the digest of a list. A token is sealed, so that nobody can look for another list that has the same.
+/// The first bytes of the digest of a list. A token is sealed, so that nobody can search for another list that has the same.
 fn digest(realm: &Realm, request: &v1::ListEventsRequest) -> u64 {
     binding(realm, v1::ListEventsRequest::LIST, request)
         .iter()

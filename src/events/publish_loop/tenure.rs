@@ -25,8 +25,8 @@ use crate::telemetry;
 const READ: i64 = 2_000;
 /// After how many events progress is written down, which bounds memory too: a row may be of far more.
 const SLICE: usize = 1_000;
-/// How often a publisher that has caught up looks for more.
-const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// How often a publisher that has caught up reads on.
+const READ_EVERY: Duration = Duration::from_millis(150);
 /// How often the events behind are counted, while there are any.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// The wait after a first failure; it doubles with each further one.
@@ -87,7 +87,7 @@ impl<P: Publisher> Tenure<P> {
             let before = self.failures;
             let delay = match self.next().await? {
                 Some(batch) => self.deliver(batch, stop).await?,
-                None => Some(LOOK_EVERY),
+                None => Some(READ_EVERY),
             };
             if self.failures > before && self.failures.is_multiple_of(LET_OTHERS_TRY_AFTER) {
                 return Ok(delay.unwrap_or_default());
