@@ -80,7 +80,7 @@ struct Watched<'w> {
     task_id: &'w str,
     display: Display,
     answered: bool,
-    /// How often in a row the service was looked for again.
+    /// How often in a row the service was tried again.
     attempts: u32,
 }
 
