@@ -123,7 +123,7 @@ mod forms {
             for cuts in
                 [Selector::listed_cuts_text(SLICES), selector.sampled_cuts_text(SLICES, 50.0)]
             {
-                // A list is not looked for in a sample of the table, nor are candidates.
+                // A list is not searched for in a sample of the table, nor are candidates.
                 if cuts.contains("TABLESAMPLE") == selector.walks() {
                     all.push(Form::of(
                         format!("{said} cuts"),

@@ -299,7 +299,7 @@ impl Selector {
         FROM picked p
      ),
      missed AS (
-        -- What others changed or took after this statement began. It is looked at again, not deleted blindly. As a rule there is none, which
+        -- What others changed or took after this statement began. It is read again, not deleted blindly. As a rule there is none, which
         -- the numbers show it at once.
         -- EXCEPT hashes or sorts; an anti-join of two CTEs, whose rows the planner cannot count, would compare all with all.
         SELECT p.id

@@ -10,11 +10,11 @@ use crate::limits::thousands;
 use crate::proto::object::{Object, View};
 use crate::proto::v1;
 
-/// How long a list looks for the attributes of its filter.
+/// How long a list searches for the attributes of its filter.
 pub const LIST_PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.1);
 /// How many names are reported that may have been meant.
 const REPORTED: usize = 3;
-/// How deep names are looked for.
+/// How deep names are searched for.
 const DEEPEST: usize = 8;
 
 /// An attribute that no entity has.
@@ -37,7 +37,7 @@ pub struct Rare {
     pub count: i64,
     /// How many have the nearest one.
     pub nearest: i64,
-    /// How many were looked at, and whether those are all.
+    /// How many were read, and whether those are all.
     pub of: (i64, bool),
 }
 

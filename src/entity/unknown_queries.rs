@@ -14,7 +14,7 @@ use crate::filter::{AttributePath, Filter, Predicate};
 use crate::limits::requests::{ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
 use crate::proto::object::Struct;
 
-/// How many entities are looked at first: nearly every attribute that there is at all is found here.
+/// How many entities are read first: nearly every attribute that there is at all is found here.
 pub(super) const FIRST: i64 = 200;
 /// The largest of those that are read for names that may have been meant, in bytes.
 const LARGEST_NAMING: i32 = 16 << 10;

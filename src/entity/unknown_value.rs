@@ -12,7 +12,7 @@ pub const EXCLUDES_NOTHING: [&str; 2] = [", so it excludes nothing", ", so it ma
 /// A value that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownValue {
-    /// Where it was looked for: `type`, `uri`, `portfolio` or the path of an attribute.
+    /// Where it was searched for: `type`, `uri`, `portfolio` or the path of an attribute.
     pub path: String,
     /// The value.
     pub value: String,

@@ -1,4 +1,4 @@
-//! The SQL of finding out which values that a filter names nothing has. All of it is bounded: looks by key and by index, and some entities by key.
+//! The SQL of finding out which values that a filter names nothing has. All of it is bounded: lookups by key and by index, and some entities by key.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::limits::requests::VALUE_LOOK_ENTITIES;
 /// How many portfolios are read for what may have been meant.
 const PORTFOLIOS: i64 = 1_000;
 
-/// Those of these values that nothing has, as far as keys and indexes show, and those that must be looked for along the keys. Portfolios without members
+/// Those of these values that nothing has, as far as keys and indexes show, and those that must be searched for along the keys. Portfolios without members
 /// count where the caller may see portfolios.
 pub(super) fn look_up(
     connection: &mut PgConnection,
@@ -36,7 +36,7 @@ pub(super) fn look_up(
     Ok((unknown, open))
 }
 
-/// The same, as nothing that was looked at has it.
+/// The same, as nothing that was read has it.
 pub(super) fn reported(value: NamedValue, entities_read: Option<i64>) -> UnknownValue {
     let NamedValue { path, value, condition, denied, .. } = value;
     UnknownValue {
@@ -194,7 +194,7 @@ pub(super) fn is_any(connection: &mut PgConnection, realm: &Realm, undeleted: bo
 }
 
 statement! {
-    /// True if there is an entity that counts, as far as this look reaches.
+    /// True if there is an entity that counts, as far as this reads.
     struct AnyEntity {
         realm: i32 as Integer,
         undeleted: bool as Bool,

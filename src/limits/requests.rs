@@ -5,16 +5,16 @@ use super::limits;
 /// How long before they would be cut off calls are ended as the process ends, in milliseconds.
 pub const LAST_WORDS_MILLIS: u64 = 1000;
 
-/// How many organisations are looked through for the name of a new one.
+/// How many organisations are read for the name of a new one.
 pub const MAX_ORGANISATIONS: usize = 10_000;
 
 /// How many values of one entity an attribute index has rows for.
 pub const MAX_INDEXED_VALUES: usize = 1_000;
 
-/// How long a start of a task looks for the attributes of its filter, in milliseconds, and a list.
+/// How long a start of a task searches for the attributes of its filter, in milliseconds, and a list.
 pub const ATTRIBUTE_LOOK_MILLIS: (u64, u64) = (5_000, 50);
 
-/// How many entities are looked through at once for the attributes of a filter, and for names that may have been meant.
+/// How many entities are read at once for the attributes of a filter, and for names that may have been meant.
 pub const ATTRIBUTE_WALK: i64 = 50_000;
 /// How many entities, each with other names than the others, report the names that may have been meant.
 pub const SUGGESTING_ENTITIES: i64 = 200;
@@ -27,7 +27,7 @@ pub const LISTED_IDS: i64 = 100;
 /// How many refused entities of an import have a result.
 pub const MAX_IMPORT_FAILURES: usize = 10_000;
 
-/// How many entities at most are looked at for the values that a filter names.
+/// How many entities at most are read for the values that a filter names.
 pub const VALUE_LOOK_ENTITIES: u64 = 14_600;
 
 limits! {
