@@ -46,7 +46,7 @@ const LAST: Duration = Duration::from_millis(1_500);
 
 /// How large chunks are, and how long a worker stays with a task.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct WorkerOptions {
     /// The most objects that one chunk takes up.
     pub chunk_size: i64,
     /// How long a chunk shall take.
@@ -80,7 +80,7 @@ pub struct TaskExecutor {
     db: Db,
     works: Works,
     lease: Lease,
-    pace: Pace,
+    options: WorkerOptions,
     hours: Hours,
     /// How large chunks had become in the slice that was left last, and of which task that was.
     learned: Mutex<Option<(Uuid, ChunkSize)>>,
@@ -109,7 +109,7 @@ fn unless_lease_lost<T>(step: Step<T>, otherwise: T) -> Work<T> {
 
 impl TaskExecutor {
     /// A worker on this database, for tasks of these kinds.
-    pub fn new(db: Db, works: Works, lease: Lease, pace: Pace, hours: Hours) -> Self {
+    pub fn new(db: Db, works: Works, lease: Lease, options: WorkerOptions, hours: Hours) -> Self {
         TaskExecutor { db, works, lease, pace, hours, learned: Mutex::new(None) }
     }
 
@@ -181,7 +181,7 @@ impl TaskExecutor {
 
     /// Returns whether a turn that began at `since` is over, and others wait for it. Otherwise another one begins.
     async fn has_had_its_turn(&self, claim: &ClaimedSlice, since: &mut Instant) -> Result<bool> {
-        if since.elapsed() < self.pace.turn {
+        if since.elapsed() < self.options.turn {
             return Ok(false);
         }
         *since = Instant::now();
@@ -191,7 +191,7 @@ impl TaskExecutor {
     /// Plans the task, or does the next step of that.
     async fn plan(&self, claim: &ClaimedSlice, work: &Arc<dyn TaskWork>) -> Result<Planned> {
         let (claimed, work, lease, target) =
-            (claim.clone(), work.clone(), self.lease.duration, self.pace.chunk_target);
+            (claim.clone(), work.clone(), self.lease.duration, self.options.chunk_target);
         let planning = self.db.run(move |connection| {
             let planned = connection.transaction(|connection| {
                 plan_queries::plan(connection, &claimed, &*work, lease, target)
@@ -244,7 +244,7 @@ impl TaskExecutor {
     fn known_size(&self, task: Uuid) -> ChunkSize {
         let learned = *self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         let known = learned.filter(|(of, _)| *of == task).map(|(_, size)| size);
-        known.unwrap_or_else(|| ChunkSize::new(self.pace.chunk_size, self.pace.chunk_target))
+        known.unwrap_or_else(|| ChunkSize::new(self.options.chunk_size, self.options.chunk_target))
     }
 
     /// Reserves what the next chunk may take up, where the task's pace is limited, and does it.
@@ -258,8 +258,8 @@ impl TaskExecutor {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
         let (full, read_limit) = (size.get(), size.read_limit());
         let (wanted, before) = (caution.limit(full), *caution);
-        let patience = self.pace.lock_patience;
-        let lock_wait = (self.pace.chunk_target * LOCK_WAIT).min(patience);
+        let patience = self.options.lock_patience;
+        let lock_wait = (self.options.chunk_target * LOCK_WAIT).min(patience);
         // A timeout while waiting for a lock is reported as that, and not as the end of the worker's time.
         let time = size.time().max(lock_wait * 2);
         let chunk = move |connection: &mut PgConnection| {

@@ -24,7 +24,7 @@ mod turn_queries;
 mod watch;
 pub(crate) mod work;
 
-pub use executor::{Hours, Pace, TaskExecutor};
+pub use executor::{Hours, TaskExecutor, WorkerOptions};
 pub use mail::MailExecutor;
 pub use model::TOPIC;
 pub use rescue::rescue;
