@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 mod caution;
+mod chunk_size;
 pub(crate) mod control;
 mod control_queries;
 mod executor;
