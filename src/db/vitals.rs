@@ -276,9 +276,9 @@ impl Vitals {
         })
     }
 
-    /// The state of the backend, as another connection reported it. A backend that was not at work, twice, has answered what we still wait
+    /// Takes up whether another connection found the backend at work. A backend that was not at work, twice, has answered what we still wait
     /// for: then this returns true, and the connection is to be given up.
-    pub(super) fn reported(&self, statement: u64, at_work: bool) -> bool {
+    pub(super) fn found(&self, statement: u64, at_work: bool) -> bool {
         // The answer is here, and waits for its thread to have its turn.
         let answered = self.socket_state() == SocketState::Words;
         let mut life = self.life();

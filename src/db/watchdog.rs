@@ -135,7 +135,7 @@ fn judge(connection: &mut PgConnection, suspects: &[Suspect]) -> QueryResult<()>
     let given_up: Vec<&Suspect> = suspects
         .iter()
         .filter(|suspect| {
-            suspect.vitals.reported(suspect.statement, at_work.contains(&suspect.backend))
+            suspect.vitals.found(suspect.statement, at_work.contains(&suspect.backend))
         })
         .collect();
     // Whatever they have locked is unlocked: they may wait for their next word for a minute.

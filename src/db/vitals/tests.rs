@@ -70,10 +70,8 @@ fn a_backend_that_is_not_at_work_costs_its_connection_at_the_second_check() {
         (statement + 1, false),
         (statement, false),
     ];
-    let given_up: Vec<bool> = reported
-        .into_iter()
-        .map(|(statement, at_work)| vitals.reported(statement, at_work))
-        .collect();
+    let given_up: Vec<bool> =
+        reported.into_iter().map(|(statement, at_work)| vitals.found(statement, at_work)).collect();
     assert_eq!(given_up, [false, false, false, false, true], "the fourth is of another statement");
 }
 
@@ -83,5 +81,5 @@ fn an_answer_that_has_come_is_waited_for() {
     vitals.established(7);
     vitals.start();
     peer.write_all(b"D").unwrap();
-    assert!(!vitals.reported(1, false) && !vitals.reported(1, false) && !vitals.reported(1, false));
+    assert!(!vitals.found(1, false) && !vitals.found(1, false) && !vitals.found(1, false));
 }
