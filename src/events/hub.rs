@@ -155,7 +155,7 @@ impl Hub {
                 .await?;
             let caught_up = batch.caught_up;
             if let Some(last) = batch.rows.last() {
-                self.0.sequencer.reported(last);
+                self.0.sequencer.remember_sent(last);
             }
             self.state().take(batch);
             if caught_up {

@@ -48,8 +48,8 @@ struct ProcessState {
     rights: Option<Rights>,
     /// When the history was last checked.
     checked: Option<Instant>,
-    /// The last row that was reported.
-    reported: Option<SentRow>,
+    /// The last row that was sent to anybody.
+    sent: Option<SentRow>,
 }
 
 /// The outcome of one pass.
@@ -102,11 +102,11 @@ impl Sequencer {
     }
 
     /// Remembers the last row that was sent to anybody, so that a database that has lost it is found out.
-    pub fn reported(&self, row: &Row) {
-        let reported = &mut self.seen().reported;
+    pub fn remember_sent(&self, row: &Row) {
+        let sent = &mut self.seen().sent;
         // A list of old events says nothing of new ones.
-        if reported.is_none_or(|last| last.position < row.position()) {
-            *reported = Some(SentRow {
+        if sent.is_none_or(|last| last.position < row.position()) {
+            *sent = Some(SentRow {
                 position: row.position(),
                 history: row.cursor().history(),
                 id: row.id,
@@ -115,16 +115,15 @@ impl Sequencer {
     }
 
     async fn pass(&self) -> Result<PassEnd> {
-        let (rights, reported, checks) = {
+        let (rights, sent, checks) = {
             let seen = self.seen();
             (
                 seen.rights,
-                seen.reported,
+                seen.sent,
                 seen.checked.is_none_or(|at| at.elapsed() >= CHECK_HISTORY_EVERY),
             )
         };
-        let done =
-            self.0.db.run(move |connection| pass(connection, rights, reported, checks)).await;
+        let done = self.0.db.run(move |connection| pass(connection, rights, sent, checks)).await;
         let mut seen = self.seen();
         match done {
             Ok((pass, rights, check)) => {
@@ -135,13 +134,12 @@ impl Sequencer {
                 match check {
                     Some(HistoryCheck::Begun(reason)) => {
                         // The rows sent so far are of the history before.
-                        seen.reported = None;
+                        seen.sent = None;
                         tracing::info!(reason = reason.as_str(), "a history of events begins");
                     }
                     // Another replica may have begun it.
                     Some(HistoryCheck::Same(present)) => {
-                        seen.reported =
-                            seen.reported.filter(|reported| present == Some(reported.history))
+                        seen.sent = seen.sent.filter(|sent| present == Some(sent.history))
                     }
                     Some(HistoryCheck::Noted) | None => {}
                 }
@@ -165,7 +163,7 @@ type Passed = (PassEnd, Rights, Option<HistoryCheck>);
 fn pass(
     connection: &mut diesel::PgConnection,
     rights: Option<Rights>,
-    reported: Option<SentRow>,
+    sent: Option<SentRow>,
     checks: bool,
 ) -> Work<Passed> {
     let rights = match rights {
@@ -177,20 +175,20 @@ fn pass(
     }
     let marks = marks_queries::marks(connection, rights)?;
     connection.transaction(|connection| {
-        give(connection, &marks, reported).map(|(pass, check)| (pass, rights, check))
+        give(connection, &marks, sent).map(|(pass, check)| (pass, rights, check))
     })
 }
 
 fn give(
     connection: &mut diesel::PgConnection,
     marks: &Marks,
-    reported: Option<SentRow>,
+    sent: Option<SentRow>,
 ) -> Work<(PassEnd, Option<HistoryCheck>)> {
     if !queries::try_lock(connection)? {
         return Ok((PassEnd::Busy, None));
     }
     // Positions are given by a transaction that has written nothing before.
-    let check = queries::see_to_history(connection, marks, reported)?;
+    let check = queries::see_to_history(connection, marks, sent)?;
     let is_done = matches!(check, HistoryCheck::Same(_))
         && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
     Ok((if is_done { PassEnd::Done } else { PassEnd::More }, Some(check)))

@@ -87,7 +87,7 @@ impl Reason {
     }
 }
 
-/// A row that this process has reported.
+/// A row that this process has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentRow {
     /// Its position.
@@ -98,12 +98,12 @@ pub struct SentRow {
     pub id: Uuid,
 }
 
-/// Begins a history at the next position if the present one is not of this history, or lacks what this process knows to have been reported:
+/// Begins a history at the next position if the present one is not of this history, or lacks what this process knows to have been sent:
 /// the last position and the row there. Under the lock.
 pub fn see_to_history(
     connection: &mut PgConnection,
     marks: &Marks,
-    reported: Option<SentRow>,
+    sent: Option<SentRow>,
 ) -> Work<HistoryCheck> {
     type Present = (
         i64,
@@ -117,16 +117,16 @@ pub fn see_to_history(
         Option<Uuid>,
     );
     let read = ReadPresent {
-        at: reported.map_or(-1, |reported| reported.position),
-        of: reported.map_or_else(Uuid::nil, |reported| reported.history),
+        at: sent.map_or(-1, |sent| sent.position),
+        of: sent.map_or_else(Uuid::nil, |sent| sent.history),
     };
     let (last, dropped, number, present, system_identifier, timeline, oid, is_known, there): Present = read.get_result(connection)?;
     let known = oid.map(|database_oid| Marks { system_identifier, timeline, database_oid });
-    let lost = reported.is_some_and(|reported| {
-        let other = there.is_some_and(|there| there != reported.id);
-        let missing = reported.position > last || (reported.position > dropped && other);
+    let lost = sent.is_some_and(|sent| {
+        let other = there.is_some_and(|there| there != sent.id);
+        let missing = sent.position > last || (sent.position > dropped && other);
         // The outcome of an earlier history was seen to when the next one began.
-        !is_known || (present == Some(reported.history) && missing)
+        !is_known || (present == Some(sent.history) && missing)
     });
     let reason = match &known {
         None => Reason::First,

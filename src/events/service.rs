@@ -94,7 +94,7 @@ impl Service for EventService {
                 }
             };
             if let Some(last) = batch.rows.last() {
-                self.watching.hub.sequencer().reported(last);
+                self.watching.hub.sequencer().remember_sent(last);
             }
             if let Some(reached) = picking.take(batch.rows).await? {
                 cursor = reached;

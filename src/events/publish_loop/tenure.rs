@@ -213,7 +213,7 @@ impl<P: Publisher> Tenure<P> {
             }
         }
         if let Some(last) = batch.rows.last() {
-            self.sequencer.reported(last);
+            self.sequencer.remember_sent(last);
         }
         // It may be farther than behind the last row.
         self.cursor = batch.cursor.clone();
