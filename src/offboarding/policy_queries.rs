@@ -85,7 +85,7 @@ pub fn put(
         min_grace: policy.min_grace.as_secs_f64(),
         hard_delete: policy.hard_delete.to_json(),
         soft_delete: policy.soft_delete.to_json(),
-        reported: policy.reported(),
+        event: policy.to_event(),
     };
     statement.execute(connection)?;
     Ok(())
@@ -106,7 +106,7 @@ statement! {
         min_grace: f64 as Double,
         hard_delete: Json as Jsonb,
         soft_delete: Json as Jsonb,
-        reported: Json as Jsonb,
+        event: Json as Jsonb,
     } -> (),
     "WITH changed AS (
         INSERT INTO removal_policy
@@ -128,7 +128,7 @@ statement! {
      )
      INSERT INTO event (realm_id, type, subjects, principal_id, data)
      SELECT {realm}, 'removal_policy.updated', ARRAY[{org}], {principal},
-            {reported}
+            {event}
      FROM changed"
 }
 
