@@ -12,8 +12,8 @@ use crate::proto::v1;
 
 /// How long a list searches for the attributes of its filter.
 pub const LIST_PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.1);
-/// How many names are reported that may have been meant.
-const REPORTED: usize = 3;
+/// How many names are listed that may have been meant.
+const NAMES_LISTED: usize = 3;
 /// How deep names are searched for.
 const DEEPEST: usize = 8;
 
@@ -89,7 +89,7 @@ impl Names {
         let elsewhere = elsewhere.filter_map(|names| AttributePath::of_names(names.clone()));
         let mut reported = Vec::new();
         for path in self.alike(unknown).into_iter().chain(elsewhere) {
-            if !reported.contains(&path.canonical) && reported.len() < REPORTED {
+            if !reported.contains(&path.canonical) && reported.len() < NAMES_LISTED {
                 reported.push(path.canonical);
             }
         }
@@ -100,7 +100,8 @@ impl Names {
     pub fn alike(&self, unknown: &AttributePath) -> Vec<AttributePath> {
         let names = &unknown.names;
         let spelt: Vec<String> = self.0.iter().map(|names| names.join(".")).collect();
-        let as_a_whole = nearest_of(&names.join("."), spelt.iter().map(String::as_str), REPORTED);
+        let as_a_whole =
+            nearest_of(&names.join("."), spelt.iter().map(String::as_str), NAMES_LISTED);
         let as_a_whole = as_a_whole
             .into_iter()
             .filter_map(|near| self.0.iter().find(|names| names.join(".") == near))
@@ -133,7 +134,7 @@ impl Names {
         let near = nearest_of(
             &plain(&names[known]),
             siblings.iter().map(|(plain, _)| plain.as_str()),
-            REPORTED,
+            NAMES_LISTED,
         );
         let steps = near
             .into_iter()

@@ -4,8 +4,8 @@ use crate::error::{Code, Error, Violations, nearest_of};
 use crate::limits::thousands;
 use crate::proto::v1;
 
-/// How many values are reported that may have been meant.
-const REPORTED: usize = 3;
+/// How many values are listed that may have been meant.
+const VALUES_LISTED: usize = 3;
 /// The part of the sentence about a value that is for a filter that denies it alone.
 pub const EXCLUDES_NOTHING: [&str; 2] = [", so it excludes nothing", ", so it may exclude nothing"];
 
@@ -38,15 +38,15 @@ impl UnknownValue {
             last_parts.extend(known.rsplit_once('/').map(|(_, last)| (last, known)));
         }
         let wanted = self.value.rsplit_once('/').map_or(self.value.as_str(), |(_, last)| last);
-        let mut nearest: Vec<&str> = nearest_of(&self.value, whole, REPORTED);
-        for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), REPORTED) {
+        let mut nearest: Vec<&str> = nearest_of(&self.value, whole, VALUES_LISTED);
+        for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), VALUES_LISTED) {
             nearest.extend(
                 last_parts.iter().filter(|(last, _)| *last == near).map(|(_, whole)| *whole),
             );
         }
         let mut reported: Vec<String> = Vec::new();
         for near in nearest {
-            if reported.len() < REPORTED && !reported.iter().any(|reported| reported == near) {
+            if reported.len() < VALUES_LISTED && !reported.iter().any(|reported| reported == near) {
                 reported.push(near.to_owned());
             }
         }

@@ -31,13 +31,13 @@ pub(super) fn look_up(
     let (unknown_uris, spelt_otherwise) = unknown_uris(connection, realm, uris)?;
     unknown.extend(unknown_uris);
     let (indexed, mut open) = by_index(connection, realm, others)?;
-    unknown.extend(indexed.into_iter().map(|value| reported(value, None)));
+    unknown.extend(indexed.into_iter().map(|value| unknown_value(value, None)));
     open.extend(spelt_otherwise);
     Ok((unknown, open))
 }
 
 /// The same, as nothing that was read has it.
-pub(super) fn reported(value: NamedValue, entities_read: Option<i64>) -> UnknownValue {
+pub(super) fn unknown_value(value: NamedValue, entities_read: Option<i64>) -> UnknownValue {
     let NamedValue { path, value, condition, denied, .. } = value;
     UnknownValue {
         path,
@@ -100,7 +100,7 @@ fn unknown_portfolios(
     let first: Vec<(String,)> =
         FirstPortfolios { realm: realm.id(), empty, limit: PORTFOLIOS }.load(connection)?;
     let near = |value: NamedValue| {
-        let value = UnknownValue { of_members: !empty, ..reported(value, None) };
+        let value = UnknownValue { of_members: !empty, ..unknown_value(value, None) };
         value.with_nearest(first.iter().map(|(id,)| id.as_str()))
     };
     Ok(open.into_iter().map(near).collect())
@@ -153,7 +153,7 @@ fn unknown_uris(
         KnownEntities { realm: realm.id(), ids: spellings(&named) }.load(connection)?;
     let (exact, open): (Vec<_>, Vec<_>) =
         without(named, &known).into_iter().partition(|value| value.is_exact);
-    Ok((exact.into_iter().map(|value| reported(value, None)).collect(), open))
+    Ok((exact.into_iter().map(|value| unknown_value(value, None)).collect(), open))
 }
 
 statement! {

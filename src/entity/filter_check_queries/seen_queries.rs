@@ -12,7 +12,7 @@ use crate::entity::filter_check::{FilterCheck, OfAttribute, OfPath, OfValue, Unc
 use crate::entity::suspect_value::Suspect;
 use crate::entity::unknown::{self, AttributeCheck, Names, Rare, Unknown};
 use crate::entity::unknown_queries::names;
-use crate::entity::unknown_value_queries::{is_any, reported};
+use crate::entity::unknown_value_queries::{is_any, unknown_value};
 use crate::entity::walk_queries::{Among, Entities, Question, Went, walk};
 use crate::filter::{NamedValue, ShapeCounts};
 use crate::proto::object::Struct;
@@ -119,7 +119,8 @@ impl FilterScan {
         };
         check.values = std::mem::take(&mut self.unknown);
         for of in open {
-            let value = reported(of.named.clone(), (!of.scanned.ended).then_some(of.scanned.read));
+            let value =
+                unknown_value(of.named.clone(), (!of.scanned.ended).then_some(of.scanned.read));
             let is_type = of.named.path == "type";
             let value = if is_type {
                 value.with_nearest(known.iter().map(|(name,)| name.as_str()))
