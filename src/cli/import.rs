@@ -125,7 +125,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         (Some(org), true) => offline(&arguments, org, input).await?,
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
-    report(&account, arguments.json)?;
+    show(&account, arguments.json)?;
     Ok(if account.summary.failed == 0 && account.lines.bad == 0 {
         ExitCode::SUCCESS
     } else {
@@ -133,7 +133,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     })
 }
 
-fn report(Account { summary, failures, lines, realm }: &Account, json: bool) -> Result<()> {
+fn show(Account { summary, failures, lines, realm }: &Account, json: bool) -> Result<()> {
     let received = summary.received + lines.bad;
     let failed = summary.failed + lines.bad;
     if json {

@@ -52,7 +52,7 @@ impl Stage {
     }
 
     /// Prints a line.
-    pub fn report(self, text: impl Display) {
+    pub fn say(self, text: impl Display) {
         self.line(format_args!("   {text}"));
     }
 
