@@ -228,7 +228,7 @@ impl Import {
             Some(results) = self.writing.next() => {
                 self.named.pop_front();
                 match results {
-                    Ok(results) => self.report(results),
+                    Ok(results) => self.take_results(results),
                     Err(failure) => self.break_off(Failure::Reported(failure)),
                 }
             }
@@ -295,7 +295,7 @@ impl Import {
         }));
     }
 
-    fn report(&mut self, written: Response<Results>) {
+    fn take_results(&mut self, written: Response<Results>) {
         let (metadata, Results { results }, _) = written.into_parts();
         if let Some(account) = &self.account {
             account.release(results.len());
