@@ -107,7 +107,7 @@ const CLOSED: &str = "The connection was closed without a response: the service 
                       set otherwise.";
 
 /// The message for a failed call: that of the service, or that the response is not from one.
-pub fn reported(status: &Status) -> String {
+pub fn failure_text(status: &Status) -> String {
     let is_foreign = |words: &str| {
         let signs = [
             "h2 protocol error",
@@ -252,11 +252,11 @@ mod tests {
     fn what_only_the_service_can_mend_is_reported_with_its_request_id() {
         let mut status = Status::internal("Something went wrong.");
         status.metadata_mut().insert("x-request-id", "req_1".parse().unwrap());
-        assert_eq!(reported(&status), "Something went wrong. Its request id is req_1.");
+        assert_eq!(failure_text(&status), "Something went wrong. Its request id is req_1.");
         let mut refused = Status::not_found("No task.");
         *refused.metadata_mut() = status.metadata().clone();
         assert_eq!(
-            (reported(&refused), reported(&Status::internal("x"))),
+            (failure_text(&refused), failure_text(&Status::internal("x"))),
             ("No task.".to_owned(), "x".to_owned())
         );
     }

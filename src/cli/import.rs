@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
-use super::client::{Server, bodies_of, credential, realm, reported};
+use super::client::{Server, bodies_of, credential, failure_text, realm};
 use super::database::Opened;
 use super::output::{note, print};
 use crate::access::Scope;
@@ -223,7 +223,7 @@ async fn offline(
             allowed: vec![std::net::IpAddr::from([127, 0, 0, 1]).into()],
             expires_at: None,
         };
-        super::key::report_new_org(&database, org).await?;
+        super::key::note_new_org(&database, org).await?;
         let (key_id, secret) = super::key::issue(&database, new).await?;
         let address =
             running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC listener is open"))?;
@@ -289,7 +289,7 @@ async fn name_realm(channel: Channel, credential: MetadataValue<Ascii>) -> Resul
 }
 
 fn refused(status: tonic::Status) -> Error {
-    Error::unavailable(format!("The service refused: {}", reported(&status)))
+    Error::unavailable(format!("The service refused: {}", failure_text(&status)))
 }
 
 /// Reads a line as the REST gateway does.
