@@ -34,7 +34,7 @@ const ARE_BEHIND: &str = "SELECT coalesce(pg_sequence_last_value('event_seq'), 0
         AS behind
      FROM event_sequencer s";
 
-/// Sets those that are behind, and reports which.
+/// Sets those that are behind, and returns which.
 const SET: &str = "SELECT s.name::text AS name, setval(s.name, s.number)
      FROM (
         SELECT 'event_seq'::regclass AS name, greatest((SELECT max(seq) FROM event), (SELECT max(considered) FROM event_sequencer)) AS number

@@ -69,7 +69,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Writes the step into the entity as it was read, and reports when it was made.
+    /// Writes the step into the entity as it was read, and returns when it was made.
     pub fn apply(self, entity: &mut Entity) -> DateTime<Utc> {
         (entity.version, entity.updated_at) = (self.version, self.at);
         self.at

@@ -81,7 +81,7 @@ impl Changes {
 }
 
 impl EntityUpdate {
-    /// Checks a request, and reports the entity's id and what to make of it. Every fault is reported.
+    /// Checks a request, and returns the entity's id and what to make of it. Every fault is reported.
     pub fn check(request: v1::UpdateEntityRequest) -> Result<(String, EntityUpdate)> {
         let mut faults = Violations::new();
         id::check_id(&request.entity_id, "entity_id", &mut faults);

@@ -200,7 +200,7 @@ pub fn catch_up(connection: &mut diesel::PgConnection) -> Work<()> {
     Ok(())
 }
 
-/// Begins a history at the next position, whatever the database says of itself, and reports which that is.
+/// Begins a history at the next position, whatever the database says of itself, and returns which that is.
 pub fn begin_history(connection: &mut diesel::PgConnection) -> Work<i64> {
     let rights = marks_queries::rights(connection)?;
     let marks = marks_queries::marks(connection, rights)?;

@@ -225,7 +225,7 @@ statement! {
      FROM event_sequencer s"
 }
 
-/// Gives the next rows their positions, at most so many, and reports how many it were. Under the lock, which is older than the snapshot,
+/// Gives the next rows their positions, at most so many, and returns how many. Under the lock, which is older than the snapshot,
 /// and as the first statement of its transaction that writes: so the transaction's id is higher than those that the snapshot may find under
 /// way.
 pub fn give_positions(connection: &mut PgConnection, limit: i64) -> Work<i64> {
@@ -283,7 +283,7 @@ statement! {
      SELECT n.given FROM news n"
 }
 
-/// Deletes the positions of events that are older than events are kept, at most so many, from the low end, and reports how many it were.
+/// Deletes the positions of events that are older than events are kept, at most so many, from the low end, and returns how many.
 pub fn drop_old(connection: &mut PgConnection, limit: i64) -> Work<usize> {
     connection.transaction(|connection| {
         if !try_lock(connection)? {

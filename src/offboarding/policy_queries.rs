@@ -132,7 +132,7 @@ statement! {
      FROM changed"
 }
 
-/// Removes some of the tombstones that have had their time, whichever realm they are of, and reports how many.
+/// Removes some of the tombstones that have had their time, whichever realm they are of, and returns how many.
 pub fn sweep_tombstones(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepTombstones { at_most }.execute(connection)?)
 }
@@ -160,7 +160,7 @@ statement! {
      WHERE t.realm_id = o.realm_id AND t.entity_id = o.entity_id AND t.incarnation = o.incarnation"
 }
 
-/// Removes some of the requests that ended long ago, whichever realm they are of, and reports how many.
+/// Removes some of the requests that ended long ago, whichever realm they are of, and returns how many.
 pub fn sweep_requests(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepRequests { at_most }.execute(connection)?)
 }
@@ -188,7 +188,7 @@ statement! {
      WHERE r.realm_id = o.realm_id AND r.id = o.id"
 }
 
-/// Blanks some of the filters that have had their time, whichever realm their tasks are of, and reports how many.
+/// Blanks some of the filters that have had their time, whichever realm their tasks are of, and returns how many.
 pub fn sweep_filters(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepFilters { at_most }.execute(connection)?)
 }

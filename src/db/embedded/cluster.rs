@@ -232,7 +232,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a postmaster, and reports how long the log was before. The process outlives this one if it must.
+    /// Starts a postmaster, and returns how long the log was before. The process outlives this one if it must.
     fn spawn(&self, socket_dir: &Path) -> Result<(Child, u64), Error> {
         let path = self.home.log_file();
         let problem =

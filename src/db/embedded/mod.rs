@@ -173,7 +173,7 @@ impl EmbeddedPostgres {
         Ok(())
     }
 
-    /// Gives the use back and reports whether it was the last. The gate must be locked, so that nobody joins in between.
+    /// Gives the use back and returns whether it was the last. The gate must be locked, so that nobody joins in between.
     fn was_last(&mut self) -> bool {
         self.users.take().is_some_and(|users| {
             drop(users);

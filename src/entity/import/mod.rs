@@ -172,7 +172,7 @@ impl Import {
         }
     }
 
-    /// Continues until a batch is written, and reports what there is to say of that. Fails where it breaks off before.
+    /// Continues until a batch is written, and returns what there is to say of that. Fails where it breaks off before.
     async fn begin(&mut self) -> Result<MetadataMap, Status> {
         while self.first.is_none() && !self.is_over() {
             self.step().await;

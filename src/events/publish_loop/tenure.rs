@@ -81,7 +81,7 @@ impl<P: Publisher> Tenure<P> {
         }
     }
 
-    /// Publishes until `stop`, until the lease is lost, or until others may try; reports how long to wait then.
+    /// Publishes until `stop`, until the lease is lost, or until others may try; returns how long to wait then.
     pub(super) async fn work(&mut self, stop: &CancellationToken) -> Result<Duration> {
         while !stop.is_cancelled() {
             let before = self.failures;
@@ -165,7 +165,7 @@ impl<P: Publisher> Tenure<P> {
         behind.events = behind.events.saturating_sub(sent as u64);
     }
 
-    /// Publishes a batch up to its end or to the first failure, and reports how long to wait then.
+    /// Publishes a batch up to its end or to the first failure, and returns how long to wait then.
     async fn deliver(
         &mut self,
         batch: Batch,
@@ -220,7 +220,7 @@ impl<P: Publisher> Tenure<P> {
         Ok(None)
     }
 
-    /// Sends messages; reports how many of them were acknowledged, and why not all.
+    /// Sends messages; returns how many of them were acknowledged, and why not all.
     async fn send(&mut self, messages: &[Message]) -> Result<(usize, Option<Failure>)> {
         let publisher = self.publisher.clone();
         let mut sent = 0;
@@ -234,7 +234,7 @@ impl<P: Publisher> Tenure<P> {
         Ok((sent, None))
     }
 
-    /// Records what could not be delivered, and reports how long to wait.
+    /// Records what could not be delivered, and returns how long to wait.
     async fn failed(&mut self, failure: Failure, rows: &[Row]) -> Result<Duration> {
         let (name, token, code) = (self.publisher.name(), self.token, failure.code);
         telemetry::publish_failed(name, code);
