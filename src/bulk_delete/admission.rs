@@ -111,7 +111,7 @@ pub fn admit(
         matched = Some(match &shown {
             Some(shown) => {
                 let now = preview_queries::shown(connection, realm, task, Bound::Ordinal(drawn))?;
-                // Reported below, with what else is wanted.
+                // Returned below, with what else is wanted.
                 (now.matched, shown.compare(&now))
             }
             None => (preview_queries::count(connection, realm, task, drawn)?, Ok(())),

@@ -1,4 +1,4 @@
-//! The chunk: select, check, delete, count, report and move on, in one statement and one transaction.
+//! The chunk: select, check, delete, count, record and move on, in one statement and one transaction.
 
 use std::sync::{Arc, OnceLock};
 

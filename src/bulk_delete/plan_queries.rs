@@ -19,7 +19,7 @@ const SLICES: usize = 4;
 /// About how many keys are read to find where to cut. Those of a page were made about the same time, so it takes many.
 const SAMPLE: f64 = 40_000.0;
 
-/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes report that few
+/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes show that few
 /// may be selected.
 pub fn plan_of(
     connection: &mut PgConnection,

@@ -109,7 +109,7 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// By indexes, where they report that there are few.
+    /// By indexes, where they show that there are few.
     fn new(
         connection: &mut PgConnection,
         realm: &'a Realm,
@@ -237,7 +237,7 @@ impl<R> QueryFragment<Pg> for Over<'_, R> {
 built!(Over<'_, R> => R; R);
 
 /// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of
-/// a size that reports something.
+/// a size that says something.
 pub fn measured_rate(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -248,7 +248,7 @@ pub fn measured_rate(
     Ok(own.or(any))
 }
 
-/// The rate at work of the latest tasks that one condition picks, but for those of limited pace. Small tasks report more of what comes
+/// The rate at work of the latest tasks that one condition picks, but for those of limited pace. Small tasks say more of what comes
 /// before the first chunk than of chunks.
 macro_rules! rate {
     ($of:literal) => {

@@ -17,7 +17,7 @@ use crate::filter::{Filter, Predicate};
 use crate::task::model::{DeleteMode, full_type};
 use crate::task::work::Locked;
 
-/// This many candidates, as far as indexes can report, are taken one by one; where there are more the keys are walked. So few are never cut
+/// This many candidates, as far as indexes can tell, are taken one by one; where there are more the keys are walked. So few are never cut
 /// into slices.
 const FEW: i64 = 50_000;
 
@@ -70,7 +70,7 @@ impl Selector {
         }
     }
 
-    /// The same by indexes, if they can report that there are few candidates. Call it in the transaction of the statement that uses it.
+    /// The same by indexes, if they show that there are few candidates. Call it in the transaction of the statement that uses it.
     pub fn narrowed(&self, connection: &mut PgConnection, realm: &Realm) -> Work<Option<Selector>> {
         let candidates = lookup_queries::choose(connection, realm, self.filter.as_ref(), FEW)?;
         Ok(candidates.map(|candidates| Selector { candidates: Some(candidates), ..self.clone() }))

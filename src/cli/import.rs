@@ -374,7 +374,7 @@ async fn read(
                     message.entity.as_ref().is_none_or(|entity| entity.entity_id.is_empty()),
                 );
                 if sender.send(message).await.is_err() {
-                    // The service has ended the stream; its response reports why.
+                    // The service has ended the stream; its response says why.
                     return Ok(lines);
                 }
             }

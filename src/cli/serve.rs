@@ -72,7 +72,7 @@ async fn start(settings: &Serve, opening: Opening, instance: String) -> Result<(
     }
 }
 
-/// Sees to the schema. A given database that is unreachable, or whose schema is behind, is no reason not to start: readiness reports it. One that belongs to others is.
+/// Sees to the schema. A given database that is unreachable, or whose schema is behind, is no reason not to start: readiness shows it. One that belongs to others is.
 async fn prepare(database: &Opened, settings: &Serve, opening: &Opening) -> Result<()> {
     if settings.migrate || database.is_embedded() {
         opening.reaches(Stage::Migrating);

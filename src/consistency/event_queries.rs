@@ -1,4 +1,4 @@
-//! The SQL of removals that are not reported, and of events that report removals that were none.
+//! The SQL of removals without an event, and of events of removals that were none.
 //!
 //! A removal and its event are one transaction, and so have the same moment: that finds the one for the other.
 

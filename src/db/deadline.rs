@@ -27,7 +27,7 @@ pub(super) fn current() -> Option<Instant> {
 /// How long a statement may run for a caller that waits until `deadline`, and never for longer than `longest`.
 ///
 /// The time is cut to three significant binary digits, at most an eighth of it, so that callers who give the same time find the session as
-/// the last one left it: reporting Postgres costs a round trip.
+/// the last one left it: setting it in Postgres costs a round trip.
 pub(super) fn allowance(deadline: Option<Instant>, longest: Duration) -> Result<Duration, Error> {
     let Some(deadline) = deadline else { return Ok(longest) };
     let left = deadline.saturating_duration_since(Instant::now()).as_millis();

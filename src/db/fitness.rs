@@ -35,7 +35,7 @@ pub fn check(options: &Options) -> Result<(), Refused> {
 
 /// The same from a first connection, which is given back. Opens up to five more, and none where no pooler is in between.
 pub(super) fn check_from(options: &Options, first: Session) -> Result<Session, Refused> {
-    // A pooler makes up what it reports the backend at the start, before there is one.
+    // A pooler makes up what it says of the backend at the start, before there is one.
     if first.reported == first.backend { Ok(first) } else { check_pooler(options, first) }
 }
 

@@ -112,7 +112,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.after.as_ref()
     }
 
-    /// How many rows to read: one more than the page has reports whether there is another.
+    /// How many rows to read: one more than the page has shows whether there is another.
     pub fn limit(&self) -> i64 {
         self.size as i64 + 1
     }

@@ -38,7 +38,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl From<Refused> for Error {
-    /// For the person at the terminal and for the log; a caller of the service is reported nothing but that the database is unreachable.
+    /// For the person at the terminal and for the log; a caller of the service learns only that the database is unreachable.
     fn from(refused: Refused) -> Error {
         match refused {
             Refused::Unfit(sentence) => Error::new(Code::Unavailable, sentence),

@@ -27,7 +27,7 @@ pub(super) struct Session {
     pub(super) connection: PgConnection,
     /// Its state, as others see it.
     pub(super) vitals: Arc<Vitals>,
-    /// The backend's process id from the start of the connection: it differs from the one that the backend itself reports if a pooler is in
+    /// The backend's process id from the start of the connection: it differs from the one that the backend itself gives if a pooler is in
     /// between.
     pub(super) reported: i32,
     /// The backend's process id as it says itself.
@@ -218,7 +218,7 @@ fn settings(options: &Options) -> String {
     text
 }
 
-/// The facts that the database reports about itself.
+/// What the database says of itself.
 #[derive(QueryableByName)]
 pub(super) struct Facts {
     #[diesel(sql_type = Integer)]

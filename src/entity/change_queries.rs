@@ -186,7 +186,7 @@ pub fn place_hold(
 }
 
 statement! {
-    /// The hold and the event, which does not report the reason: it would outlive the entity.
+    /// The hold and the event, which does not have the reason: it would outlive the entity.
     struct PlaceHold<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,

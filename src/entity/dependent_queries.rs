@@ -77,7 +77,7 @@ pub fn list(
     let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| {
         FIXED_BYTES + dependent.data.weight()
     })?;
-    // The entity last: of one that is removed meanwhile nothing is reported.
+    // The entity last: of one that is removed meanwhile nothing is returned.
     let (is_there,) = IsVisible { realm: realm.id(), entity }.get_result(connection)?;
     Ok(Some(page).filter(|_| is_there))
 }

@@ -29,7 +29,7 @@ pub struct Asking<'a> {
     pub filter: Option<&'a Filter>,
     /// The values that it names, as far as they are searched for.
     pub named: Vec<NamedValue>,
-    /// Which of its comparisons are reported beside what the form of their values shows.
+    /// Which of its comparisons are suspects beside what the form of their values shows.
     pub compared: &'a dyn Fn(&Comparison) -> bool,
     /// The entities that may have its attributes.
     pub among: Among<'a>,

@@ -11,7 +11,7 @@ use crate::proto::{convert, v1};
 const MAX_PREVIEW_AGE: Duration = Duration::from_secs(24 * 3600);
 /// The oldest report that may be let pass: older tasks are not kept.
 pub const MAX_REPORT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The possible subjects of a report, in words.
+/// The ages that a report may have, in words.
 pub const REPORT_AGE: &str = "must be above 0s and at most 2592000s (30 days)";
 
 /// The requirements for one kind of bulk delete.

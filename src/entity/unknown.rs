@@ -180,7 +180,7 @@ impl Unknown {
     }
 }
 
-/// Whether a path is that of an attribute that no entity has: of that its name is reported, and its values say no more.
+/// Whether a path is that of an attribute that no entity has: its name is listed, and its values say no more.
 pub fn is_of(path: &str, unknown: &Unknown) -> bool {
     path.strip_prefix("attributes.") == Some(unknown.attribute.as_str())
 }

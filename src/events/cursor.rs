@@ -20,7 +20,7 @@ pub struct Cursor {
     history: Uuid,
     #[serde(rename = "p")]
     position: i64,
-    /// How many subjects of the row at the position were delivered; none reports that all were.
+    /// How many subjects of the row at the position were delivered; none means that all were.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     part: Option<u32>,
     /// The first bits of the id of the row at the position; none where that is not known.

@@ -19,7 +19,7 @@ use crate::events::model::{Batch, Row};
 use crate::events::queries::{self, Scope};
 use crate::limits::events::SHARED_PER_REALM;
 
-/// How often it reads. An event is reported within about this time of its commit.
+/// How often it reads. An event is sent within about this time of its commit.
 const EVERY: Duration = Duration::from_millis(50);
 /// The wait after a failure, such as a database that is unreachable.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ struct Watched {
     /// After this cursor no row of the realm is missing from `rows`; none until the first read.
     from: Option<Cursor>,
     rows: VecDeque<Arc<Row>>,
-    /// How many events the rows report.
+    /// How many events the rows record.
     events: usize,
 }
 
@@ -78,7 +78,7 @@ impl Hub {
         Hub(Arc::new(Inner { sequencer: Sequencer::new(db.clone()), db, turns, state, wanted }))
     }
 
-    /// A turn at reporting a watcher of an event. One event may wake a thousand watchers, and all of them at once would stand in the way of
+    /// A turn at sending an event to a watcher. One event may wake a thousand watchers, and all of them at once would stand in the way of
     /// every call that comes then: so as many have a turn as there are processors, and calls come in between.
     pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.

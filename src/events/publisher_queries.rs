@@ -215,7 +215,7 @@ statement! {
      SELECT true FROM saved"
 }
 
-/// A row of the outbox that reports a bulk delete and could not be delivered.
+/// A row of the outbox that records a bulk delete and could not be delivered.
 #[derive(Clone, Debug)]
 pub struct Owed {
     /// The task's realm.

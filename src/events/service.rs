@@ -168,7 +168,7 @@ impl Service for EventService {
             scope,
             wake_up,
             cursor,
-            reported: Unsent::default(),
+            unsent: Unsent::default(),
         };
         Ok(Response::new(responses(watch, visibility, seal, realm)))
     }

@@ -16,7 +16,7 @@ pub const ATTRIBUTE_LOOK_MILLIS: (u64, u64) = (5_000, 50);
 
 /// How many entities are read at once for the attributes of a filter, and for names that may have been meant.
 pub const ATTRIBUTE_WALK: i64 = 50_000;
-/// How many entities, each with other names than the others, report the names that may have been meant.
+/// How many entities, each with other names than the others, are read for names that may have been meant.
 pub const SUGGESTING_ENTITIES: i64 = 200;
 /// How many names are kept of what those have.
 pub const SUGGESTED_NAMES: usize = 5_000;

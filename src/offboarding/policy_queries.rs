@@ -65,7 +65,7 @@ pub fn lock(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
     get(connection, realm)
 }
 
-/// Stores the policy and reports it.
+/// Stores the policy and records the change as an event.
 pub fn put(
     connection: &mut PgConnection,
     realm: &Realm,

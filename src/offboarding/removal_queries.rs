@@ -358,7 +358,7 @@ pub struct Reason<'a> {
     pub message: &'a str,
 }
 
-/// Puts a claimed request off, giving its lease back and reporting why. False if the lease is lost.
+/// Puts a claimed request off, giving its lease back and recording why. False if the lease is lost.
 pub fn put_off(
     connection: &mut PgConnection,
     claim: &ClaimedRequest,

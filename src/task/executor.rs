@@ -111,7 +111,7 @@ fn unless_lease_lost<T>(step: Step<T>, otherwise: T) -> Work<T> {
 impl TaskExecutor {
     /// A worker on this database, for tasks of these kinds.
     pub fn new(db: Db, works: Works, lease: Lease, options: WorkerOptions, hours: Hours) -> Self {
-        TaskExecutor { db, works, lease, pace, hours, learned: Mutex::new(None) }
+        TaskExecutor { db, works, lease, options, hours, learned: Mutex::new(None) }
     }
 
     async fn walk(&self, claim: &mut ClaimedSlice, stop: &CancellationToken) -> Result<()> {

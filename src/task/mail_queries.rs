@@ -1,4 +1,4 @@
-//! The SQL of the mail that reports a task's end.
+//! The SQL of the mail about a task's end.
 
 use std::time::Duration;
 

@@ -73,7 +73,7 @@ where
             LogFormat::Text => line.into_text(),
         };
         text.push('\n');
-        // There is nowhere left to report a log that cannot be written.
+        // There is nowhere left to say that the log cannot be written.
         let _ = self.writer.make_writer_for(event.metadata()).write_all(text.as_bytes());
     }
 }

@@ -182,7 +182,7 @@ impl Cluster {
         format!("postgresql://{NAME}:{}@{}:5432/{NAME}", self.password, as_host(socket_dir))
     }
 
-    /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` reports that
+    /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` says that
     /// no other process uses the cluster, so that a postmaster that does not respond may be replaced. Only for the holder of the gate.
     pub(super) async fn bring_up(&self, alone: bool) -> Result<PathBuf, Error> {
         let postmaster = self.postmaster();

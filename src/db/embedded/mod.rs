@@ -211,7 +211,7 @@ impl Drop for EmbeddedPostgres {
     }
 }
 
-/// A failure of the embedded Postgres, reported with its cause: it is read by the person who started the program, never by a caller.
+/// A failure of the embedded Postgres, shown with its cause: it is read by the person who started the program, never by a caller.
 fn failure(what: impl std::fmt::Display, cause: impl std::fmt::Display) -> Error {
     Error::new(Code::Unavailable, format!("{what}: {cause}"))
 }

@@ -126,7 +126,7 @@ fn check(line: Line, caller: &Caller) -> Result<NewEntity, Error> {
     Err(with_others(faults, new.err()))
 }
 
-/// The faults of a line whose form has faults, which are reported elsewhere.
+/// The faults of a line whose form has faults, which are returned elsewhere.
 pub fn fault_of(line: Line, caller: &Caller) -> Error {
     check(line, caller).err().unwrap_or_else(Form::refusal)
 }

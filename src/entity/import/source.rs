@@ -10,7 +10,7 @@ use crate::proto::v1;
 pub struct Line {
     /// Its message, without its number: it is the same request at any line of a file.
     pub message: v1::ImportEntitiesRequest,
-    /// Its number in the file of the caller, as far as that is reported; 0 if not.
+    /// Its number in the file of the caller, as far as the caller says; 0 if not.
     pub number: i64,
     /// The faults of the line before it was a message.
     pub faults: Violations,
