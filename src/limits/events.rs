@@ -23,7 +23,7 @@ limits! {
         past: "The call waits; those that wait take turns every few milliseconds",
     }
     READ_BACK "publisher_read_back" {
-        bounds: "Messages that a publisher looks at after a restore, to find out which events a broker has already",
+        bounds: "Messages that a publisher reads after a restore, to find out which events a broker has already",
         value: Fixed(READ_BACK_AT_MOST as u64, "messages"),
         past: "Events that the broker took later than these are published again, with the same ids",
     }

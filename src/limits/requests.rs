@@ -82,7 +82,7 @@ limits! {
         past: "Further ones are not suggested",
     }
     VALUE_LOOK "value_look" {
-        bounds: "Entities that are read to find whether any has a type or the value of an attribute that a filter names, where no index has it, and which kinds of values they have; the values that a hard delete denies are looked for among all, for as long as `attribute_look` says",
+        bounds: "Entities that are read to find whether any has a type or the value of an attribute that a filter names, where no index has it, and which kinds of values they have; the values that a hard delete denies are searched for among all, for as long as `attribute_look` says",
         value: Fixed(VALUE_LOOK_ENTITIES, "entities"),
         past: "There is the warning `unchecked_value`, or `unknown_value` of a type that is spelt much like one that was met; a hard delete of which it must be known is refused with `suspect_value`",
     }
