@@ -22,7 +22,7 @@ use tonic::{Response, Status};
 
 use self::batch::Batch;
 use self::results::{Checked, Results, fault_of};
-pub use self::source::{Line, Source};
+pub use self::source::{ImportLine, Source};
 use crate::access::{self, Authenticator, Caller, Once};
 use crate::db::{Db, Work};
 use crate::entity::queries;
@@ -243,7 +243,7 @@ impl Import {
         }
     }
 
-    fn take(&mut self, line: Line) {
+    fn take(&mut self, line: ImportLine) {
         if self.summary.received == 0 {
             self.failures_only = line.message.failures_only;
         }
