@@ -80,7 +80,7 @@ fn sql_selects_exactly_what_the_evaluator_selects() {
 }
 
 #[test]
-fn what_many_conditions_look_at_is_the_same_where_it_is_taken_out_once() {
+fn what_many_conditions_compare_is_the_same_where_it_is_taken_out_once() {
     let databases = Mutex::new(Databases::create());
     let shared = Mutex::new((0, 0));
     let config = ProptestConfig {

@@ -240,7 +240,7 @@ async fn a_silent_stream_gives_signs_of_life_and_its_cursor_moves_on() {
 
 /// Three looks at one key for each of them would be hundreds.
 #[tokio::test]
-async fn many_watches_of_one_key_share_the_looks_at_it() {
+async fn many_watches_of_one_key_share_the_checks_of_it() {
     let world = World::start(Protocol::Grpc).await;
     let mut watches = Vec::new();
     for _ in 0..60 {

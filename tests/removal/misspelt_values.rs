@@ -189,21 +189,21 @@ scenario! {
         assert_eq!(blind.call(START, request("compny")).await.unwrap().get("warnings"), &json!([]));
     }
 
-    /// An index knows of values that no look along the keys would meet.
-    async fn in_a_large_realm_an_index_reports_of_values_and_a_like_type_is_reported(world: &World) {
+    /// An index knows of values that no search along the keys would meet.
+    async fn in_a_large_realm_an_index_knows_of_values_and_a_like_type_is_reported(world: &World) {
         world.database.given_many(Many { prefix: "e", count: 30_000, dependents: 0, portfolio: None });
-        let look = async |filter: &str| {
+        let warnings_of = async |filter: &str| {
             let listed = world.done("EntityService/ListEntities", json!({"filter": filter, "page_size": 1})).await;
             warned(listed.get("warnings"))
         };
-        assert!(look("not equals(attributes.n, nobody)").await.is_empty(), "not all was looked at");
-        let [reported] = look("not equals(type, HCPP)").await.try_into().expect("one warning");
-        // How far a look goes is a matter of how fast it goes.
+        assert!(warnings_of("not equals(attributes.n, nobody)").await.is_empty(), "not all was read");
+        let [reported] = warnings_of("not equals(type, HCPP)").await.try_into().expect("one warning");
+        // How far a search goes is a matter of how fast it goes.
         assert!(reported.starts_with("none of the first ") && reported.ends_with(" entities has the type `HCPP`, so it may exclude nothing; did you mean `HCP`?"), "{reported}");
-        assert!(look("not equals(type, elsewhere)").await.is_empty());
+        assert!(warnings_of("not equals(type, elsewhere)").await.is_empty());
         world.done("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "n"})).await;
         world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "n"}), |index| index["state"] == "ready").await;
-        assert_eq!(look("not in(attributes.n, 30000, 30001, x)").await, ["no entity has `30001` at `attributes.n`, so it excludes nothing", "no entity has `x` at `attributes.n`, so it excludes nothing"]);
+        assert_eq!(warnings_of("not in(attributes.n, 30000, 30001, x)").await, ["no entity has `30001` at `attributes.n`, so it excludes nothing", "no entity has `x` at `attributes.n`, so it excludes nothing"]);
     }
 
     async fn a_state_that_there_is_not_is_refused_wherever_a_filter_is_read(world: &World) {

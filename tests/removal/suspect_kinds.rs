@@ -88,7 +88,7 @@ async fn a_value_of_another_kind_than_entities_have_is_refused_each_time() {
 }
 
 #[tokio::test]
-async fn a_denied_value_that_nothing_has_is_refused_and_looked_for_as_it_is_compared() {
+async fn a_denied_value_that_nothing_has_is_refused_and_searched_for_as_it_is_compared() {
     let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     given(&world);
     for (filter, reported) in [
