@@ -60,7 +60,7 @@ fn sql_selects_exactly_what_the_evaluator_selects() {
         filters.iter().for_each(|filter| count(&mut tally, "all", holds(filter), rows.len()));
         Ok(())
     };
-    // Few rows have what this one looks for, so it is tried more often.
+    // Few rows have what this one searches for, so it is tried more often.
     let nested = prop::collection::vec(call_of("inSameAttributeValue", "attributes.A.B"), 6);
     let calls = (prop::collection::vec(call(), 34), nested)
         .prop_map(|(calls, nested)| [calls, nested].concat());

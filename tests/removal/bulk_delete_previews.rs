@@ -1,4 +1,4 @@
-//! A look at what a bulk delete would do reports exactly that, and changes nothing.
+//! A preview of a bulk delete shows exactly what it would do, and changes nothing.
 
 use diesel::connection::SimpleConnection;
 

@@ -9,7 +9,7 @@ const CHECK: &str = "BulkDeleteService/CheckConsistency";
 const FINDINGS: &str = "BulkDeleteService/ListTaskFindings";
 
 impl World {
-    /// Checks, and waits for the end. Everything looked at was processed.
+    /// Checks, and waits for the end. Everything read was processed.
     pub async fn check(&self, request: Value) -> Answer {
         let task = self.task_ended(&id(&self.done(CHECK, request).await)).await;
         let account = Account::of(&task);

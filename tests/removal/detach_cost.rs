@@ -132,12 +132,12 @@ impl Least {
     }
 }
 
-/// How often it is looked at most, until no statement of the server's own came between. The pauses in between differ, so that no look keeps step
+/// How often it is measured at most, until no statement of the server's own came between. The pauses in between differ, so that no look keeps step
 /// with what the server does once a second.
 const LOOKS: i64 = 40;
 
-async fn pause(look: i64) {
-    tokio::time::sleep(Duration::from_millis((look as u64 - 1).min(9) * 37)).await;
+async fn pause(attempt: i64) {
+    tokio::time::sleep(Duration::from_millis((attempt as u64 - 1).min(9) * 37)).await;
 }
 
 scenario! {
@@ -167,7 +167,7 @@ scenario! {
     async fn a_batch_is_three_statements_of_any_number_of_entities(world: &World) {
         // To lock, to change and to return.
         const STATEMENTS: &str = "BEGIN 1, COMMIT 1, SELECT 2, WITH 1";
-        // Workers that look for work make statements of their own.
+        // Workers that poll for work make statements of their own.
         let world = &World::start_with(world.protocol, &["--lease", "600", "--poll-interval", "600"]).await;
         world.given_portfolio("p").await;
         world.given_portfolio("q").await;
