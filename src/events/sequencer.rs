@@ -33,11 +33,11 @@ pub struct Sequencer(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    /// The turn to run a pass.
+    /// The turn to run a round.
     turn: Mutex<()>,
-    /// How many passes have begun.
+    /// How many rounds have begun.
     begun: AtomicU64,
-    /// The last pass that came to the end of what there was.
+    /// The last round that came to the end of what there was.
     ended: AtomicU64,
     seen: SyncMutex<ProcessState>,
 }
@@ -52,9 +52,9 @@ struct ProcessState {
     sent: Option<SentRow>,
 }
 
-/// The outcome of one pass.
+/// The outcome of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PassEnd {
+enum RoundEnd {
     /// Every row that was visible has a position.
     Done,
     /// There is more.
@@ -84,19 +84,19 @@ impl Sequencer {
     pub async fn catch_up(&self) -> Result<()> {
         let asked = self.0.begun.load(Ordering::SeqCst);
         let _turn = self.0.turn.lock().await;
-        // A pass that began later than we asked did it for us.
+        // A round that began later than we asked did it for us.
         if self.0.ended.load(Ordering::SeqCst) > asked {
             return Ok(());
         }
         loop {
             let this = self.0.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            match self.pass().await? {
-                PassEnd::Done => {
+            match self.round().await? {
+                RoundEnd::Done => {
                     self.0.ended.store(this, Ordering::SeqCst);
                     return Ok(());
                 }
-                PassEnd::More => {}
-                PassEnd::Busy => tokio::time::sleep(BUSY).await,
+                RoundEnd::More => {}
+                RoundEnd::Busy => tokio::time::sleep(BUSY).await,
             }
         }
     }
@@ -114,7 +114,7 @@ impl Sequencer {
         }
     }
 
-    async fn pass(&self) -> Result<PassEnd> {
+    async fn round(&self) -> Result<RoundEnd> {
         let (rights, sent, checks) = {
             let seen = self.seen();
             (
@@ -123,11 +123,11 @@ impl Sequencer {
                 seen.checked.is_none_or(|at| at.elapsed() >= CHECK_HISTORY_EVERY),
             )
         };
-        let done = self.0.db.run(move |connection| pass(connection, rights, sent, checks)).await;
+        let done = self.0.db.run(move |connection| round(connection, rights, sent, checks)).await;
         let mut seen = self.seen();
         match done {
-            Ok((pass, rights, check)) => {
-                if pass != PassEnd::Busy && (checks || pass == PassEnd::More) {
+            Ok((round, rights, check)) => {
+                if round != RoundEnd::Busy && (checks || round == RoundEnd::More) {
                     seen.checked = Some(Instant::now());
                 }
                 seen.rights = Some(rights);
@@ -143,7 +143,7 @@ impl Sequencer {
                     }
                     Some(HistoryCheck::Noted) | None => {}
                 }
-                Ok(pass)
+                Ok(round)
             }
             Err(error) => {
                 // It may be another database by now.
@@ -158,24 +158,24 @@ impl Sequencer {
     }
 }
 
-type Passed = (PassEnd, Rights, Option<HistoryCheck>);
+type Round = (RoundEnd, Rights, Option<HistoryCheck>);
 
-fn pass(
+fn round(
     connection: &mut diesel::PgConnection,
     rights: Option<Rights>,
     sent: Option<SentRow>,
     checks: bool,
-) -> Work<Passed> {
+) -> Work<Round> {
     let rights = match rights {
         Some(rights) if !checks => rights,
         _ => marks_queries::rights(connection)?,
     };
     if !checks && !queries::is_due(connection)? {
-        return Ok((PassEnd::Done, rights, None));
+        return Ok((RoundEnd::Done, rights, None));
     }
     let marks = marks_queries::marks(connection, rights)?;
     connection.transaction(|connection| {
-        give(connection, &marks, sent).map(|(pass, check)| (pass, rights, check))
+        give(connection, &marks, sent).map(|(round, check)| (round, rights, check))
     })
 }
 
@@ -183,20 +183,20 @@ fn give(
     connection: &mut diesel::PgConnection,
     marks: &Marks,
     sent: Option<SentRow>,
-) -> Work<(PassEnd, Option<HistoryCheck>)> {
+) -> Work<(RoundEnd, Option<HistoryCheck>)> {
     if !queries::try_lock(connection)? {
-        return Ok((PassEnd::Busy, None));
+        return Ok((RoundEnd::Busy, None));
     }
     // Positions are given by a transaction that has written nothing before.
     let check = queries::see_to_history(connection, marks, sent)?;
     let is_done = matches!(check, HistoryCheck::Same(_))
         && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
-    Ok((if is_done { PassEnd::Done } else { PassEnd::More }, Some(check)))
+    Ok((if is_done { RoundEnd::Done } else { RoundEnd::More }, Some(check)))
 }
 
 /// Gives every committed row its position, on a connection of one's own.
 pub fn catch_up(connection: &mut diesel::PgConnection) -> Work<()> {
-    while pass(connection, None, None, true)?.0 != PassEnd::Done {}
+    while round(connection, None, None, true)?.0 != RoundEnd::Done {}
     Ok(())
 }
 
