@@ -40,7 +40,7 @@ pub struct Chunks {
 struct Statements {
     selector: Selector,
     awaiting: Texts,
-    passing: Texts,
+    not_awaiting: Texts,
     next: String,
 }
 
@@ -59,7 +59,7 @@ impl Statements {
         };
         Statements {
             awaiting: texts(Locked::Await),
-            passing: texts(Locked::Pass),
+            not_awaiting: texts(Locked::CountAsFailed),
             next: selector.next_text(),
             selector,
         }
@@ -191,8 +191,11 @@ impl TaskWork for Chunks {
         span: &Span<'_>,
     ) -> Step<Moved> {
         let statements = self.statements(connection, claim)?;
-        let texts =
-            if span.locked == Locked::Await { &statements.awaiting } else { &statements.passing };
+        let texts = if span.locked == Locked::Await {
+            &statements.awaiting
+        } else {
+            &statements.not_awaiting
+        };
         let selector = &statements.selector;
         let chunk_end = match span.only {
             Some(key) => Some(key.to_owned()),
@@ -395,8 +398,8 @@ mod forms {
 
     fn chunks(selector: &Selector) -> Vec<(String, String)> {
         let passes = [Pass::First, Pass::Retry, Pass::RefusedRow].into_iter();
-        let both =
-            passes.flat_map(|pass| [Locked::Await, Locked::Pass].map(|locked| (pass, locked)));
+        let both = passes
+            .flat_map(|pass| [Locked::Await, Locked::CountAsFailed].map(|locked| (pass, locked)));
         both.map(|(pass, locked)| {
             (format!("{pass:?} {locked:?}"), selector.chunk_text(pass, locked))
         })

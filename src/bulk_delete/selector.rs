@@ -263,15 +263,19 @@ impl Selector {
         let id = if self.listed && !retry { "u.id COLLATE \"C\"" } else { "e.id" };
         let gone = match (self.mode, locked) {
             (DeleteMode::Hard, Locked::Await) => format!("{HARD})"),
-            (DeleteMode::Hard, Locked::Pass) => format!("{HARD}\n        ON CONFLICT DO NOTHING)"),
+            (DeleteMode::Hard, Locked::CountAsFailed) => {
+                format!("{HARD}\n        ON CONFLICT DO NOTHING)")
+            }
             (DeleteMode::Soft, _) => SOFT.to_owned(),
         };
         let doomed = match (self.mode, locked) {
             (_, Locked::Await) => DOOMED.to_owned(),
-            (DeleteMode::Hard, Locked::Pass) => {
+            (DeleteMode::Hard, Locked::CountAsFailed) => {
                 format!("{UNLOCKED},\n     {UNLOCKED_PARTS},\n     {DOOMED_OF_UNLOCKED}{WHOLE})")
             }
-            (DeleteMode::Soft, Locked::Pass) => format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})"),
+            (DeleteMode::Soft, Locked::CountAsFailed) => {
+                format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})")
+            }
         };
         let moved = if retry { AGAIN } else { ONWARD };
         format!(

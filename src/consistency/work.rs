@@ -182,7 +182,7 @@ impl TaskWork for Check {
                 suspects.into_iter().map(|suspect| Found { suspect, mended: false }).collect()
             }
             (true, Locked::Await) => self.repair_all(connection, claim, suspects)?,
-            (true, Locked::Pass) => self.repair_each(connection, claim, suspects)?,
+            (true, Locked::CountAsFailed) => self.repair_each(connection, claim, suspects)?,
         };
         if !found.is_empty() {
             queries::record(connection, claim, &found)?;

@@ -68,7 +68,7 @@ pub fn step(
         match (fault(error), locked) {
             (Fault::Locked, Locked::Await) if Instant::now() < until => limit = (limit / 2).max(1),
             (Fault::Locked | Fault::Duplicate, Locked::Await) => {
-                locked = Locked::Pass;
+                locked = Locked::CountAsFailed;
                 limit = caution.limit(size.limit);
             }
             // The object that was tried alone was counted; so it is the statement that fails, whatever the object.
@@ -86,7 +86,7 @@ pub fn step(
 fn refusal(error: &diesel::result::Error, locked: Locked) -> Option<Reason> {
     match fault(error) {
         // A lock that is not a row's: where those are locked they were passed.
-        Fault::Locked if locked == Locked::Pass => Some(Reason::Locked),
+        Fault::Locked if locked == Locked::CountAsFailed => Some(Reason::Locked),
         _ => is_refusal(error).then_some(Reason::Refused),
     }
 }

@@ -225,7 +225,7 @@ pub enum Locked {
     /// Wait until they are free, which fails when it takes too long.
     Await,
     /// Leave them, and count them as failed. Also lets pass an incarnation that has a tombstone already.
-    Pass,
+    CountAsFailed,
 }
 
 #[cfg(test)]
