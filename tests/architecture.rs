@@ -112,18 +112,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
         "a message may contain another one as a `google.protobuf.Any`",
         &["gateway/json/decode.rs", "gateway/json/packed.rs"],
     ),
-    (
-        "`statement!` names the trait of what is filtered, which is made of the segments of a statement",
-        &["db/filtered.rs", "db/statement.rs"],
-    ),
-    (
-        "a connection that is kept in reserve is taken from the pool where the server has no other, and is listened on",
-        &["db/listen.rs", "db/pool.rs", "db/reserve.rs"],
-    ),
-    (
-        "each session is watched, and who watches opens one to ask after a statement",
-        &["db/session.rs", "db/watchdog.rs"],
-    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -341,7 +341,7 @@ fn the_index_of_decisions_has_every_record() {
         .map(|number| number.to_string())
         .collect();
     let page = format!(
-        "# Decisions\n\nWhat was decided, what else was weighed, and what would make the decision wrong. [Record 1](0001-record-decisions.md) says when a change needs a \
+        "# Decisions\n\nWhat was decided, what else was weighed, and what would make the decision wrong. [Record 1](0001-recording-decisions.md) says when a change needs a \
          record and which form it has. The page is made of the records by `UPDATE_DOCS=1 cargo test --test docs`.\n\n{table}\n\
          ## Numbers without a record\n\n{}: no commit in the history of this repository has a record with one of these numbers. A number is taken when work on a change begins, so that changes \
          that are made side by side do not collide; it stays unused when the change needs no record. The next record takes the number after the last.\n",

@@ -245,7 +245,7 @@ fn faults(connection: &mut PgConnection, migration: &Migration) -> BTreeSet<Stri
     for (table, column) in
         after.not_null.difference(&before.not_null).filter(|(table, _)| minds(table))
     {
-        // A valid constraint excludes Postgres the look.
+        // A valid constraint saves Postgres the check.
         let proved =
             before.says.contains(&(table.clone(), format!("CHECK (({column} IS NOT NULL))")));
         if !proved && before.columns.contains(&(table.clone(), column.clone())) {

@@ -13,8 +13,8 @@ use crate::bulk_delete::unmet::Unmet;
 use crate::bulk_delete::{admission_queries, guards, preview_queries};
 use crate::consistency::queries::has_clean_report;
 use crate::db::{Realm, Seal, Work, clock};
-use crate::entity::look::{self, Looked, Unchecked};
-use crate::entity::look_queries::{self, Asking};
+use crate::entity::filter_check::{self, FilterCheck, Unchecked};
+use crate::entity::filter_check_queries::{self, Asking};
 use crate::entity::requirements::Requirements;
 use crate::entity::suspect_value::{self, Evidence, Suspect};
 use crate::entity::unknown::{self, AttributeCheck, Unknown};
@@ -75,7 +75,7 @@ pub fn admit(
     let shown = shown_before(realm, task, seal)?;
     // A value of an attribute that no entity has says no more than the attribute.
     let asks_for_values = task.mode == DeleteMode::Hard && !guards.allow_suspect_values;
-    let looked = look(
+    let check = check_filter(
         connection,
         realm,
         task,
@@ -83,22 +83,22 @@ pub fn admit(
         (!guards.allow_unknown_attributes || asks_for_values, true),
     )?;
     let lists = lists(connection, realm, task)?;
-    let mut refusals = refusals(task, &looked, may_read);
+    let mut refusals = refusals(task, &check, may_read);
     refusals.extend(lists.check(task.mode, guards.allow_missing_excludes).err());
-    let Looked { attributes: AttributeCheck { unchecked, .. }, .. } = &looked;
+    let FilterCheck { attributes: AttributeCheck { unchecked, .. }, .. } = &check;
     let unchecked = if guards.allow_unknown_attributes { Vec::new() } else { unchecked.clone() };
     let mut warnings: Vec<v1::Warning> = if may_read {
-        looked.values.iter().map(UnknownValue::warning).collect()
+        check.values.iter().map(UnknownValue::warning).collect()
     } else {
         Vec::new()
     };
     warnings.extend(
-        suspects_for(&looked.suspects, may_read)
+        suspects_for(&check.suspects, may_read)
             .iter()
             .filter(|suspect| may_read || suspect.evidence == Evidence::Form)
             .map(Suspect::warning),
     );
-    warnings.extend(looked.unchecked.iter().filter(|_| may_read).map(Unchecked::warning));
+    warnings.extend(check.unchecked.iter().filter(|_| may_read).map(Unchecked::warning));
     warnings.extend(lists.warnings());
     let required = admission_queries::requirements(connection, realm, task.mode)?;
     let (mut ordinal, mut matched) = (None, None);
@@ -111,7 +111,7 @@ pub fn admit(
         matched = Some(match &shown {
             Some(shown) => {
                 let now = preview_queries::shown(connection, realm, task, Bound::Ordinal(drawn))?;
-                // Reported below, with what else is wanted.
+                // Returned below, with what else is wanted.
                 (now.matched, shown.compare(&now))
             }
             None => (preview_queries::count(connection, realm, task, drawn)?, Ok(())),
@@ -150,11 +150,11 @@ pub fn warnings(
     matched: i64,
     may: May,
 ) -> Work<(Vec<v1::Warning>, Lists)> {
-    let looked = look(connection, realm, task, may, (true, false))?;
-    let mut warnings = unknown::warnings(looked.attributes);
-    warnings.extend(looked.values.iter().map(UnknownValue::warning));
-    warnings.extend(looked.suspects.iter().map(Suspect::warning));
-    warnings.extend(looked.unchecked.iter().map(Unchecked::warning));
+    let check = check_filter(connection, realm, task, may, (true, false))?;
+    let mut warnings = unknown::warnings(check.attributes);
+    warnings.extend(check.values.iter().map(UnknownValue::warning));
+    warnings.extend(check.suspects.iter().map(Suspect::warning));
+    warnings.extend(check.unchecked.iter().map(Unchecked::warning));
     let lists = lists(connection, realm, task)?;
     warnings.extend(lists.warnings());
     let required = admission_queries::requirements(connection, realm, task.mode)?;
@@ -210,16 +210,16 @@ fn shown_before(realm: &Realm, task: &NewTask, seal: &Seal) -> Result<Option<Sho
     Shown::of_token(seal, realm, task, token).map(Some).ok_or_else(wrong)
 }
 
-/// Looks for what the type and the filter name. `with_attributes` says whether attributes that no entity has are of interest.
-fn look(
+/// Searches for what the type and the filter name. `with_attributes` says whether attributes that no entity has are of interest.
+fn check_filter(
     connection: &mut PgConnection,
     realm: &Realm,
     task: &NewTask,
     may: May,
     (with_attributes, starts): (bool, bool),
-) -> Work<Looked> {
+) -> Work<FilterCheck> {
     let Target::Matching { filter, entity_type } = &task.target else {
-        return Ok(Looked::default());
+        return Ok(FilterCheck::default());
     };
     let filter = filter.as_ref().map(|(_, filter)| filter);
     let of_type = entity_type
@@ -241,7 +241,7 @@ fn look(
         is_far: !(is_soft || starts && task.guards.allow_suspect_values),
         patience: PATIENCE,
     };
-    look_queries::look(connection, realm, asking)
+    filter_check_queries::check_filter(connection, realm, asking)
 }
 
 /// The same as a caller may see them.
@@ -254,9 +254,10 @@ fn suspects_for(suspects: &[Suspect], may_read: bool) -> Vec<Suspect> {
 }
 
 /// The findings that keep the task from starting.
-fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
+fn refusals(task: &NewTask, check: &FilterCheck, may_read: bool) -> Vec<Error> {
     let mut refusals = Vec::new();
-    let Looked { attributes: AttributeCheck { unknown, .. }, values, suspects, unchecked } = looked;
+    let FilterCheck { attributes: AttributeCheck { unknown, .. }, values, suspects, unchecked } =
+        check;
     if !task.guards.allow_unknown_attributes && !unknown.is_empty() {
         let without_names = |unknown: &Unknown| {
             if may_read { unknown.clone() } else { unknown.clone().without_names() }
@@ -282,7 +283,7 @@ fn refusals(task: &NewTask, looked: &Looked, may_read: bool) -> Vec<Error> {
     let unchecked: Vec<&Unchecked> =
         unchecked.iter().filter(|unchecked| unchecked.is_needed).collect();
     if !unchecked.is_empty() {
-        refusals.push(look::inconclusive(&unchecked, FILTER));
+        refusals.push(filter_check::inconclusive(&unchecked, FILTER));
     }
     refusals
 }

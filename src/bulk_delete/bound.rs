@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-/// Up to where, in the order in which entities were created, a task means them. See `docs/adr/0031-numbers-decide-what-a-task-takes.md`.
+/// Up to where, in the order in which entities were created, a task means them. See `docs/adr/0031-ordinals-as-bounds-of-tasks.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// All existing ones.

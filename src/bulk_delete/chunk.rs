@@ -1,4 +1,4 @@
-//! The chunk: select, check, delete, count, report and move on, in one statement and one transaction.
+//! The chunk: select, check, delete, count, record and move on, in one statement and one transaction.
 
 use std::sync::{Arc, OnceLock};
 
@@ -40,7 +40,7 @@ pub struct Chunks {
 struct Statements {
     selector: Selector,
     awaiting: Texts,
-    passing: Texts,
+    not_awaiting: Texts,
     next: String,
 }
 
@@ -59,7 +59,7 @@ impl Statements {
         };
         Statements {
             awaiting: texts(Locked::Await),
-            passing: texts(Locked::Pass),
+            not_awaiting: texts(Locked::CountAsFailed),
             next: selector.next_text(),
             selector,
         }
@@ -142,9 +142,9 @@ impl TaskWork for Chunks {
             planning.search = None;
             return plan_queries::plan_on(connection, claim, selector, planning);
         };
-        let from = (search.after.as_str(), planning.reach);
+        let from = (search.after.as_str(), planning.read_limit);
         let (known, met, last) =
-            unknown_queries::look_on(connection, &claim.realm, named, &search.known, from)?;
+            unknown_queries::find_attributes(connection, &claim.realm, named, &search.known, from)?;
         search.known.extend(known);
         search.met |= met;
         let is_known = named
@@ -191,8 +191,11 @@ impl TaskWork for Chunks {
         span: &Span<'_>,
     ) -> Step<Moved> {
         let statements = self.statements(connection, claim)?;
-        let texts =
-            if span.locked == Locked::Await { &statements.awaiting } else { &statements.passing };
+        let texts = if span.locked == Locked::Await {
+            &statements.awaiting
+        } else {
+            &statements.not_awaiting
+        };
         let selector = &statements.selector;
         let chunk_end = match span.only {
             Some(key) => Some(key.to_owned()),
@@ -241,7 +244,7 @@ impl TaskWork for Chunks {
             met,
             processed: deleted,
             done: exhausted && is_end,
-            reached: exhausted && !is_end,
+            reached_limit: exhausted && !is_end,
         })
     }
 
@@ -266,9 +269,9 @@ fn chunk_end(
     claim: &ClaimedSlice,
     span: &Span<'_>,
 ) -> Work<Option<String>> {
-    let Some(reach) = span.reach.filter(|_| selector.walks()) else { return Ok(None) };
+    let Some(read_limit) = span.read_limit.filter(|_| selector.walks()) else { return Ok(None) };
     let chunk_end =
-        ChunkEnd { realm: claim.realm.id(), cursor: span.cursor, until: span.until, reach };
+        ChunkEnd { realm: claim.realm.id(), cursor: span.cursor, until: span.until, read_limit };
     Ok(chunk_end.get_result::<(String,)>(connection).optional()?.map(|(key,)| key))
 }
 
@@ -319,18 +322,18 @@ impl QueryFragment<Pg> for Next<'_> {
 built!(Next<'_> => (Text,));
 
 statement! {
-    /// The key behind which a chunk does not look; none if there are not so many left.
+    /// The key behind which a chunk does not read; none if there are not so many left.
     pub struct ChunkEnd<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
         until: &'a str as Text,
-        reach: i64 as BigInt,
+        read_limit: i64 as BigInt,
     } -> (Text,),
     "SELECT e.id
      FROM entity e
      WHERE e.realm_id = {realm} AND e.id > {cursor} AND e.id <= {until}
      ORDER BY e.id
-     OFFSET {reach}
+     OFFSET {read_limit}
      LIMIT 1"
 }
 
@@ -369,7 +372,7 @@ mod forms {
             cursor: "",
             until: "~",
             limit: 1,
-            reach: None,
+            read_limit: None,
             lease: Duration::from_secs(1),
             locked: Locked::Await,
             only: None,
@@ -395,8 +398,8 @@ mod forms {
 
     fn chunks(selector: &Selector) -> Vec<(String, String)> {
         let passes = [Pass::First, Pass::Retry, Pass::RefusedRow].into_iter();
-        let both =
-            passes.flat_map(|pass| [Locked::Await, Locked::Pass].map(|locked| (pass, locked)));
+        let both = passes
+            .flat_map(|pass| [Locked::Await, Locked::CountAsFailed].map(|locked| (pass, locked)));
         both.map(|(pass, locked)| {
             (format!("{pass:?} {locked:?}"), selector.chunk_text(pass, locked))
         })

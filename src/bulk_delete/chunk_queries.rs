@@ -58,7 +58,7 @@ pub const HARD: &str = "gone AS (
         WHERE d.realm_id = {realm} AND d.entity_id = g.id
      ),
      unindexed AS (
-        -- Nothing is looked for where nothing is declared. The builder of an index that is declared meanwhile waits for this chunk and takes
+        -- Nothing is searched for where nothing is declared. The builder of an index that is declared meanwhile waits for this chunk and takes
         -- away what it leaves.
         DELETE FROM attribute_index a
         USING gone g

@@ -61,7 +61,7 @@ impl Lists {
         excluded.into_iter().chain(warning(&self.listed, "missing_uris", "the list of URIs", ""))
     }
 
-    /// As it is stored with a task that excludes these; none if there is nothing to report.
+    /// As it is stored with a task that excludes these; none if there is nothing to show.
     pub fn to_json(&self, excluded: &[String]) -> Option<Json> {
         if excluded.is_empty() && self.listed.count == 0 {
             return None;

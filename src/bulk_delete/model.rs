@@ -61,7 +61,7 @@ impl NewTask {
         let excluded =
             check_uris(&selection.exclude_list, &format!("{at}exclude_list"), &mut faults);
         let v1::Selection { filter, entity_type, .. } = selection;
-        // A blank filter matches everything, so it is accepted beside `match_all` alone; elsewhere the parser reports its fault.
+        // A blank filter matches everything, so it is accepted beside `match_all` alone; elsewhere the parser finds the fault.
         let filter = filter.filter(|filter| !(match_all && filter.trim().is_empty()));
         let is_matching = filter.is_some() || entity_type.is_some();
         if !selection.uri_list.is_empty() && is_matching {

@@ -19,7 +19,7 @@ const SLICES: usize = 4;
 /// About how many keys are read to find where to cut. Those of a page were made about the same time, so it takes many.
 const SAMPLE: f64 = 40_000.0;
 
-/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes report that few
+/// Finds out what a task selects and cuts its keys into slices where that pays. Reads the whole realm once, unless indexes show that few
 /// may be selected.
 pub fn plan_of(
     connection: &mut PgConnection,
@@ -60,11 +60,11 @@ pub fn plan_on(
         selector,
         claim,
         text,
-        from: (&planning.cursor, planning.reach),
+        from: (&planning.cursor, planning.read_limit),
         columns: PhantomData::<(BigInt, BigInt, Nullable<Text>)>,
     };
     let (selected, read, last): (i64, i64, Option<String>) = step.get_result(connection)?;
-    let is_over = read < planning.reach;
+    let is_over = read < planning.read_limit;
     if let Some(last) = last {
         planning.count(last, selected);
     }
@@ -123,7 +123,7 @@ mod forms {
             for cuts in
                 [Selector::listed_cuts_text(SLICES), selector.sampled_cuts_text(SLICES, 50.0)]
             {
-                // A list is not looked for in a sample of the table, nor are candidates.
+                // A list is not searched for in a sample of the table, nor are candidates.
                 if cuts.contains("TABLESAMPLE") == selector.walks() {
                     all.push(Form::of(
                         format!("{said} cuts"),

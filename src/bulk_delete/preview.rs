@@ -10,7 +10,7 @@ use crate::db::Realm;
 use crate::proto::v1;
 
 /// About how many times longer an entity takes to be deleted, with its dependents and the written records, than to be read.
-const DELETING_OVER_LOOKING: u32 = 20;
+const DELETING_OVER_READING: u32 = 20;
 /// The longest that a task is believed to take: a hundred years.
 const FOR_EVER: f64 = 3_155_760_000.0;
 
@@ -19,7 +19,7 @@ const FOR_EVER: f64 = 3_155_760_000.0;
 pub struct Beside {
     /// How many entities a second recent tasks have deleted.
     pub rate: Option<f64>,
-    /// How long the look took.
+    /// How long counting took.
     pub took: Duration,
     /// The warnings: probable mistakes.
     pub warnings: Vec<v1::Warning>,
@@ -30,9 +30,14 @@ pub struct Beside {
 }
 
 /// The response of a dry run: an empty task with its preview.
-pub fn to_proto(look: SelectionPreview, realm: &Realm, task: &NewTask, beside: Beside) -> v1::Task {
+pub fn to_proto(
+    found: SelectionPreview,
+    realm: &Realm,
+    task: &NewTask,
+    beside: Beside,
+) -> v1::Task {
     let Beside { rate, took, warnings, lists, token } = beside;
-    let failing_by_reason: HashMap<String, i64> = look
+    let failing_by_reason: HashMap<String, i64> = found
         .failing
         .as_object()
         .into_iter()
@@ -40,16 +45,16 @@ pub fn to_proto(look: SelectionPreview, realm: &Realm, task: &NewTask, beside: B
         .map(|(reason, count)| (reason.clone(), count.as_i64().unwrap_or_default()))
         .collect();
     let failing_count = failing_by_reason.values().sum();
-    let deletable_count = look.matched - look.excluded - failing_count;
+    let deletable_count = found.matched - found.excluded - failing_count;
     let pace = task.guards.max_objects_per_second;
     let estimated = estimate(deletable_count, rate, pace, took);
     let preview = v1::BulkDeletePreview {
-        matched_count: look.matched,
+        matched_count: found.matched,
         deletable_count,
         failing_count,
-        excluded_count: look.excluded,
+        excluded_count: found.excluded,
         failing_by_reason,
-        sample: look.sample,
+        sample: found.sample,
         estimated_duration: prost_types::Duration::try_from(estimated).ok(),
         warnings,
         missing_excluded_count: lists.excluded.count,
@@ -76,7 +81,7 @@ pub fn to_proto(look: SelectionPreview, realm: &Realm, task: &NewTask, beside: B
     }
 }
 
-/// How long deleting so many takes: at the rate that was measured, or else by how long looking at them took; and no faster than is allowed.
+/// How long deleting so many takes: at the rate that was measured, or else by how long reading them took; and no faster than is allowed.
 fn estimate(count: i64, rate: Option<f64>, pace: Option<i32>, took: Duration) -> Duration {
     if count == 0 {
         return Duration::ZERO;
@@ -85,7 +90,7 @@ fn estimate(count: i64, rate: Option<f64>, pace: Option<i32>, took: Duration) ->
     let measured = rate.filter(|rate| *rate > 0.0).map(at);
     let paced = pace.map(|pace| at(f64::from(pace))).unwrap_or_default();
     let estimated =
-        measured.unwrap_or_else(|| took.saturating_mul(DELETING_OVER_LOOKING)).max(paced);
+        measured.unwrap_or_else(|| took.saturating_mul(DELETING_OVER_READING)).max(paced);
     // Nobody believes the rest.
     Duration::from_millis(u64::try_from(estimated.as_millis()).unwrap_or(u64::MAX).max(1))
 }
@@ -95,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_measured_counts_more_than_what_a_look_takes() {
+    fn what_was_measured_counts_more_than_what_reading_takes() {
         let took = Duration::from_millis(100);
         assert_eq!(estimate(1_000, Some(500.0), None, took), Duration::from_secs(2));
         assert_eq!(estimate(1_000, None, None, took), Duration::from_secs(2));

@@ -24,7 +24,7 @@ pub const SAMPLE: i64 = 100;
 const DIGEST: &str =
     "bit_xor(hashtextextended(concat(j.id, '/', j.incarnation, '/', j.obstacle), 0))";
 
-type Looked = (BigInt, BigInt, Jsonb, BigInt, Array<Text>);
+type Previewed = (BigInt, BigInt, Jsonb, BigInt, Array<Text>);
 
 /// The effect of a task, at one moment.
 #[derive(Clone, Debug, diesel::Queryable)]
@@ -43,15 +43,15 @@ pub struct SelectionPreview {
 
 /// Makes a preview of a task. Call it in a transaction. One statement, so that all of it is of one moment; it reads the whole selection and
 /// keeps none of it.
-pub fn look(
+pub fn preview(
     connection: &mut PgConnection,
     realm: &Realm,
     task: &NewTask,
 ) -> Work<SelectionPreview> {
     // Of existing entities: a task that is asked for now means all of them.
     let selection = Selection::new(connection, realm, task, Bound::None)?;
-    let text = selection.look_text();
-    Ok(Over::<Looked>::new(&selection, text).get_result(connection)?)
+    let text = selection.preview_text();
+    Ok(Over::<Previewed>::new(&selection, text).get_result(connection)?)
 }
 
 /// Counts what a task of this number selects. Call it in a transaction.
@@ -116,7 +116,7 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// By indexes, where they report that there are few.
+    /// By indexes, where they show that there are few.
     fn new(
         connection: &mut PgConnection,
         realm: &'a Realm,
@@ -213,7 +213,7 @@ impl<'a> Selection<'a> {
         )
     }
 
-    fn look_text(&self) -> String {
+    fn preview_text(&self) -> String {
         self.judged_text(&format!(
             "SELECT t.matched, t.excluded, t.failing, t.digest,
             ARRAY(SELECT j.id FROM judged j WHERE NOT j.excluded AND j.obstacle IS NULL ORDER BY j.id LIMIT {{sample}})
@@ -254,7 +254,7 @@ impl<R> QueryFragment<Pg> for Over<'_, R> {
 built!(Over<'_, R> => R; R);
 
 /// How many entities a second recent tasks of this mode have deleted: those of the realm, or else those of any. None if there were none of
-/// a size that reports something.
+/// a size that says something.
 pub fn measured_rate(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -265,7 +265,7 @@ pub fn measured_rate(
     Ok(own.or(any))
 }
 
-/// The rate at work of the latest tasks that one condition picks, but for those of limited pace. Small tasks report more of what comes
+/// The rate at work of the latest tasks that one condition picks, but for those of limited pace. Small tasks say more of what comes
 /// before the first chunk than of chunks.
 macro_rules! rate {
     ($of:literal) => {
@@ -310,8 +310,8 @@ mod forms {
     fn each(selection: &Selection<'_>, said: &str) -> [Form; 4] {
         [
             Form::of(
-                format!("{said} look"),
-                &Over::<Looked>::new(selection, selection.look_text()),
+                format!("{said} preview"),
+                &Over::<Previewed>::new(selection, selection.preview_text()),
             ),
             Form::of(
                 format!("{said} count"),

@@ -17,7 +17,7 @@ use crate::filter::{Filter, Predicate};
 use crate::task::model::{DeleteMode, full_type};
 use crate::task::work::Locked;
 
-/// This many candidates, as far as indexes can report, are taken one by one; where there are more the keys are walked. So few are never cut
+/// This many candidates, as far as indexes can tell, are taken one by one; where there are more the keys are walked. So few are never cut
 /// into slices.
 const FEW: i64 = 50_000;
 
@@ -70,7 +70,7 @@ impl Selector {
         }
     }
 
-    /// The same by indexes, if they can report that there are few candidates. Call it in the transaction of the statement that uses it.
+    /// The same by indexes, if they show that there are few candidates. Call it in the transaction of the statement that uses it.
     pub fn narrowed(&self, connection: &mut PgConnection, realm: &Realm) -> Work<Option<Selector>> {
         let candidates = lookup_queries::choose(connection, realm, self.filter.as_ref(), FEW)?;
         Ok(candidates.map(|candidates| Selector { candidates: Some(candidates), ..self.clone() }))
@@ -114,8 +114,10 @@ impl Selector {
         connection: &mut PgConnection,
         realm: &Realm,
     ) -> Work<Vec<String>> {
-        self.named()
-            .map_or_else(|| Ok(Vec::new()), |named| unknown_queries::look(connection, realm, named))
+        self.named().map_or_else(
+            || Ok(Vec::new()),
+            |named| unknown_queries::unknown_attributes(connection, realm, named),
+        )
     }
 
     /// Returns whether it reads along the keys of all entities, of which few may be selected.
@@ -261,15 +263,19 @@ impl Selector {
         let id = if self.listed && !retry { "u.id COLLATE \"C\"" } else { "e.id" };
         let gone = match (self.mode, locked) {
             (DeleteMode::Hard, Locked::Await) => format!("{HARD})"),
-            (DeleteMode::Hard, Locked::Pass) => format!("{HARD}\n        ON CONFLICT DO NOTHING)"),
+            (DeleteMode::Hard, Locked::CountAsFailed) => {
+                format!("{HARD}\n        ON CONFLICT DO NOTHING)")
+            }
             (DeleteMode::Soft, _) => SOFT.to_owned(),
         };
         let doomed = match (self.mode, locked) {
             (_, Locked::Await) => DOOMED.to_owned(),
-            (DeleteMode::Hard, Locked::Pass) => {
+            (DeleteMode::Hard, Locked::CountAsFailed) => {
                 format!("{UNLOCKED},\n     {UNLOCKED_PARTS},\n     {DOOMED_OF_UNLOCKED}{WHOLE})")
             }
-            (DeleteMode::Soft, Locked::Pass) => format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})"),
+            (DeleteMode::Soft, Locked::CountAsFailed) => {
+                format!("{UNLOCKED},\n     {DOOMED_OF_UNLOCKED})")
+            }
         };
         let moved = if retry { AGAIN } else { ONWARD };
         format!(
@@ -297,7 +303,7 @@ impl Selector {
         FROM picked p
      ),
      missed AS (
-        -- What others changed or took after this statement began. It is looked at again, not deleted blindly. As a rule there is none, which
+        -- What others changed or took after this statement began. It is read again, not deleted blindly. As a rule there is none, which
         -- the numbers show it at once.
         -- EXCEPT hashes or sorts; an anti-join of two CTEs, whose rows the planner cannot count, would compare all with all.
         SELECT p.id

@@ -20,7 +20,7 @@ pub struct BulkDeleteService {
 }
 
 impl BulkDeleteService {
-    /// The service; `watching` has its database. `sends_mail` reports whether there is a mail server, so that mails may be asked for.
+    /// The service; `watching` has its database. `sends_mail` says whether there is a mail server, so that mails may be asked for.
     pub fn new(watching: Watching, sends_mail: bool) -> Self {
         BulkDeleteService { db: watching.db.clone(), sends_mail, watching }
     }

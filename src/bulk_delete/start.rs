@@ -47,10 +47,10 @@ pub async fn start_bulk_delete(
     let seal = db.seal().await?;
     if dry_run {
         // It changes nothing, so it takes no idempotency key.
-        let look = move |connection: &mut PgConnection| {
-            look(connection, &caller.realm, &task, &seal, may).map_err(in_filter)
+        let preview = move |connection: &mut PgConnection| {
+            preview(connection, &caller.realm, &task, &seal, may).map_err(in_filter)
         };
-        return Ok(db.transaction(look).await?);
+        return Ok(db.transaction(preview).await?);
     }
     let start = move |connection: &mut PgConnection| {
         let admission =
@@ -76,8 +76,8 @@ fn in_filter(fail: Fail) -> Fail {
     }
 }
 
-/// Reports what the task would do, or why it would not start.
-fn look(
+/// Returns what the task would do, or why it would not start.
+fn preview(
     connection: &mut PgConnection,
     realm: &Realm,
     task: &NewTask,
@@ -85,16 +85,16 @@ fn look(
     may: May,
 ) -> Work<Response<v1::Task>> {
     let started = Instant::now();
-    let look = preview_queries::look(connection, realm, task)?;
+    let found = preview_queries::preview(connection, realm, task)?;
     let took = started.elapsed();
-    task.guards.compare(look.matched)?;
+    task.guards.compare(found.matched)?;
     admission::ask_for_a_report(connection, realm, task)?;
     let rate = preview_queries::measured_rate(connection, realm, task.mode)?;
-    let (warnings, lists) = admission::warnings(connection, realm, task, look.matched, may)?;
-    let shown = Shown { matched: look.matched, digest: look.digest, at: clock::now() };
+    let (warnings, lists) = admission::warnings(connection, realm, task, found.matched, may)?;
+    let shown = Shown { matched: found.matched, digest: found.digest, at: clock::now() };
     let token = shown.token(seal, realm, task)?;
     Ok(Response::new(preview::to_proto(
-        look,
+        found,
         realm,
         task,
         Beside { rate, took, warnings, lists, token },

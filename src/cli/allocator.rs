@@ -3,7 +3,7 @@
 //! By itself it makes an arena for each thread, up to eight for each core, takes large blocks from them once some were freed, and gives
 //! little of it back: after a peak a service stays as large as it was. It reads its settings from the environment alone, before `main`; so
 //! a service that has none starts itself once more with these. They were chosen by measurement
-//! ([why](../../docs/adr/0028-bodies-share-one-memory.md)).
+//! ([why](../../docs/adr/0028-one-memory-for-bodies.md)).
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;

@@ -44,7 +44,7 @@ pub fn read(command: Command) -> Result<(Command, ArgMatches), Error> {
             sentence.split_once("\n\n").map_or(sentence, |(sentence, _)| sentence).to_owned(),
         );
         match flag_of(&error).filter(|flag| !faulty.contains(flag)) {
-            // The others are looked for without it.
+            // The others are searched for without it.
             Some(flag) => {
                 command = taking_anything(command, &flag);
                 faulty.push(flag);

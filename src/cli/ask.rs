@@ -36,7 +36,7 @@ pub fn is_yes(answer: &str) -> bool {
     matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
-/// Reports to a script that `--yes` is needed; `does` is the effect of that flag, such as `revokes the key`.
+/// Says to a script that `--yes` is needed; `does` is the effect of that flag, such as `revokes the key`.
 pub fn unasked(does: &str) -> ExitCode {
     note(format_args!("offboard: nobody can be asked here; --yes {does} without asking"));
     USAGE.into()

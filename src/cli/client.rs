@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
+use prost_reflect::DescriptorPool;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
@@ -13,7 +14,8 @@ use tonic_types::StatusExt;
 
 use crate::config::roots_fault;
 use crate::error::{Error, Result};
-use crate::gateway::request_id;
+use crate::gateway::{Bodies, request_id};
+use crate::proto::DESCRIPTOR_SET;
 use crate::server::layers::auth::REALM;
 
 /// How long a service may take to accept a connection, and again to agree on TLS.
@@ -105,7 +107,7 @@ const CLOSED: &str = "The connection was closed without a response: the service 
                       set otherwise.";
 
 /// The message for a failed call: that of the service, or that the response is not from one.
-pub fn reported(status: &Status) -> String {
+pub fn failure_text(status: &Status) -> String {
     let is_foreign = |words: &str| {
         let signs = [
             "h2 protocol error",
@@ -185,6 +187,13 @@ pub fn request<T>(message: T, key: &str) -> Result<Request<T>> {
     Ok(request)
 }
 
+/// The reader of the bodies that REST takes for the RPC of this full name.
+pub fn bodies_of(rpc: &str) -> Result<Bodies> {
+    let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
+    let bodies = Bodies::of(&descriptors, rpc).map_err(Error::internal)?;
+    bodies.ok_or_else(|| Error::internal(format!("{rpc} has a route")))
+}
+
 /// Reads the URL of a service.
 pub fn url(text: &str) -> Result<String, String> {
     if has_scheme(text, &["http", "https"]) {
@@ -243,11 +252,11 @@ mod tests {
     fn what_only_the_service_can_mend_is_reported_with_its_request_id() {
         let mut status = Status::internal("Something went wrong.");
         status.metadata_mut().insert("x-request-id", "req_1".parse().unwrap());
-        assert_eq!(reported(&status), "Something went wrong. Its request id is req_1.");
+        assert_eq!(failure_text(&status), "Something went wrong. Its request id is req_1.");
         let mut refused = Status::not_found("No task.");
         *refused.metadata_mut() = status.metadata().clone();
         assert_eq!(
-            (reported(&refused), reported(&Status::internal("x"))),
+            (failure_text(&refused), failure_text(&Status::internal("x"))),
             ("No task.".to_owned(), "x".to_owned())
         );
     }

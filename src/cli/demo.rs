@@ -208,16 +208,15 @@ async fn play(
     };
     let (_, secret) = super::key::issue(database, new).await?;
     let caller = Caller::connect(stage, addresses, &org, secret.reveal()).await?;
-    stage.report(format_args!("gRPC    {}", caller.grpc_addr));
-    stage.report(format_args!("REST    {}", caller.http_url));
-    stage.report(format_args!("admin   http://{}", addresses.admin));
+    stage.say(format_args!("gRPC    {}", caller.grpc_addr));
+    stage.say(format_args!("REST    {}", caller.http_url));
+    stage.say(format_args!("admin   http://{}", addresses.admin));
     match serving {
-        Some(_) => stage
-            .report(format_args!("key     {}, of the organisation {org} (test)", caller.secret)),
-        None => stage.report(format_args!(
-            "key     {}..., of the organisation {org} (test)",
-            secret.prefix()
-        )),
+        Some(_) => {
+            stage.say(format_args!("key     {}, of the organisation {org} (test)", caller.secret))
+        }
+        None => stage
+            .say(format_args!("key     {}..., of the organisation {org} (test)", secret.prefix())),
     }
 
     stage.step(

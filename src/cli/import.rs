@@ -5,14 +5,13 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
-use prost_reflect::DescriptorPool;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
-use super::client::{Server, credential, realm, reported};
+use super::client::{Server, bodies_of, credential, failure_text, realm};
 use super::database::Opened;
 use super::output::{note, print};
 use crate::access::Scope;
@@ -23,9 +22,9 @@ use crate::entity::NewEntity;
 use crate::error::{Error, Result, Violations, with_others};
 use crate::gateway::Bodies;
 use crate::proto::object::Struct;
+use crate::proto::v1;
 use crate::proto::v1::entity_service_client::EntityServiceClient;
 use crate::proto::v1::import_entities_response::Answer;
-use crate::proto::{DESCRIPTOR_SET, v1};
 use crate::server::{Bound, Opening};
 
 /// How many lines are on their way to the service.
@@ -126,7 +125,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         (Some(org), true) => offline(&arguments, org, input).await?,
         _ => send(&arguments.server, arguments.key.as_deref().unwrap_or_default(), input).await?,
     };
-    report(&account, arguments.json)?;
+    show(&account, arguments.json)?;
     Ok(if account.summary.failed == 0 && account.lines.bad == 0 {
         ExitCode::SUCCESS
     } else {
@@ -134,7 +133,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     })
 }
 
-fn report(Account { summary, failures, lines, realm }: &Account, json: bool) -> Result<()> {
+fn show(Account { summary, failures, lines, realm }: &Account, json: bool) -> Result<()> {
     let received = summary.received + lines.bad;
     let failed = summary.failed + lines.bad;
     if json {
@@ -224,7 +223,7 @@ async fn offline(
             allowed: vec![std::net::IpAddr::from([127, 0, 0, 1]).into()],
             expires_at: None,
         };
-        super::key::report_new_org(&database, org).await?;
+        super::key::note_new_org(&database, org).await?;
         let (key_id, secret) = super::key::issue(&database, new).await?;
         let address =
             running.addresses().grpc.ok_or_else(|| Error::internal("the gRPC listener is open"))?;
@@ -290,15 +289,12 @@ async fn name_realm(channel: Channel, credential: MetadataValue<Ascii>) -> Resul
 }
 
 fn refused(status: tonic::Status) -> Error {
-    Error::unavailable(format!("The service refused: {}", reported(&status)))
+    Error::unavailable(format!("The service refused: {}", failure_text(&status)))
 }
 
 /// Reads a line as the REST gateway does.
 fn bodies() -> Result<Bodies> {
-    let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
-    let bodies = Bodies::of(&descriptors, "offboard.v1.EntityService.ImportEntities")
-        .map_err(Error::internal)?;
-    bodies.ok_or_else(|| Error::internal("imports have no route"))
+    bodies_of("offboard.v1.EntityService.ImportEntities")
 }
 
 /// All that is wrong with a line.
@@ -378,7 +374,7 @@ async fn read(
                     message.entity.as_ref().is_none_or(|entity| entity.entity_id.is_empty()),
                 );
                 if sender.send(message).await.is_err() {
-                    // The service has ended the stream; its response reports why.
+                    // The service has ended the stream; its response says why.
                     return Ok(lines);
                 }
             }

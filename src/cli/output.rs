@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use prost::Name;
 use prost_reflect::DescriptorPool;
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::gateway::Answers;
@@ -36,6 +37,11 @@ impl Spelling {
             .as_ref()
             .ok_or_else(|| Error::internal("the service declares how it spells JSON"))?
             .write(message)
+    }
+
+    /// The same, to take members from.
+    pub fn value(&self, message: &impl Name) -> Result<Value> {
+        serde_json::from_str(&self.json(message)?).map_err(Error::internal)
     }
 }
 

@@ -3,7 +3,7 @@
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};
 
-use super::client::{realm_of, reported};
+use super::client::{failure_text, realm_of};
 use crate::error::{Code, Error, Violation};
 
 /// The fields of requests, as they are given on the command line.
@@ -62,7 +62,7 @@ pub fn refused(status: Status) -> Error {
         .error_info()
         .and_then(|info| Code::from_reason(&info.reason))
         .unwrap_or_else(|| Code::from_grpc(status.code()));
-    let mut message = reported(&status);
+    let mut message = failure_text(&status);
     if let (Code::NotFound, Some(realm)) = (code, realm_of(status.metadata())) {
         message.push_str(&format!(
             " The key is of {realm}, and finds nothing of any other organisation or mode."

@@ -3,19 +3,16 @@
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Subcommand};
-use prost_reflect::DescriptorPool;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tonic::metadata::MetadataMap;
 
-use super::client::{Server, realm_of, request};
-use super::output::{note, print};
+use super::client::{Server, bodies_of, realm_of, request};
+use super::output::{Spelling, note, print};
 use super::refusal::{refused, refused_here};
 use super::{ask, not_blank};
-use crate::error::{Error, Result};
-use crate::gateway::Bodies;
-use crate::proto::convert::duration_text;
+use crate::error::Result;
+use crate::proto::v1;
 use crate::proto::v1::removal_service_client::RemovalServiceClient;
-use crate::proto::{DESCRIPTOR_SET, v1};
 
 /// The word that takes a value back.
 const NONE: &str = "none";
@@ -228,16 +225,13 @@ async fn change(Set { server, key, values, yes, json }: Set) -> Result<ExitCode>
         return Ok(ask::unasked("sets the retention"));
     }
     let body = values.body();
-    let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
-    let bodies = Bodies::of(&descriptors, "offboard.v1.RemovalService.UpdateRemovalPolicy")
-        .map_err(Error::internal)?;
-    let bodies = bodies.ok_or_else(|| Error::internal("the removal policy has a route"))?;
-    let update: v1::UpdateRemovalPolicyRequest = bodies
-        .read_sound(body.to_string().as_bytes())
-        .map_err(|error| refused_here(error, "policy"))?;
+    let update: v1::UpdateRemovalPolicyRequest =
+        bodies_of("offboard.v1.RemovalService.UpdateRemovalPolicy")?
+            .read_sound(body.to_string().as_bytes())
+            .map_err(|error| refused_here(error, "policy"))?;
     if !yes {
         let (policy, realm) = get(&server, &key).await?;
-        let loosened = loosened(&policy, &update);
+        let loosened = loosened(&policy, &update)?;
         if !loosened.is_empty() && !ask::can_ask() {
             loosened
                 .iter()
@@ -274,9 +268,12 @@ fn question(realm: &str, sets_a_retention: bool, loosened: &[String]) -> String 
 }
 
 /// The requirements that the change of the policy would loosen: each as `member: from A to B`.
-fn loosened(policy: &v1::RemovalPolicy, update: &v1::UpdateRemovalPolicyRequest) -> Vec<String> {
-    let (now, then) =
-        (as_json(policy), as_json(update.policy.as_ref().unwrap_or(&v1::RemovalPolicy::default())));
+fn loosened(
+    policy: &v1::RemovalPolicy,
+    update: &v1::UpdateRemovalPolicyRequest,
+) -> Result<Vec<String>> {
+    let now = as_json(policy)?;
+    let then = as_json(update.policy.as_ref().unwrap_or(&v1::RemovalPolicy::default()))?;
     let paths = update.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
     let value = |policy: &Value, path: &str| {
         path.split('.')
@@ -287,7 +284,7 @@ fn loosened(policy: &v1::RemovalPolicy, update: &v1::UpdateRemovalPolicyRequest)
         protects_less(path, &from, &to)
             .then(|| format!("{path}: from {} to {}", in_words(&from), in_words(&to)))
     });
-    changes.collect()
+    Ok(changes.collect())
 }
 
 /// Returns whether a value of the policy protects less than the one that it had.
@@ -299,7 +296,7 @@ fn protects_less(path: &str, from: &Value, to: &Value) -> bool {
         "default_grace_period" | "min_grace_period" => {
             duration(to).unwrap_or_default() < duration(from).unwrap_or_default()
         }
-        "expected_count" => from == &json!(true) && to != &json!(true),
+        "expected_count" => from == true && to != true,
         // A bound that is not set does not bound.
         "max_objects" | "preview_within" | "clean_report_within" => {
             number(from).is_some_and(|from| number(to).is_none_or(|to| to > from))
@@ -322,7 +319,7 @@ fn realm_or_default(metadata: &MetadataMap) -> String {
 }
 
 fn show(policy: &v1::RemovalPolicy, realm: &str, json: bool) -> Result<ExitCode> {
-    let members = as_json(policy);
+    let members = as_json(policy)?;
     if json {
         print(members)?;
         return Ok(ExitCode::SUCCESS);
@@ -345,30 +342,10 @@ fn show(policy: &v1::RemovalPolicy, realm: &str, json: bool) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// The policy as REST shows it.
-fn as_json(policy: &v1::RemovalPolicy) -> Value {
-    let duration = |duration: &Option<prost_types::Duration>| {
-        duration.map(|duration| duration_text(duration.seconds, duration.nanos))
-    };
-    let demands = |demands: &Option<v1::BulkDeleteRequirements>| {
-        demands.as_ref().map(|demands| {
-            json!({
-                "expected_count": demands.expected_count, "max_objects": demands.max_objects,
-                "preview_within": duration(&demands.preview_within), "clean_report_within": duration(&demands.clean_report_within),
-            })
-        })
-    };
-    let mode = match policy.mode() {
-        v1::Mode::Live => "live",
-        _ => "test",
-    };
-    json!({
-        "default_grace_period": duration(&policy.default_grace_period), "max_grace_period": duration(&policy.max_grace_period),
-        "min_grace_period": duration(&policy.min_grace_period), "tombstone_retention": duration(&policy.tombstone_retention),
-        "request_retention": duration(&policy.request_retention), "filter_retention": duration(&policy.filter_retention),
-        "mail_domains": policy.mail_domains, "hard_delete": demands(&policy.hard_delete), "soft_delete": demands(&policy.soft_delete),
-        "tenant": policy.tenant, "mode": mode,
-    })
+/// A policy as REST shows it.
+fn as_json(policy: &v1::RemovalPolicy) -> Result<Value> {
+    static SPELLING: Spelling = Spelling::of("offboard.v1.RemovalService");
+    SPELLING.value(policy)
 }
 
 #[cfg(test)]

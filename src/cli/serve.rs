@@ -72,7 +72,7 @@ async fn start(settings: &Serve, opening: Opening, instance: String) -> Result<(
     }
 }
 
-/// Sees to the schema. A given database that is unreachable, or whose schema is behind, is no reason not to start: readiness reports it. One that belongs to others is.
+/// Sees to the schema. A given database that is unreachable, or whose schema is behind, is no reason not to start: readiness shows it. One that belongs to others is.
 async fn prepare(database: &Opened, settings: &Serve, opening: &Opening) -> Result<()> {
     if settings.migrate || database.is_embedded() {
         opening.reaches(Stage::Migrating);
@@ -81,12 +81,12 @@ async fn prepare(database: &Opened, settings: &Serve, opening: &Opening) -> Resu
         }
         opening.reaches(Stage::Starting);
     }
-    let looked = tokio::time::timeout(
+    let checked = tokio::time::timeout(
         settings.pool.db_acquire_timeout,
         database.with_connection(schema_state),
     )
     .await;
-    match looked.unwrap_or_else(|_| Err(Error::unavailable("The database does not respond."))) {
+    match checked.unwrap_or_else(|_| Err(Error::unavailable("The database does not respond."))) {
         Ok(SchemaState::Current) => {}
         Ok(SchemaState::Ahead(ahead)) => {
             tracing::warn!(schema = ahead.schema, known = ahead.known, "{ahead}")

@@ -293,7 +293,7 @@ pub struct Worker {
     #[arg(long, env = "OFFBOARD_LEASE", default_value = "15", value_parser = seconds_from(1000), value_name = "SECONDS")]
     pub lease: Duration,
 
-    /// Seconds between looks for work when nothing wakes the workers
+    /// Seconds between checks for work when nothing wakes the workers
     #[arg(long, env = "OFFBOARD_POLL_INTERVAL", default_value = "1", value_parser = seconds_from(10), value_name = "SECONDS")]
     pub poll_interval: Duration,
 

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
 use crate::consistency::model::CheckedRows;
-use crate::consistency::queries::{LookRow, LookValues, look};
+use crate::consistency::queries::{CheckedColumns, CheckedValues, checked_rows};
 use crate::db::{Realm, Work, statement};
 use crate::task::work::Span;
 
@@ -13,9 +13,9 @@ use crate::task::work::Span;
 const KIND_END: &str = "\u{7f}";
 
 /// Checks the next dependents.
-pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
+pub fn check(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let (entity, kind, id) = position(span.cursor);
-    let statement = LookAtDependents {
+    let statement = CheckDependents {
         realm: realm.id(),
         entity,
         kind,
@@ -23,7 +23,7 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Wo
         until: span.until,
         limit: span.limit,
     };
-    Ok(statement.get_result::<LookValues>(connection)?.into())
+    Ok(statement.get_result::<CheckedValues>(connection)?.into())
 }
 
 /// The page position of a key, `ENTITY/KIND/ID`. An entity alone is behind all that hangs on it.
@@ -36,15 +36,15 @@ fn position(key: &str) -> (&str, &str, &str) {
 
 statement! {
     /// The next dependents by key, and those of them whose entity has no row.
-    pub struct LookAtDependents<'a> {
+    pub struct CheckDependents<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
         kind: &'a str as Text,
         id: &'a str as Text,
         until: &'a str as Text,
         limit: i64 as BigInt,
-    } -> LookRow,
-    look!("WITH page AS MATERIALIZED (
+    } -> CheckedColumns,
+    checked_rows!("WITH page AS MATERIALIZED (
         SELECT d.entity_id, d.kind, d.id
         FROM dependent d
         WHERE d.realm_id = {realm} AND (d.entity_id, d.kind, d.id) > ({entity}, {kind}, {id}) AND d.entity_id <= {until}

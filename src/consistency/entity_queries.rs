@@ -11,23 +11,23 @@ use crate::access::{Subject, erasure_queries};
 use crate::consistency::event_queries::untold;
 use crate::consistency::model::{CheckedRows, FindingKind};
 use crate::consistency::portfolio_queries;
-use crate::consistency::queries::{LookRow, LookValues, look};
+use crate::consistency::queries::{CheckedColumns, CheckedValues, checked_rows};
 use crate::db::partitions::KEEP_EVENTS;
 use crate::db::{Realm, Work, statement};
 use crate::entity::model::{Action, State};
 use crate::task::work::Span;
 
 /// Checks the next entities.
-pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
+pub fn check(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
     let keep = KEEP_EVENTS.as_seconds_f64();
-    let statement = LookAtEntities {
+    let statement = CheckEntities {
         realm: realm.id(),
         cursor: span.cursor,
         until: span.until,
         keep,
         limit: span.limit,
     };
-    Ok(statement.get_result::<LookValues>(connection)?.into())
+    Ok(statement.get_result::<CheckedValues>(connection)?.into())
 }
 
 /// The text of a check of entities, those of a condition on `entity e`.
@@ -36,7 +36,7 @@ pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Wo
 /// removal, for then nobody would learn of it.
 macro_rules! entities {
     ($of:literal, $more:literal) => {
-        look!(concat!("WITH page AS MATERIALIZED (
+        checked_rows!(concat!("WITH page AS MATERIALIZED (
         SELECT e.id, e.incarnation, e.version, e.updated_at, e.state = 'offboarding' AND e.deleted_at IS NULL AS leaving,
                e.hold_reason IS NOT NULL AS held
         FROM entity e
@@ -87,13 +87,13 @@ macro_rules! entities {
 statement! {
     /// The next entities by id; those of them that are in `offboarding` without an open request, and those whose removal has left its
     /// trace.
-    pub struct LookAtEntities<'a> {
+    pub struct CheckEntities<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
         until: &'a str as Text,
         keep: f64 as Double,
         limit: i64 as BigInt,
-    } -> LookRow,
+    } -> CheckedColumns,
     entities!("e.id > {cursor} AND e.id <= {until}
         ORDER BY e.id
         LIMIT {limit}", "count(*) = {limit}")
@@ -110,8 +110,8 @@ pub fn repair(
     keys: &[&str],
 ) -> Work<Vec<(String, bool)>> {
     LockEntities { realm: realm.id(), keys }.execute(connection)?;
-    let found = LookAgain { realm: realm.id(), keys, keep: KEEP_EVENTS.as_seconds_f64() }
-        .get_result::<LookValues>(connection)?;
+    let found = CheckAgain { realm: realm.id(), keys, keep: KEEP_EVENTS.as_seconds_f64() }
+        .get_result::<CheckedValues>(connection)?;
     let suspects = CheckedRows::from(found).suspects;
     let of = |kind| {
         suspects
@@ -160,11 +160,11 @@ statement! {
 
 statement! {
     /// The same check of these entities.
-    struct LookAgain<'a> {
+    struct CheckAgain<'a> {
         realm: i32 as Integer,
         keys: &'a [&'a str] as Array<Text>,
         keep: f64 as Double,
-    } -> LookRow,
+    } -> CheckedColumns,
     entities!("e.id = ANY({keys})", "false")
 }
 

@@ -1,4 +1,4 @@
-//! The SQL of removals that are not reported, and of events that report removals that were none.
+//! The SQL of removals without an event, and of events of removals that were none.
 //!
 //! A removal and its event are one transaction, and so have the same moment: that finds the one for the other.
 
@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Double, Integer, Text, Timestamptz, Uuid as SqlU
 use uuid::Uuid;
 
 use crate::consistency::model::CheckedRows;
-use crate::consistency::queries::{LookRow, LookValues, look};
+use crate::consistency::queries::{CheckedColumns, CheckedValues, checked_rows};
 use crate::db::partitions::KEEP_EVENTS;
 use crate::db::{Realm, Work, statement};
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ macro_rules! untold {
                COALESCE(v.data ->> 'offboarding_request_id', v.data ->> 'bulk_delete_id') AS job_id
         FROM (SELECT DISTINCT d.removed_at FROM due d) m
         CROSS JOIN LATERAL (
-            -- A look for each moment, however few the planner believes there are: OFFSET keeps this a query of its own.
+            -- A query for each moment, however few the planner believes there are: OFFSET keeps this a query of its own.
             SELECT v.occurred_at, v.subjects, v.data
             FROM event v
             WHERE v.realm_id = {realm} AND v.occurred_at = m.removed_at AND v.type IN ('entity.offboarded', 'entity.deleted')
@@ -48,14 +48,14 @@ macro_rules! untold {
 pub(super) use untold;
 
 /// Checks the next tombstones.
-pub fn look_at_tombstones(
+pub fn check_tombstones(
     connection: &mut PgConnection,
     realm: &Realm,
     span: &Span<'_>,
 ) -> Work<CheckedRows> {
     let (entity, incarnation) = tombstone_position(span.cursor)?;
     let keep = KEEP_EVENTS.as_seconds_f64();
-    let statement = LookAtTombstones {
+    let statement = CheckTombstones {
         realm: realm.id(),
         entity,
         incarnation,
@@ -63,7 +63,7 @@ pub fn look_at_tombstones(
         keep,
         limit: span.limit,
     };
-    Ok(statement.get_result::<LookValues>(connection)?.into())
+    Ok(statement.get_result::<CheckedValues>(connection)?.into())
 }
 
 /// The page position of a key, `ENTITY/INCARNATION`. No incarnation is nil.
@@ -79,15 +79,15 @@ fn tombstone_position(key: &str) -> Result<(&str, Uuid)> {
 statement! {
     /// The next tombstones by key, and those of them whose event must exist and does not. The events of a page are few, since a bulk delete
     /// follows the keys as well.
-    pub struct LookAtTombstones<'a> {
+    pub struct CheckTombstones<'a> {
         realm: i32 as Integer,
         entity: &'a str as Text,
         incarnation: Uuid as SqlUuid,
         until: &'a str as Text,
         keep: f64 as Double,
         limit: i64 as BigInt,
-    } -> LookRow,
-    look!(concat!("WITH page AS MATERIALIZED (
+    } -> CheckedColumns,
+    checked_rows!(concat!("WITH page AS MATERIALIZED (
         SELECT t.entity_id, t.incarnation, t.removed_at, t.job_id::text AS job_id
         FROM tombstone t
         WHERE t.realm_id = {realm} AND (t.entity_id, t.incarnation) > ({entity}, {incarnation}) AND t.entity_id <= {until}
@@ -114,15 +114,15 @@ statement! {
 }
 
 /// Checks the next events of removals.
-pub fn look_at_events(
+pub fn check_events(
     connection: &mut PgConnection,
     realm: &Realm,
     span: &Span<'_>,
 ) -> Work<CheckedRows> {
     let (at, seq) = event_position(span.cursor)?;
     let statement =
-        LookAtEvents { realm: realm.id(), at, seq, limit: span.limit, removals: REMOVALS };
-    Ok(statement.get_result::<LookValues>(connection)?.into())
+        CheckEvents { realm: realm.id(), at, seq, limit: span.limit, removals: REMOVALS };
+    Ok(statement.get_result::<CheckedValues>(connection)?.into())
 }
 
 /// The page position of a key, `MICROSECONDS/SEQ`.
@@ -139,14 +139,14 @@ fn event_position(key: &str) -> Result<(DateTime<Utc>, i64)> {
 statement! {
     /// The next events of removals, as many as have so many subjects together, and those of the subjects that left no trace although it
     /// must exist: a tombstone, or a soft-deleted row, which a later hard run may have made a tombstone.
-    pub struct LookAtEvents {
+    pub struct CheckEvents {
         realm: i32 as Integer,
         at: DateTime<Utc> as Timestamptz,
         seq: i64 as BigInt,
         limit: i64 as BigInt,
         removals: i64 as BigInt,
-    } -> LookRow,
-    look!("WITH kept AS (
+    } -> CheckedColumns,
+    checked_rows!("WITH kept AS (
         -- Since when every tombstone must be there, and an hour for those who sweep meanwhile.
         SELECT COALESCE(max(greatest(now() - p.tombstone_retention, p.tombstones_kept_since)) + interval '1 hour', '-infinity') AS since
         FROM removal_policy p

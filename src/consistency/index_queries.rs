@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::consistency::model::{CheckedRows, FindingKind, Suspect};
-use crate::consistency::queries::{LookRow, LookValues, look};
+use crate::consistency::queries::{CheckedColumns, CheckedValues, checked_rows};
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES};
 use crate::entity::fields::weight;
@@ -95,7 +95,7 @@ fn heavy((id, _, attributes, rows): &Indexed) -> usize {
 }
 
 /// Checks the next entities; fewer if their indexed data is large. None if no index is in use.
-pub fn look_at_entities(
+pub fn check_entities(
     connection: &mut PgConnection,
     realm: &Realm,
     span: &Span<'_>,
@@ -104,7 +104,7 @@ pub fn look_at_entities(
     if !in_use {
         return Ok(CheckedRows::default());
     }
-    let statement = LookAtIndexed {
+    let statement = CheckIndexed {
         realm: realm.id(),
         cursor: span.cursor,
         until: span.until,
@@ -142,7 +142,7 @@ statement! {
 
 statement! {
     /// The next entities by id, the soft-deleted among them: they keep their rows.
-    pub struct LookAtIndexed<'a> {
+    pub struct CheckIndexed<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
         until: &'a str as Text,
@@ -245,21 +245,21 @@ statement! {
 }
 
 /// Checks the next rows of all indexes.
-pub fn look_at_rows(
+pub fn check_rows(
     connection: &mut PgConnection,
     realm: &Realm,
     span: &Span<'_>,
 ) -> Work<CheckedRows> {
     let (attribute, value, entity) =
         if span.cursor.is_empty() { Default::default() } else { row_position(span.cursor)? };
-    let statement = LookAtRows {
+    let statement = CheckRows {
         realm: realm.id(),
         attribute: &attribute,
         value: &value,
         entity: &entity,
         limit: span.limit,
     };
-    Ok(statement.get_result::<LookValues>(connection)?.into())
+    Ok(statement.get_result::<CheckedValues>(connection)?.into())
 }
 
 /// The page position of a key, a JSON array of attribute, key and entity.
@@ -270,14 +270,14 @@ fn row_position(key: &str) -> Result<(String, String, String)> {
 statement! {
     /// The next rows by key, and those of them that are of no index, or of an index in use and of no entity. The rows of existing entities
     /// are compared with them entity by entity.
-    pub struct LookAtRows<'a> {
+    pub struct CheckRows<'a> {
         realm: i32 as Integer,
         attribute: &'a str as Text,
         value: &'a str as Text,
         entity: &'a str as Text,
         limit: i64 as BigInt,
-    } -> LookRow,
-    look!("WITH page AS MATERIALIZED (
+    } -> CheckedColumns,
+    checked_rows!("WITH page AS MATERIALIZED (
         SELECT a.attribute, a.value, a.entity_id
         FROM attribute_index a
         WHERE a.realm_id = {realm} AND (a.attribute, a.value, a.entity_id) > ({attribute}, {value}, {entity})

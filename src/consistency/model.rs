@@ -27,7 +27,7 @@ text_enum! {
         RemovedEntity = "removed_entity",
         /// A request is to remove an entity that is not on its way out, or removed one without a trace.
         OrphanRequest = "orphan_request",
-        /// A removal is not reported, or one is reported that was none.
+        /// A removal has no event, or an event records a removal that was none.
         EventMismatch = "event_mismatch",
         /// An index over an attribute does not say what the entities say.
         AttributeIndex = "attribute_index",
@@ -47,7 +47,7 @@ text_enum! {
         Requests = "requests",
         /// Tombstones, by entity and incarnation.
         Tombstones = "tombstones",
-        /// Events that report removals, by time.
+        /// Events of removals, by time.
         RemovalEvents = "removal_events",
         /// Rows of indexes over attributes, by attribute, value and entity.
         IndexRows = "index_rows",

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::consistency::model::CheckedRows;
-use crate::consistency::queries::{LookRow, LookValues, look};
+use crate::consistency::queries::{CheckedColumns, CheckedValues, checked_rows};
 use crate::db::{Realm, Work, statement};
 use crate::error::Error;
 use crate::task::work::Span;
@@ -18,7 +18,7 @@ const CODE: &str = "not_found";
 const MESSAGE: &str = "The entity is not there any more.";
 
 /// Checks the next requests.
-pub fn look_at_requests(
+pub fn check_requests(
     connection: &mut PgConnection,
     realm: &Realm,
     span: &Span<'_>,
@@ -28,19 +28,19 @@ pub fn look_at_requests(
     } else {
         Uuid::try_parse(span.cursor).map_err(Error::internal)?
     };
-    let statement = LookAtRequests { realm: realm.id(), after, limit: span.limit };
-    Ok(statement.get_result::<LookValues>(connection)?.into())
+    let statement = CheckRequests { realm: realm.id(), after, limit: span.limit };
+    Ok(statement.get_result::<CheckedValues>(connection)?.into())
 }
 
 statement! {
     /// The next requests by id; those of them that are open and have no entity on its way out, and those that succeeded and left neither the
     /// entity nor, where it must still be there, a tombstone.
-    pub struct LookAtRequests {
+    pub struct CheckRequests {
         realm: i32 as Integer,
         after: Uuid as SqlUuid,
         limit: i64 as BigInt,
-    } -> LookRow,
-    look!("WITH page AS MATERIALIZED (
+    } -> CheckedColumns,
+    checked_rows!("WITH page AS MATERIALIZED (
         SELECT r.id, r.entity_id, r.incarnation, r.status, r.finished_at, r.status IN ('pending', 'running') AS live
         FROM offboarding_request r
         WHERE r.realm_id = {realm} AND r.id > {after}

@@ -6,35 +6,35 @@ use diesel::sql_types::{Array, BigInt, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::consistency::model::CheckedRows;
-use crate::consistency::queries::{LookRow, LookValues, look};
+use crate::consistency::queries::{CheckedColumns, CheckedValues, checked_rows};
 use crate::db::{Realm, Work, statement};
 use crate::task::work::Span;
 
-/// About how many members one look counts, unless a portfolio alone has more.
+/// About how many members one check counts, unless a portfolio alone has more.
 const MEMBERS: i64 = 200_000;
 
 /// Checks the next portfolios. Their members are counted from the index of members; nothing is locked.
-pub fn look(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
-    let statement = LookAtPortfolios {
+pub fn check(connection: &mut PgConnection, realm: &Realm, span: &Span<'_>) -> Work<CheckedRows> {
+    let statement = CheckPortfolios {
         realm: realm.id(),
         cursor: span.cursor,
         until: span.until,
         limit: span.limit,
         members: MEMBERS,
     };
-    Ok(statement.get_result::<LookValues>(connection)?.into())
+    Ok(statement.get_result::<CheckedValues>(connection)?.into())
 }
 
 statement! {
     /// The next portfolios by id, as many as have so many members together, and those of them that count other than they have.
-    pub struct LookAtPortfolios<'a> {
+    pub struct CheckPortfolios<'a> {
         realm: i32 as Integer,
         cursor: &'a str as Text,
         until: &'a str as Text,
         limit: i64 as BigInt,
         members: i64 as BigInt,
-    } -> LookRow,
-    look!("WITH page AS MATERIALIZED (
+    } -> CheckedColumns,
+    checked_rows!("WITH page AS MATERIALIZED (
         SELECT p.id, p.entity_count
         FROM portfolio p
         WHERE p.realm_id = {realm} AND p.id > {cursor} AND p.id <= {until}

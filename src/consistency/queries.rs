@@ -12,22 +12,22 @@ use crate::access::Caller;
 use crate::consistency::model::{
     CheckedRows, Finding, FindingKind, MOST_KEPT, NAME, NewCheck, Suspect,
 };
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::filter::{self, Filter, Property, Vocabulary};
 use crate::task::model::TOPIC;
 use crate::task::work::ClaimedSlice;
 
 /// The columns of a [`CheckedRows`].
-pub type LookRow =
+pub type CheckedColumns =
     (BigInt, Nullable<Text>, Bool, Array<Text>, Array<Text>, Array<Text>, Array<Text>, Array<Bool>);
 /// Their values.
-pub type LookValues =
+pub type CheckedValues =
     (i64, Option<String>, bool, Vec<String>, Vec<FindingKind>, Vec<String>, Vec<String>, Vec<bool>);
 
 /// The text of a check: CTEs of which `walked` has one row with `met`, `cursor` and `more`, and `suspects` a row with `key`, `kind`,
 /// `subject`, `detail` and `mendable` for each contradiction.
-macro_rules! look {
+macro_rules! checked_rows {
     ($ctes:expr) => {
         concat!(
             $ctes,
@@ -42,11 +42,11 @@ macro_rules! look {
         )
     };
 }
-pub(super) use look;
+pub(super) use checked_rows;
 
-impl From<LookValues> for CheckedRows {
+impl From<CheckedValues> for CheckedRows {
     fn from(
-        (met, cursor, more, keys, kinds, subjects, details, repairable): LookValues,
+        (met, cursor, more, keys, kinds, subjects, details, repairable): CheckedValues,
     ) -> CheckedRows {
         let reported =
             keys.into_iter().zip(kinds).zip(subjects).zip(details.into_iter().zip(repairable));

@@ -14,7 +14,7 @@ use crate::task::{mail, mail_queries};
 
 paged!(v1::ListTaskFindingsRequest, "TaskFindings", PageSize { default: 100, max: 1_000 });
 
-/// `CheckConsistency`. `sends_mail` reports whether there is a mail server.
+/// `CheckConsistency`. `sends_mail` says whether there is a mail server.
 pub async fn start(
     db: &Db,
     sends_mail: bool,

@@ -45,7 +45,7 @@ impl Check {
         })
     }
 
-    fn look(
+    fn check(
         self,
         connection: &mut PgConnection,
         claim: &ClaimedSlice,
@@ -53,14 +53,14 @@ impl Check {
     ) -> Work<CheckedRows> {
         let realm = &claim.realm;
         match self.part {
-            Part::Dependents => dependent_queries::look(connection, realm, span),
-            Part::Portfolios => portfolio_queries::look(connection, realm, span),
-            Part::Entities => entity_queries::look(connection, realm, span),
-            Part::Requests => offboarding_queries::look_at_requests(connection, realm, span),
-            Part::Tombstones => event_queries::look_at_tombstones(connection, realm, span),
-            Part::RemovalEvents => event_queries::look_at_events(connection, realm, span),
-            Part::IndexRows => index_queries::look_at_rows(connection, realm, span),
-            Part::IndexedEntities => index_queries::look_at_entities(connection, realm, span),
+            Part::Dependents => dependent_queries::check(connection, realm, span),
+            Part::Portfolios => portfolio_queries::check(connection, realm, span),
+            Part::Entities => entity_queries::check(connection, realm, span),
+            Part::Requests => offboarding_queries::check_requests(connection, realm, span),
+            Part::Tombstones => event_queries::check_tombstones(connection, realm, span),
+            Part::RemovalEvents => event_queries::check_events(connection, realm, span),
+            Part::IndexRows => index_queries::check_rows(connection, realm, span),
+            Part::IndexedEntities => index_queries::check_entities(connection, realm, span),
         }
     }
 
@@ -175,14 +175,14 @@ impl TaskWork for Check {
         claim: &ClaimedSlice,
         span: &Span<'_>,
     ) -> Step<Moved> {
-        let CheckedRows { met, cursor, more, suspects } = self.look(connection, claim, span)?;
+        let CheckedRows { met, cursor, more, suspects } = self.check(connection, claim, span)?;
         // A row that the database refuses to change stays as it is, and is a finding.
         let found = match (claim.fix && span.refused.is_none(), span.locked) {
             (false, _) => {
                 suspects.into_iter().map(|suspect| Found { suspect, mended: false }).collect()
             }
             (true, Locked::Await) => self.repair_all(connection, claim, suspects)?,
-            (true, Locked::Pass) => self.repair_each(connection, claim, suspects)?,
+            (true, Locked::CountAsFailed) => self.repair_each(connection, claim, suspects)?,
         };
         if !found.is_empty() {
             queries::record(connection, claim, &found)?;
@@ -193,7 +193,7 @@ impl TaskWork for Check {
             span.lease,
             &Advance { cursor, done: !more, processed: met, ..Advance::default() },
         )?;
-        Ok(Moved { met, processed: met, done: !more, reached: false })
+        Ok(Moved { met, processed: met, done: !more, reached_limit: false })
     }
 }
 

@@ -1,6 +1,8 @@
-//! The wait before another try.
+//! How long to wait before another try, and the wait itself on a thread of its own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
 
 /// The wait after a failure: so long after the first, twice as long after each of those `before` it, up to a bound.
 pub fn backoff(first: Duration, before: u32, at_most: Duration) -> Duration {
@@ -10,6 +12,19 @@ pub fn backoff(first: Duration, before: u32, at_most: Duration) -> Duration {
 /// The same for what was tried so often, from one second on.
 pub fn backoff_of(attempts: i32, at_most: Duration) -> Duration {
     backoff(Duration::from_secs(1), attempts.saturating_sub(1).max(0).unsigned_abs(), at_most)
+}
+
+/// Waits for this long, or until `stop`.
+#[expect(clippy::disallowed_methods, reason = "on a thread of its own, not on the runtime's")]
+pub(super) fn pause(duration: Duration, stop: &CancellationToken) {
+    let until = Instant::now() + duration;
+    while !stop.is_cancelled() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::telemetry;
 
-/// An answer that took longer reports the time too inexactly.
+/// An answer that took longer gives the time too inexactly.
 const EXACT: Duration = Duration::from_secs(1);
 /// A difference between the clocks that operators should know of.
 const WARN_ABOVE: TimeDelta = TimeDelta::seconds(5);
@@ -30,7 +30,7 @@ pub fn now() -> DateTime<Utc> {
     }
 }
 
-/// The database has reported its time when it was asked at `asked`.
+/// The database gave its time when it was asked at `asked`.
 pub(super) fn set(time: DateTime<Utc>, asked: Instant) {
     let took = asked.elapsed();
     if took > EXACT {

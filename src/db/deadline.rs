@@ -14,7 +14,7 @@ pub async fn until<T>(deadline: Instant, work: impl Future<Output = T>) -> T {
     DEADLINE.scope(deadline, work).await
 }
 
-/// The same for work that is not async, such as looking for the next message of a stream.
+/// The same for work that is not async, such as waiting for the next message of a stream.
 pub fn until_sync<T>(deadline: Instant, work: impl FnOnce() -> T) -> T {
     DEADLINE.sync_scope(deadline, work)
 }
@@ -27,7 +27,7 @@ pub(super) fn current() -> Option<Instant> {
 /// How long a statement may run for a caller that waits until `deadline`, and never for longer than `longest`.
 ///
 /// The time is cut to three significant binary digits, at most an eighth of it, so that callers who give the same time find the session as
-/// the last one left it: reporting Postgres costs a round trip.
+/// the last one left it: setting it in Postgres costs a round trip.
 pub(super) fn allowance(deadline: Option<Instant>, longest: Duration) -> Result<Duration, Error> {
     let Some(deadline) = deadline else { return Ok(longest) };
     let left = deadline.saturating_duration_since(Instant::now()).as_millis();

@@ -26,7 +26,7 @@ pub enum Fault {
     Expression,
     /// Cannot store a text as it is.
     Text,
-    /// The key exists already; the constraint's name where the database reports it.
+    /// The key exists already; the constraint's name where the database names it.
     Duplicate,
     /// The role may not do this.
     Denied,
@@ -38,7 +38,7 @@ pub enum Fault {
     Other,
 }
 
-/// The SQLSTATE of a failure; `None` of one that the server has not reported, such as a connection that broke.
+/// The SQLSTATE of a failure; `None` of one that did not come from the server, such as a connection that broke.
 ///
 /// diesel keeps it to itself. Our `pq-sys` hands it on where diesel asks libpq for the column, which makes this the only use of the column.
 pub fn sqlstate(error: &Diesel) -> Option<&str> {

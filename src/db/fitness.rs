@@ -10,7 +10,8 @@ use diesel::sql_types::Integer;
 
 use super::fault::is_on_another_backend;
 use super::options::Options;
-use super::session::{self, Refused, Session};
+use super::refused::Refused;
+use super::session::{self, Session};
 use crate::error::Result;
 
 /// How many further sessions are opened, at most, to find two that share a backend. A pooler gives the second the backend that the first has just
@@ -34,7 +35,7 @@ pub fn check(options: &Options) -> Result<(), Refused> {
 
 /// The same from a first connection, which is given back. Opens up to five more, and none where no pooler is in between.
 pub(super) fn check_from(options: &Options, first: Session) -> Result<Session, Refused> {
-    // A pooler makes up what it reports the backend at the start, before there is one.
+    // A pooler makes up what it says of the backend at the start, before there is one.
     if first.reported == first.backend { Ok(first) } else { check_pooler(options, first) }
 }
 

@@ -245,7 +245,7 @@ impl<C: Together> Driver<C> {
                 }
             }
             Err(Failed { error, .. }) => {
-                // The cause is reported once.
+                // The cause is logged once.
                 let first = callers.pop();
                 for caller in callers {
                     let _ = caller.send(Err(error.without_cause()));

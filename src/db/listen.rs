@@ -1,7 +1,7 @@
 //! `LISTEN`: learning at once that there is something to do.
 //!
-//! diesel hands out notifications that have arrived, but cannot wait for one, so a thread of its own looks at the socket every few
-//! milliseconds. That costs one system call a look and keeps one driver, with one way to read a database URL and to speak TLS.
+//! diesel hands out notifications that have arrived, but cannot wait for one, so a thread of its own reads the socket every few
+//! milliseconds. That costs one system call a time and keeps one driver, with one way to read a database URL and to speak TLS.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,16 +12,17 @@ use diesel::pg::PgConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::db::backoff::pause;
 use crate::db::options::Options;
 use crate::db::outage::{self, Opener};
-use crate::db::reserve::ReservedConnection;
+use crate::db::reserved_connection::ReservedConnection;
 use crate::error::one_line;
 use crate::telemetry::Seldom;
 
 /// The one channel; the payload names the topic.
 pub const CHANNEL: &str = "offboard";
 
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const READ_EVERY: Duration = Duration::from_millis(10);
 const TEST_EVERY: Duration = Duration::from_secs(5);
 /// Pauses between attempts to connect, the first and the longest.
 const RECONNECT_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -145,22 +146,9 @@ fn wait_for_wake_ups(
             connection.batch_execute("SELECT 1")?;
             tested = Instant::now();
         }
-        pause(LOOK_EVERY, stop);
+        pause(READ_EVERY, stop);
     }
     Ok(())
-}
-
-/// Waits for this long, or until `stop`.
-#[expect(clippy::disallowed_methods, reason = "on a thread of its own, not on the runtime's")]
-pub(super) fn pause(duration: Duration, stop: &CancellationToken) {
-    let until = Instant::now() + duration;
-    while !stop.is_cancelled() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::sleep(left.min(Duration::from_millis(100)));
-    }
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ fn read_patiently(last: &LastFault, connection: &mut PgConnection) -> Result<Sch
             reported.into()
         })
     });
-    // A failure that no patience would help is reported at once.
+    // A failure that no patience would help is returned at once.
     match failed {
         Some(error)
             if read.is_err() && !matches!(last.get(), Some(Fault::Locked | Fault::Conflict)) =>

@@ -1,4 +1,4 @@
-//! One outage of the database is reported as one: the log has a line at its beginning, one a minute while it lasts, and one at its end.
+//! One outage of the database is logged as one: the log has a line at its beginning, one a minute while it lasts, and one at its end.
 //! Failures that it causes meanwhile are logged at debug.
 
 use std::fmt::Display;
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
 
-/// The least time between two lines that report an outage.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// The least time between two lines about an outage.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// A failure of who has not failed again for so long says nothing of now, where readiness finds nothing wrong: who opens a connection when it needs one
 /// does not say that it could.
@@ -33,37 +33,35 @@ struct Outage {
     /// When each failed last, by [`Opener`], if that is not over.
     failing: [Option<Instant>; 3],
     since: Option<Instant>,
-    /// When the log reported one last.
-    reported: Option<Instant>,
-    /// True if it reported this one.
-    is_reported: bool,
+    /// When one was last logged.
+    logged: Option<Instant>,
+    /// True if this one was logged.
+    is_logged: bool,
     failures: u64,
 }
 
 impl Outage {
     const NONE: Outage =
-        Outage { failing: [None; 3], since: None, reported: None, is_reported: false, failures: 0 };
+        Outage { failing: [None; 3], since: None, logged: None, is_logged: false, failures: 0 };
 
-    /// One fails. Returns how often that has happened in this outage, if it is to be reported now.
+    /// One fails. Returns how often that has happened in this outage, if it is to be logged now.
     fn failed(&mut self, opener: Opener, now: Instant) -> Option<u64> {
         let turns = matches!(opener, Opener::Probe) && self.failing[opener as usize].is_none();
         self.failing[opener as usize] = Some(now);
         self.failures += 1;
-        let is_new = turns && !self.is_reported;
+        let is_new = turns && !self.is_logged;
         if is_new {
             self.since = Some(now);
         }
         self.since.get_or_insert(now);
-        if !is_new
-            && self.reported.is_some_and(|reported| now.duration_since(reported) < REPORT_EVERY)
-        {
+        if !is_new && self.logged.is_some_and(|logged| now.duration_since(logged) < LOG_EVERY) {
             return None;
         }
-        (self.reported, self.is_reported) = (Some(now), true);
+        (self.logged, self.is_logged) = (Some(now), true);
         Some(self.failures)
     }
 
-    /// One does not fail. Returns for how long the outage lasted, and how often one failed, if it is over and was reported.
+    /// One does not fail. Returns for how long the outage lasted, and how often one failed, if it is over and was logged.
     fn succeeded(&mut self, opener: Opener, now: Instant) -> Option<(Duration, u64)> {
         let turns = matches!(opener, Opener::Probe) && self.failing[opener as usize].is_some();
         self.failing[opener as usize] = None;
@@ -77,7 +75,7 @@ impl Outage {
         }
         let (lasted, failures) =
             (now.duration_since(self.since.take()?), std::mem::take(&mut self.failures));
-        std::mem::take(&mut self.is_reported).then_some((lasted, failures))
+        std::mem::take(&mut self.is_logged).then_some((lasted, failures))
     }
 }
 
@@ -104,19 +102,19 @@ pub(super) fn lasts() -> bool {
     outage().since.is_some()
 }
 
-/// Returns whether a failure is that of an outage, of which the log reports by itself.
+/// Returns whether a failure is that of an outage, which is logged by itself.
 pub fn covers(error: &Error) -> bool {
     error.code() == Code::Unavailable && lasts()
 }
 
 /// Warns of a failure of what is done in the background, unless it is that of an outage.
 macro_rules! warn_of {
-    ($error:expr, $($reported:tt)+) => {{
+    ($error:expr, $($logged:tt)+) => {{
         let error = &$error;
         if $crate::db::outage::covers(error) {
-            tracing::debug!(%error, cause = error.cause_chain(), $($reported)+);
+            tracing::debug!(%error, cause = error.cause_chain(), $($logged)+);
         } else {
-            tracing::warn!(%error, cause = error.cause_chain(), $($reported)+);
+            tracing::warn!(%error, cause = error.cause_chain(), $($logged)+);
         }
     }};
 }
@@ -131,13 +129,13 @@ mod tests {
         let mut outage = Outage::NONE;
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let mut reported = Vec::new();
+        let mut logged = Vec::new();
         for second in 0..150 {
             for opener in [Opener::Pool, Opener::Probe, Opener::Listener] {
-                reported.extend(outage.failed(opener, at(second)).map(|_| second));
+                logged.extend(outage.failed(opener, at(second)).map(|_| second));
             }
         }
-        assert_eq!(reported, [0, 60, 120]);
+        assert_eq!(logged, [0, 60, 120]);
         assert_eq!(outage.succeeded(Opener::Pool, at(150)), None, "the others fail");
         assert_eq!(outage.succeeded(Opener::Listener, at(151)), None);
         assert_eq!(outage.succeeded(Opener::Probe, at(152)), Some((Duration::from_secs(152), 450)));
@@ -148,15 +146,15 @@ mod tests {
     fn outages_that_follow_one_another_are_reported_once_a_minute_too() {
         let mut outage = Outage::NONE;
         let began = Instant::now();
-        let mut reported = 0;
+        let mut logged = 0;
         for second in 0..120 {
-            reported +=
+            logged +=
                 outage.failed(Opener::Pool, began + Duration::from_secs(second)).map_or(0, |_| 1);
-            reported += outage
+            logged += outage
                 .succeeded(Opener::Pool, began + Duration::from_secs(second))
                 .map_or(0, |_| 1);
         }
-        assert_eq!(reported, 4, "the beginning and the end of two of them");
+        assert_eq!(logged, 4, "the beginning and the end of two of them");
     }
 
     #[test]
@@ -166,7 +164,7 @@ mod tests {
         let at = |seconds| began + Duration::from_secs(seconds);
         assert!(outage.failed(Opener::Pool, at(0)).is_some());
         assert!(outage.succeeded(Opener::Pool, at(1)).is_some());
-        assert_eq!(outage.failed(Opener::Pool, at(5)), None, "it was reported a moment ago");
+        assert_eq!(outage.failed(Opener::Pool, at(5)), None, "it was logged a moment ago");
         assert_eq!(outage.failed(Opener::Probe, at(10)), Some(2));
         assert_eq!(outage.failed(Opener::Probe, at(11)), None);
         assert_eq!(

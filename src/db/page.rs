@@ -112,7 +112,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.after.as_ref()
     }
 
-    /// How many rows to read: one more than the page has reports whether there is another.
+    /// How many rows to read: one more than the page has shows whether there is another.
     pub fn limit(&self) -> i64 {
         self.size as i64 + 1
     }
@@ -132,7 +132,7 @@ impl<C: Serialize + DeserializeOwned> Page<C> {
         self.cut_short(rows, false, position)
     }
 
-    /// The same for rows of which reading may have ended before the limit: `more` reports whether there are others behind them.
+    /// The same for rows of which reading may have ended before the limit: `more` says whether there are others behind them.
     pub fn cut_short<T>(
         &self,
         rows: &mut Vec<T>,

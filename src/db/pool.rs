@@ -22,9 +22,9 @@ use crate::db::fail::Fail;
 use crate::db::fault::{Fault, fault};
 use crate::db::options::Options;
 use crate::db::reconnecting::{AGAIN, Reconnecting};
+use crate::db::refused::Refused;
 use crate::db::reserve::Reserve;
 use crate::db::seal::{self, Seal};
-use crate::db::session::Refused;
 use crate::db::share::Permits;
 use crate::error::{Error, Form, Result};
 use crate::telemetry;
@@ -326,7 +326,7 @@ impl Inner {
         another_may_do
     }
 
-    /// A connection of this age was reported that the database takes no changes. It may lead to a server that was replaced, and so may the
+    /// A connection of this age learned that the database takes no changes. It may lead to a server that was replaced, and so may the
     /// idle ones: they are closed, since a test would find nothing. Where that was done a moment ago, the database is so.
     fn turned_read_only(&self, age: Duration) -> bool {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);

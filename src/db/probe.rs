@@ -7,24 +7,25 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::backoff::pause;
 use super::fault::Fault;
 use super::fitness;
-use super::listen::pause;
 use super::migrations::{SchemaState, schema_state};
 use super::options::Options;
 use super::outage::{self, Opener};
-use super::reserve::ReservedConnection;
-use super::session::{self, Refused, Session};
+use super::refused::Refused;
+use super::reserved_connection::ReservedConnection;
+use super::session::{self, Session};
 use crate::error::{Code, Error};
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How often the connection is glanced at in between.
 const GLANCE: Duration = Duration::from_millis(50);
-/// How long a statement of a look may take.
-const LOOK_TIME: Duration = Duration::from_secs(2);
+/// How long a statement of a check may take.
+const CHECK_TIME: Duration = Duration::from_secs(2);
 /// How often what was found is judged.
 const JUDGE_EVERY: Duration = Duration::from_millis(200);
-/// A database that takes longer than this to fail a look does not respond.
+/// A database that takes longer than this to fail a check does not respond.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// A check that is older says nothing of now.
 const FRESH: Duration = Duration::from_secs(4);
@@ -43,7 +44,7 @@ pub struct DatabaseState {
     pub read_only: bool,
 }
 
-/// The looks at a database. Cheap to clone; they end when the last clone is dropped.
+/// The checks of a database. Cheap to clone; they end when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Probe {
     verdict: watch::Receiver<Option<Verdict>>,
@@ -80,29 +81,29 @@ struct ProbeResult {
 type Verdict = Result<DatabaseState, Troubled>;
 
 impl Probe {
-    /// Starts to look, over a connection at this place.
+    /// Starts to check, over a connection at this place.
     pub fn spawn(reserved: ReservedConnection) -> std::io::Result<Probe> {
-        let (found, looks) = watch::channel(None);
+        let (found, results) = watch::channel(None);
         let (judged, verdict) = watch::channel(None);
         let stop = CancellationToken::new();
         let (stopped, over) = (stop.clone(), stop.clone());
         let options = Options {
-            statement_timeout: LOOK_TIME,
-            lock_timeout: LOOK_TIME,
+            statement_timeout: CHECK_TIME,
+            lock_timeout: CHECK_TIME,
             ..reserved.options().clone()
         };
         std::thread::Builder::new()
             .name("probe".to_owned())
-            .spawn(move || look_on(&reserved, &options, &found, &stopped))?;
-        // Of its own: a look may hang.
+            .spawn(move || check_on(&reserved, &options, &found, &stopped))?;
+        // Of its own: a check may hang.
         std::thread::Builder::new()
             .name("judge".to_owned())
-            .spawn(move || judge(&looks, &judged, &over))?;
+            .spawn(move || judge(&results, &judged, &over))?;
         Ok(Probe { verdict, _stop: Arc::new(stop.drop_guard()) })
     }
 
-    /// The state of the database, by a look of the last seconds; else a sentence for operators that says why that is not known. Waits for the first
-    /// look alone.
+    /// The state of the database, by a check of the last seconds; else a sentence for operators that says why that is not known. Waits for the first
+    /// check alone.
     pub async fn check(&self) -> Verdict {
         let mut verdict = self.verdict.clone();
         let lost = |_| (Trouble::Failing, "is not checked any more".to_owned());
@@ -115,18 +116,18 @@ fn silent() -> Troubled {
     (Trouble::Unreachable, "does not respond".to_owned())
 }
 
-/// Judges what was found, again and again, and logs each change. A look that failed counts until the next one is over, however long that takes;
+/// Judges what was found, again and again, and logs each change. A check that failed counts until the next one is over, however long that takes;
 /// one that did not says nothing of now once it is old.
 fn judge(
-    looks: &watch::Receiver<Option<ProbeResult>>,
+    results: &watch::Receiver<Option<ProbeResult>>,
     judged: &watch::Sender<Option<Verdict>>,
     stop: &CancellationToken,
 ) {
     let begun = Instant::now();
     let mut counted: Option<Instant> = None;
     while !stop.is_cancelled() {
-        let look = looks.borrow().clone();
-        let found = match look {
+        let result = results.borrow().clone();
+        let found = match result {
             Some(ProbeResult { found: Err(troubled), cause, .. }) => Some((Err(troubled), cause)),
             Some(ProbeResult { at, found, cause }) if at.elapsed() < FRESH => Some((found, cause)),
             None if begun.elapsed() < FRESH => None,
@@ -136,7 +137,7 @@ fn judge(
             if verdict.is_ok() {
                 outage::succeeded(Opener::Probe);
                 counted = None;
-            } else if counted.is_none_or(|counted| counted.elapsed() >= LOOK_EVERY) {
+            } else if counted.is_none_or(|counted| counted.elapsed() >= CHECK_EVERY) {
                 outage::failed(Opener::Probe, cause);
                 counted = Some(Instant::now());
             }
@@ -146,7 +147,7 @@ fn judge(
     }
 }
 
-fn look_on(
+fn check_on(
     reserved: &ReservedConnection,
     options: &Options,
     latest: &watch::Sender<Option<ProbeResult>>,
@@ -159,8 +160,8 @@ fn look_on(
     while !stop.is_cancelled() {
         let begun = Instant::now();
         fit = fit && !reserved.is_suspect();
-        let looked = look((reserved, stop), options, (&mut session, &mut silenced), &mut fit);
-        let (found, cause) = match looked {
+        let checked = check((reserved, stop), options, (&mut session, &mut silenced), &mut fit);
+        let (found, cause) = match checked {
             Ok(condition) => (Ok(condition), String::new()),
             Err((trouble, error)) => {
                 // Where calls alone are shut out, the probes are not.
@@ -187,9 +188,9 @@ fn look_on(
     }
 }
 
-/// Waits for the next look; not for long where the connection has ended, since others wait until there is another one.
+/// Waits for the next check; not for long where the connection has ended, since others wait until there is another one.
 fn wait(session: Option<&Session>, stop: &CancellationToken) {
-    let until = Instant::now() + LOOK_EVERY;
+    let until = Instant::now() + CHECK_EVERY;
     while Instant::now() < until
         && !stop.is_cancelled()
         && !session.is_some_and(|session| session.vitals.has_ended())
@@ -198,7 +199,7 @@ fn wait(session: Option<&Session>, stop: &CancellationToken) {
     }
 }
 
-fn look(
+fn check(
     (reserved, stop): (&ReservedConnection, &CancellationToken),
     options: &Options,
     (session, silenced): (&mut Option<Session>, &mut bool),

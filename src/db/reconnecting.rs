@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::db::outage::{self, Opener};
-use crate::db::session::Refused;
+use crate::db::refused::Refused;
 
 /// Pauses between attempts to connect, the first and the longest.
 pub const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));

@@ -23,7 +23,7 @@ pub(super) const BEHIND: &str = "The sequences of the database stand before numb
 
 /// True if numbers that are in use would be given out again. Reads a few rows, for every session asks it: whoever copies rows alone leaves
 /// the sequences of events and realms behind, or that of entities untouched. Entities of earlier versions have no numbers, and are not all
-/// looked through.
+/// read.
 ///
 /// Nothing that a role without `SELECT` on sequences may not read.
 const ARE_BEHIND: &str = "SELECT coalesce(pg_sequence_last_value('event_seq'), 0) < s.considered
@@ -34,7 +34,7 @@ const ARE_BEHIND: &str = "SELECT coalesce(pg_sequence_last_value('event_seq'), 0
         AS behind
      FROM event_sequencer s";
 
-/// Sets those that are behind, and reports which.
+/// Sets those that are behind, and returns which.
 const SET: &str = "SELECT s.name::text AS name, setval(s.name, s.number)
      FROM (
         SELECT 'event_seq'::regclass AS name, greatest((SELECT max(seq) FROM event), (SELECT max(considered) FROM event_sequencer)) AS number

@@ -1,7 +1,6 @@
 //! How a connection is made, and the settings that its session needs, whatever the defaults of its role and its database.
 
 use std::ffi::CString;
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -14,9 +13,10 @@ use diesel::{Connection, ConnectionError, sql_query};
 
 use super::fault::{Fault, fault, is_on_another_backend, is_out_of_turn};
 use super::options::Options;
+use super::refused::Refused;
 use super::vitals::{Monitor, Vitals};
 use super::{clock, sequences, watchdog};
-use crate::error::{Code, Error, one_line};
+use crate::error::one_line;
 
 /// The one encoding in which every text can be stored that a caller may send.
 const ENCODING: &str = "UTF8";
@@ -27,56 +27,11 @@ pub(super) struct Session {
     pub(super) connection: PgConnection,
     /// Its state, as others see it.
     pub(super) vitals: Arc<Vitals>,
-    /// The backend's process id from the start of the connection: it differs from the one that the backend itself reports if a pooler is in
+    /// The backend's process id from the start of the connection: it differs from the one that the backend itself gives if a pooler is in
     /// between.
     pub(super) reported: i32,
     /// The backend's process id as it says itself.
     pub(super) backend: i32,
-}
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum Refused {
-    /// The database cannot be reached, or does not let us in.
-    Unreachable(ConnectionError),
-    /// The database cannot be used: a sentence for operators.
-    Unfit(String),
-    /// The server lets nobody in by this address, and says so: the same.
-    Denied(&'static str),
-    /// The server has no room for another session of ours.
-    Crowded,
-    /// It has let us in, and gives the session nothing to work with: a pooler that queues where a server would refuse, most likely.
-    Queued,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refused::Unreachable(error) => f.write_str(&one_line(&error.to_string())),
-            Refused::Unfit(sentence) => f.write_str(sentence),
-            Refused::Denied(sentence) => f.write_str(sentence),
-            Refused::Crowded => {
-                f.write_str("the server lets no more sessions in: as many are open as the role, the database or the server may have")
-            }
-            Refused::Queued => f.write_str("a session was let in and got no response: a pooler has no more server sessions to give"),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl From<Refused> for Error {
-    /// For the person at the terminal and for the log; a caller of the service is reported nothing but that the database is unreachable.
-    fn from(refused: Refused) -> Error {
-        match refused {
-            Refused::Unfit(sentence) => Error::new(Code::Unavailable, sentence),
-            Refused::Denied(sentence) => Error::new(Code::PermissionDenied, sentence),
-            crowded @ (Refused::Crowded | Refused::Queued) => {
-                Error::unavailable("The database lets no more sessions in.").caused_by(crowded)
-            }
-            other => Error::unavailable("The database cannot be reached.").caused_by(other),
-        }
-    }
 }
 
 /// Opens a connection with the settings that every session of ours has.
@@ -95,7 +50,7 @@ pub(super) fn open(options: &Options) -> Result<Session, Refused> {
                 connected.cancel,
                 connect_timeout(&watched),
             ));
-            watchdog::watch(&vitals, &watched);
+            watchdog::watch(&vitals, &watched, connect);
             // Set once: the closure is called once.
             let _ = shown.set((vitals, connected.backend));
         },
@@ -263,7 +218,7 @@ fn settings(options: &Options) -> String {
     text
 }
 
-/// The facts that the database reports about itself.
+/// What the database says of itself.
 #[derive(QueryableByName)]
 pub(super) struct Facts {
     #[diesel(sql_type = Integer)]

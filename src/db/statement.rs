@@ -2,10 +2,13 @@
 //!
 //! diesel never caches statements of `sql_query`, and its query builder cannot express a statement of many CTEs. [`statement!`] makes a
 //! typed query of a text with named parameters, cached by its Rust type.
+//!
+//! Filters of callers are unlimited in number, and a connection would keep a prepared statement of each, so a statement that is
+//! [filtered](Statement::filtered) is prepared for one execution.
 
 use diesel::QueryResult;
-use diesel::pg::Pg;
-use diesel::query_builder::AstPass;
+use diesel::pg::{Pg, PgConnection};
+use diesel::query_builder::{AstPass, Query, QueryFragment};
 
 /// A part of a statement's text.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,7 +75,7 @@ macro_rules! statement {
             pub const TEXT: &'static str = $text;
         }
 
-        impl $(<$life>)? $crate::db::filtered::Statement for $name $(<$life>)? {
+        impl $(<$life>)? $crate::db::statement::Statement for $name $(<$life>)? {
             const TEXT: &'static str = $text;
 
             #[allow(unused_variables, reason = "a statement may have no parameters")]
@@ -86,7 +89,7 @@ macro_rules! statement {
 
         impl $(<$life>)? diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name $(<$life>)? {
             fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>) -> diesel::QueryResult<()> {
-                $crate::db::statement::push_text(Self::TEXT, &mut out, |name, out| $crate::db::filtered::Statement::push(self, name, out))
+                $crate::db::statement::push_text(Self::TEXT, &mut out, |name, out| $crate::db::statement::Statement::push(self, name, out))
             }
         }
 
@@ -156,6 +159,52 @@ macro_rules! built {
     };
 }
 pub(crate) use built;
+
+/// A statement of [`statement!`], taken apart.
+pub trait Statement {
+    /// The text, with named parameters.
+    const TEXT: &'static str;
+
+    /// Pushes the value of a parameter.
+    fn push<'b>(&'b self, name: &str, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()>;
+
+    /// This statement with a condition, if there is one, after an `AND` in place of `{filter}` in its text.
+    fn filtered<P>(self, condition: Option<P>) -> Filtered<Self, P>
+    where
+        Self: Sized,
+    {
+        Filtered { statement: self, condition }
+    }
+}
+
+/// A statement whose text has a place for a condition.
+#[derive(Debug)]
+pub struct Filtered<S, P> {
+    statement: S,
+    condition: Option<P>,
+}
+
+impl<S: Statement, P: QueryFragment<Pg>> QueryFragment<Pg> for Filtered<S, P> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        push_text(S::TEXT, &mut out, |name, out| match (name, &self.condition) {
+            ("filter", None) => Ok(()),
+            ("filter", Some(condition)) => {
+                out.unsafe_to_cache_prepared();
+                out.push_sql(" AND ");
+                condition.walk_ast(out.reborrow())
+            }
+            (name, _) => self.statement.push(name, out),
+        })
+    }
+}
+
+built!(Filtered<S, P>; S, P);
+
+impl<S: Query, P> Query for Filtered<S, P> {
+    type SqlType = S::SqlType;
+}
+
+impl<S, P> diesel::RunQueryDsl<PgConnection> for Filtered<S, P> {}
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Small, so that nobody waits behind it.
 const BATCH: i64 = 1_000;
 
-/// Removes old rows, a batch a transaction, until it is dropped. `batch` removes at most so many and reports how many; `what` names them in
+/// Removes old rows, a batch a transaction, until it is dropped. `batch` removes at most so many and returns how many; `what` names them in
 /// the log. Any number of replicas may do so side by side.
 pub async fn sweep(db: Db, what: &'static str, batch: fn(&mut PgConnection, i64) -> Work<usize>) {
     loop {

@@ -24,13 +24,13 @@ const MARGIN: (Duration, Duration) =
 /// How long a statement is under way before its backend is asked after; how long until it is asked again if it was at work, and if it was not.
 const ASK_AFTER: Duration = Duration::from_secs(2);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(crate::limits::database::SILENCE_SECONDS);
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Counts connections that are given up: where one is, often all are.
 static GIVEN_UP: LazyLock<Mutex<Seldom>> = LazyLock::new(Mutex::default);
 
 /// The state of one connection, shared by who uses it and by the watchdog.
 pub(super) struct Vitals {
-    /// The connection's socket, to look at and to shut down. A Unix socket as well: what is called here does the same for both.
+    /// The connection's socket, to check and to shut down. A Unix socket as well: what is called here does the same for both.
     socket: Option<TcpStream>,
     /// The process id of the backend; 0 until it is known.
     backend: AtomicI32,
@@ -163,8 +163,8 @@ impl Vitals {
         self.life().given_up
     }
 
-    /// Looks at the socket of a connection that is not in use. Costs a system call and no round trip.
-    pub(super) fn look(&self) -> SocketState {
+    /// Checks the socket of a connection that is not in use. Costs a system call and no round trip.
+    pub(super) fn socket_state(&self) -> SocketState {
         let Some(socket) = &self.socket else { return SocketState::Quiet };
         match socket.peek(&mut [0]) {
             Ok(0) => SocketState::Closed,
@@ -265,7 +265,7 @@ impl Vitals {
         let statement = life.statement;
         let running = life.running.as_mut()?;
         let patience = match running {
-            Running { doubts: 1.., .. } => LOOK_AGAIN_AFTER,
+            Running { doubts: 1.., .. } => CHECK_AGAIN_AFTER,
             Running { at_work: true, .. } => ASK_AGAIN_AFTER,
             _ => ASK_AFTER,
         };
@@ -276,11 +276,11 @@ impl Vitals {
         })
     }
 
-    /// The state of the backend, as another connection reported it. A backend that was not at work, twice, has answered what we still wait
+    /// Takes up whether another connection found the backend at work. A backend that was not at work, twice, has answered what we still wait
     /// for: then this returns true, and the connection is to be given up.
-    pub(super) fn reported(&self, statement: u64, at_work: bool) -> bool {
+    pub(super) fn found(&self, statement: u64, at_work: bool) -> bool {
         // The answer is here, and waits for its thread to have its turn.
-        let answered = self.look() == SocketState::Words;
+        let answered = self.socket_state() == SocketState::Words;
         let mut life = self.life();
         let same = life.statement == statement;
         let Some(running) = life.running.as_mut().filter(|_| same) else { return false };

@@ -2,7 +2,7 @@
 //!
 //! libpq waits for an answer without a limit, and TCP notices a peer that vanished but not one that keeps its sockets and passes nothing on. So
 //!
-//! - a statement that has been under way for some seconds is asked after: a new connection looks whether its backend is at work. If it is, all is
+//! - a statement that has been under way for some seconds is asked after: a new connection checks whether its backend is at work. If it is, all is
 //!   well, however long it takes; if it is not, twice, the connection is given up;
 //! - a statement beyond the session's own timeout, and a margin, is given up if nobody could be asked.
 //!
@@ -18,12 +18,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Integer, Nullable};
 
 use super::options::Options;
-use super::session;
+use super::refused::Refused;
 use super::vitals::Vitals;
 use crate::db::statement;
 use crate::error::one_line;
 
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// The statement timeout of the caller.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -31,6 +31,9 @@ static WATCHED: Mutex<Vec<Watched>> = Mutex::new(Vec::new());
 static STARTED: Once = Once::new();
 /// One connection asks at a time.
 static ASKING: AtomicBool = AtomicBool::new(false);
+
+/// How a connection is opened to ask over.
+type Connect = fn(&Options) -> Result<PgConnection, Refused>;
 
 struct Watched {
     vitals: Weak<Vitals>,
@@ -44,11 +47,13 @@ struct Suspect {
     statement: u64,
 }
 
-/// Watches a connection, from now until it is closed.
-pub(super) fn watch(vitals: &Arc<Vitals>, options: &Options) {
+/// Watches a connection, from now until it is closed. Who asks after its statements opens another one by `connect`.
+pub(super) fn watch(vitals: &Arc<Vitals>, options: &Options, connect: Connect) {
     watched().push(Watched { vitals: Arc::downgrade(vitals), options: Arc::new(options.clone()) });
     STARTED.call_once(|| {
-        let started = std::thread::Builder::new().name("watchdog".to_owned()).spawn(watch_all);
+        let started = std::thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || watch_all(connect));
         if let Err(error) = started {
             tracing::error!(%error, "nobody watches the connections to the database");
         }
@@ -60,9 +65,9 @@ fn watched() -> std::sync::MutexGuard<'static, Vec<Watched>> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "on a thread of its own, not on the runtime's")]
-fn watch_all() {
+fn watch_all(connect: Connect) {
     loop {
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(CHECK_EVERY);
         let now = Instant::now();
         let alive: Vec<(Arc<Vitals>, Arc<Options>)> = {
             let mut watched = watched();
@@ -76,13 +81,13 @@ fn watch_all() {
             vitals.give_up("the database keeps silent");
         }
         if !ASKING.load(Ordering::Acquire) {
-            ask_after(&alive, now);
+            ask_after(&alive, now, connect);
         }
     }
 }
 
 /// Asks after the statements of one database that have been under way for long, if there are any, on a thread of its own.
-fn ask_after(alive: &[(Arc<Vitals>, Arc<Options>)], now: Instant) {
+fn ask_after(alive: &[(Arc<Vitals>, Arc<Options>)], now: Instant, connect: Connect) {
     let mut of: Option<Arc<Options>> = None;
     let mut suspects = Vec::new();
     for (vitals, options) in alive {
@@ -98,7 +103,7 @@ fn ask_after(alive: &[(Arc<Vitals>, Arc<Options>)], now: Instant) {
     let Some(options) = of else { return };
     ASKING.store(true, Ordering::Release);
     let asked = std::thread::Builder::new().name("ask".to_owned()).spawn(move || {
-        ask(&options, &suspects);
+        ask(&options, &suspects, connect);
         ASKING.store(false, Ordering::Release);
     });
     if asked.is_err() {
@@ -106,16 +111,15 @@ fn ask_after(alive: &[(Arc<Vitals>, Arc<Options>)], now: Instant) {
     }
 }
 
-fn ask(options: &Options, suspects: &[Suspect]) {
+fn ask(options: &Options, suspects: &[Suspect], connect: Connect) {
     let options = Options {
         statement_timeout: ANSWER_WITHIN,
         lock_timeout: ANSWER_WITHIN,
         ..options.clone()
     };
-    let asked =
-        session::open(&options).map_err(|error| error.to_string()).and_then(|mut session| {
-            judge(&mut session.connection, suspects).map_err(|error| error.to_string())
-        });
+    let asked = connect(&options).map_err(|error| error.to_string()).and_then(|mut connection| {
+        judge(&mut connection, suspects).map_err(|error| error.to_string())
+    });
     if let Err(error) = asked {
         tracing::debug!(cause = one_line(&error), "nobody can be asked what became of a statement");
     }
@@ -131,7 +135,7 @@ fn judge(connection: &mut PgConnection, suspects: &[Suspect]) -> QueryResult<()>
     let given_up: Vec<&Suspect> = suspects
         .iter()
         .filter(|suspect| {
-            suspect.vitals.reported(suspect.statement, at_work.contains(&suspect.backend))
+            suspect.vitals.found(suspect.statement, at_work.contains(&suspect.backend))
         })
         .collect();
     // Whatever they have locked is unlocked: they may wait for their next word for a minute.

@@ -69,7 +69,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Writes the step into the entity as it was read, and reports when it was made.
+    /// Writes the step into the entity as it was read, and returns when it was made.
     pub fn apply(self, entity: &mut Entity) -> DateTime<Utc> {
         (entity.version, entity.updated_at) = (self.version, self.at);
         self.at
@@ -186,7 +186,7 @@ pub fn place_hold(
 }
 
 statement! {
-    /// The hold and the event, which does not report the reason: it would outlive the entity.
+    /// The hold and the event, which does not have the reason: it would outlive the entity.
     struct PlaceHold<'a> {
         realm: i32 as Integer,
         principal: Uuid as SqlUuid,

@@ -9,7 +9,7 @@ use diesel::sql_types::{
 use uuid::Uuid;
 
 use crate::access::Caller;
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::entity::bounded::{self, PAGE_BYTES, Read};
 use crate::entity::dependent::{Dependent, DependentChange, DependentKey};
@@ -77,7 +77,7 @@ pub fn list(
     let page = bounded::read(rows, PAGE_BYTES, |dependent: &Dependent| {
         FIXED_BYTES + dependent.data.weight()
     })?;
-    // The entity last: of one that is removed meanwhile nothing is reported.
+    // The entity last: of one that is removed meanwhile nothing is returned.
     let (is_there,) = IsVisible { realm: realm.id(), entity }.get_result(connection)?;
     Ok(Some(page).filter(|_| is_there))
 }

@@ -81,7 +81,7 @@ impl Changes {
 }
 
 impl EntityUpdate {
-    /// Checks a request, and reports the entity's id and what to make of it. Every fault is reported.
+    /// Checks a request, and returns the entity's id and what to make of it. Every fault is reported.
     pub fn check(request: v1::UpdateEntityRequest) -> Result<(String, EntityUpdate)> {
         let mut faults = Violations::new();
         id::check_id(&request.entity_id, "entity_id", &mut faults);
@@ -166,7 +166,7 @@ fn mask(
     message: &v1::EntityUpdate,
     faults: &mut Violations,
 ) -> Mask {
-    const REPORTED: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, and a mask names no part of one. Attributes are merged, so one \
+    const NOT_UPDATABLE: &str = "cannot be updated; `type`, `attributes`, `components` and `crosswalks` can, and a mask names no part of one. Attributes are merged, so one \
                         of them is changed by a body that has it alone";
     let there = [
         !message.r#type.is_empty(),
@@ -180,7 +180,7 @@ fn mask(
         .filter(|(_, there)| *there)
         .map(|(name, _)| name.to_owned());
     let is_known = |path: &str| UPDATABLE.contains(&path) || STEERING.contains(&path);
-    let mask = Mask::check(mask, given, is_known, REPORTED, faults);
+    let mask = Mask::check(mask, given, is_known, NOT_UPDATABLE, faults);
     if faults.as_slice().iter().all(|fault| fault.field != "update_mask")
         && !mask.is_of_any(&UPDATABLE)
     {

@@ -91,7 +91,7 @@ statement! {
         SELECT DISTINCT ON (i.realm, i.id COLLATE \"C\") i.*
         FROM unnest({realms}, {principals}, {ids}, {incarnations}, {types}, {states}, {attributes}, {crosswalks}, {components}) WITH ORDINALITY
              AS i(realm, principal, id, incarnation, type, state, attributes, crosswalks, components, place)
-        -- One look by key for each, whatever the planner believes of the size of the tables.
+        -- One lookup by key for each, whatever the planner believes of the size of the tables.
         WHERE (SELECT true FROM entity e WHERE e.realm_id = i.realm AND e.id = i.id) IS NULL
           AND (SELECT true FROM attribute_declaration d WHERE d.realm_id = i.realm LIMIT 1) IS NULL
         ORDER BY i.realm, i.id COLLATE \"C\", i.place

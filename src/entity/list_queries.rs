@@ -32,7 +32,7 @@ pub struct Listing {
     limit: i64,
 }
 
-/// A page of a filter that fewer may match than this, as far as indexes can report, is found by them. Where more may, going through the
+/// A page of a filter that fewer may match than this, as far as indexes can tell, is found by them. Where more may, going through the
 /// entities in order meets some soon enough: of ten million, one in a thousand.
 const FEW: i64 = 10_000;
 

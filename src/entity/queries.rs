@@ -91,7 +91,7 @@ pub struct Inserted {
     pub different: HashSet<usize>,
     /// Those whose portfolio is missing or invisible.
     pub no_portfolio: HashSet<usize>,
-    /// Those that the database refuses to store; only [`insert_each`] reports them.
+    /// Those that the database refuses to store; only [`insert_each`] returns them.
     pub refused: HashSet<usize>,
     /// When the others were created.
     pub created_at: Option<DateTime<Utc>>,

@@ -11,7 +11,7 @@ use crate::proto::{convert, v1};
 const MAX_PREVIEW_AGE: Duration = Duration::from_secs(24 * 3600);
 /// The oldest report that may be let pass: older tasks are not kept.
 pub const MAX_REPORT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The possible subjects of a report, in words.
+/// The ages that a report may have, in words.
 pub const REPORT_AGE: &str = "must be above 0s and at most 2592000s (30 days)";
 
 /// The requirements for one kind of bulk delete.
@@ -73,7 +73,7 @@ impl Requirements {
     }
 
     /// In the form of events: the requirements that are set, durations as everywhere in JSON; none if nothing is required.
-    pub fn reported(&self) -> Option<Json> {
+    pub fn to_event(&self) -> Option<Json> {
         let mut members = serde_json::Map::new();
         if self.expected_count {
             members.insert("expected_count".to_owned(), true.into());
@@ -256,8 +256,8 @@ mod tests {
             0,
             "what is not named does not count"
         );
-        assert_eq!(was.reported(), Some(json!({"expected_count": true, "max_objects": 5})));
-        assert_eq!(Requirements::default().reported(), None);
+        assert_eq!(was.to_event(), Some(json!({"expected_count": true, "max_objects": 5})));
+        assert_eq!(Requirements::default().to_event(), None);
     }
 
     #[test]

@@ -95,11 +95,12 @@ impl Suspect {
         evidence: (Evidence, Option<&str>),
         example: Option<&str>,
     ) -> Suspect {
-        let without_example = example
-            .map(|_| Box::new(Suspect::reported(comparison, mismatch, counts, evidence, None)));
+        let without_example = example.map(|_| {
+            Box::new(Suspect::with_evidence(comparison, mismatch, counts, evidence, None))
+        });
         Suspect {
             without_example,
-            ..Suspect::reported(comparison, mismatch, counts, evidence, example)
+            ..Suspect::with_evidence(comparison, mismatch, counts, evidence, example)
         }
     }
 
@@ -108,7 +109,7 @@ impl Suspect {
         self.without_example.map_or(Suspect { without_example: None, ..self }, |other| *other)
     }
 
-    fn reported(
+    fn with_evidence(
         comparison: &Comparison,
         mismatch: &Mismatch,
         counts: &ShapeCounts,
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
 
     /// The mismatches where so many entities have numbers, dates, months, versions, booleans and texts.
-    fn reported(
+    fn suspects(
         filter: &str,
         shapes: [i64; 6],
         evidence: Evidence,
@@ -294,18 +295,18 @@ mod tests {
                 "`2019/07` is compared with `attributes.Released` as a text; entities have texts such as `2018-09` there",
             ),
         ] {
-            let [(said, _)] = reported(filter, shapes, evidence, example).try_into().unwrap();
+            let [(said, _)] = suspects(filter, shapes, evidence, example).try_into().unwrap();
             assert_eq!(said, sentence, "{filter}");
         }
         assert_eq!(
-            reported("lt(attributes.A, '2023/07')", [0, 4, 0, 0, 0, 0], Evidence::Entities, None)
+            suspects("lt(attributes.A, '2023/07')", [0, 4, 0, 0, 0, 0], Evidence::Entities, None)
                 [0]
             .1
             .as_deref(),
             Some("2023-07-01")
         );
         assert_eq!(
-            reported(
+            suspects(
                 "lt(attributes.A, 2015)",
                 [0, 0, 4, 0, 0, 0],
                 Evidence::Entities,

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, statement, text_enum};
 use crate::entity::list::BEHIND_ALL;
 use crate::filter::{Filter, Property, PropertyKind, Vocabulary};

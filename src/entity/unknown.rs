@@ -10,13 +10,13 @@ use crate::limits::thousands;
 use crate::proto::object::{Object, View};
 use crate::proto::v1;
 
-/// How long a list looks for the attributes of its filter.
+/// How long a list searches for the attributes of its filter.
 pub const LIST_PATIENCE: Duration = Duration::from_millis(ATTRIBUTE_LOOK_MILLIS.1);
-/// How many names are reported that may have been meant.
-const REPORTED: usize = 3;
+/// How many names are listed that may have been meant.
+const NAMES_LISTED: usize = 3;
 /// What a filter writes behind the name of a list to count its elements.
 const COUNT: &str = "count";
-/// How deep names are looked for.
+/// How deep names are searched for.
 const DEEPEST: usize = 8;
 
 /// An attribute that no entity has.
@@ -39,7 +39,7 @@ pub struct Rare {
     pub count: i64,
     /// How many have the nearest one.
     pub nearest: i64,
-    /// How many were looked at, and whether those are all.
+    /// How many were read, and whether those are all.
     pub of: (i64, bool),
 }
 
@@ -92,7 +92,7 @@ impl Names {
         let alike = self.alike(unknown).into_iter().chain(elsewhere).map(|path| path.canonical);
         let mut reported = Vec::new();
         for path in self.count_of(unknown).into_iter().chain(alike) {
-            if !reported.contains(&path) && reported.len() < REPORTED {
+            if !reported.contains(&path) && reported.len() < NAMES_LISTED {
                 reported.push(path);
             }
         }
@@ -111,7 +111,8 @@ impl Names {
     pub fn alike(&self, unknown: &AttributePath) -> Vec<AttributePath> {
         let names = &unknown.names;
         let spelt: Vec<String> = self.0.iter().map(|names| names.join(".")).collect();
-        let as_a_whole = nearest_of(&names.join("."), spelt.iter().map(String::as_str), REPORTED);
+        let as_a_whole =
+            nearest_of(&names.join("."), spelt.iter().map(String::as_str), NAMES_LISTED);
         let as_a_whole = as_a_whole
             .into_iter()
             .filter_map(|near| self.0.iter().find(|names| names.join(".") == near))
@@ -144,7 +145,7 @@ impl Names {
         let near = nearest_of(
             &plain(&names[known]),
             siblings.iter().map(|(plain, _)| plain.as_str()),
-            REPORTED,
+            NAMES_LISTED,
         );
         let steps = near
             .into_iter()
@@ -194,7 +195,7 @@ impl Unknown {
     }
 }
 
-/// Whether a path is that of an attribute that no entity has: of that its name is reported, and its values say no more.
+/// Whether a path is that of an attribute that no entity has: its name is listed, and its values say no more.
 pub fn is_of(path: &str, unknown: &Unknown) -> bool {
     path.strip_prefix("attributes.") == Some(unknown.attribute.as_str())
 }

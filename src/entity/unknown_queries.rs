@@ -14,14 +14,14 @@ use crate::filter::{AttributePath, Filter, Predicate};
 use crate::limits::requests::{ATTRIBUTE_NAMES_ENTITIES, ATTRIBUTE_WALK, SUGGESTING_ENTITIES};
 use crate::proto::object::Struct;
 
-/// How many entities are looked at first: nearly every attribute that there is at all is found here.
+/// How many entities are read first: nearly every attribute that there is at all is found here.
 pub(super) const FIRST: i64 = 200;
 /// The largest of those that are read for names that may have been meant, in bytes.
 const LARGEST_NAMING: i32 = 16 << 10;
 
 /// Returns which attributes of the filter none of these entities has. Reads along the keys to the end, or until each attribute was found. Where there is no such
 /// entity, nothing is unknown.
-pub fn look(
+pub fn unknown_attributes(
     connection: &mut PgConnection,
     realm: &Realm,
     (filter, among): (&Filter, Among<'_>),
@@ -30,7 +30,7 @@ pub fn look(
     let (mut after, mut limit, mut is_met) = (String::new(), FIRST, false);
     loop {
         let (met, counts, last) =
-            look_on(connection, realm, (filter, among), &known, (&after, limit))?;
+            find_attributes(connection, realm, (filter, among), &known, (&after, limit))?;
         known.extend(met);
         is_met |= counts;
         let open = filter
@@ -55,7 +55,7 @@ pub fn look(
 
 /// Reads only the next entities, for attributes of the filter that are not among `known`: returns those found there, whether an entity was
 /// found that counts, and the last key unless there are no more.
-pub fn look_on(
+pub fn find_attributes(
     connection: &mut PgConnection,
     realm: &Realm,
     (filter, among): (&Filter, Among<'_>),

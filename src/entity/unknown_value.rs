@@ -4,15 +4,15 @@ use crate::error::{Code, Error, Violations, nearest_of};
 use crate::limits::thousands;
 use crate::proto::v1;
 
-/// How many values are reported that may have been meant.
-const REPORTED: usize = 3;
+/// How many values are listed that may have been meant.
+const VALUES_LISTED: usize = 3;
 /// The part of the sentence about a value that is for a filter that denies it alone.
 pub const EXCLUDES_NOTHING: [&str; 2] = [", so it excludes nothing", ", so it may exclude nothing"];
 
 /// A value that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownValue {
-    /// Where it was looked for: `type`, `uri`, `portfolio` or the path of an attribute.
+    /// Where it was searched for: `type`, `uri`, `portfolio` or the path of an attribute.
     pub path: String,
     /// The value.
     pub value: String,
@@ -23,7 +23,7 @@ pub struct UnknownValue {
     /// The values that may have been meant, the likeliest first.
     pub nearest: Vec<String>,
     /// How many entities were read; none if it is nowhere at all.
-    pub looked_at: Option<i64>,
+    pub entities_read: Option<i64>,
     /// Whether it is a portfolio of which the caller knows by its members alone.
     pub of_members: bool,
 }
@@ -38,15 +38,15 @@ impl UnknownValue {
             last_parts.extend(known.rsplit_once('/').map(|(_, last)| (last, known)));
         }
         let wanted = self.value.rsplit_once('/').map_or(self.value.as_str(), |(_, last)| last);
-        let mut nearest: Vec<&str> = nearest_of(&self.value, whole, REPORTED);
-        for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), REPORTED) {
+        let mut nearest: Vec<&str> = nearest_of(&self.value, whole, VALUES_LISTED);
+        for near in nearest_of(wanted, last_parts.iter().map(|(last, _)| *last), VALUES_LISTED) {
             nearest.extend(
                 last_parts.iter().filter(|(last, _)| *last == near).map(|(_, whole)| *whole),
             );
         }
         let mut reported: Vec<String> = Vec::new();
         for near in nearest {
-            if reported.len() < REPORTED && !reported.iter().any(|reported| reported == near) {
+            if reported.len() < VALUES_LISTED && !reported.iter().any(|reported| reported == near) {
                 reported.push(near.to_owned());
             }
         }
@@ -61,7 +61,7 @@ impl UnknownValue {
     /// The fault, as a sentence without its stop.
     pub fn sentence(&self) -> String {
         let UnknownValue { path, value, .. } = self;
-        let nobody = self.looked_at.map_or_else(
+        let nobody = self.entities_read.map_or_else(
             || "no entity".to_owned(),
             |count| format!("none of the first {} entities", thousands(count)),
         );
@@ -75,7 +75,7 @@ impl UnknownValue {
             ("uri", _) => format!("there is no entity `{value}`"),
             (path, _) => format!("{nobody} has `{value}` at `{path}`"),
         };
-        let so = match (self.denied, self.looked_at) {
+        let so = match (self.denied, self.entities_read) {
             (false, _) => "",
             (true, None) => EXCLUDES_NOTHING[0],
             (true, Some(_)) => EXCLUDES_NOTHING[1],
@@ -122,7 +122,7 @@ mod tests {
             condition: None,
             denied,
             nearest: Vec::new(),
-            looked_at: None,
+            entities_read: None,
             of_members: false,
         }
     }
@@ -145,7 +145,7 @@ mod tests {
         );
         let of_members = UnknownValue { of_members: true, ..unknown("portfolio", "p", false) };
         assert_eq!(of_members.sentence(), "no entity is in the portfolio `p`");
-        let some = UnknownValue { looked_at: Some(14_600), ..unknown("type", "compny", true) };
+        let some = UnknownValue { entities_read: Some(14_600), ..unknown("type", "compny", true) };
         assert_eq!(
             some.sentence(),
             "none of the first 14,600 entities has the type `compny`, so it may exclude nothing"

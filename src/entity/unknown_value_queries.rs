@@ -1,4 +1,4 @@
-//! The SQL of finding out which values that a filter names nothing has. All of it is bounded: looks by key and by index, and some entities by key.
+//! The SQL of finding out which values that a filter names nothing has. All of it is bounded: lookups by key and by index, and some entities by key.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::limits::requests::VALUE_LOOK_ENTITIES;
 /// How many portfolios are read for what may have been meant.
 const PORTFOLIOS: i64 = 1_000;
 
-/// Those of these values that nothing has, as far as keys and indexes show, and those that must be looked for along the keys. Portfolios without members
+/// Those of these values that nothing has, as far as keys and indexes show, and those that must be searched for along the keys. Portfolios without members
 /// count where the caller may see portfolios.
 pub(super) fn look_up(
     connection: &mut PgConnection,
@@ -31,13 +31,13 @@ pub(super) fn look_up(
     let (unknown_uris, spelt_otherwise) = unknown_uris(connection, realm, uris)?;
     unknown.extend(unknown_uris);
     let (indexed, mut open) = by_index(connection, realm, others)?;
-    unknown.extend(indexed.into_iter().map(|value| reported(value, None)));
+    unknown.extend(indexed.into_iter().map(|value| unknown_value(value, None)));
     open.extend(spelt_otherwise);
     Ok((unknown, open))
 }
 
-/// The same, as nothing that was looked at has it.
-pub(super) fn reported(value: NamedValue, looked_at: Option<i64>) -> UnknownValue {
+/// The same, as nothing that was read has it.
+pub(super) fn unknown_value(value: NamedValue, entities_read: Option<i64>) -> UnknownValue {
     let NamedValue { path, value, condition, denied, .. } = value;
     UnknownValue {
         path,
@@ -45,7 +45,7 @@ pub(super) fn reported(value: NamedValue, looked_at: Option<i64>) -> UnknownValu
         condition,
         denied,
         nearest: Vec::new(),
-        looked_at,
+        entities_read,
         of_members: false,
     }
 }
@@ -100,7 +100,7 @@ fn unknown_portfolios(
     let first: Vec<(String,)> =
         FirstPortfolios { realm: realm.id(), empty, limit: PORTFOLIOS }.load(connection)?;
     let near = |value: NamedValue| {
-        let value = UnknownValue { of_members: !empty, ..reported(value, None) };
+        let value = UnknownValue { of_members: !empty, ..unknown_value(value, None) };
         value.with_nearest(first.iter().map(|(id,)| id.as_str()))
     };
     Ok(open.into_iter().map(near).collect())
@@ -153,7 +153,7 @@ fn unknown_uris(
         KnownEntities { realm: realm.id(), ids: spellings(&named) }.load(connection)?;
     let (exact, open): (Vec<_>, Vec<_>) =
         without(named, &known).into_iter().partition(|value| value.is_exact);
-    Ok((exact.into_iter().map(|value| reported(value, None)).collect(), open))
+    Ok((exact.into_iter().map(|value| unknown_value(value, None)).collect(), open))
 }
 
 statement! {
@@ -194,7 +194,7 @@ pub(super) fn is_any(connection: &mut PgConnection, realm: &Realm, undeleted: bo
 }
 
 statement! {
-    /// True if there is an entity that counts, as far as this look reaches.
+    /// True if there is an entity that counts, as far as this reads.
     struct AnyEntity {
         realm: i32 as Integer,
         undeleted: bool as Bool,

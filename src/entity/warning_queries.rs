@@ -3,8 +3,8 @@
 use diesel::pg::PgConnection;
 
 use crate::db::{Realm, Work};
-use crate::entity::look::Unchecked;
-use crate::entity::look_queries::{self, Asking};
+use crate::entity::filter_check::Unchecked;
+use crate::entity::filter_check_queries::{self, Asking};
 use crate::entity::suspect_value::Suspect;
 use crate::entity::unknown::{self, LIST_PATIENCE};
 use crate::entity::unknown_value::UnknownValue;
@@ -13,8 +13,8 @@ use crate::filter::Filter;
 use crate::proto::v1;
 
 /// The warnings of a list that begins with this page: names and values of its filter that no undeleted entity has, what it compares otherwise than it looks, and
-/// what there was no time to look at, as far as a short look finds out. A page that is not empty says enough of what is asked for, so that only what is denied
-/// is looked for.
+/// what there was no time to check, as far as a short check finds out. A page that is not empty says enough of what is asked for, so that only what is denied
+/// is searched for.
 pub fn warnings(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -36,13 +36,13 @@ pub fn warnings(
         is_far: false,
         patience: LIST_PATIENCE,
     };
-    let mut looked = look_queries::look(connection, realm, asking)?;
+    let mut check = filter_check_queries::check_filter(connection, realm, asking)?;
     let denied: Vec<String> =
         filter.denied_attributes().into_iter().map(|attribute| attribute.canonical).collect();
-    looked.attributes.unchecked.retain(|attribute| is_empty || denied.contains(attribute));
-    let mut warnings = unknown::warnings(looked.attributes);
-    warnings.extend(looked.values.iter().map(UnknownValue::warning));
-    warnings.extend(looked.suspects.iter().map(Suspect::warning));
-    warnings.extend(looked.unchecked.iter().map(Unchecked::warning));
+    check.attributes.unchecked.retain(|attribute| is_empty || denied.contains(attribute));
+    let mut warnings = unknown::warnings(check.attributes);
+    warnings.extend(check.values.iter().map(UnknownValue::warning));
+    warnings.extend(check.suspects.iter().map(Suspect::warning));
+    warnings.extend(check.unchecked.iter().map(Unchecked::warning));
     Ok(warnings)
 }

@@ -61,7 +61,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Waits for news, though not for longer than `until`, and checks. Reports whether there was any.
+    /// Waits for news, though not for longer than `until`, and checks. Returns whether there was any.
     pub async fn wait(&mut self, news: impl Future<Output = ()>, until: Instant) -> Result<bool> {
         let is_news = tokio::select! {
             () = news => true,

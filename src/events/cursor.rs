@@ -20,7 +20,7 @@ pub struct Cursor {
     history: Uuid,
     #[serde(rename = "p")]
     position: i64,
-    /// How many subjects of the row at the position were delivered; none reports that all were.
+    /// How many subjects of the row at the position were delivered; none means that all were.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     part: Option<u32>,
     /// The first bits of the id of the row at the position; none where that is not known.
@@ -85,11 +85,11 @@ pub struct History {
     pub begins: i64,
 }
 
-/// The line that this database is on.
+/// The histories that this database has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Its histories, from the first to the present one.
-    pub histories: Vec<History>,
+pub struct Histories {
+    /// From the first to the present one.
+    pub all: Vec<History>,
     /// The last position that was given.
     pub last: i64,
     /// The highest position of an event that is not kept any more.
@@ -98,7 +98,7 @@ pub struct Line {
 
 /// Why a cursor leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
+pub enum CursorFault {
     /// Events after it are not kept any more.
     Expired,
     /// It was given on another history of the database. Up to `parted_at`, where that is known, both are the same.
@@ -108,15 +108,11 @@ pub enum Lost {
     },
 }
 
-impl Line {
+impl Histories {
     /// The cursor behind the row at a position. `id` is that of the row, if it is known.
     pub fn behind(&self, position: i64, id: Option<Uuid>) -> Cursor {
-        let history = self
-            .histories
-            .iter()
-            .rev()
-            .find(|history| history.begins <= position)
-            .or(self.histories.first());
+        let history =
+            self.all.iter().rev().find(|history| history.begins <= position).or(self.all.first());
         match history {
             // No event has a position yet, or the positions were dropped.
             None => Cursor::beginning(),
@@ -126,28 +122,27 @@ impl Line {
 
     /// The last position before the present history, if a cursor is before that.
     pub fn earlier_than_present(&self, cursor: &Cursor) -> Option<i64> {
-        let last = self.histories.last()?.begins - 1;
+        let last = self.all.last()?.begins - 1;
         (cursor.next() <= last).then_some(last)
     }
 
-    /// Returns whether a cursor is one of this history. `there` is the id of the row at its position, if that is kept.
-    pub fn check(&self, cursor: &Cursor, there: Option<Uuid>) -> Result<(), Lost> {
+    /// Returns whether a cursor is of one of them. `there` is the id of the row at its position, if that is kept.
+    pub fn check(&self, cursor: &Cursor, there: Option<Uuid>) -> Result<(), CursorFault> {
         if cursor.is_beginning() {
             return Ok(());
         }
-        let Some(index) = self.histories.iter().position(|history| history.id == cursor.history)
-        else {
-            return Err(Lost::OutOfRange { parted_at: None });
+        let Some(index) = self.all.iter().position(|history| history.id == cursor.history) else {
+            return Err(CursorFault::OutOfRange { parted_at: None });
         };
-        let ends = self.histories.get(index + 1).map_or(self.last, |next| next.begins - 1);
+        let ends = self.all.get(index + 1).map_or(self.last, |next| next.begins - 1);
         if cursor.position > ends {
-            return Err(Lost::OutOfRange { parted_at: Some(ends) });
+            return Err(CursorFault::OutOfRange { parted_at: Some(ends) });
         }
         if cursor.position < self.dropped {
-            return Err(Lost::Expired);
+            return Err(CursorFault::Expired);
         }
         let other = there.is_some() && cursor.print.is_some() && print(there) != cursor.print;
-        if other { Err(Lost::OutOfRange { parted_at: None }) } else { Ok(()) }
+        if other { Err(CursorFault::OutOfRange { parted_at: None }) } else { Ok(()) }
     }
 }
 
@@ -156,15 +151,15 @@ fn print(id: Option<Uuid>) -> Option<u32> {
     id.map(|id| id.as_fields().0)
 }
 
-impl From<Lost> for Error {
-    fn from(lost: Lost) -> Error {
-        match lost {
-            Lost::Expired => Error::invalid(
+impl From<CursorFault> for Error {
+    fn from(fault: CursorFault) -> Error {
+        match fault {
+            CursorFault::Expired => Error::invalid(
                 "cursor",
                 "expired",
                 "is older than the events that are kept; start from the beginning of what is",
             ),
-            Lost::OutOfRange { parted_at } => {
+            CursorFault::OutOfRange { parted_at } => {
                 let message = "The database was restored or has failed over, and lacks events before this cursor.";
                 let error = Error::new(Code::OutOfRange, message);
                 match parted_at {
@@ -189,15 +184,14 @@ mod tests {
         Some(Uuid::from_u128((position as u128) << 96))
     }
 
-    fn line(histories: &[(Uuid, i64)], last: i64) -> Line {
-        let histories =
-            histories.iter().map(|(id, begins)| History { id: *id, begins: *begins }).collect();
-        Line { histories, last, dropped: 0 }
+    fn histories(all: &[(Uuid, i64)], last: i64) -> Histories {
+        let all = all.iter().map(|(id, begins)| History { id: *id, begins: *begins }).collect();
+        Histories { all, last, dropped: 0 }
     }
 
     #[test]
     fn the_end_of_a_row_is_the_start_of_the_next() {
-        let behind = line(&[(A, 1)], 9).behind(7, row(7));
+        let behind = histories(&[(A, 1)], 9).behind(7, row(7));
         assert_eq!(
             (behind.next(), behind.delivered(7), behind.left(7, 5), behind.left(8, 5)),
             (8, 0, 0, 5)
@@ -214,51 +208,57 @@ mod tests {
 
     #[test]
     fn a_position_is_of_the_history_in_which_it_was_given() {
-        let line = line(&[(A, 1), (B, 5), (C, 5)], 9);
+        let histories = histories(&[(A, 1), (B, 5), (C, 5)], 9);
         assert_eq!(
-            [1, 4, 5, 9].map(|position| line.behind(position, None).history()),
+            [1, 4, 5, 9].map(|position| histories.behind(position, None).history()),
             [A, A, C, C]
         );
-        let empty = Line { histories: Vec::new(), last: 0, dropped: 0 };
+        let empty = Histories { all: Vec::new(), last: 0, dropped: 0 };
         assert!(empty.behind(0, None).is_beginning());
     }
 
     #[test]
     fn a_cursor_is_valid_up_to_where_the_histories_part_and_never_after() {
-        let before = line(&[(A, 1)], 9);
-        let after = line(&[(A, 1), (B, 5)], 30);
+        let before = histories(&[(A, 1)], 9);
+        let after = histories(&[(A, 1), (B, 5)], 30);
         for position in 0..=9 {
             let cursor = before.behind(position, row(position));
-            let expected =
-                if position <= 4 { Ok(()) } else { Err(Lost::OutOfRange { parted_at: Some(4) }) };
+            let expected = if position <= 4 {
+                Ok(())
+            } else {
+                Err(CursorFault::OutOfRange { parted_at: Some(4) })
+            };
             assert_eq!(after.check(&cursor, row(position)), expected, "{position}");
         }
         // Before the new history is known, the end of the present one decides.
-        let unaware = line(&[(A, 1)], 4);
+        let unaware = histories(&[(A, 1)], 4);
         assert_eq!(
             unaware.check(&before.behind(5, row(5)), None),
-            Err(Lost::OutOfRange { parted_at: Some(4) })
+            Err(CursorFault::OutOfRange { parted_at: Some(4) })
         );
         // The histories that a lost database had begun are unknown.
-        let lost = line(&[(A, 1), (C, 3)], 9).behind(4, row(4));
-        assert_eq!(after.check(&lost, row(4)), Err(Lost::OutOfRange { parted_at: None }));
+        let lost = histories(&[(A, 1), (C, 3)], 9).behind(4, row(4));
+        assert_eq!(after.check(&lost, row(4)), Err(CursorFault::OutOfRange { parted_at: None }));
     }
 
     #[test]
     fn another_row_at_the_position_shows_another_history_where_nothing_else_does() {
-        let line = line(&[(A, 1)], 9);
-        let cursor = line.behind(5, row(5));
-        assert_eq!(line.check(&cursor, row(6)), Err(Lost::OutOfRange { parted_at: None }));
-        assert_eq!(line.check(&cursor, None), Ok(()), "its row is not kept");
-        assert_eq!(line.check(&line.behind(5, None), row(6)), Ok(()));
+        let histories = histories(&[(A, 1)], 9);
+        let cursor = histories.behind(5, row(5));
+        assert_eq!(
+            histories.check(&cursor, row(6)),
+            Err(CursorFault::OutOfRange { parted_at: None })
+        );
+        assert_eq!(histories.check(&cursor, None), Ok(()), "its row is not kept");
+        assert_eq!(histories.check(&histories.behind(5, None), row(6)), Ok(()));
     }
 
     #[test]
     fn a_cursor_lasts_as_long_as_what_is_behind_it() {
-        let line = Line { dropped: 5, ..line(&[(A, 1)], 9) };
-        assert_eq!(line.check(&line.behind(4, row(4)), None), Err(Lost::Expired));
-        assert_eq!(line.check(&line.behind(5, row(5)), None), Ok(()));
-        assert_eq!(line.check(&Cursor::beginning(), None), Ok(()));
+        let histories = Histories { dropped: 5, ..histories(&[(A, 1)], 9) };
+        assert_eq!(histories.check(&histories.behind(4, row(4)), None), Err(CursorFault::Expired));
+        assert_eq!(histories.check(&histories.behind(5, row(5)), None), Ok(()));
+        assert_eq!(histories.check(&Cursor::beginning(), None), Ok(()));
     }
 
     #[test]
@@ -270,17 +270,17 @@ mod tests {
         /// Rows that are read a few subjects at a time, from cursors that pass through their text form, come out whole and once.
         #[test]
         fn going_on_from_any_cursor_leaves_nothing_out(sizes in prop::collection::vec(1_usize..5, 0..8), cuts in prop::collection::vec(1_usize..4, 1..30)) {
-            let line = line(&[(A, 1), (B, 4)], sizes.len() as i64);
+            let histories = histories(&[(A, 1), (B, 4)], sizes.len() as i64);
             let all: Vec<(i64, usize)> = (1..).zip(&sizes).flat_map(|(position, size)| (0..*size).map(move |subject| (position, subject))).collect();
             let mut cursor = Cursor::beginning();
             let mut delivered = Vec::new();
             for cut in cuts {
                 cursor = serde_json::from_str(&serde_json::to_string(&cursor).unwrap()).unwrap();
-                prop_assert_eq!(line.check(&cursor, row(cursor.position())), Ok(()));
+                prop_assert_eq!(histories.check(&cursor, row(cursor.position())), Ok(()));
                 let rest = all.iter().filter(|(position, subject)| *position >= cursor.next() && *subject >= cursor.delivered(*position));
                 for (position, subject) in rest.copied().take(cut).collect::<Vec<_>>() {
                     delivered.push((position, subject));
-                    cursor = line.behind(position, row(position)).within(subject + 1, sizes[position as usize - 1]);
+                    cursor = histories.behind(position, row(position)).within(subject + 1, sizes[position as usize - 1]);
                 }
             }
             prop_assert_eq!(&delivered[..], &all[..delivered.len()]);

@@ -1,4 +1,4 @@
-//! One caller's stream of events: reads, reports, waits.
+//! One caller's stream of events: reads, sends, waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,21 +39,21 @@ pub struct Watch {
     pub admission: Admission,
     /// The events that the caller wants.
     pub scope: Scope,
-    /// Reports when there may be something new.
+    /// Wakes when there may be something new.
     pub wake_up: WakeUp,
     /// How far was read.
     pub cursor: Cursor,
     /// Events that were read and not sent yet.
-    pub reported: Unsent,
+    pub unsent: Unsent,
 }
 
 /// Events that were read and not sent yet, and when the last message was sent.
 pub struct Unsent {
     rows: VecDeque<Arc<Row>>,
-    /// How many subjects of the first of the rows were reported.
+    /// How many subjects of the first of the rows were sent.
     subjects: usize,
     caught_up: bool,
-    /// True if this caller has once been reported all that there was.
+    /// True if this caller was once sent all that there was.
     abreast: bool,
     greeted: bool,
     last_word: Instant,
@@ -75,31 +75,31 @@ impl Default for Unsent {
 impl Watch {
     /// The next message, once there is one. A failure is the last.
     pub async fn next(&mut self) -> Result<News> {
-        if !self.reported.greeted {
-            self.reported.greeted = true;
+        if !self.unsent.greeted {
+            self.unsent.greeted = true;
             return Ok(News::Nothing(self.cursor.clone()));
         }
         loop {
             self.admission.check().await?;
-            if !self.reported.rows.is_empty() {
+            if !self.unsent.rows.is_empty() {
                 let _turn = self.hub.turn().await;
                 if let Some(event) = self.unfolded() {
-                    self.reported.last_word = Instant::now();
+                    self.unsent.last_word = Instant::now();
                     return Ok(News::Event(Box::new(event)));
                 }
             }
-            let silent_since = self.reported.last_word;
+            let silent_since = self.unsent.last_word;
             if silent_since.elapsed() >= SIGN_OF_LIFE {
-                self.reported.last_word = Instant::now();
+                self.unsent.last_word = Instant::now();
                 // Read on first, so that the cursor of callers without news moves on too.
                 self.read().await?;
-                if self.reported.rows.is_empty() {
+                if self.unsent.rows.is_empty() {
                     return Ok(News::Nothing(self.cursor.clone()));
                 }
-            } else if self.reported.caught_up {
+            } else if self.unsent.caught_up {
                 let woken =
                     self.admission.wait(self.wake_up.wait(), silent_since + SIGN_OF_LIFE).await?;
-                self.reported.caught_up = !woken;
+                self.unsent.caught_up = !woken;
             } else {
                 self.read().await?;
             }
@@ -109,16 +109,16 @@ impl Watch {
     /// The next event of the rows that were read. One at a time, for a row may have thousands.
     fn unfolded(&mut self) -> Option<Event> {
         loop {
-            let row = self.reported.rows.front()?;
-            let start = self.reported.subjects.max(row.delivered);
+            let row = self.unsent.rows.front()?;
+            let start = self.unsent.subjects.max(row.delivered);
             let index =
                 (start..row.subjects.len()).find(|index| self.scope.has(&row.subjects[*index]));
             if let Some(event) = index.and_then(|index| row.event(index)) {
-                self.reported.subjects = index.unwrap_or_default() + 1;
+                self.unsent.subjects = index.unwrap_or_default() + 1;
                 return Some(event);
             }
-            self.reported.rows.pop_front();
-            self.reported.subjects = 0;
+            self.unsent.rows.pop_front();
+            self.unsent.subjects = 0;
         }
     }
 
@@ -126,22 +126,22 @@ impl Watch {
     async fn read(&mut self) -> Result<()> {
         if let Some((rows, cursor)) = self.hub.shared(&self.admission.caller().realm, &self.cursor)
         {
-            self.reported.rows.extend(rows.into_iter().filter(|row| self.scope.wants(row)));
-            (self.reported.caught_up, self.reported.abreast) = (true, true);
+            self.unsent.rows.extend(rows.into_iter().filter(|row| self.scope.wants(row)));
+            (self.unsent.caught_up, self.unsent.abreast) = (true, true);
             self.cursor = cursor;
             return Ok(());
         }
-        if self.reported.abreast {
+        if self.unsent.abreast {
             SHARED.reached();
-            self.reported.abreast = false;
+            self.unsent.abreast = false;
         }
         let (scope, cursor) = (self.scope.clone(), self.cursor.clone());
         let batch = self
             .db
             .run(move |connection| queries::read(connection, &scope, &cursor, BATCH))
             .await?;
-        self.reported.rows.extend(batch.rows.into_iter().map(Arc::new));
-        self.reported.caught_up = batch.caught_up;
+        self.unsent.rows.extend(batch.rows.into_iter().map(Arc::new));
+        self.unsent.caught_up = batch.caught_up;
         self.cursor = batch.cursor;
         Ok(())
     }

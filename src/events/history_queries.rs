@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::db::{Work, statement};
 
-/// A line of the database: the events that have positions on it.
+/// A history of the database: the events that have positions in it.
 #[derive(Clone, Debug, Queryable)]
 pub struct HistoryRow {
     /// Its number among the histories, from 1.

@@ -19,7 +19,7 @@ use crate::events::model::{Batch, Row};
 use crate::events::queries::{self, Scope};
 use crate::limits::events::SHARED_PER_REALM;
 
-/// How often it looks. An event is reported within about this time of its commit.
+/// How often it reads. An event is sent within about this time of its commit.
 const EVERY: Duration = Duration::from_millis(50);
 /// The wait after a failure, such as a database that is unreachable.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ struct Watched {
     /// After this cursor no row of the realm is missing from `rows`; none until the first read.
     from: Option<Cursor>,
     rows: VecDeque<Arc<Row>>,
-    /// How many events the rows report.
+    /// How many events the rows record.
     events: usize,
 }
 
@@ -78,7 +78,7 @@ impl Hub {
         Hub(Arc::new(Inner { sequencer: Sequencer::new(db.clone()), db, turns, state, wanted }))
     }
 
-    /// A turn at reporting a watcher of an event. One event may wake a thousand watchers, and all of them at once would stand in the way of
+    /// A turn at sending an event to a watcher. One event may wake a thousand watchers, and all of them at once would stand in the way of
     /// every call that comes then: so as many have a turn as there are processors, and calls come in between.
     pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
@@ -115,14 +115,14 @@ impl Hub {
         Some((watched.rows.range(start..).cloned().collect(), seen.clone()))
     }
 
-    /// Looks and wakes until it is dropped.
+    /// Reads and wakes until it is dropped.
     pub async fn run(self) {
         loop {
             if self.is_idle() {
                 self.state().seen = None;
                 self.0.wanted.notified().await;
             }
-            let pause = match self.look().await {
+            let pause = match self.read_on().await {
                 Ok(()) => EVERY,
                 Err(error) => {
                     warn_of!(error, "cannot ask for new events");
@@ -134,7 +134,7 @@ impl Hub {
         }
     }
 
-    async fn look(&self) -> Result<()> {
+    async fn read_on(&self) -> Result<()> {
         self.0.sequencer.catch_up().await?;
         loop {
             let (seen, scope) = {
@@ -155,7 +155,7 @@ impl Hub {
                 .await?;
             let caught_up = batch.caught_up;
             if let Some(last) = batch.rows.last() {
-                self.0.sequencer.reported(last);
+                self.0.sequencer.remember_sent(last);
             }
             self.state().take(batch);
             if caught_up {
@@ -248,18 +248,15 @@ mod tests {
 
     use super::*;
     use crate::db::{Mode, Options};
-    use crate::events::cursor::{History, Line};
+    use crate::events::cursor::{Histories, History};
     use crate::proto::object::Struct;
 
     const HISTORY: Uuid = Uuid::from_u128(1);
 
     fn cursor(history: Uuid, position: i64) -> Cursor {
-        let line = Line {
-            histories: vec![History { id: history, begins: 1 }],
-            last: i64::MAX,
-            dropped: 0,
-        };
-        line.behind(position, None)
+        let histories =
+            Histories { all: vec![History { id: history, begins: 1 }], last: i64::MAX, dropped: 0 };
+        histories.behind(position, None)
     }
 
     fn row(position: i64, subjects: usize) -> Row {

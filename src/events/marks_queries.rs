@@ -62,7 +62,7 @@ statement! {
             AND NOT pg_is_in_recovery()"
 }
 
-/// The line that the database is on now.
+/// The marks of the history that the database is on now.
 pub fn marks(connection: &mut PgConnection, rights: Rights) -> Work<Marks> {
     if rights.system && rights.timeline {
         let (system, timeline, database_oid) =

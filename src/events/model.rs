@@ -109,7 +109,7 @@ pub struct Row {
     pub mode: Mode,
     /// When the transaction began that did it.
     pub occurred_at: DateTime<Utc>,
-    /// The spelling of an [`EventType`]. Text, so that a replica reports also of what only a newer one knows.
+    /// The spelling of an [`EventType`]. Text, so that a replica also sends what only a newer one knows.
     pub event_type: String,
     /// The ids of the subjects.
     pub subjects: Vec<String>,

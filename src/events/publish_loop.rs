@@ -29,7 +29,7 @@ pub struct Options {
     pub owner: String,
     /// For how long a lease is valid before another replica may take over.
     pub lease: Duration,
-    /// How often a replica that does not publish looks whether it may.
+    /// How often a replica that does not publish checks whether it may.
     pub poll: Duration,
 }
 

@@ -63,14 +63,14 @@ pub fn claim(
     owner: &str,
     lease: Duration,
 ) -> Work<Option<ClaimedPublisher>> {
-    let claim = Claim { name, owner, lease: lease.as_secs_f64() };
+    let claim = ClaimPublisher { name, owner, lease: lease.as_secs_f64() };
     let claimed: Option<(i64, Option<Json>, bool)> = claim.get_result(connection).optional()?;
     let Some((token, place, owes)) = claimed else {
         register(connection, name)?;
         return Ok(None);
     };
     let cursor = place_of(connection, name, place)?;
-    let earlier = queries::line(connection)?.earlier_than_present(&cursor);
+    let earlier = queries::histories(connection)?.earlier_than_present(&cursor);
     Ok(Some(ClaimedPublisher { token, cursor, owes, earlier }))
 }
 
@@ -121,7 +121,7 @@ statement! {
 
 statement! {
     /// A lease on a publisher.
-    struct Claim<'a> {
+    struct ClaimPublisher<'a> {
         name: &'a str as Text,
         owner: &'a str as Text,
         lease: f64 as Double,
@@ -153,7 +153,7 @@ statement! {
 
 /// The progress of a publisher.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct PublisherProgress {
     /// Everything before it was acknowledged.
     pub cursor: Cursor,
     /// Rows that were delivered to the end, if failures are on record.
@@ -168,7 +168,7 @@ pub fn save(
     name: &str,
     token: i64,
     lease: Duration,
-    progress: &Progress,
+    progress: &PublisherProgress,
 ) -> Work<bool> {
     let (part, left) = progress.part.unzip();
     let save = Save {
@@ -215,7 +215,7 @@ statement! {
      SELECT true FROM saved"
 }
 
-/// A row of the outbox that reports a bulk delete and could not be delivered.
+/// A row of the outbox that records a bulk delete and could not be delivered.
 #[derive(Clone, Debug)]
 pub struct Owed {
     /// The task's realm.

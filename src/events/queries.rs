@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::db::{Fail, Mode, Realm, Work, statement};
 use crate::error::Error;
-use crate::events::cursor::{Cursor, History, Line};
+use crate::events::cursor::{Cursor, Histories, History};
 use crate::events::model::{Batch, Row};
 use crate::proto::object::Struct;
 
@@ -90,29 +90,29 @@ impl Scope {
 /// The cursor behind the last position that was given.
 pub fn now(connection: &mut PgConnection) -> Work<Cursor> {
     let found = present(connection, 0)?;
-    Ok(found.line.behind(found.line.last, found.last))
+    Ok(found.histories.behind(found.histories.last, found.last))
 }
 
 /// The cursor after the row at a position: where a caller continues whose own cursor is of a history that parted there.
 pub fn behind(connection: &mut PgConnection, position: i64) -> Work<Cursor> {
     let found = present(connection, position)?;
-    Ok(found.line.behind(position, found.there))
+    Ok(found.histories.behind(position, found.there))
 }
 
 /// Fails as [`read`] does if the cursor leads nowhere.
 pub fn check(connection: &mut PgConnection, cursor: &Cursor) -> Work<()> {
     let found = present(connection, cursor.position())?;
-    found.line.check(cursor, found.there).map_err(|lost| Fail::Answer(lost.into()))
+    found.histories.check(cursor, found.there).map_err(|fault| Fail::Answer(fault.into()))
 }
 
 /// The histories of this database from the first on, and the last position.
-pub fn line(connection: &mut PgConnection) -> Work<Line> {
-    Ok(present(connection, 0)?.line)
+pub fn histories(connection: &mut PgConnection) -> Work<Histories> {
+    Ok(present(connection, 0)?.histories)
 }
 
 /// The parameters that every statement sends to the database: its history, the row at the cursor, and the last row.
 struct Present {
-    line: Line,
+    histories: Histories,
     there: Option<Uuid>,
     last: Option<Uuid>,
 }
@@ -126,9 +126,8 @@ fn present(connection: &mut PgConnection, position: i64) -> Work<Present> {
 }
 
 fn to_present((last_position, dropped, ids, begins, there, last): PresentRow) -> Present {
-    let histories =
-        ids.into_iter().zip(begins).map(|(id, begins)| History { id, begins }).collect();
-    Present { line: Line { histories, last: last_position, dropped }, there, last }
+    let all = ids.into_iter().zip(begins).map(|(id, begins)| History { id, begins }).collect();
+    Present { histories: Histories { all, last: last_position, dropped }, there, last }
 }
 
 type Found = (i64, Uuid, i32, String, Mode, DateTime<Utc>, String, Vec<String>, Struct, Uuid);
@@ -177,27 +176,28 @@ pub fn read(
     let mut first = None;
     for (present, edge, row) in found {
         let (present, _) = first.get_or_insert_with(|| (to_present(present), edge));
-        rows.extend(row.map(|row| to_row(row, cursor, &present.line)));
+        rows.extend(row.map(|row| to_row(row, cursor, &present.histories)));
     }
     // The statement returns at least one row, unless the sequencer's own row is missing.
-    let Some((Present { line, there, last }, (edge, edge_id, scanned, matched))) = first else {
+    let Some((Present { histories, there, last }, (edge, edge_id, scanned, matched))) = first
+    else {
         return Err(Fail::Answer(Error::internal("the row of `event_sequencer` is missing")));
     };
-    line.check(cursor, there).map_err(|lost| Fail::Answer(lost.into()))?;
+    histories.check(cursor, there).map_err(|fault| Fail::Answer(fault.into()))?;
     let cut = (rows.len() as i64) < matched;
     let next = match (rows.last(), edge) {
         (Some(row), _) if cut => row.cursor(),
-        (_, Some(edge)) if scanned == scan => line.behind(edge, edge_id),
-        _ => line.behind(line.last, last),
+        (_, Some(edge)) if scanned == scan => histories.behind(edge, edge_id),
+        _ => histories.behind(histories.last, last),
     };
     let caught_up = !cut && scanned < scan;
     Ok(Batch { rows, cursor: next, caught_up })
 }
 
-fn to_row(found: Found, before: &Cursor, line: &Line) -> Row {
+fn to_row(found: Found, before: &Cursor, histories: &Histories) -> Row {
     let (position, id, realm_id, org, mode, occurred_at, event_type, subjects, data, principal_id) =
         found;
-    let (delivered, cursor) = (before.delivered(position), line.behind(position, Some(id)));
+    let (delivered, cursor) = (before.delivered(position), histories.behind(position, Some(id)));
     Row {
         id,
         realm_id,
@@ -232,7 +232,7 @@ macro_rules! here {
 }
 
 statement! {
-    /// The line of the database, and the row at a position.
+    /// The histories of the database, and the row at a position.
     struct ReadPresent { position: i64 as BigInt } -> PresentSql,
     concat!("WITH ", here!(), " SELECT h.last, h.dropped, h.histories, h.begins, h.there_id, h.last_id FROM here h")
 }
@@ -241,7 +241,7 @@ statement! {
 macro_rules! reads {
     ($name:ident, $scope:literal) => {
         statement! {
-            /// The line of the database; the last position that was read, how many were, how many match; and of those the rows of the first
+            /// The histories of the database; the last position that was read, how many were, how many match; and of those the rows of the first
             /// `limit` events.
             pub struct $name<'a> {
                 realm: i32 as Integer,
@@ -264,7 +264,7 @@ macro_rules! reads {
              matching AS MATERIALIZED (
                 SELECT s.position, e.*, sum(e.subject_count) OVER (ORDER BY s.position) - e.subject_count AS ahead
                 FROM source s
-                -- A look by key for each, whatever the planner believes of how many there are: LIMIT keeps this a query of its own.
+                -- A lookup by key for each, whatever the planner believes of how many there are: LIMIT keeps this a query of its own.
                 CROSS JOIN LATERAL (
                     SELECT e.id, e.realm_id, e.occurred_at, e.type, e.subjects, e.subject_count, e.data, e.principal_id
                     FROM event e

@@ -22,8 +22,8 @@ use crate::events::sequencer_queries::{self as queries, HistoryCheck, SentRow};
 const AT_ONCE: i64 = 2_000;
 /// How often a replica sees to it while nobody waits.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often it is looked whether the database is still on the same line, though nothing happens.
-const LOOK_AT_LINE: Duration = Duration::from_secs(5);
+/// How often it is checked whether the database is still on the same history, though nothing happens.
+const CHECK_HISTORY_EVERY: Duration = Duration::from_secs(5);
 /// How soon to ask again while another replica has the lock.
 const BUSY: Duration = Duration::from_millis(3);
 
@@ -33,11 +33,11 @@ pub struct Sequencer(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    /// The turn to run a pass.
+    /// The turn to run a round.
     turn: Mutex<()>,
-    /// How many passes have begun.
+    /// How many rounds have begun.
     begun: AtomicU64,
-    /// The last pass that came to the end of what there was.
+    /// The last round that came to the end of what there was.
     ended: AtomicU64,
     seen: SyncMutex<ProcessState>,
 }
@@ -46,15 +46,15 @@ struct Inner {
 #[derive(Debug, Default)]
 struct ProcessState {
     rights: Option<Rights>,
-    /// When it was last compared the history.
-    looked: Option<Instant>,
-    /// The last row that was reported.
-    reported: Option<SentRow>,
+    /// When the history was last checked.
+    checked: Option<Instant>,
+    /// The last row that was sent to anybody.
+    sent: Option<SentRow>,
 }
 
-/// The outcome of one pass.
+/// The outcome of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pass {
+enum RoundEnd {
     /// Every row that was visible has a position.
     Done,
     /// There is more.
@@ -84,29 +84,29 @@ impl Sequencer {
     pub async fn catch_up(&self) -> Result<()> {
         let asked = self.0.begun.load(Ordering::SeqCst);
         let _turn = self.0.turn.lock().await;
-        // A pass that began later than we asked did it for us.
+        // A round that began later than we asked did it for us.
         if self.0.ended.load(Ordering::SeqCst) > asked {
             return Ok(());
         }
         loop {
             let this = self.0.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            match self.pass().await? {
-                Pass::Done => {
+            match self.round().await? {
+                RoundEnd::Done => {
                     self.0.ended.store(this, Ordering::SeqCst);
                     return Ok(());
                 }
-                Pass::More => {}
-                Pass::Busy => tokio::time::sleep(BUSY).await,
+                RoundEnd::More => {}
+                RoundEnd::Busy => tokio::time::sleep(BUSY).await,
             }
         }
     }
 
     /// Remembers the last row that was sent to anybody, so that a database that has lost it is found out.
-    pub fn reported(&self, row: &Row) {
-        let reported = &mut self.seen().reported;
+    pub fn remember_sent(&self, row: &Row) {
+        let sent = &mut self.seen().sent;
         // A list of old events says nothing of new ones.
-        if reported.is_none_or(|last| last.position < row.position()) {
-            *reported = Some(SentRow {
+        if sent.is_none_or(|last| last.position < row.position()) {
+            *sent = Some(SentRow {
                 position: row.position(),
                 history: row.cursor().history(),
                 id: row.id,
@@ -114,37 +114,40 @@ impl Sequencer {
         }
     }
 
-    async fn pass(&self) -> Result<Pass> {
-        let (rights, reported, look) = {
+    async fn round(&self) -> Result<RoundEnd> {
+        let (rights, sent, checks) = {
             let seen = self.seen();
-            (seen.rights, seen.reported, seen.looked.is_none_or(|at| at.elapsed() >= LOOK_AT_LINE))
+            (
+                seen.rights,
+                seen.sent,
+                seen.checked.is_none_or(|at| at.elapsed() >= CHECK_HISTORY_EVERY),
+            )
         };
-        let done = self.0.db.run(move |connection| pass(connection, rights, reported, look)).await;
+        let done = self.0.db.run(move |connection| round(connection, rights, sent, checks)).await;
         let mut seen = self.seen();
         match done {
-            Ok((pass, rights, line)) => {
-                if pass != Pass::Busy && (look || pass == Pass::More) {
-                    seen.looked = Some(Instant::now());
+            Ok((round, rights, check)) => {
+                if round != RoundEnd::Busy && (checks || round == RoundEnd::More) {
+                    seen.checked = Some(Instant::now());
                 }
                 seen.rights = Some(rights);
-                match line {
+                match check {
                     Some(HistoryCheck::Begun(reason)) => {
                         // The rows sent so far are of the history before.
-                        seen.reported = None;
+                        seen.sent = None;
                         tracing::info!(reason = reason.as_str(), "a history of events begins");
                     }
                     // Another replica may have begun it.
                     Some(HistoryCheck::Same(present)) => {
-                        seen.reported =
-                            seen.reported.filter(|reported| present == Some(reported.history))
+                        seen.sent = seen.sent.filter(|sent| present == Some(sent.history))
                     }
                     Some(HistoryCheck::Noted) | None => {}
                 }
-                Ok(pass)
+                Ok(round)
             }
             Err(error) => {
                 // It may be another database by now.
-                (seen.rights, seen.looked) = (None, None);
+                (seen.rights, seen.checked) = (None, None);
                 Err(error)
             }
         }
@@ -155,55 +158,55 @@ impl Sequencer {
     }
 }
 
-type Passed = (Pass, Rights, Option<HistoryCheck>);
+type Round = (RoundEnd, Rights, Option<HistoryCheck>);
 
-fn pass(
+fn round(
     connection: &mut diesel::PgConnection,
     rights: Option<Rights>,
-    reported: Option<SentRow>,
-    look: bool,
-) -> Work<Passed> {
+    sent: Option<SentRow>,
+    checks: bool,
+) -> Work<Round> {
     let rights = match rights {
-        Some(rights) if !look => rights,
+        Some(rights) if !checks => rights,
         _ => marks_queries::rights(connection)?,
     };
-    if !look && !queries::is_due(connection)? {
-        return Ok((Pass::Done, rights, None));
+    if !checks && !queries::is_due(connection)? {
+        return Ok((RoundEnd::Done, rights, None));
     }
     let marks = marks_queries::marks(connection, rights)?;
     connection.transaction(|connection| {
-        give(connection, &marks, reported).map(|(pass, line)| (pass, rights, line))
+        give(connection, &marks, sent).map(|(round, check)| (round, rights, check))
     })
 }
 
 fn give(
     connection: &mut diesel::PgConnection,
     marks: &Marks,
-    reported: Option<SentRow>,
-) -> Work<(Pass, Option<HistoryCheck>)> {
+    sent: Option<SentRow>,
+) -> Work<(RoundEnd, Option<HistoryCheck>)> {
     if !queries::try_lock(connection)? {
-        return Ok((Pass::Busy, None));
+        return Ok((RoundEnd::Busy, None));
     }
     // Positions are given by a transaction that has written nothing before.
-    let line = queries::see_to_history(connection, marks, reported)?;
-    let is_done = matches!(line, HistoryCheck::Same(_))
+    let check = queries::see_to_history(connection, marks, sent)?;
+    let is_done = matches!(check, HistoryCheck::Same(_))
         && queries::give_positions(connection, AT_ONCE)? < AT_ONCE;
-    Ok((if is_done { Pass::Done } else { Pass::More }, Some(line)))
+    Ok((if is_done { RoundEnd::Done } else { RoundEnd::More }, Some(check)))
 }
 
 /// Gives every committed row its position, on a connection of one's own.
 pub fn catch_up(connection: &mut diesel::PgConnection) -> Work<()> {
-    while pass(connection, None, None, true)?.0 != Pass::Done {}
+    while round(connection, None, None, true)?.0 != RoundEnd::Done {}
     Ok(())
 }
 
-/// Begins a history at the next position, whatever the database says of itself, and reports which that is.
+/// Begins a history at the next position, whatever the database says of itself, and returns which that is.
 pub fn begin_history(connection: &mut diesel::PgConnection) -> Work<i64> {
     let rights = marks_queries::rights(connection)?;
     let marks = marks_queries::marks(connection, rights)?;
     connection.transaction(|connection| {
         queries::lock(connection)?;
         queries::begin_history(connection, &marks, queries::Reason::Forced)?;
-        Ok(reading::line(connection)?.last + 1)
+        Ok(reading::histories(connection)?.last + 1)
     })
 }

@@ -87,7 +87,7 @@ impl Reason {
     }
 }
 
-/// A row that this process has reported.
+/// A row that this process has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentRow {
     /// Its position.
@@ -98,12 +98,12 @@ pub struct SentRow {
     pub id: Uuid,
 }
 
-/// Begins a history at the next position if the present one is not of this history, or lacks what this process knows to have been reported:
+/// Begins a history at the next position if the present one is not of this history, or lacks what this process knows to have been sent:
 /// the last position and the row there. Under the lock.
 pub fn see_to_history(
     connection: &mut PgConnection,
     marks: &Marks,
-    reported: Option<SentRow>,
+    sent: Option<SentRow>,
 ) -> Work<HistoryCheck> {
     type Present = (
         i64,
@@ -117,16 +117,16 @@ pub fn see_to_history(
         Option<Uuid>,
     );
     let read = ReadPresent {
-        at: reported.map_or(-1, |reported| reported.position),
-        of: reported.map_or_else(Uuid::nil, |reported| reported.history),
+        at: sent.map_or(-1, |sent| sent.position),
+        of: sent.map_or_else(Uuid::nil, |sent| sent.history),
     };
     let (last, dropped, number, present, system_identifier, timeline, oid, is_known, there): Present = read.get_result(connection)?;
     let known = oid.map(|database_oid| Marks { system_identifier, timeline, database_oid });
-    let lost = reported.is_some_and(|reported| {
-        let other = there.is_some_and(|there| there != reported.id);
-        let missing = reported.position > last || (reported.position > dropped && other);
+    let lost = sent.is_some_and(|sent| {
+        let other = there.is_some_and(|there| there != sent.id);
+        let missing = sent.position > last || (sent.position > dropped && other);
         // The outcome of an earlier history was seen to when the next one began.
-        !is_known || (present == Some(reported.history) && missing)
+        !is_known || (present == Some(sent.history) && missing)
     });
     let reason = match &known {
         None => Reason::First,
@@ -225,7 +225,7 @@ statement! {
      FROM event_sequencer s"
 }
 
-/// Gives the next rows their positions, at most so many, and reports how many it were. Under the lock, which is older than the snapshot,
+/// Gives the next rows their positions, at most so many, and returns how many. Under the lock, which is older than the snapshot,
 /// and as the first statement of its transaction that writes: so the transaction's id is higher than those that the snapshot may find under
 /// way.
 pub fn give_positions(connection: &mut PgConnection, limit: i64) -> Work<i64> {
@@ -283,7 +283,7 @@ statement! {
      SELECT n.given FROM news n"
 }
 
-/// Deletes the positions of events that are older than events are kept, at most so many, from the low end, and reports how many it were.
+/// Deletes the positions of events that are older than events are kept, at most so many, from the low end, and returns how many.
 pub fn drop_old(connection: &mut PgConnection, limit: i64) -> Work<usize> {
     connection.transaction(|connection| {
         if !try_lock(connection)? {

@@ -88,13 +88,13 @@ impl Service for EventService {
                 Ok(batch) => batch,
                 Err(error) => {
                     return Err(self
-                        .lost(error, "page_token", |cursor| tokens.token(cursor))
+                        .in_words_of_request(error, "page_token", |cursor| tokens.token(cursor))
                         .await
                         .into());
                 }
             };
             if let Some(last) = batch.rows.last() {
-                self.watching.hub.sequencer().reported(last);
+                self.watching.hub.sequencer().remember_sent(last);
             }
             if let Some(reached) = picking.take(batch.rows).await? {
                 cursor = reached;
@@ -149,7 +149,7 @@ impl Service for EventService {
                     db.run(move |connection| queries::check(connection, &given)).await
                 {
                     return Err(self
-                        .lost(error, name, |cursor| close(&seal, &realm, cursor))
+                        .in_words_of_request(error, name, |cursor| close(&seal, &realm, cursor))
                         .await
                         .into());
                 }
@@ -168,7 +168,7 @@ impl Service for EventService {
             scope,
             wake_up,
             cursor,
-            reported: Unsent::default(),
+            unsent: Unsent::default(),
         };
         Ok(Response::new(responses(watch, visibility, seal, realm)))
     }
@@ -177,17 +177,17 @@ impl Service for EventService {
 impl EventService {
     /// An error of reading, in the words of the request: a fault under the name of its field, and where to continue as the caller may say
     /// it.
-    async fn lost(
+    async fn in_words_of_request(
         &self,
         error: Error,
         field: &str,
         text: impl Fn(&Cursor) -> Result<String>,
     ) -> Error {
-        lost(&self.watching.db, error, field, text).await
+        in_words_of_request(&self.watching.db, error, field, text).await
     }
 }
 
-async fn lost(
+async fn in_words_of_request(
     db: &Db,
     error: Error,
     field: &str,
@@ -230,9 +230,10 @@ fn responses(watch: Watch, visibility: Visibility, seal: Seal, realm: Realm) -> 
             }
             Ok(News::Nothing(cursor)) => close(&seal, &realm, &cursor)
                 .map(|cursor| v1::WatchEventsResponse { event: None, cursor }),
-            Err(error) => {
-                Err(lost(&watch.db, error, "cursor", |cursor| close(&seal, &realm, cursor)).await)
-            }
+            Err(error) => Err(in_words_of_request(&watch.db, error, "cursor", |cursor| {
+                close(&seal, &realm, cursor)
+            })
+            .await),
         };
         match response {
             Ok(response) => Some((Ok(response), Some((watch, seal, realm)))),

@@ -64,7 +64,7 @@ fn bound_to(realm: &Realm) -> Vec<u8> {
     binding(realm, "EventService/cursor", &())
 }
 
-/// The first bytes of the digest of a list. A token is sealed, so that nobody can look for another list that has the same.
+/// The first bytes of the digest of a list. A token is sealed, so that nobody can search for another list that has the same.
 fn digest(realm: &Realm, request: &v1::ListEventsRequest) -> u64 {
     binding(realm, v1::ListEventsRequest::LIST, request)
         .iter()
@@ -76,7 +76,7 @@ fn digest(realm: &Realm, request: &v1::ListEventsRequest) -> u64 {
 mod tests {
     use super::*;
     use crate::db::Mode;
-    use crate::events::cursor::{History, Line};
+    use crate::events::cursor::{Histories, History};
 
     fn realm(id: i32) -> Realm {
         Realm::from_row(id, "acme".to_owned(), Mode::Test)
@@ -97,14 +97,14 @@ mod tests {
     #[test]
     fn a_token_of_a_list_is_a_cursor_and_goes_on_with_no_other_list() {
         let seal = Seal::new([1; 32]);
-        let line = Line {
-            histories: vec![History { id: uuid::Uuid::from_u128(1), begins: 1 }],
+        let histories = Histories {
+            all: vec![History { id: uuid::Uuid::from_u128(1), begins: 1 }],
             last: 9,
             dropped: 0,
         };
         for cursor in [
-            line.behind(7, Some(uuid::Uuid::from_u128(7 << 96))),
-            line.behind(7, None).within(2, 5),
+            histories.behind(7, Some(uuid::Uuid::from_u128(7 << 96))),
+            histories.behind(7, None).within(2, 5),
             Cursor::beginning(),
         ] {
             let token = Tokens::of(&seal, &realm(1), &request("e")).token(&cursor).unwrap();

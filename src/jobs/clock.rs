@@ -14,7 +14,7 @@ use crate::db::{Db, Work};
 use crate::jobs::clock_queries;
 
 /// How often the clock is read.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const READ_EVERY: Duration = Duration::from_secs(1);
 /// By how much the clock has to step, at least: it is read over a network, and clocks are made to go slower when they are ahead.
 const STEP: Duration = Duration::from_secs(1);
 /// So long after a step every worker has renewed its lease.
@@ -50,7 +50,7 @@ pub async fn watch_clock(db: Db, lease: Duration, recalls: Vec<(&'static str, Re
             }
             Err(error) => tracing::debug!(%error, "cannot read the clock of the database"),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(READ_EVERY).await;
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     fn a_step_back_is_seen_and_a_step_forward_is_none() {
         let (mut read, start, noon) = (Clock::default(), Instant::now(), DateTime::UNIX_EPOCH);
         let mut clock = |now, at| read.step(now, at, at);
-        assert_eq!(clock(noon, start), None, "nothing is known before the first look");
+        assert_eq!(clock(noon, start), None, "nothing is known before the first reading");
         assert_eq!(clock(noon + seconds(10), start + seconds(10)), None);
         assert_eq!(clock(noon - seconds(50), start + seconds(10)), Some(seconds(60)));
         assert_eq!(clock(noon - seconds(49), start + seconds(11)), None, "it is seen once");

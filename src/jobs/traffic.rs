@@ -9,7 +9,7 @@ const AT_ONCE: f64 = 10.0;
 /// For how long hardly anyone must have called before it is quiet again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Counts calls, and reports whether there were few lately. Clones share one count.
+/// Counts calls, and says whether there were few lately. Clones share one count.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic(Arc<Mutex<Level>>);
 

@@ -8,7 +8,7 @@ pub const FILTER_MILLIS: u64 = 200;
 pub const FILTERS_AT_ONCE: usize = 1;
 /// How many events are kept for the watches of one realm.
 pub const SHARED_PER_REALM: usize = 5_000;
-/// How many messages of a broker are looked at after a restore.
+/// How many messages of a broker are read after a restore.
 pub const READ_BACK_AT_MOST: usize = 500_000;
 
 limits! {
@@ -23,7 +23,7 @@ limits! {
         past: "The call waits; those that wait take turns every few milliseconds",
     }
     READ_BACK "publisher_read_back" {
-        bounds: "Messages that a publisher looks at after a restore, to find out which events a broker has already",
+        bounds: "Messages that a publisher reads after a restore, to find out which events a broker has already",
         value: Fixed(READ_BACK_AT_MOST as u64, "messages"),
         past: "Events that the broker took later than these are published again, with the same ids",
     }

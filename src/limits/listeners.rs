@@ -59,7 +59,7 @@ pub const AWAITED_REST_BYTES: u64 = 64 << 10;
 /// How long a stream of reflection may take, in seconds.
 pub const REFLECTION_SECONDS: u64 = 60;
 
-/// How many bytes reflection may report an address within a minute.
+/// How many bytes reflection may send to an address within a minute.
 pub const REFLECTION_BYTES_AT_MOST: NonZeroU32 = NonZeroU32::new(16 << 20).expect("it is not zero");
 
 /// How many bytes of pages an address may be sent within a minute.

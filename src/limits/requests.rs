@@ -5,18 +5,18 @@ use super::limits;
 /// How long before they would be cut off calls are ended as the process ends, in milliseconds.
 pub const LAST_WORDS_MILLIS: u64 = 1000;
 
-/// How many organisations are looked through for the name of a new one.
+/// How many organisations are read for the name of a new one.
 pub const MAX_ORGANISATIONS: usize = 10_000;
 
 /// How many values of one entity an attribute index has rows for.
 pub const MAX_INDEXED_VALUES: usize = 1_000;
 
-/// How long a start of a task looks for the attributes of its filter, in milliseconds, and a list.
+/// How long a start of a task searches for the attributes of its filter, in milliseconds, and a list.
 pub const ATTRIBUTE_LOOK_MILLIS: (u64, u64) = (5_000, 50);
 
-/// How many entities are looked through at once for the attributes of a filter, and for names that may have been meant.
+/// How many entities are read at once for the attributes of a filter, and for names that may have been meant.
 pub const ATTRIBUTE_WALK: i64 = 50_000;
-/// How many entities, each with other names than the others, report the names that may have been meant.
+/// How many entities, each with other names than the others, are read for names that may have been meant.
 pub const SUGGESTING_ENTITIES: i64 = 200;
 /// How many names are kept of what those have.
 pub const SUGGESTED_NAMES: usize = 5_000;
@@ -27,7 +27,7 @@ pub const LISTED_IDS: i64 = 100;
 /// How many refused entities of an import have a result.
 pub const MAX_IMPORT_FAILURES: usize = 10_000;
 
-/// How many entities at most are looked at for the values that a filter names.
+/// How many entities at most are read for the values that a filter names.
 pub const VALUE_LOOK_ENTITIES: u64 = 14_600;
 
 limits! {
@@ -82,7 +82,7 @@ limits! {
         past: "Further ones are not suggested",
     }
     VALUE_LOOK "value_look" {
-        bounds: "Entities that are read to find whether any has a type or the value of an attribute that a filter names, where no index has it, and which kinds of values they have; the values that a hard delete denies are looked for among all, for as long as `attribute_look` says",
+        bounds: "Entities that are read to find whether any has a type or the value of an attribute that a filter names, where no index has it, and which kinds of values they have; the values that a hard delete denies are searched for among all, for as long as `attribute_look` says",
         value: Fixed(VALUE_LOOK_ENTITIES, "entities"),
         past: "There is the warning `unchecked_value`, or `unknown_value` of a type that is spelt much like one that was met; a hard delete of which it must be known is refused with `suspect_value`",
     }

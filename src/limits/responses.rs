@@ -308,7 +308,7 @@ impl Pieces {
         let (written, is_late, task) = (AtomicUsize::new(0), OnceLock::new(), OnceLock::new());
         let watch =
             Arc::new(Watch { rest: Mutex::new(rest), bytes: data.len(), written, is_late, task });
-        let watching = tokio::spawn(Watch::look_after(Arc::downgrade(&watch), cut));
+        let watching = tokio::spawn(Watch::keep_watch(Arc::downgrade(&watch), cut));
         // It is made once.
         let _ = watch.task.set(watching.abort_handle());
         Pieces(watch)
@@ -342,7 +342,7 @@ impl Drop for Watch {
 
 impl Watch {
     /// Drops what is left of data that is read too slowly and, if what is on its way does not leave either, closes its connection.
-    async fn look_after(watch: Weak<Watch>, cut: Option<Cut>) {
+    async fn keep_watch(watch: Weak<Watch>, cut: Option<Cut>) {
         let mut before = 0;
         loop {
             tokio::time::sleep(Duration::from_secs(UNREAD_SECONDS)).await;

@@ -37,6 +37,16 @@ enum Alone {
     Refused(String),
 }
 
+/// How a request ended that was not done.
+enum Settled {
+    /// It failed.
+    Failed,
+    /// It is tried again later.
+    PutOff,
+    /// Nothing was changed: the request is another worker's.
+    LeaseLost,
+}
+
 /// Takes up ready requests and removes their entities, many in one transaction.
 pub struct OffboardingExecutor {
     db: Db,
@@ -109,7 +119,7 @@ impl OffboardingExecutor {
     async fn settle(&self, claim: ClaimedRequest) -> Result<()> {
         let settled = self.db.run(move |connection| {
             let Some(obstacle) = removal_queries::obstacle(connection, &claim)? else {
-                return Ok("lease_lost");
+                return Ok(Settled::LeaseLost);
             };
             let reason = if !obstacle.leaving {
                 ("not_found", "The entity is not there any more.")
@@ -128,14 +138,15 @@ impl OffboardingExecutor {
                     backoff_of(claim.attempts, LONGEST_WAIT),
                     reason,
                 )?;
-                return Ok("put_off");
+                return Ok(Settled::PutOff);
             };
             removal_queries::fail(connection, &claim, reason.0, reason.1)?;
-            Ok("failed")
+            Ok(Settled::Failed)
         });
         match settled.await? {
-            "lease_lost" => telemetry::lease_lost(TOPIC),
-            outcome => telemetry::job_finished(TOPIC, outcome),
+            Settled::LeaseLost => telemetry::lease_lost(TOPIC),
+            Settled::PutOff => telemetry::job_finished(TOPIC, "put_off"),
+            Settled::Failed => telemetry::job_finished(TOPIC, "failed"),
         }
         Ok(())
     }

@@ -373,8 +373,8 @@ impl Policy {
     }
 
     /// In the form of its event: durations as everywhere in JSON, and no unset members.
-    pub fn reported(&self) -> Json {
-        let mut reported = json!({"mail_domains": self.mail_domains});
+    pub fn to_event(&self) -> Json {
+        let mut members = json!({"mail_domains": self.mail_domains});
         let durations = [
             ("default_grace_period", Some(self.default_grace)),
             ("max_grace_period", Some(self.max_grace)),
@@ -386,17 +386,17 @@ impl Policy {
         for (name, duration) in
             durations.into_iter().filter_map(|(name, duration)| Some((name, duration?)))
         {
-            reported[name] = convert::std_duration_text(duration).into();
+            members[name] = convert::std_duration_text(duration).into();
         }
         for (name, demands) in [
-            ("hard_delete", self.hard_delete.reported()),
-            ("soft_delete", self.soft_delete.reported()),
+            ("hard_delete", self.hard_delete.to_event()),
+            ("soft_delete", self.soft_delete.to_event()),
         ] {
             if let Some(demands) = demands {
-                reported[name] = demands;
+                members[name] = demands;
             }
         }
-        reported
+        members
     }
 }
 

@@ -65,7 +65,7 @@ pub fn lock(connection: &mut PgConnection, realm: &Realm) -> Work<Policy> {
     get(connection, realm)
 }
 
-/// Stores the policy and reports it.
+/// Stores the policy and records the change as an event.
 pub fn put(
     connection: &mut PgConnection,
     realm: &Realm,
@@ -85,7 +85,7 @@ pub fn put(
         min_grace: policy.min_grace.as_secs_f64(),
         hard_delete: policy.hard_delete.to_json(),
         soft_delete: policy.soft_delete.to_json(),
-        reported: policy.reported(),
+        event: policy.to_event(),
     };
     statement.execute(connection)?;
     Ok(())
@@ -106,7 +106,7 @@ statement! {
         min_grace: f64 as Double,
         hard_delete: Json as Jsonb,
         soft_delete: Json as Jsonb,
-        reported: Json as Jsonb,
+        event: Json as Jsonb,
     } -> (),
     "WITH changed AS (
         INSERT INTO removal_policy
@@ -128,11 +128,11 @@ statement! {
      )
      INSERT INTO event (realm_id, type, subjects, principal_id, data)
      SELECT {realm}, 'removal_policy.updated', ARRAY[{org}], {principal},
-            {reported}
+            {event}
      FROM changed"
 }
 
-/// Removes some of the tombstones that have had their time, whichever realm they are of, and reports how many.
+/// Removes some of the tombstones that have had their time, whichever realm they are of, and returns how many.
 pub fn sweep_tombstones(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepTombstones { at_most }.execute(connection)?)
 }
@@ -144,7 +144,7 @@ statement! {
         SELECT t.realm_id, t.entity_id, t.incarnation
         -- In another order each time, so that one realm with much to remove does not delay the others.
         FROM (SELECT * FROM removal_policy ORDER BY random()) p
-        -- A look for each policy: where there is none, nothing is read.
+        -- A query for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT t.realm_id, t.entity_id, t.incarnation
             FROM tombstone t
@@ -160,7 +160,7 @@ statement! {
      WHERE t.realm_id = o.realm_id AND t.entity_id = o.entity_id AND t.incarnation = o.incarnation"
 }
 
-/// Removes some of the requests that ended long ago, whichever realm they are of, and reports how many.
+/// Removes some of the requests that ended long ago, whichever realm they are of, and returns how many.
 pub fn sweep_requests(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepRequests { at_most }.execute(connection)?)
 }
@@ -172,7 +172,7 @@ statement! {
         SELECT r.realm_id, r.id
         -- In another order each time, so that one realm with much to remove does not delay the others.
         FROM (SELECT * FROM removal_policy ORDER BY random()) p
-        -- A look for each policy: where there is none, nothing is read.
+        -- A query for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT r.realm_id, r.id
             FROM offboarding_request r
@@ -188,7 +188,7 @@ statement! {
      WHERE r.realm_id = o.realm_id AND r.id = o.id"
 }
 
-/// Blanks some of the filters that have had their time, whichever realm their tasks are of, and reports how many.
+/// Blanks some of the filters that have had their time, whichever realm their tasks are of, and returns how many.
 pub fn sweep_filters(connection: &mut PgConnection, at_most: i64) -> Work<usize> {
     Ok(SweepFilters { at_most }.execute(connection)?)
 }
@@ -200,7 +200,7 @@ statement! {
         SELECT b.realm_id, b.id
         -- In another order each time, so that one realm with much to remove does not delay the others.
         FROM (SELECT * FROM removal_policy ORDER BY random()) p
-        -- A look for each policy: where there is none, nothing is read.
+        -- A query for each policy: where there is none, nothing is read.
         CROSS JOIN LATERAL (
             SELECT b.realm_id, b.id
             FROM bulk_delete b

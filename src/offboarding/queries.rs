@@ -11,7 +11,7 @@ use diesel::sql_types::{
 use uuid::Uuid;
 
 use crate::access::Caller;
-use crate::db::filtered::Condition;
+use crate::db::condition::Condition;
 use crate::db::schema::offboarding_request as request;
 use crate::db::{Realm, Work, id, listen, statement};
 use crate::entity::model::State;
@@ -130,7 +130,7 @@ statement! {
             a.removed, a.error_code, a.error_message, a.attempts, a.last_error_code, a.last_error_message, a.next_attempt_at
      FROM asked a
      -- A request that must wait wakes nobody, nor does one behind others that did: notifying transactions commit one by one, each waiting
-     -- for the disk, and whoever takes those up looks again. The wake-up never withholds the row.
+     -- for the disk, and whoever takes those up reads them again. The wake-up never withholds the row.
      LEFT JOIN LATERAL (
         SELECT pg_notify({channel}, {topic})
         WHERE a.execute_after <= a.created_at

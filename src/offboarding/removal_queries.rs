@@ -35,7 +35,7 @@ pub fn claim(
     limit: i64,
 ) -> Work<Vec<ClaimedRequest>> {
     let rows: Vec<(i32, String, Mode, Uuid, String, i64, i32)> =
-        Claim { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
+        ClaimRequests { owner, lease: lease.as_secs_f64(), limit }.load(connection)?;
     let claimed = rows.into_iter().map(|(realm_id, org, mode, id, entity_id, token, attempts)| {
         ClaimedRequest {
             realm: Realm::from_row(realm_id, org, mode),
@@ -58,7 +58,7 @@ macro_rules! period {
 
 statement! {
     /// Leases on ready requests of any realm.
-    pub struct Claim<'a> {
+    pub struct ClaimRequests<'a> {
         owner: &'a str as Text,
         lease: f64 as Double,
         limit: i64 as BigInt,
@@ -358,7 +358,7 @@ pub struct Reason<'a> {
     pub message: &'a str,
 }
 
-/// Puts a claimed request off, giving its lease back and reporting why. False if the lease is lost.
+/// Puts a claimed request off, giving its lease back and recording why. False if the lease is lost.
 pub fn put_off(
     connection: &mut PgConnection,
     claim: &ClaimedRequest,

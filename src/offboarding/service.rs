@@ -196,7 +196,7 @@ impl Service for OffboardingService {
         let caller = Caller::of(&request)?;
         let id = request.into_inner().offboarding_request_id;
         let request_id = parse_id(&id)?;
-        // Before the first look, so that nothing happens between the two unseen.
+        // Before the first reading, so that nothing happens between the two unseen.
         let wake_up = self.watching.hub.subscribe(&caller.realm);
         let realm = caller.realm.clone();
         let found =

@@ -16,7 +16,7 @@ use crate::offboarding::model::{Offboarding, OffboardingState};
 use crate::offboarding::queries;
 
 /// How often a request is read when nothing wakes: a postponed attempt changes it without an event.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const READ_EVERY: Duration = Duration::from_secs(2);
 
 struct Watch {
     db: Db,
@@ -24,7 +24,7 @@ struct Watch {
     request_id: Uuid,
     wake_up: WakeUp,
     /// The last message.
-    reported: Offboarding,
+    sent: Offboarding,
     /// The messages to send.
     ahead: VecDeque<Offboarding>,
 }
@@ -42,7 +42,7 @@ pub fn watch(
         admission,
         request_id: first.id,
         wake_up,
-        reported: first.clone(),
+        sent: first.clone(),
         ahead: VecDeque::new(),
     };
     let rest = stream::unfold(Some(watch), |watch| async move {
@@ -61,27 +61,27 @@ impl Watch {
     async fn next(&mut self) -> Result<Option<Offboarding>> {
         loop {
             if let Some(next) = self.ahead.pop_front() {
-                self.reported = next.clone();
+                self.sent = next.clone();
                 return Ok(Some(next));
             }
-            if !self.reported.state.is_open() {
+            if !self.sent.state.is_open() {
                 return Ok(None);
             }
-            self.admission.wait(self.wake_up.wait(), Instant::now() + LOOK_EVERY).await?;
+            self.admission.wait(self.wake_up.wait(), Instant::now() + READ_EVERY).await?;
             let (realm, id) = (self.admission.caller().realm.clone(), self.request_id);
             let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
             // Swept by the realm's retention.
             let Some(now) = found else { return Ok(None) };
-            self.ahead = between(&self.reported, now).into();
+            self.ahead = between(&self.sent, now).into();
         }
     }
 }
 
 /// The states between the last message and the present one: also a start that was over before anybody read it.
-fn between(reported: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
+fn between(sent: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
     let mut steps = Vec::new();
     let ran = matches!(now.state, OffboardingState::Succeeded | OffboardingState::Failed);
-    if reported.state == OffboardingState::Pending && ran {
+    if sent.state == OffboardingState::Pending && ran {
         let running = OffboardingState::Running;
         let (error_code, error_message) = (None, None);
         steps.push(Offboarding {
@@ -93,9 +93,9 @@ fn between(reported: &Offboarding, now: Offboarding) -> Vec<Offboarding> {
             ..now.clone()
         });
     }
-    let is_news = reported.state != now.state
-        || reported.attempts != now.attempts
-        || reported.next_attempt_at != now.next_attempt_at;
+    let is_news = sent.state != now.state
+        || sent.attempts != now.attempts
+        || sent.next_attempt_at != now.next_attempt_at;
     if is_news {
         steps.push(now);
     }

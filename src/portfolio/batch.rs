@@ -11,8 +11,8 @@ use crate::proto::v1;
 
 /// The most entities of one call.
 const MAX_ENTITIES: usize = 1_000;
-/// How many faults of ids are reported; more would not fit into the headers that carry them.
-const FAULTS_REPORTED: usize = 20;
+/// How many faults of ids are listed; more would not fit into the headers that carry them.
+const FAULTS_LISTED: usize = 20;
 
 /// The change of the membership of each entity of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Batch {
                     .iter()
                     .enumerate()
                     .filter(|(_, entity_id)| !id::is_id(entity_id))
-                    .take(FAULTS_REPORTED);
+                    .take(FAULTS_LISTED);
                 wrong.for_each(|(n, entity_id)| {
                     id::check_id(entity_id, &format!("entity_ids[{n}]"), &mut faults)
                 });

@@ -1,4 +1,4 @@
-//! The take-out of a portfolio: one moment of it, reported as slowly as the caller reads.
+//! The take-out of a portfolio: one moment of it, sent as slowly as the caller reads.
 //!
 //! An export reads in one transaction, from one snapshot, and so keeps a connection until its reader has come to the end. Its cost for
 //! others is bounded: few exports at once, a reader that must continue, and a longest time for all of it.

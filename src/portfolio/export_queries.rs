@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use prost::Message as _;
 
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::entity::list_queries::EntityRow;
 use crate::entity::model::Entity;

@@ -133,7 +133,7 @@ pub struct Change {
     pub view: View,
 }
 
-/// Detaches an entity from a portfolio and returns the portfolio. None if it is not a member: [`membership`] reports why.
+/// Detaches an entity from a portfolio and returns the portfolio. None if it is not a member: [`membership`] says why.
 pub fn detach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
     let Change { realm, principal, portfolio, entity, view } = change;
     let statement =
@@ -183,7 +183,7 @@ statement! {
      FROM folio f"
 }
 
-/// Makes an entity a member and returns the portfolio. None if it is one already, or cannot become one: [`membership`] reports why.
+/// Makes an entity a member and returns the portfolio. None if it is one already, or cannot become one: [`membership`] says why.
 pub fn attach(connection: &mut PgConnection, change: &Change) -> Work<Option<Portfolio>> {
     let Change { realm, principal, portfolio, entity, view } = change;
     let statement =

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 use crate::portfolio::model::{Portfolio, PortfolioUpdate, View};

@@ -19,7 +19,7 @@ pub fn created<T>(message: T, path: &str) -> Response<T> {
     located(with_status(message, StatusCode::CREATED), path)
 }
 
-/// 202, where the job is, and in how many seconds to look again.
+/// 202, where the job is, and in how many seconds to ask again.
 pub fn accepted<T>(message: T, path: &str, retry_after: u16) -> Response<T> {
     let mut response = located(with_status(message, StatusCode::ACCEPTED), path);
     response.metadata_mut().insert("retry-after", MetadataValue::from(retry_after));

@@ -85,25 +85,25 @@ fn max_items(field: &FieldDescriptor) -> usize {
 /// Messages that are not requests are not scanned. Nothing is left of a malformed one.
 pub fn shortened(full_name: &str, message: &[u8]) -> Option<(Option<Vec<u8>>, Violations)> {
     let place = *GUARDS.requests.get(full_name)?;
-    let mut look = Scan { listed: 0, kept: None, path: Vec::new(), faults: Violations::new() };
-    let is_malformed = look.walk(place, message).is_err();
-    if look.faults.is_empty() {
+    let mut scan = Scan { listed: 0, kept: None, path: Vec::new(), faults: Violations::new() };
+    let is_malformed = scan.walk(place, message).is_err();
+    if scan.faults.is_empty() {
         return None;
     }
     if is_malformed {
-        return Some((None, look.faults));
+        return Some((None, scan.faults));
     }
     // Few have anything too long, so the rest is written only then.
     let mut again =
         Scan { listed: 0, kept: Some(Vec::new()), path: Vec::new(), faults: Violations::new() };
     let left = again.walk(place, message).ok().and(again.kept);
-    Some((left, look.faults))
+    Some((left, scan.faults))
 }
 
 /// A message that prost refuses.
 struct Malformed;
 
-/// A look through a message.
+/// A scan of a message.
 struct Scan {
     /// How many objects were in lists so far.
     listed: usize,

@@ -41,7 +41,7 @@ use crate::limits::memory::BodyMemory;
 use crate::limits::responses::ResponseMemory;
 use crate::offboarding::{self, OffboardingExecutor};
 use crate::proto::DESCRIPTOR_SET;
-use crate::task::{self, Hours, MailExecutor, Pace, TaskExecutor};
+use crate::task::{self, Hours, MailExecutor, TaskExecutor, WorkerOptions};
 
 /// How long the thread that listens for wake-ups may take to end.
 const LISTENING_GRACE: Duration = Duration::from_secs(2);
@@ -360,7 +360,7 @@ fn spawn_workers(
     workers.spawn(jobs::run(offboarding, topics.clone(), settings.poll_interval, drain.workers()));
     let indexes = IndexExecutor::new(db.clone(), lease.clone());
     workers.spawn(jobs::run(indexes, topics.clone(), settings.poll_interval, drain.workers()));
-    let pace = Pace {
+    let options = WorkerOptions {
         chunk_size: settings.bulk_chunk_size,
         chunk_target: settings.bulk_chunk_target,
         turn: settings.bulk_turn,
@@ -369,7 +369,7 @@ fn spawn_workers(
     let steady = (0..settings.bulk_workers).map(|_| Hours::Always);
     let idle = (0..settings.bulk_idle_workers).map(|_| Hours::Quiet(traffic.clone()));
     for hours in steady.chain(idle) {
-        let bulk = TaskExecutor::new(db.clone(), WORKS, lease.clone(), pace, hours);
+        let bulk = TaskExecutor::new(db.clone(), WORKS, lease.clone(), options, hours);
         tracing::debug!(topic = bulk.topic(), "worker starts");
         workers.spawn(jobs::run(bulk, topics.clone(), settings.poll_interval, drain.workers()));
     }

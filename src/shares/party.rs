@@ -30,7 +30,7 @@ pub async fn of<T>(party: Party, work: impl Future<Output = T>) -> T {
     PARTY.scope(party, work).await
 }
 
-/// The same for work that is not async, such as looking for the next message of a stream.
+/// The same for work that is not async, such as waiting for the next message of a stream.
 pub fn of_sync<T>(party: &Party, work: impl FnOnce() -> T) -> T {
     PARTY.sync_scope(party.clone(), work)
 }

@@ -112,7 +112,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The work begins now. How long after it was given its turn reports how crowded the processors are.
+    /// The work begins now. How long after it was given its turn shows how crowded the processors are.
     pub fn begin(&mut self) {
         if let Some(grant) = &mut self.grant {
             grant.begin(Instant::now());

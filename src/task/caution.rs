@@ -31,7 +31,7 @@ impl Caution {
         self.halve();
     }
 
-    /// The object that was tried alone was refused. Reports how many were so far.
+    /// The object that was tried alone was refused. Returns how many were so far.
     pub fn object_refused(&mut self) -> u64 {
         self.suspects = 0;
         self.most = Some(1);

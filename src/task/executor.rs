@@ -17,12 +17,13 @@ use crate::error::{Code, Error, Result};
 use crate::jobs::{Executor, Lease, Traffic};
 use crate::limits::database::WORKER_STATEMENT;
 use crate::task::caution::Caution;
+use crate::task::chunk_size::ChunkSize;
 use crate::task::control_queries;
 use crate::task::model::TOPIC;
-use crate::task::pace::{ChunkSize, Reservation};
+use crate::task::pace::Reservation;
 use crate::task::plan_queries::{self, Planned};
 use crate::task::slice_queries::{self, Leave};
-use crate::task::step::{Progress, StepSize, step};
+use crate::task::step::{StepEnd, StepSize, step};
 use crate::task::turn_queries::{self, ReadySlices};
 use crate::task::work::{ClaimedSlice, Moved, Step, TaskWork, Undone, Works};
 use crate::telemetry;
@@ -30,15 +31,15 @@ use crate::telemetry;
 /// How often a slice that does not move is tried before its task fails.
 const MAX_ATTEMPTS: i32 = 10;
 
-/// How long a worker of an unlimited task continues before it looks whether one with a pace waits; and how long a worker waits
-/// for an allowance before it looks whether anyone else has work for it.
+/// How long a worker of an unlimited task continues before it checks whether one with a pace waits; and how long a worker waits
+/// for an allowance before it checks whether anyone else has work for it.
 const GLANCE: Duration = Duration::from_millis(200);
 
 /// A chunk waits for a lock for so many times as long as it shall take.
 const LOCK_WAIT: u32 = 2;
 
-/// A worker that has a statement under way looks so often whether its task is to pause or to stop. A chunk takes less, as a rule.
-const LOOK: Duration = Duration::from_millis(300);
+/// A worker that has a statement under way checks so often whether its task is to pause or to stop. A chunk takes less, as a rule.
+const CHECK_EVERY: Duration = Duration::from_millis(300);
 
 /// How long what a worker has under way may continue once its task is to pause or to stop: a chunk is over by then, as a rule, and not done
 /// in vain.
@@ -46,7 +47,7 @@ const LAST: Duration = Duration::from_millis(1_500);
 
 /// How large chunks are, and how long a worker stays with a task.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct WorkerOptions {
     /// The most objects that one chunk takes up.
     pub chunk_size: i64,
     /// How long a chunk shall take.
@@ -80,7 +81,7 @@ pub struct TaskExecutor {
     db: Db,
     works: Works,
     lease: Lease,
-    pace: Pace,
+    options: WorkerOptions,
     hours: Hours,
     /// How large chunks had become in the slice that was left last, and of which task that was.
     learned: Mutex<Option<(Uuid, ChunkSize)>>,
@@ -90,7 +91,7 @@ pub struct TaskExecutor {
 enum Next {
     /// The next chunk.
     Chunk(Moved, Duration),
-    /// Another look, after this time.
+    /// Another try, after this time.
     Wait(Duration),
     /// The same again, in a smaller chunk: it took too long and is undone.
     Again,
@@ -99,7 +100,7 @@ enum Next {
 }
 
 /// The result of a step of work, or `otherwise` if the slice belongs to another worker. The worker that then leaves it finds that out.
-fn unless_lost<T>(step: Step<T>, otherwise: T) -> Work<T> {
+fn unless_lease_lost<T>(step: Step<T>, otherwise: T) -> Work<T> {
     match step {
         Ok(done) => Ok(done),
         Err(Undone::LeaseLost) => Ok(otherwise),
@@ -109,8 +110,8 @@ fn unless_lost<T>(step: Step<T>, otherwise: T) -> Work<T> {
 
 impl TaskExecutor {
     /// A worker on this database, for tasks of these kinds.
-    pub fn new(db: Db, works: Works, lease: Lease, pace: Pace, hours: Hours) -> Self {
-        TaskExecutor { db, works, lease, pace, hours, learned: Mutex::new(None) }
+    pub fn new(db: Db, works: Works, lease: Lease, options: WorkerOptions, hours: Hours) -> Self {
+        TaskExecutor { db, works, lease, options, hours, learned: Mutex::new(None) }
     }
 
     async fn walk(&self, claim: &mut ClaimedSlice, stop: &CancellationToken) -> Result<()> {
@@ -181,7 +182,7 @@ impl TaskExecutor {
 
     /// Returns whether a turn that began at `since` is over, and others wait for it. Otherwise another one begins.
     async fn has_had_its_turn(&self, claim: &ClaimedSlice, since: &mut Instant) -> Result<bool> {
-        if since.elapsed() < self.pace.turn {
+        if since.elapsed() < self.options.turn {
             return Ok(false);
         }
         *since = Instant::now();
@@ -191,12 +192,12 @@ impl TaskExecutor {
     /// Plans the task, or does the next step of that.
     async fn plan(&self, claim: &ClaimedSlice, work: &Arc<dyn TaskWork>) -> Result<Planned> {
         let (claimed, work, lease, target) =
-            (claim.clone(), work.clone(), self.lease.duration, self.pace.chunk_target);
+            (claim.clone(), work.clone(), self.lease.duration, self.options.chunk_target);
         let planning = self.db.run(move |connection| {
             let planned = connection.transaction(|connection| {
                 plan_queries::plan(connection, &claimed, &*work, lease, target)
             });
-            unless_lost(planned, Planned::Halt)
+            unless_lease_lost(planned, Planned::Halt)
         });
         Ok(self.unless_halted(claim, planning).await?.unwrap_or(Planned::Halt))
     }
@@ -214,7 +215,7 @@ impl TaskExecutor {
             tokio::select! {
                 biased;
                 outcome = &mut work => return outcome.map(Some),
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(CHECK_EVERY) => {}
             }
             let (realm, task) = (claim.realm.clone(), claim.task_id);
             let is_at_work = self
@@ -244,7 +245,7 @@ impl TaskExecutor {
     fn known_size(&self, task: Uuid) -> ChunkSize {
         let learned = *self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         let known = learned.filter(|(of, _)| *of == task).map(|(_, size)| size);
-        known.unwrap_or_else(|| ChunkSize::new(self.pace.chunk_size, self.pace.chunk_target))
+        known.unwrap_or_else(|| ChunkSize::new(self.options.chunk_size, self.options.chunk_target))
     }
 
     /// Reserves what the next chunk may take up, where the task's pace is limited, and does it.
@@ -256,10 +257,10 @@ impl TaskExecutor {
         caution: &mut Caution,
     ) -> Result<Next> {
         let (claimed, worker, lease) = (claim.clone(), work.clone(), self.lease.duration);
-        let (full, reach) = (size.get(), size.reach());
+        let (full, read_limit) = (size.get(), size.read_limit());
         let (wanted, before) = (caution.limit(full), *caution);
-        let patience = self.pace.lock_patience;
-        let lock_wait = (self.pace.chunk_target * LOCK_WAIT).min(patience);
+        let patience = self.options.lock_patience;
+        let lock_wait = (self.options.chunk_target * LOCK_WAIT).min(patience);
         // A timeout while waiting for a lock is reported as that, and not as the end of the worker's time.
         let time = size.time().max(lock_wait * 2);
         let chunk = move |connection: &mut PgConnection| {
@@ -273,13 +274,14 @@ impl TaskExecutor {
                 Reservation::Unlimited => (wanted, false),
             };
             let started = Instant::now();
-            let size = StepSize { limit, reach, reserved, lease, time, lock_wait, patience, full };
+            let size =
+                StepSize { limit, read_limit, reserved, lease, time, lock_wait, patience, full };
             let mut caution = before;
             let progress = step(connection, &*worker, &claimed, size, &mut caution)?;
             Ok((Ok(progress), reserved, started.elapsed(), caution))
         };
-        let lost = (Ok(Progress::Halt), claim.limited, Duration::ZERO, before);
-        let chunk = self.db.run(move |connection| unless_lost(chunk(connection), lost));
+        let halted = (Ok(StepEnd::Halt), claim.limited, Duration::ZERO, before);
+        let chunk = self.db.run(move |connection| unless_lease_lost(chunk(connection), halted));
         let (progress, limited, took, after) = match self.unless_halted(claim, chunk).await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return Ok(Next::Leave),
@@ -290,12 +292,12 @@ impl TaskExecutor {
         *caution = after;
         match progress {
             Err(pause) => Ok(Next::Wait(pause)),
-            Ok(Progress::Halt) => Ok(Next::Leave),
-            Ok(Progress::Limited) => {
+            Ok(StepEnd::Halt) => Ok(Next::Leave),
+            Ok(StepEnd::Limited) => {
                 claim.limited = true;
                 Ok(Next::Wait(Duration::ZERO))
             }
-            Ok(Progress::Moved(moved)) => {
+            Ok(StepEnd::Moved(moved)) => {
                 // It moves, so what failed before counts no more.
                 claim.attempts = 0;
                 work.committed(moved);
@@ -315,7 +317,7 @@ impl TaskExecutor {
         let renew = move |connection: &mut PgConnection| {
             slice_queries::renew(connection, &claim, lease).map(|()| Next::Again)
         };
-        self.db.run(move |connection| unless_lost(renew(connection), Next::Leave)).await
+        self.db.run(move |connection| unless_lease_lost(renew(connection), Next::Leave)).await
     }
 
     async fn others_wait(&self, claim: &ClaimedSlice) -> Result<bool> {

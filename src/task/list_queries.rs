@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::filter::Filter;
 use crate::task::list::{Listing, Which};

@@ -22,7 +22,7 @@ use crate::task::mail_queries::{self, ClaimedMail, Outcome, Permitted, Unsent};
 use crate::task::model::{Reason, Task, tally};
 use crate::task::queries;
 
-/// Wakes nobody: mails are looked for.
+/// Wakes nobody: mails are polled.
 const TOPIC: &str = "bulk_delete_mail";
 /// How often a mail is tried: for about three hours.
 const MAX_ATTEMPTS: i32 = 20;
@@ -106,7 +106,7 @@ pub fn to_proto(mail: &serde_json::Value) -> v1::TaskMail {
         Some("failed") => v1::TaskMailStatus::Failed,
         _ => v1::TaskMailStatus::Pending,
     };
-    // A version before this one reports no reason where it gives up.
+    // A version before this one writes no reason where it gives up.
     let otherwise = (status == v1::TaskMailStatus::Failed).then_some(Unsent::Refused);
     let reason = text("reason").and_then(Unsent::parse).or(otherwise);
     v1::TaskMail {
@@ -227,7 +227,7 @@ impl Executor for MailExecutor {
     }
 }
 
-/// The mail that reports a task's end.
+/// The mail about a task's end.
 fn write(
     task: &Task,
     failures: &[(String, i64)],

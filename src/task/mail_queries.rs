@@ -1,4 +1,4 @@
-//! The SQL of the mail that reports a task's end.
+//! The SQL of the mail about a task's end.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ pub fn claim(
 ) -> Work<Option<ClaimedMail>> {
     type Row = (i32, String, db::Mode, Uuid, String, Uuid, i64, i32);
     let row: Option<Row> =
-        Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
+        ClaimMail { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
     Ok(row.map(|(realm_id, org, mode, task_id, recipient, key_id, token, attempts)| {
         let realm = Realm::from_row(realm_id, org, mode);
         ClaimedMail { realm, task_id, recipient, key_id, token, attempts }
@@ -120,7 +120,7 @@ pub fn claim(
 
 statement! {
     /// A lease on the mail of a task that is over.
-    struct Claim<'a> {
+    struct ClaimMail<'a> {
         owner: &'a str as Text,
         lease: f64 as Double,
     } -> (Integer, Text, Text, SqlUuid, Text, SqlUuid, BigInt, Integer),

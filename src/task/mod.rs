@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 mod caution;
+mod chunk_size;
 pub(crate) mod control;
 mod control_queries;
 mod executor;
@@ -24,7 +25,7 @@ mod turn_queries;
 mod watch;
 pub(crate) mod work;
 
-pub use executor::{Hours, Pace, TaskExecutor};
+pub use executor::{Hours, TaskExecutor, WorkerOptions};
 pub use mail::MailExecutor;
 pub use model::TOPIC;
 pub use rescue::rescue;

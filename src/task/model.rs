@@ -24,7 +24,7 @@ text_enum! {
     pub enum TaskKind {
         /// Deletes entities.
         Delete = "delete",
-        /// Looks for what should not be, and repairs it.
+        /// Searches for what should not be, and repairs it.
         CheckConsistency = "check_consistency",
     }
 }

@@ -1,101 +1,15 @@
-//! How large a chunk may be: by how long chunks take, and by the pace of the task. Pure.
+//! The pace of a task: how many objects it may take up now. Pure.
 
 use std::time::Duration;
 
 use crate::error::Violations;
-use crate::task::work::Moved;
 
-/// Chunks begin at this size, unless they must be smaller.
-const FIRST: i64 = 500;
-/// Below this size a chunk costs as much as its commit, so making it smaller gains nothing.
-const LEAST: i64 = 100;
 /// How many chunks, at least, what may be taken up in a second is spread over.
 const SHARES: i64 = 4;
 
 /// No reservation takes up the allowance for longer: one is of at most a quarter of a second, or of one object where fewer than four may be taken up
 /// a second. In seconds.
 const LONGEST_AHEAD: f64 = 1.0;
-
-/// Where few are selected, chunks begin to read so many.
-const FIRST_REACH: i64 = 50_000;
-/// They read no fewer: finding out where to end costs as much.
-const LEAST_REACH: i64 = 1_000;
-
-/// How long each statement of a chunk may take, unless it is about one object alone.
-const STATEMENT_TIME: Duration =
-    Duration::from_secs(crate::limits::database::WORKER_STATEMENT_SECONDS);
-
-/// The size of the next chunk. It begins small and moves to where a chunk takes the target time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChunkSize {
-    now: i64,
-    most: i64,
-    target: Duration,
-    reach: Option<i64>,
-    time: Duration,
-    /// A chunk took too long: from then on there is a limit to how many rows are read.
-    wary: bool,
-}
-
-impl ChunkSize {
-    /// For chunks of at most `most` objects that shall take `target`.
-    pub fn new(most: i64, target: Duration) -> Self {
-        ChunkSize {
-            now: FIRST.min(most),
-            most,
-            target,
-            reach: Some(FIRST_REACH),
-            time: STATEMENT_TIME,
-            wary: false,
-        }
-    }
-
-    /// How many objects the next chunk may take up.
-    pub fn get(&self) -> i64 {
-        self.now
-    }
-
-    /// How many it may read to find them. No limit if it finds enough in time, since a limit costs a query.
-    pub fn reach(&self) -> Option<i64> {
-        self.reach
-    }
-
-    /// How long each statement of it may take.
-    pub fn time(&self) -> Duration {
-        self.time
-    }
-
-    /// A chunk took too long and was rolled back. The next one is smaller; where it cannot be smaller, it gets more time.
-    pub fn took_too_long(&mut self) {
-        self.wary = true;
-        if self.now > 1 || self.reach != Some(1) {
-            self.now = (self.now / 4).max(1);
-            self.reach = Some((self.reach.unwrap_or(FIRST_REACH) / 4).max(1));
-        } else {
-            self.time = self.time.saturating_mul(2);
-        }
-    }
-
-    /// Learns from the result of a chunk and how long it took: at most twice the size follows, and at least half. A chunk that read fewer
-    /// objects than it might have says nothing about larger ones; one that read all it may sets how many that is to be.
-    pub fn learn(&mut self, moved: Moved, took: Duration) {
-        let share = self.target.as_secs_f64() / took.as_secs_f64().max(1e-6);
-        let fitting = |now: i64| ((now as f64 * share) as i64).clamp(now / 2, now * 2);
-        if moved.reached {
-            self.reach = self.reach.map(|reach| fitting(reach).max(LEAST_REACH.min(reach)));
-            return;
-        }
-        if share > 0.5 && !self.wary {
-            self.reach = None;
-        } else if share < 0.25 {
-            self.reach = self.reach.or(Some(FIRST_REACH));
-        }
-        let next = fitting(self.now).clamp(LEAST.min(self.most).min(self.now), self.most);
-        if next < self.now || moved.met >= self.now {
-            self.now = next;
-        }
-    }
-}
 
 /// The number of objects that a task of limited pace may take up.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -143,119 +57,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const TARGET: Duration = Duration::from_millis(100);
-
-    fn full(met: i64) -> Moved {
-        Moved { met, processed: met, ..Moved::default() }
-    }
-
-    /// The sizes of chunks of which each object takes so many microseconds.
-    fn sizes(most: i64, micros: u64, count: usize) -> Vec<i64> {
-        let mut size = ChunkSize::new(most, TARGET);
-        let chunk = |_| {
-            let now = size.get();
-            size.learn(full(now), Duration::from_micros(now.unsigned_abs() * micros));
-            now
-        };
-        (0..count).map(chunk).collect()
-    }
-
-    #[test]
-    fn chunks_begin_small_and_come_to_take_the_target_time() {
-        assert_eq!(sizes(10_000, 20, 6), [500, 1_000, 2_000, 4_000, 5_000, 5_000]);
-        assert_eq!(
-            sizes(10_000, 1, 7).last(),
-            Some(&10_000),
-            "the largest size is kept to, however fast chunks are"
-        );
-        assert_eq!(sizes(10_000, 500, 5), [500, 250, 200, 200, 200]);
-        assert_eq!(
-            sizes(10_000, 1_000_000, 5).last(),
-            Some(&LEAST),
-            "there is a least size, however slow chunks are"
-        );
-        assert_eq!(sizes(10, 1_000_000, 3), [10, 10, 10]);
-    }
-
-    #[test]
-    fn a_chunk_that_met_little_does_not_make_the_next_one_larger() {
-        let mut size = ChunkSize::new(10_000, TARGET);
-        size.learn(full(3), Duration::from_millis(1));
-        assert_eq!(size.get(), FIRST);
-        size.learn(full(3), Duration::from_secs(1));
-        assert_eq!(size.get(), FIRST / 2, "one that took long makes it smaller, whatever it met");
-    }
-
-    /// Where one in so many is selected, and looking at one takes a microsecond: how long the chunks of a while take.
-    fn times(one_in: i64) -> Vec<Duration> {
-        let mut size = ChunkSize::new(10_000, TARGET);
-        let chunk = |_| {
-            let looked_at = (size.get() * one_in).min(size.reach().unwrap_or(i64::MAX));
-            let took = Duration::from_micros(looked_at.unsigned_abs());
-            size.learn(
-                Moved { reached: looked_at < size.get() * one_in, ..full(looked_at / one_in) },
-                took,
-            );
-            took
-        };
-        (0..100).map(chunk).collect()
-    }
-
-    #[test]
-    fn a_chunk_looks_no_further_than_it_may_take_long() {
-        for one_in in [1, 10, 100, 1_000, 1_000_000, 1_000_000_000] {
-            let times = times(one_in);
-            assert!(times.iter().all(|took| *took <= 4 * TARGET), "one in {one_in}: {times:?}");
-            let late = &times[10..];
-            let fits =
-                |took: &Duration| *took <= 2 * TARGET && (*took >= TARGET / 2 || one_in < 10);
-            assert!(late.iter().all(fits), "one in {one_in}: {late:?}");
-        }
-        assert_eq!(
-            ChunkSize::new(10, TARGET).reach(),
-            Some(FIRST_REACH),
-            "nothing is known before the first one"
-        );
-    }
-
-    #[test]
-    fn where_enough_is_found_in_time_nothing_is_counted_ahead() {
-        let mut size = ChunkSize::new(10_000, TARGET);
-        size.learn(full(FIRST), Duration::from_millis(10));
-        assert_eq!(size.reach(), None);
-        size.learn(full(1_000), Duration::from_secs(2));
-        assert_eq!(size.reach(), Some(FIRST_REACH), "until a chunk takes too long");
-    }
-
-    #[test]
-    fn a_chunk_that_is_undone_is_done_in_smaller_ones_which_grow_again() {
-        let mut size = ChunkSize::new(10_000, TARGET);
-        let mut undone = 0;
-        while (size.get(), size.reach()) != (1, Some(1)) {
-            size.took_too_long();
-            undone += 1;
-        }
-        assert!(undone < 10 && size.time() == STATEMENT_TIME, "{undone}");
-        size.took_too_long();
-        assert_eq!(size.time(), 2 * STATEMENT_TIME, "one object has more time");
-        size.learn(Moved { reached: true, ..full(1) }, Duration::from_secs(7));
-        assert_eq!(
-            (size.get(), size.reach()),
-            (1, Some(1)),
-            "nothing makes the next one larger while one takes so long"
-        );
-        for _ in 0..20 {
-            size.learn(full(size.get()), Duration::from_micros(10));
-            size.learn(Moved { reached: true, ..full(0) }, Duration::from_micros(10));
-        }
-        assert_eq!(size.get(), 10_000);
-        assert!(
-            size.reach().is_some_and(|reach| reach > FIRST_REACH),
-            "it looks far again, and never without a limit: {:?}",
-            size.reach()
-        );
-    }
 
     #[test]
     fn an_allowance_that_is_taken_up_for_impossibly_long_is_free() {

@@ -20,7 +20,8 @@ const MARKS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planning {
     /// How many entities the next step reads.
-    pub reach: i64,
+    #[serde(rename = "reach")]
+    pub read_limit: i64,
     /// How many seconds a statement has.
     pub seconds: u64,
     /// The search for the attributes of the filter, unless it is over.
@@ -49,11 +50,11 @@ pub struct Search {
 }
 
 impl Planning {
-    /// Nothing is planned; `searches` reports whether the attributes of the filter are to be looked for first.
+    /// Nothing is planned; `searches` says whether the attributes of the filter are to be searched for first.
     pub fn new(searches: bool) -> Self {
         let search = searches.then(Search::default);
         Planning {
-            reach: FIRST,
+            read_limit: FIRST,
             seconds: WORKER_STATEMENT_SECONDS,
             search,
             cursor: String::new(),
@@ -66,21 +67,21 @@ impl Planning {
 
     /// For work that is planned in one step and ran out of time: more time, and nothing else.
     pub fn whole() -> Self {
-        Planning { reach: 1, seconds: 2 * WORKER_STATEMENT_SECONDS, ..Planning::new(false) }
+        Planning { read_limit: 1, seconds: 2 * WORKER_STATEMENT_SECONDS, ..Planning::new(false) }
     }
 
     /// A step took this long, which shall be `target`.
     pub fn took(&mut self, took: Duration, target: Duration) {
         let share = target.as_secs_f64() / took.as_secs_f64().max(1e-6);
-        self.reach = ((self.reach as f64 * share) as i64)
-            .clamp(self.reach / 2, self.reach * 2)
+        self.read_limit = ((self.read_limit as f64 * share) as i64)
+            .clamp(self.read_limit / 2, self.read_limit * 2)
             .clamp(1, MOST);
     }
 
     /// A step took too long and was rolled back. The next one reads less; one that reads a single entity has more time.
     pub fn took_too_long(&mut self) {
-        if self.reach > 1 {
-            self.reach = (self.reach / 4).max(1);
+        if self.read_limit > 1 {
+            self.read_limit = (self.read_limit / 4).max(1);
         } else {
             self.seconds = self.seconds.saturating_mul(2);
         }
@@ -131,7 +132,7 @@ mod tests {
         let mut planning = Planning::new(false);
         let mut times = Vec::new();
         for _ in 0..20 {
-            let took = Duration::from_micros(planning.reach.unsigned_abs() * 1_000);
+            let took = Duration::from_micros(planning.read_limit.unsigned_abs() * 1_000);
             times.push(took);
             planning.took(took, TARGET);
         }
@@ -147,23 +148,23 @@ mod tests {
                     planning.took(Duration::ZERO, TARGET);
                     planning
                 })
-                .reach
+                .read_limit
                 <= MOST
         );
     }
 
     #[test]
-    fn a_step_that_takes_too_long_looks_at_less_and_at_last_has_more_time() {
+    fn a_step_that_takes_too_long_reads_less_and_at_last_has_more_time() {
         let mut planning = Planning::new(true);
         let mut steps = 0;
-        while planning.reach > 1 {
+        while planning.read_limit > 1 {
             planning.took_too_long();
             steps += 1;
         }
         assert!(steps < 8, "{steps}");
         assert_eq!(planning.seconds, WORKER_STATEMENT_SECONDS);
         planning.took_too_long();
-        assert_eq!((planning.reach, planning.seconds), (1, 2 * WORKER_STATEMENT_SECONDS));
+        assert_eq!((planning.read_limit, planning.seconds), (1, 2 * WORKER_STATEMENT_SECONDS));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use diesel::sql_types::{
 };
 use uuid::Uuid;
 
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::filter::{self, Filter, Property, Vocabulary};
 use crate::task::model::{FAILURES_SHOWN, Reason, Task};

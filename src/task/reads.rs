@@ -64,7 +64,7 @@ pub async fn watch_task(
     let v1::WatchTaskRequest { tenant, task_id: id } = request.into_inner();
     check_tenant(&tenant, &realm)?;
     let task_id = parse_id(&id)?;
-    // Before the first look, so that nothing happens between the two unseen.
+    // Before the first reading, so that nothing happens between the two unseen.
     let wake_up = watching.hub.subscribe(&realm);
     let of = realm.clone();
     let found = watching.db.run(move |connection| queries::get(connection, &of, task_id)).await?;

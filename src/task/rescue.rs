@@ -8,7 +8,7 @@ use crate::db::Db;
 use crate::db::outage::warn_of;
 use crate::task::slice_queries;
 
-/// The least time between two looks for workers that were lost.
+/// The least time between two searches for workers that were lost.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Frees the slices of dead workers, every so often, until it is dropped: so that a task without workers pauses and stops, and shows that

@@ -18,7 +18,7 @@ const LOGGED: u64 = 100;
 
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum StepEnd {
     /// A chunk is done.
     Moved(Moved),
     /// Nothing was done: the task has a pace, and nothing was reserved.
@@ -33,7 +33,7 @@ pub struct StepSize {
     /// It takes up at most so many objects.
     pub limit: i64,
     /// It reads about so many, if that is limited.
-    pub reach: Option<i64>,
+    pub read_limit: Option<i64>,
     /// True if that many were reserved, where a task has a pace.
     pub reserved: bool,
     /// For how long the slice is to be leased from now on.
@@ -57,7 +57,7 @@ pub fn step(
     claim: &ClaimedSlice,
     size: StepSize,
     caution: &mut Caution,
-) -> Step<Progress> {
+) -> Step<StepEnd> {
     let until = Instant::now() + size.patience;
     let (mut limit, mut locked) = (caution.limit(size.limit), Locked::Await);
     loop {
@@ -68,7 +68,7 @@ pub fn step(
         match (fault(error), locked) {
             (Fault::Locked, Locked::Await) if Instant::now() < until => limit = (limit / 2).max(1),
             (Fault::Locked | Fault::Duplicate, Locked::Await) => {
-                locked = Locked::Pass;
+                locked = Locked::CountAsFailed;
                 limit = caution.limit(size.limit);
             }
             // The object that was tried alone was counted; so it is the statement that fails, whatever the object.
@@ -86,7 +86,7 @@ pub fn step(
 fn refusal(error: &diesel::result::Error, locked: Locked) -> Option<Reason> {
     match fault(error) {
         // A lock that is not a row's: where those are locked they were passed.
-        Fault::Locked if locked == Locked::Pass => Some(Reason::Locked),
+        Fault::Locked if locked == Locked::CountAsFailed => Some(Reason::Locked),
         _ => is_refusal(error).then_some(Reason::Refused),
     }
 }
@@ -99,18 +99,18 @@ fn attempt(
     size: StepSize,
     locked: Locked,
     caution: &mut Caution,
-) -> Step<Progress> {
+) -> Step<StepEnd> {
     let slice = slice_queries::lock(connection, claim, size.lease, size.lock_wait, size.time)?;
     if !slice.state.is_at_work() {
-        return Ok(Progress::Halt);
+        return Ok(StepEnd::Halt);
     }
     if slice.max_objects_per_second.is_some() && !size.reserved {
-        return Ok(Progress::Limited);
+        return Ok(StepEnd::Limited);
     }
     let limit = slice.max_objects_per_second.map_or(size.limit, |most| size.limit.min(most.into()));
     let until = slice.until.as_deref().unwrap_or(ID_END);
-    let (cursor, reach, lease) = (&slice.cursor, size.reach, size.lease);
-    let span = Span { cursor, until, limit, reach, lease, locked, only: None, refused: None };
+    let (cursor, read_limit, lease) = (&slice.cursor, size.read_limit, size.lease);
+    let span = Span { cursor, until, limit, read_limit, lease, locked, only: None, refused: None };
     let mut after = *caution;
     let moved = if after.is_alone() {
         one(connection, work, claim, &span, &mut after)?
@@ -127,7 +127,7 @@ fn attempt(
         after.moved(moved.met, size.full);
     }
     *caution = after;
-    Ok(Progress::Moved(moved))
+    Ok(StepEnd::Moved(moved))
 }
 
 /// Takes up the next object alone; one that the database refuses to change is counted as failed, and logged.

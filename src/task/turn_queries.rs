@@ -24,7 +24,7 @@ pub fn claim(
     lease: Duration,
 ) -> Work<Option<ClaimedSlice>> {
     let (startable, kinds, parts) = (TaskState::startable(), works.kinds(), works.parts());
-    let claim = Claim { owner, lease: lease.as_secs_f64(), startable, kinds, parts };
+    let claim = ClaimSlice { owner, lease: lease.as_secs_f64(), startable, kinds, parts };
     Ok(claim.get_result::<ClaimedRow>(connection).optional()?.map(ClaimedSlice::from))
 }
 
@@ -65,7 +65,7 @@ impl From<ClaimedRow> for ClaimedSlice {
 
 statement! {
     /// A lease on a slice; its task is at work, and starts with its first lease.
-    pub struct Claim<'a> {
+    pub struct ClaimSlice<'a> {
         owner: &'a str as Text,
         lease: f64 as Double,
         startable: Vec<&'static str> as Array<Text>,

@@ -13,18 +13,18 @@ use crate::events::{Admission, WakeUp, Watching};
 use crate::task::model::Task;
 use crate::task::queries;
 
-/// How often a task is reported while its status stays.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often a task is sent while its status stays.
+const SEND_EVERY: Duration = Duration::from_secs(1);
 /// How soon it is read again, however much happens in the realm.
-const LOOK_AFTER: Duration = Duration::from_millis(200);
+const READ_AFTER: Duration = Duration::from_millis(200);
 
 struct Watch {
     db: Db,
     admission: Admission,
     wake_up: WakeUp,
     /// The last message, and when it was sent.
-    reported: Task,
-    reported_at: Instant,
+    sent: Task,
+    sent_at: Instant,
 }
 
 /// Sends a task as it is, and whenever it has moved, until it has ended.
@@ -38,8 +38,8 @@ pub fn watch(
         db: on.db.clone(),
         admission: on.admission(caller),
         wake_up,
-        reported: first.clone(),
-        reported_at: Instant::now(),
+        sent: first.clone(),
+        sent_at: Instant::now(),
     };
     let rest = stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
@@ -55,22 +55,22 @@ pub fn watch(
 impl Watch {
     /// The next message; none after the end.
     async fn next(&mut self) -> Result<Option<Task>> {
-        let mut looked_at = self.reported_at;
-        while !self.reported.state.is_ended() {
+        let mut read_at = self.sent_at;
+        while !self.sent.state.is_ended() {
             let wake_up = &mut self.wake_up;
             let news = async move {
-                // Not at once after the last look.
-                sleep_until(looked_at + LOOK_AFTER).await;
+                // Not at once after the last reading.
+                sleep_until(read_at + READ_AFTER).await;
                 wake_up.wait().await;
             };
-            self.admission.wait(news, looked_at + REPORT_EVERY).await?;
-            looked_at = Instant::now();
-            let (realm, id) = (self.admission.caller().realm.clone(), self.reported.id);
+            self.admission.wait(news, read_at + SEND_EVERY).await?;
+            read_at = Instant::now();
+            let (realm, id) = (self.admission.caller().realm.clone(), self.sent.id);
             let found = self.db.run(move |connection| queries::get(connection, &realm, id)).await?;
             let Some(now) = found else { return Ok(None) };
-            let is_due = self.reported_at.elapsed() >= REPORT_EVERY;
-            if now.state != self.reported.state || (is_due && has_moved(&self.reported, &now)) {
-                (self.reported, self.reported_at) = (now.clone(), looked_at);
+            let is_due = self.sent_at.elapsed() >= SEND_EVERY;
+            if now.state != self.sent.state || (is_due && has_moved(&self.sent, &now)) {
+                (self.sent, self.sent_at) = (now.clone(), read_at);
                 return Ok(Some(now));
             }
         }
@@ -78,8 +78,8 @@ impl Watch {
     }
 }
 
-/// Returns whether there is anything to report but the passing of time.
-fn has_moved(reported: &Task, now: &Task) -> bool {
+/// Returns whether there is anything to send but the passing of time.
+fn has_moved(sent: &Task, now: &Task) -> bool {
     let account = |task: &Task| {
         let counts = [
             task.matched,
@@ -91,5 +91,5 @@ fn has_moved(reported: &Task, now: &Task) -> bool {
         ];
         (counts, task.selected, task.max_objects_per_second, task.instances.len())
     };
-    account(reported) != account(now)
+    account(sent) != account(now)
 }

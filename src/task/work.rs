@@ -185,7 +185,7 @@ impl Range {
     }
 }
 
-/// Where a chunk begins and how far it may reach.
+/// Where a chunk begins and how far it may go.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
     /// It begins after this key.
@@ -195,7 +195,7 @@ pub struct Span<'a> {
     /// It takes up at most so many objects.
     pub limit: i64,
     /// It reads about so many, if it reads more than it takes up; as many as it takes up if there is no number.
-    pub reach: Option<i64>,
+    pub read_limit: Option<i64>,
     /// For how long the slice is to be leased from now on.
     pub lease: Duration,
     /// How to treat rows that others have locked.
@@ -216,7 +216,7 @@ pub struct Moved {
     /// True if the slice is done.
     pub done: bool,
     /// True if it ended because it had read as many as it may.
-    pub reached: bool,
+    pub reached_limit: bool,
 }
 
 /// How to treat entities that others have locked.
@@ -225,7 +225,7 @@ pub enum Locked {
     /// Wait until they are free, which fails when it takes too long.
     Await,
     /// Leave them, and count them as failed. Also lets pass an incarnation that has a tombstone already.
-    Pass,
+    CountAsFailed,
 }
 
 #[cfg(test)]

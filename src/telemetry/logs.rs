@@ -61,7 +61,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut line = Line::of(event);
+        let mut line = LogLine::of(event);
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(Carried(fields)) = span.extensions().get() {
                 line.add(fields);
@@ -73,7 +73,7 @@ where
             LogFormat::Text => line.into_text(),
         };
         text.push('\n');
-        // There is nowhere left to report a log that cannot be written.
+        // There is nowhere left to say that the log cannot be written.
         let _ = self.writer.make_writer_for(event.metadata()).write_all(text.as_bytes());
     }
 }
@@ -96,7 +96,7 @@ where
     }
 }
 
-struct Line {
+struct LogLine {
     time: String,
     level: &'static str,
     target: String,
@@ -104,7 +104,7 @@ struct Line {
     fields: Map<String, Value>,
 }
 
-impl Line {
+impl LogLine {
     fn of(event: &Event<'_>) -> Self {
         let mut fields = Fields::default();
         event.record(&mut fields);
@@ -112,7 +112,7 @@ impl Line {
         // Events of the `log` crate come with their origin in fields.
         let target = fields.shift_remove("log.target");
         fields.retain(|name, _| !name.starts_with("log."));
-        Line {
+        LogLine {
             time: Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
             level: event.metadata().level().as_str(),
             target: target

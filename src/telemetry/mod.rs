@@ -5,7 +5,7 @@
 //! if there is one, metrics to [`Telemetry::prometheus_text`] always. Without a collector there are no spans of OpenTelemetry; a line of the log then has
 //! the trace id that its caller sent.
 //!
-//! Nothing here ever sees a secret: headers are read for the trace context alone, and a statement is reported by its verb and its table,
+//! Nothing here ever sees a secret: headers are read for the trace context alone, and of a statement its verb and its table are recorded,
 //! without its text and values.
 
 mod alone;
@@ -133,7 +133,7 @@ pub fn note(line: &str, time: Duration) {
             log.push(format!("{line}\n").as_bytes());
             log.flush(time);
         }
-        // A standard error that cannot be written to can be reported nowhere.
+        // A standard error that cannot be written to can be logged nowhere.
         None => drop(writeln!(io::stderr().lock(), "{line}")),
     }
 }
@@ -299,7 +299,7 @@ fn log_filter<S: Subscriber>(
     let silent = filter_fn(|metadata| {
         !(metadata.target().starts_with("async_nats") && *metadata.level() == Level::TRACE)
     });
-    // OpenTelemetry reports at `info` that it was started, which is nothing to know, least of all before a refusal to start.
+    // OpenTelemetry logs at `info` that it was started, which is nothing to know, least of all before a refusal to start.
     let quiet = !options.log_filter.contains("opentelemetry");
     let quiet = filter_fn(move |metadata| {
         !(quiet

@@ -13,7 +13,7 @@ const TRACE_ID: &str = "trace_id";
 
 /// Makes the span, which must not have been entered yet, a child of the one that the headers `traceparent` and `tracestate` name. Does
 /// nothing within another span: a call made in process continues the trace that it is part of. Where nobody collects spans, its `trace_id`
-/// is reported alone.
+/// is recorded alone.
 pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     if !headers.contains_key(TRACEPARENT) || Context::current().span().span_context().is_valid() {
         return;

@@ -165,9 +165,9 @@ fn write(to: &mut impl Write, mut bytes: &[u8]) {
 
 /// Puts a line in the queue.
 #[derive(Debug)]
-pub(super) struct Line<'a>(&'a Queue);
+pub(super) struct QueueWriter<'a>(&'a Queue);
 
-impl Write for Line<'_> {
+impl Write for QueueWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.push(line);
         Ok(line.len())
@@ -179,10 +179,10 @@ impl Write for Line<'_> {
 }
 
 impl<'a> MakeWriter<'a> for Queue {
-    type Writer = Line<'a>;
+    type Writer = QueueWriter<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
+    fn make_writer(&'a self) -> QueueWriter<'a> {
+        QueueWriter(self)
     }
 }
 

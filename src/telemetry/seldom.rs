@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-/// How often the log reports one and the same thing.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How often the log has one and the same thing.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Lets something be reported now and then.
+/// Lets something be logged now and then.
 #[derive(Debug, Default)]
 pub struct Seldom {
-    reported: Option<Instant>,
+    logged: Option<Instant>,
     times: u64,
 }
 
@@ -16,10 +16,10 @@ impl Seldom {
     /// How often it has happened since it was last logged, if it is to be logged now.
     pub fn report(&mut self) -> Option<u64> {
         self.times += 1;
-        if self.reported.is_some_and(|reported| reported.elapsed() < REPORT_EVERY) {
+        if self.logged.is_some_and(|logged| logged.elapsed() < LOG_EVERY) {
             return None;
         }
-        self.reported = Some(Instant::now());
+        self.logged = Some(Instant::now());
         Some(std::mem::take(&mut self.times))
     }
 }
@@ -33,7 +33,7 @@ mod tests {
         let mut seldom = Seldom::default();
         assert_eq!(seldom.report(), Some(1));
         assert_eq!((seldom.report(), seldom.report()), (None, None));
-        seldom.reported = Instant::now().checked_sub(REPORT_EVERY);
+        seldom.logged = Instant::now().checked_sub(LOG_EVERY);
         assert_eq!(seldom.report(), Some(3));
     }
 }

@@ -9,7 +9,7 @@ use tracing::field::Empty;
 
 /// How much of a statement is read; the first table of all but the strangest comes earlier.
 const HEAD_BYTES: usize = 2048;
-/// How much of it where nobody collects spans, and the verb alone is reported.
+/// How much of it where nobody collects spans, and the verb alone is recorded.
 const VERB_BYTES: usize = 256;
 /// The text that diesel writes between a query and its values.
 const BEFORE_BINDS: &str = " -- binds: ";

@@ -129,7 +129,7 @@ fn names() -> Vec<&'static str> {
     FUNCTIONS.iter().map(|function| function.name).collect()
 }
 
-/// Returns whether a function may look at a path of the class.
+/// Returns whether a function may read a path of the class.
 pub fn possible(function: &str, class: &str) -> bool {
     match class {
         "createdTime" | "updatedTime" | "crosswalks_count" | "count" => {
@@ -174,7 +174,7 @@ fn call_text(function: &'static str, class: &'static str) -> BoxedStrategy<Strin
     }
 }
 
-/// A call that looks at a member of `attributes.a`.
+/// A call that reads a member of `attributes.a`.
 fn within(function: &'static str) -> BoxedStrategy<String> {
     call_text(function, "attributes.A")
         .prop_map(|text| text.replacen("attributes.", "attributes.a.", 1))
@@ -198,7 +198,7 @@ pub fn call() -> impl Strategy<Value = Call> {
 
 /// A filter of this function.
 pub fn call_of(function: &'static str, class: &'static str) -> impl Strategy<Value = Call> {
-    // Some texts have no character that the function could look for.
+    // Some texts have no character that the function could search for.
     call_text(function, class).prop_filter_map("it is admitted", move |text| {
         let filter = Filter::parse(&text);
         let expected = |message: &str| {
@@ -235,7 +235,7 @@ pub fn filter() -> impl Strategy<Value = Filter> {
     text.prop_map(|text| Filter::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
 }
 
-/// A filter of many functions that look at few paths, so that what they look at is taken out once.
+/// A filter of many functions that read few paths, so that what they read is taken out once.
 pub fn crowd() -> impl Strategy<Value = Filter> {
     let classes = select(vec!["attributes", "attributes.A", "attributes.A", "attributes.A.B"]);
     let few = (select(names()), classes)

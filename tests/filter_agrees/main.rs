@@ -60,7 +60,7 @@ fn sql_selects_exactly_what_the_evaluator_selects() {
         filters.iter().for_each(|filter| count(&mut tally, "all", holds(filter), rows.len()));
         Ok(())
     };
-    // Few rows have what this one looks for, so it is tried more often.
+    // Few rows have what this one searches for, so it is tried more often.
     let nested = prop::collection::vec(call_of("inSameAttributeValue", "attributes.A.B"), 6);
     let calls = (prop::collection::vec(call(), 34), nested)
         .prop_map(|(calls, nested)| [calls, nested].concat());
@@ -80,7 +80,7 @@ fn sql_selects_exactly_what_the_evaluator_selects() {
 }
 
 #[test]
-fn what_many_conditions_look_at_is_the_same_where_it_is_taken_out_once() {
+fn what_many_conditions_compare_is_the_same_where_it_is_taken_out_once() {
     let databases = Mutex::new(Databases::create());
     let shared = Mutex::new((0, 0));
     let config = ProptestConfig {

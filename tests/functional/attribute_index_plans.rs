@@ -100,7 +100,7 @@ async fn a_filter_that_few_match_reads_as_much_of_many_entities_as_of_few() {
             nodes.iter().any(|node| node.ends_with("attribute_index_pkey")),
             "{what}: {nodes:?}"
         );
-        // A tree of ten times as many has at most one level more: a block for each of a hundred looks.
+        // A tree of ten times as many has at most one level more: a block for each of a hundred lookups.
         assert!(*large <= small + 150 && *large < 600, "{what}: {small} blocks grow to {large}");
     }
 }

@@ -97,7 +97,7 @@ async fn a_pool_that_is_used_up_makes_no_replica_look_dead() {
             world.database.count(waiting) > 0,
             "every connection that the realm may have waits"
         );
-        // For longer than a look at the database stays fresh.
+        // For longer than a check of the database stays fresh.
         for _ in 0..30 {
             let reported = crate::probes::probe(&world.server, "/readyz").await;
             assert_eq!(reported.status, 200, "{}", reported.text());
@@ -115,7 +115,7 @@ async fn a_pool_that_is_used_up_makes_no_replica_look_dead() {
 async fn a_filter_that_the_database_cannot_use_is_named_like_any_other() {
     let world = World::start(Protocol::Rest).await;
     world.entities(&["e"]).await;
-    // Whoever looks at attributes is reported that an expression cannot be used.
+    // Whoever reads attributes learns that an expression cannot be used.
     world.database.sql(
         "ALTER TABLE entity RENAME TO entity_row;
          CREATE FUNCTION unusable(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN

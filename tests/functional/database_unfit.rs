@@ -269,7 +269,7 @@ async fn migrations_at_once_build_their_indexes_beside_whoever_is_at_work() {
         .unwrap();
     let arguments = ["migrate", "--database-url", &database.url];
     let migrating: Vec<_> = (0..3).map(|_| spawn(&arguments)).collect();
-    // Longer than a migration waits for a lock, and than Postgres looks for a deadlock.
+    // Longer than a migration waits for a lock, and than Postgres waits before it checks for a deadlock.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     open.batch_execute("INSERT INTO realm (org, mode) VALUES ('acme', 'test'); COMMIT").unwrap();
     let ended: Vec<_> =

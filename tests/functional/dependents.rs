@@ -109,7 +109,7 @@ scenario! {
         let faulty = json!({"entity_id": "e!", "kind": "Task", "dependent_id": "a b", "data": {"nul": "\u{0}"}});
         let refused = world.call("EntityService/PutDependent", faulty).await.unwrap_err();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
-        // By REST the place within an object is known, before the service looks at the rest.
+        // By REST the place within an object is known, before the service reads the rest.
         let expected = match world.protocol {
             Protocol::Rest => ["data.nul", "entity_id", "kind", "dependent_id"],
             Protocol::Grpc => ["entity_id", "kind", "dependent_id", "data"],

@@ -189,9 +189,9 @@ scenario! {
         }
         revoke(world, &key);
         for (method, stream) in &mut streams {
-            // A reader who takes long at first, and what is more than the windows of gRPC hold: so the key is looked at again while there
+            // A reader who takes long at first, and what is more than the windows of gRPC hold: so the key is checked again while there
             // is something left to send. The buffers of a socket, by REST, may have all of it; then the export has ended before its key was
-            // looked at.
+            // checked.
             let is_export = *method == "PortfolioService/ExportPortfolio";
             let mut slow = if is_export { 25 } else { 0 };
             let failure = loop {

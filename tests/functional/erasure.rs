@@ -69,7 +69,7 @@ fn found_in_tables(world: &World) -> Vec<(String, String)> {
     found
 }
 
-/// Columns of which Postgres may keep samples of what is removed, until it looks again: ids, types and what callers call their own things.
+/// Columns of which Postgres may keep samples of what is removed, until it samples again: ids, types and what callers call their own things.
 const SAMPLED: &[&str] = &[
     "entity.id",
     "entity.type",

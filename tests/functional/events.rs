@@ -139,7 +139,7 @@ scenario! {
         assert_eq!(of(json!({"subject": "nobody"})).await, Vec::<String>::new());
     }
 
-    async fn what_one_call_looks_at_is_bounded(world: &World) {
+    async fn what_one_call_reads_is_bounded(world: &World) {
         world.entities(&["first"]).await;
         world.database.sql(
             "INSERT INTO event (realm_id, type, subjects, principal_id)

@@ -166,7 +166,7 @@ scenario! {
             "INSERT INTO idempotency_key (realm_id, api_key_id, key, method, request_sha256, answer, created_at)
              SELECT 1, gen_random_uuid(), 'k' || n, '/m', sha256('x'), 'x', now() - interval '1 day' * (n % 3) FROM generate_series(1, 6000) n",
         );
-        // A server looks when it starts, and then every minute.
+        // A server checks when it starts, and then every minute.
         let _server = Server::start_with(&world.database, &[], &[]).await;
         until("the old records are gone", || world.database.rows("idempotency_key") == 2000).await;
     }

@@ -298,7 +298,7 @@ async fn a_line_of_a_file_is_read_as_a_post_is() {
         let file = file(&format!("{line}\n"));
         let online =
             run(&["import", path(file.path()), "--server", &server, "--key", &world.key.secret]);
-        // Ids that are generated differ, and are not looked at.
+        // Ids that are generated differ, and are not compared.
         assert_eq!(world.database.text(&what("acmetest")), stored, "{line}: {online:?}");
         assert_eq!(
             online.code == Some(0),

@@ -217,7 +217,7 @@ scenario! {
         let before = world.portfolio("p").await;
         let wrong = json!({"portfolio_id": "p", "name": "", "shared_registered_agent_id": "x".repeat(129), "metadata": {"a": "\u{0}"}});
         let refused = world.call(UPDATE, wrong).await.unwrap_err();
-        // By REST the place within an object is known, before the service looks at the rest.
+        // By REST the place within an object is known, before the service reads the rest.
         let expected = match world.protocol {
             Protocol::Rest => ["metadata.a", "name", "shared_registered_agent_id"],
             Protocol::Grpc => ["name", "shared_registered_agent_id", "metadata"],

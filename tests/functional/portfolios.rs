@@ -96,7 +96,7 @@ scenario! {
         let wrong = json!({"portfolio_id": "a/b", "shared_registered_agent_id": "x".repeat(129), "metadata": {"a": "\u{0}"}});
         let refused = world.call("PortfolioService/CreatePortfolio", wrong).await.unwrap_err();
         let fields: Vec<_> = refused.faults.iter().map(|fault| fault.field.as_str()).collect();
-        // By REST the place within an object is known, before the service looks at the rest.
+        // By REST the place within an object is known, before the service reads the rest.
         let expected = match world.protocol {
             Protocol::Rest => ["metadata.a", "portfolio_id", "name", "shared_registered_agent_id"],
             Protocol::Grpc => ["portfolio_id", "name", "shared_registered_agent_id", "metadata"],

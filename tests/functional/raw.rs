@@ -48,7 +48,7 @@ pub fn head(method: u8, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// Reads frames until there is one that is looked for; none, where the server closes the connection before. Fails after half a minute.
+/// Reads frames until there is one that is searched for; none, where the server closes the connection before. Fails after half a minute.
 pub async fn frame_until(
     connection: &mut TcpStream,
     found: impl Fn(u8, u32) -> bool,

@@ -204,7 +204,7 @@ scenario! {
         }
     }
 
-    async fn deleting_is_no_way_to_look(world: &World) {
+    async fn deleting_is_no_way_to_read(world: &World) {
         world.entities(&["e"]).await;
         let deleter = world.client("acme", "test", &["entities:delete"]);
         let dry = json!({"spec": {"objects": {"entity_type": "T"}}, "dry_run": true});

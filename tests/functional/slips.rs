@@ -104,7 +104,7 @@ scenario! {
         assert_eq!(world.database.portfolios_named("other"), 0);
     }
 
-    /// None of these is ever looked at, and who sends one believes that it is.
+    /// None of these is ever read, and who sends one believes that it is.
     async fn a_condition_that_cannot_be_kept_is_refused(world: &World) {
         world.portfolios(&["p"]).await;
         for header in ["if-unmodified-since", "if-modified-since", "if-range", "content-range", "if", "if-none-match"] {

@@ -238,19 +238,19 @@ async fn a_silent_stream_gives_signs_of_life_and_its_cursor_moves_on() {
     assert_eq!(reported(&on.events(1).await), ["portfolio.created q"]);
 }
 
-/// Three looks at one key for each of them would be hundreds.
+/// Three checks of one key for each of them would be hundreds.
 #[tokio::test]
-async fn many_watches_of_one_key_share_the_looks_at_it() {
+async fn many_watches_of_one_key_share_the_checks_of_it() {
     let world = World::start(Protocol::Grpc).await;
     let mut watches = Vec::new();
     for _ in 0..60 {
         watches.push(world.watch(json!({})).await);
     }
-    const LOOKS: &str = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'api_key'";
-    let before = world.database.count(LOOKS);
-    // Each watch is to look every three seconds.
+    const CHECKS: &str = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'api_key'";
+    let before = world.database.count(CHECKS);
+    // Each watch is to check every three seconds.
     tokio::time::sleep(std::time::Duration::from_secs(8)).await;
-    let looks = world.database.count(LOOKS) - before;
-    assert!((1..60).contains(&looks), "{looks} looks at the key of 60 watches in 8 s");
+    let checks = world.database.count(CHECKS) - before;
+    assert!((1..60).contains(&checks), "{checks} checks of the key of 60 watches in 8 s");
     drop(watches);
 }

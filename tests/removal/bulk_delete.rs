@@ -153,7 +153,7 @@ scenario! {
         world.database.assert_sound();
     }
 
-    async fn a_filter_looks_at_every_value_of_an_attribute(world: &World) {
+    async fn a_filter_compares_every_value_of_an_attribute(world: &World) {
         world.given_entity("a", json!({"attributes": {"Address": [{"City": "Rome"}, {"City": "Oslo"}], "Tags": ["x", "y"]}})).await;
         world.given_entity("b", json!({"attributes": {"Address": [{"City": "Oslo"}], "Tags": ["x"]}})).await;
         world.given_entity("c", json!({"attributes": {"Address": [], "Tags": []}})).await;

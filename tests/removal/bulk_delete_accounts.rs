@@ -321,12 +321,12 @@ async fn each_chunk_is_one_event() {
     world.database.assert_sound();
 }
 
-/// Of many entities a chunk looks at so many and no more, so that it ends soon where few are selected, and loses none at its ends.
+/// Of many entities a chunk reads so many and no more, so that it ends soon where few are selected, and loses none at its ends.
 #[tokio::test]
 async fn a_chunk_that_finds_little_ends_all_the_same() {
     let world = World::start_with(Protocol::Grpc, &["--db-lock-timeout", "60"]).await;
     world.database.given_many(Many { prefix: "e", count: 120_000, dependents: 0, portfolio: None });
-    // The first and the last that the first chunk looks at, the next one, and the last of all.
+    // The first and the last that the first chunk reads, the next one, and the last of all.
     let few = "id IN ('e-000001', 'e-050001', 'e-050002', 'e-120000')";
     world.database.sql(&format!("UPDATE entity SET type = 'HCO' WHERE {few}"));
     let mut other = world.database.connection();

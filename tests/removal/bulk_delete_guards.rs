@@ -152,13 +152,13 @@ scenario! {
     async fn a_dry_run_takes_no_idempotency_key(world: &World) {
         given(world);
         let key = [("idempotency-key", "start-once")];
-        let looked = async || {
-            let looked = world.client.call_with(START, json!({"entity_type": "HCP", "dry_run": true}), &key).await.unwrap();
-            looked.get("preview.matched_count").clone()
+        let previewed = async || {
+            let previewed = world.client.call_with(START, json!({"entity_type": "HCP", "dry_run": true}), &key).await.unwrap();
+            previewed.get("preview.matched_count").clone()
         };
-        assert_eq!(looked().await, 12);
+        assert_eq!(previewed().await, 12);
         world.database.sql("DELETE FROM entity WHERE id = 'e-000001'");
-        assert_eq!(looked().await, 11);
+        assert_eq!(previewed().await, 11);
         let started = world.client.call_with(START, json!({"entity_type": "HCP"}), &key).await.unwrap();
         assert_eq!(world.task_ended(&id(&started)).await.get("status"), "completed");
     }

@@ -1,4 +1,4 @@
-//! A look at what a bulk delete would do reports exactly that, and changes nothing.
+//! A preview of a bulk delete shows exactly what it would do, and changes nothing.
 
 use diesel::connection::SimpleConnection;
 
@@ -27,7 +27,7 @@ fn stored(world: &World) -> String {
         .unwrap_or_default()
 }
 
-async fn look(world: &World, mut request: Value) -> Value {
+async fn preview_of(world: &World, mut request: Value) -> Value {
     request["dry_run"] = json!(true);
     let before = stored(world);
     let answer = world.done(START, request).await;
@@ -74,19 +74,19 @@ scenario! {
             ("soft", &listed, 6, 1, json!({"on_hold": 1, "onboarding": 1, "not_found": 2}), 1),
             ("hard", &listed, 6, 2, json!({"on_hold": 1, "onboarding": 1, "not_found": 1}), 1),
         ] {
-            let preview = look(world, json!({"mode": mode, "spec": spec})).await;
+            let preview = preview_of(world, json!({"mode": mode, "spec": spec})).await;
             let failed: i64 = failing.as_object().unwrap().values().map(|count| count.as_i64().unwrap()).sum();
             assert_eq!(preview["matched_count"], matched, "{mode} {spec}");
             assert_eq!((&preview["deletable_count"], &preview["failing_count"], &preview["excluded_count"]), (&json!(deletable), &json!(failed), &json!(excluded)), "{mode} {spec}");
             assert_eq!(preview["failing_by_reason"], failing, "{mode} {spec}");
             assert_eq!(preview["sample"].as_array().unwrap().len(), usize::min(100, deletable), "{mode} {spec}");
         }
-        let preview = look(world, json!({"mode": "soft", "spec": by_filter})).await;
+        let preview = preview_of(world, json!({"mode": "soft", "spec": by_filter})).await;
         let first: Vec<_> = (2..=101).map(|n| json!(format!("e-{n:06}"))).collect();
         assert_eq!(preview["sample"], json!(first), "the first hundred, without what is excluded or would fail");
 
         for (mode, spec) in [("soft", listed), ("hard", by_filter)] {
-            let preview = look(world, json!({"mode": mode, "spec": spec})).await;
+            let preview = preview_of(world, json!({"mode": mode, "spec": spec})).await;
             let task = Account::of(&world.bulk_delete(json!({"mode": mode, "spec": spec, "allow_missing_excludes": true})).await);
             let reported = |name: &str| preview[name].as_i64().unwrap();
             assert_eq!((task.matched, task.processed, task.failed, task.excluded), (reported("matched_count"), reported("deletable_count"), reported("failing_count"), reported("excluded_count")));
@@ -96,13 +96,13 @@ scenario! {
 
     async fn a_preview_of_nothing_has_nothing(world: &World) {
         for request in [json!({"entity_type": "Nothing"}), json!({"spec": {"match_all": true}})] {
-            let mut preview = look(world, request).await;
+            let mut preview = preview_of(world, request).await;
             let token = preview.as_object_mut().unwrap().remove("token").unwrap();
             assert!(token.as_str().is_some_and(|token| !token.is_empty()));
             let expected = json!({"matched_count": 0, "deletable_count": 0, "failing_count": 0, "excluded_count": 0, "failing_by_reason": {}, "sample": [], "estimated_duration": "0s", "warnings": [], "missing_excluded_count": 0, "missing_excluded": [], "missing_uri_count": 0, "missing_uris": [], "unselected_excluded_count": 0, "unselected_excluded": []});
             assert_eq!(preview, expected);
         }
-        let alone = look(world, json!({"uris": ["nobody"]})).await;
+        let alone = preview_of(world, json!({"uris": ["nobody"]})).await;
         assert_eq!((&alone["matched_count"], &alone["failing_by_reason"]), (&json!(1), &json!({"not_found": 1})));
     }
 

@@ -25,9 +25,9 @@ scenario! {
         let typos: Vec<_> = (0..150).map(|n| format!("typo-{n:03}")).collect();
         let spared: Vec<_> = typos.iter().cloned().chain(["e-000001".to_owned(), "entities/e-000012".to_owned()]).collect();
         let spec = json!({"objects": {"entity_type": "HCP", "exclude_list": spared}});
-        let looked = world.done(START, json!({"mode": "hard", "spec": spec, "dry_run": true})).await;
-        assert_eq!((looked.get("preview.missing_excluded_count"), looked.get("preview.missing_excluded")), (&json!(150), &json!(typos[..100])));
-        assert_eq!((looked.get("preview.excluded_count"), looked.get("preview.warnings").as_array().unwrap().len()), (&json!(2), 1));
+        let previewed = world.done(START, json!({"mode": "hard", "spec": spec, "dry_run": true})).await;
+        assert_eq!((previewed.get("preview.missing_excluded_count"), previewed.get("preview.missing_excluded")), (&json!(150), &json!(typos[..100])));
+        assert_eq!((previewed.get("preview.excluded_count"), previewed.get("preview.warnings").as_array().unwrap().len()), (&json!(2), 1));
         let refusal = world.refused(START, json!({"mode": "hard", "spec": spec})).await;
         assert_eq!((refusal.code.as_str(), refusal.http.unwrap_or(409)), ("missing_excludes", 409));
         assert_eq!((&refusal.members["missing_count"], refusal.members["missing"].as_array().unwrap().len()), (&json!(150), 100));
@@ -59,8 +59,8 @@ scenario! {
     async fn uris_of_no_entity_are_reported(world: &World) {
         given(world);
         let request = json!({"mode": "hard", "uris": ["e-000001", "nobody-2", "entities/nobody-1"]});
-        let looked = world.done(START, json!({"mode": "hard", "uris": request["uris"], "dry_run": true})).await;
-        assert_eq!((looked.get("preview.missing_uri_count"), looked.get("preview.missing_uris")), (&json!(2), &json!(["nobody-1", "nobody-2"])));
+        let previewed = world.done(START, json!({"mode": "hard", "uris": request["uris"], "dry_run": true})).await;
+        assert_eq!((previewed.get("preview.missing_uri_count"), previewed.get("preview.missing_uris")), (&json!(2), &json!(["nobody-1", "nobody-2"])));
         let done = world.bulk_delete(request).await;
         assert_eq!((done.get("lists.missing_uri_count"), done.get("lists.missing_uris")), (&json!(2), &json!(["nobody-1", "nobody-2"])));
         assert_eq!(world.failures(&id(&done)).await, ["nobody-1: not_found", "nobody-2: not_found"]);
@@ -68,9 +68,9 @@ scenario! {
 
     async fn a_preview_and_a_task_name_whose_entities_go_and_what_cannot_be_undone(world: &World) {
         given(world);
-        let looked = world.done(START, json!({"mode": "hard", "entity_type": "HCP", "dry_run": true})).await;
+        let previewed = world.done(START, json!({"mode": "hard", "entity_type": "HCP", "dry_run": true})).await;
         let task = world.bulk_delete(json!({"mode": "hard", "entity_type": "HCP"})).await;
-        for answer in [&looked, &task] {
+        for answer in [&previewed, &task] {
             assert_eq!((answer.get("tenant"), answer.get("realm_mode")), (&json!("acme"), &json!("test")));
             assert!(text(answer.get("undo")).contains("cannot be undone"), "{:#}", answer.json);
         }
@@ -93,12 +93,12 @@ scenario! {
         assert_eq!(Account::of(&world.bulk_delete(json!({"uris": ["e-000012"]})).await).processed, 1);
         // A dry run is the way to a token, and warns of what it will not help with.
         let few = json!({"mode": "hard", "uris": ["e-000001", "e-000002"], "dry_run": true});
-        let looked = world.done(START, few).await;
-        let warned: Vec<_> = looked.get("preview.warnings").as_array().unwrap().iter().map(|warning| text(&warning["code"])).collect();
+        let previewed = world.done(START, few).await;
+        let warned: Vec<_> = previewed.get("preview.warnings").as_array().unwrap().iter().map(|warning| text(&warning["code"])).collect();
         assert_eq!(warned, ["requirements_unmet"; 3], "a report, a number and a preview");
         let check = id(&world.done("BulkDeleteService/CheckConsistency", json!({})).await);
         world.task_ended(&check).await;
-        let mut start = json!({"mode": "hard", "uris": ["e-000002", "entities/e-000001"], "preview_token": looked.get("preview.token")});
+        let mut start = json!({"mode": "hard", "uris": ["e-000002", "entities/e-000001"], "preview_token": previewed.get("preview.token")});
         assert_eq!(unmet(&world.refused(START, start.clone()).await), ["expected_count"]);
         start["expected_count"] = json!(2);
         let done = world.bulk_delete(start).await;

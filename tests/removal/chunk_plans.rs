@@ -30,7 +30,7 @@ async fn each_chunk_of_a_bulk_delete_starts_where_the_last_one_ended() {
         world.server.terminate().await;
         for table in LARGE {
             let reads = full_reads(&world.database, table);
-            // The count before the first chunk, and what looks for old ones when a server starts.
+            // The count before the first chunk, and what searches for old ones when a server starts.
             let planned = match table {
                 "entity" | "idempotency_subject" | "offboarding_request" => 1,
                 "tombstone" => 2,

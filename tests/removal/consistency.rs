@@ -9,7 +9,7 @@ const CHECK: &str = "BulkDeleteService/CheckConsistency";
 const FINDINGS: &str = "BulkDeleteService/ListTaskFindings";
 
 impl World {
-    /// Checks, and waits for the end. Everything looked at was processed.
+    /// Checks, and waits for the end. Everything read was processed.
     pub async fn check(&self, request: Value) -> Answer {
         let task = self.task_ended(&id(&self.done(CHECK, request).await)).await;
         let account = Account::of(&task);
@@ -318,7 +318,7 @@ async fn all_findings_are_counted_and_ten_thousand_are_kept() {
 
 /// Above 50,000 entities what goes by their ids is cut into slices, which two workers share.
 #[tokio::test]
-async fn a_large_realm_is_cut_and_each_row_is_looked_at_once() {
+async fn a_large_realm_is_cut_and_each_row_is_checked_once() {
     let world = World::start_with(Protocol::Grpc, &["--bulk-workers", "2"]).await;
     let database = &world.database;
     database.given_many(Many { prefix: "e", count: 60_000, dependents: 1, portfolio: None });

@@ -216,7 +216,7 @@ async fn a_finding_that_stays_locked_is_reported_and_repaired_another_time() {
     world.assert_clean().await;
 }
 
-/// Each row is looked at once, each finding counted and repaired once, however often workers die.
+/// Each row is checked once, each finding counted and repaired once, however often workers die.
 #[tokio::test]
 async fn a_check_survives_the_death_of_its_workers() {
     const COUNT: i64 = 6_000;

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::given::{Account, Many, id};
 use crate::kit::*;
 
-/// A worker looks for work often, and takes over what was lost after a second.
+/// A worker polls for work often, and takes over what was lost after a second.
 const EAGER: [&str; 4] = ["--lease", "1", "--poll-interval", "0.05"];
 
 fn eager<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -187,7 +187,7 @@ async fn offboardings_survive_fifty_deaths_at_any_instant() {
         });
     }
     ask_for_all(database);
-    // A removal takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres looks whether its client is
+    // A removal takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres checks whether its client is
     // still there, so some removals end with their worker while others end without it.
     database.sql(
         "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.003); RETURN NEW; END $$;

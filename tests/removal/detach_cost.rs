@@ -105,12 +105,12 @@ async fn statements(world: &World) -> BTreeMap<String, u64> {
 }
 
 /// How many statements of each kind a call makes. Workers and keepers of the server have statements of their own, at their own times, which
-/// add to some of the looks: the least that was seen is what the call makes.
+/// add to some of the counts: the least that was seen is what the call makes.
 #[derive(Default)]
 struct Least(BTreeMap<&'static str, u64>);
 
 impl Least {
-    async fn look<F: Future<Output = ()>>(&mut self, world: &World, call: F) {
+    async fn measure<F: Future<Output = ()>>(&mut self, world: &World, call: F) {
         let before = statements(world).await;
         call.await;
         let after = statements(world).await;
@@ -122,7 +122,7 @@ impl Least {
     }
 
     /// Those that there were, as `NAME COUNT`.
-    fn reported(&self) -> String {
+    fn text(&self) -> String {
         let there = self
             .0
             .iter()
@@ -132,12 +132,12 @@ impl Least {
     }
 }
 
-/// How often it is looked at most, until no statement of the server's own came between. The pauses in between differ, so that no look keeps step
+/// How often it is measured at most, until no statement of the server's own came between. The pauses in between differ, so that no look keeps step
 /// with what the server does once a second.
 const LOOKS: i64 = 40;
 
-async fn pause(look: i64) {
-    tokio::time::sleep(Duration::from_millis((look as u64 - 1).min(9) * 37)).await;
+async fn pause(attempt: i64) {
+    tokio::time::sleep(Duration::from_millis((attempt as u64 - 1).min(9) * 37)).await;
 }
 
 scenario! {
@@ -153,13 +153,13 @@ scenario! {
                     let detached = world.done("PortfolioService/DetachEntity", request).await;
                     assert_eq!(*detached.get("entity_count"), count - n);
                 };
-                least.look(world, detach).await;
-                if least.reported() == STATEMENTS {
+                least.measure(world, detach).await;
+                if least.text() == STATEMENTS {
                     break;
                 }
                 pause(n).await;
             }
-            assert_eq!(least.reported(), STATEMENTS, "in a portfolio of {count}");
+            assert_eq!(least.text(), STATEMENTS, "in a portfolio of {count}");
         }
         world.database.sql("DELETE FROM entity");
     }
@@ -179,15 +179,15 @@ scenario! {
                 for (act, method, portfolio) in [("attach", "Attach", "p"), ("move", "Attach", "q"), ("detach", "Detach", "q")] {
                     let request = json!({"portfolio_id": portfolio, "entity_ids": many});
                     let call = async { drop(world.done(&format!("PortfolioService/Batch{method}Entities"), request).await) };
-                    least.entry(act).or_default().look(world, call).await;
+                    least.entry(act).or_default().measure(world, call).await;
                 }
-                if least.values().all(|least| least.reported() == STATEMENTS) {
+                if least.values().all(|least| least.text() == STATEMENTS) {
                     break;
                 }
                 pause(n).await;
             }
             for (act, least) in least {
-                assert_eq!(least.reported(), STATEMENTS, "{act} of {}", many.len());
+                assert_eq!(least.text(), STATEMENTS, "{act} of {}", many.len());
             }
         }
         world.database.assert_sound();

@@ -99,7 +99,7 @@ async fn memberships_survive_deaths_of_the_server_at_any_instant() {
         dependents: 0,
         portfolio: None,
     });
-    // A change takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres looks whether its client is still
+    // A change takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres checks whether its client is still
     // there, so some end with the server while others end without it.
     world.database.sql(
         "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.002); RETURN NEW; END $$;

@@ -42,8 +42,9 @@ impl World {
     /// The warnings of a dry run, a task and two lists, which are the same.
     async fn warned_everywhere(&self, filter: &str) -> Vec<String> {
         let spec = json!({"objects": {"filter": filter}});
-        let looked = self.done(START, json!({"mode": "soft", "spec": spec, "dry_run": true})).await;
-        let reported = warned(looked.get("preview.warnings"));
+        let previewed =
+            self.done(START, json!({"mode": "soft", "spec": spec, "dry_run": true})).await;
+        let reported = warned(previewed.get("preview.warnings"));
         let listed = self.done("EntityService/ListEntities", json!({"filter": filter})).await;
         assert_eq!(warned(listed.get("warnings")), reported, "{filter}");
         let members = self
@@ -62,7 +63,7 @@ impl World {
     }
 }
 
-/// One world for all filters, without workers, so that nothing goes between the looks.
+/// One world for all filters, without workers, so that nothing goes between the previews.
 async fn reported_by(protocol: Protocol) {
     let world = World::start_with(protocol, &["--roles", "grpc,gateway"]).await;
     world.given_registry().await;
@@ -178,8 +179,8 @@ scenario! {
         let mut dry = request("compny");
         dry["dry_run"] = json!(true);
         let reported = ["no entity has the type `compny`; did you mean `company`?"];
-        let looked = world.done(START, dry).await;
-        assert_eq!((warned(looked.get("preview.warnings")), looked.get("preview.matched_count")), (reported.map(str::to_owned).to_vec(), &json!(0)));
+        let previewed = world.done(START, dry).await;
+        assert_eq!((warned(previewed.get("preview.warnings")), previewed.get("preview.matched_count")), (reported.map(str::to_owned).to_vec(), &json!(0)));
         let task = world.done(START, request("compny")).await;
         assert_eq!(warned(task.get("warnings")), reported);
         assert_eq!(Account::of(&world.task_ended(&id(&task)).await), Account::default());
@@ -189,21 +190,21 @@ scenario! {
         assert_eq!(blind.call(START, request("compny")).await.unwrap().get("warnings"), &json!([]));
     }
 
-    /// An index knows of values that no look along the keys would meet.
-    async fn in_a_large_realm_an_index_reports_of_values_and_a_like_type_is_reported(world: &World) {
+    /// An index knows of values that no search along the keys would meet.
+    async fn in_a_large_realm_an_index_knows_of_values_and_a_like_type_is_reported(world: &World) {
         world.database.given_many(Many { prefix: "e", count: 30_000, dependents: 0, portfolio: None });
-        let look = async |filter: &str| {
+        let warnings_of = async |filter: &str| {
             let listed = world.done("EntityService/ListEntities", json!({"filter": filter, "page_size": 1})).await;
             warned(listed.get("warnings"))
         };
-        assert!(look("not equals(attributes.n, nobody)").await.is_empty(), "not all was looked at");
-        let [reported] = look("not equals(type, HCPP)").await.try_into().expect("one warning");
-        // How far a look goes is a matter of how fast it goes.
+        assert!(warnings_of("not equals(attributes.n, nobody)").await.is_empty(), "not all was read");
+        let [reported] = warnings_of("not equals(type, HCPP)").await.try_into().expect("one warning");
+        // How far a search goes is a matter of how fast it goes.
         assert!(reported.starts_with("none of the first ") && reported.ends_with(" entities has the type `HCPP`, so it may exclude nothing; did you mean `HCP`?"), "{reported}");
-        assert!(look("not equals(type, elsewhere)").await.is_empty());
+        assert!(warnings_of("not equals(type, elsewhere)").await.is_empty());
         world.done("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "n"})).await;
         world.call_until("AttributeIndexService/GetAttributeIndex", json!({"attribute": "n"}), |index| index["state"] == "ready").await;
-        assert_eq!(look("not in(attributes.n, 30000, 30001, x)").await, ["no entity has `30001` at `attributes.n`, so it excludes nothing", "no entity has `x` at `attributes.n`, so it excludes nothing"]);
+        assert_eq!(warnings_of("not in(attributes.n, 30000, 30001, x)").await, ["no entity has `30001` at `attributes.n`, so it excludes nothing", "no entity has `x` at `attributes.n`, so it excludes nothing"]);
     }
 
     async fn a_state_that_there_is_not_is_refused_wherever_a_filter_is_read(world: &World) {
@@ -259,8 +260,8 @@ scenario! {
         for (objects, unselected) in objects {
             let count = json!(unselected.as_array().unwrap().len());
             let spec = json!({"objects": objects});
-            let looked = world.done(START, json!({"spec": spec, "dry_run": true})).await;
-            let preview = (looked.get("preview.unselected_excluded_count"), looked.get("preview.unselected_excluded"));
+            let previewed = world.done(START, json!({"spec": spec, "dry_run": true})).await;
+            let preview = (previewed.get("preview.unselected_excluded_count"), previewed.get("preview.unselected_excluded"));
             assert_eq!(preview, (&count, &unselected), "{spec}");
             // A warning is not a fault, and prevents no start.
             let task = world.done(START, json!({"mode": "hard", "spec": spec, "max_objects_per_second": 1})).await;

@@ -8,7 +8,7 @@ use diesel::sql_query;
 use diesel::sql_types::Json;
 use offboard::db::{Db, Options};
 use offboard::offboarding::policy_queries;
-use offboard::offboarding::removal_queries::{self, Claim};
+use offboard::offboarding::removal_queries::{self, ClaimRequests};
 
 use crate::kit::*;
 
@@ -142,8 +142,10 @@ fn pages_of_a_claim(database: &Database) -> i64 {
         #[diesel(sql_type = Json, column_name = "QUERY PLAN")]
         plan: Value,
     }
-    let text =
-        Claim::TEXT.replace("{owner}", "$1").replace("{lease}", "60").replace("{limit}", "1");
+    let text = ClaimRequests::TEXT
+        .replace("{owner}", "$1")
+        .replace("{lease}", "60")
+        .replace("{limit}", "1");
     let mut connection = database.connection();
     connection.batch_execute(&format!("PREPARE hot (text) AS {text}; BEGIN")).unwrap();
     let plan: Plan = sql_query("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot ('x')")

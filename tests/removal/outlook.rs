@@ -198,7 +198,7 @@ scenario! {
              UPDATE offboarding_request SET created_at = now() - interval '3 days', started_at = now() - interval '25 hours',
                     finished_at = now() - interval '25 hours' WHERE entity_id = 'old'",
         );
-        // A server looks when it starts, and then every minute.
+        // A server checks when it starts, and then every minute.
         let _server = Server::start_with(&world.database, &["--roles=grpc,gateway"], &[]).await;
         until("what is old is removed", || world.database.rows("tombstone") == 2 && world.database.rows("offboarding_request") == 3).await;
         assert_eq!(world.database.rows("tombstone WHERE entity_id = 'new'"), 1);
@@ -220,7 +220,7 @@ async fn a_preview_names_the_bulk_deletes_that_select_the_entity() {
         .await;
     let by_type = world.schedule(json!({"spec": {"objects": {"entity_type": "HCP", "exclude_list": ["entities/other"]}}})).await;
     let by_list = world.schedule(json!({"uris": ["entities/other"]})).await;
-    // A check looks at all of them and deletes none.
+    // A check reads all of them and deletes none.
     world.done("BulkDeleteService/CheckConsistency", json!({})).await;
     let reported = |preview: &Answer| -> Vec<String> {
         let blockers = preview.get("blockers").as_array().unwrap().iter();

@@ -11,7 +11,7 @@ use offboard::entity::list::{Key, Order};
 use offboard::entity::list_queries;
 use offboard::entity::tombstone_queries::ListTombstones;
 use offboard::offboarding::queries::{Cancel, Request};
-use offboard::offboarding::removal_queries::{Claim, Remove};
+use offboard::offboarding::removal_queries::{ClaimRequests, Remove};
 use offboard::portfolio::batch_queries::{AttachMany, DetachMany, LockEntities};
 use offboard::portfolio::export_queries::ReadPlaces;
 use offboard::portfolio::queries::{Attach, Detach, GetPortfolio};
@@ -213,7 +213,7 @@ async fn hot_statements_find_their_rows_by_key() {
     let claiming = [("owner", "text", "'x'"), ("lease", "float8", "15"), ("limit", "int8", "100")];
     check(
         "claim",
-        Claim::TEXT,
+        ClaimRequests::TEXT,
         &claiming,
         &["offboarding_request_turn", "offboarding_request_due", "offboarding_request_pkey"],
     );
@@ -239,8 +239,12 @@ async fn hot_statements_find_their_rows_by_key() {
         ("is_end", "bool", "true"),
         ("lease", "float8", "15"),
     ];
-    let ahead =
-        [REALM, ("cursor", "text", "''"), ("until", "text", "'~'"), ("reach", "int8", "20000")];
+    let ahead = [
+        REALM,
+        ("cursor", "text", "''"),
+        ("until", "text", "'~'"),
+        ("read_limit", "int8", "20000"),
+    ];
     check("where a chunk ends", ChunkEnd::TEXT, &ahead, &["entity_pkey"]);
     let by_type = [task.as_slice(), &[("types", "text[]", "'{HCP}'")]].concat();
     let bound = Bound::Ordinal(i64::MAX);

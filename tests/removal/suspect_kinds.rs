@@ -26,12 +26,12 @@ async fn refusal(world: &World, filter: &str) -> Failure {
 
 async fn warned(world: &World, filter: &str) -> Vec<(String, String)> {
     let request = json!({"mode": "hard", "spec": {"objects": {"filter": filter}}, "dry_run": true});
-    let looked = world.done(START, request).await;
-    let warnings = looked.get("preview.warnings").as_array().unwrap().clone();
+    let previewed = world.done(START, request).await;
+    let warnings = previewed.get("preview.warnings").as_array().unwrap().clone();
     warnings.iter().map(|warning| (text(&warning["code"]), text(&warning["message"]))).collect()
 }
 
-/// Without workers, so that nothing goes between the looks.
+/// Without workers, so that nothing goes between the previews.
 #[tokio::test]
 async fn a_value_of_another_kind_than_entities_have_is_refused_each_time() {
     let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
@@ -88,7 +88,7 @@ async fn a_value_of_another_kind_than_entities_have_is_refused_each_time() {
 }
 
 #[tokio::test]
-async fn a_denied_value_that_nothing_has_is_refused_and_looked_for_as_it_is_compared() {
+async fn a_denied_value_that_nothing_has_is_refused_and_searched_for_as_it_is_compared() {
     let world = World::start_with(Protocol::Rest, &["--roles", "grpc,gateway"]).await;
     given(&world);
     for (filter, reported) in [
@@ -139,7 +139,7 @@ async fn a_denied_value_that_nothing_has_is_refused_and_looked_for_as_it_is_comp
         (refused.code.as_str(), &refused.members["values"]),
         ("unknown_value", &json!(["nobody"]))
     );
-    // It is looked for to the end, however many there are.
+    // It is searched for to the end, however many there are.
     world.database.given_many(Many { prefix: "f", count: 15_000, dependents: 0, portfolio: None });
     assert_eq!(
         refusal(&world, "not equals(attributes.Registry, pypii)").await.code,

@@ -35,7 +35,7 @@ impl World {
     }
 }
 
-/// Without workers, so that nothing goes between the looks.
+/// Without workers, so that nothing goes between the previews.
 async fn refused_by(protocol: Protocol) {
     let world = World::start_with(protocol, &["--roles", "grpc,gateway"]).await;
     world.given_closed().await;

@@ -262,7 +262,7 @@ async fn a_task_survives_the_death_of_one_of_two_workers_at_any_instant() {
     let arguments = ["--bulk-chunk-size", "20", "--lease", "1", "--poll-interval", "0.02"];
     let world = World::start_with(Protocol::Grpc, &["--roles", "grpc,gateway"]).await;
     let database = &world.database;
-    // A removal takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres looks whether its
+    // A removal takes a while, as with a slower disk, so an instant is more often in the middle of one; and Postgres checks whether its
     // client is still there, so some chunks end with their worker while others end without it. A task is delayed until it is cut.
     database.sql(
         "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$;

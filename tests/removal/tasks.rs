@@ -12,7 +12,7 @@ const UPDATE: &str = "BulkDeleteService/UpdateTask";
 pub const GET: &str = "BulkDeleteService/GetTask";
 const WATCH: &str = "BulkDeleteService/WatchTask";
 
-/// A worker goes ten by ten, looks for work often and takes over after four seconds what was lost.
+/// A worker goes ten by ten, polls for work often and takes over after four seconds what was lost.
 pub const TEN_BY_TEN: [&str; 10] = [
     "--bulk-chunk-size",
     "10",

@@ -11,7 +11,7 @@
 //! With the feature `describe` it also has a server describe a statement, for the tests.
 //!
 //! All `unsafe` code of this repository is in this crate, except one declaration in `crates/malloc-trim`. The reason is in
-//! `docs/adr/0022-errors-are-told-by-their-number.md`.
+//! `docs/adr/0022-database-errors-by-number.md`.
 
 #![allow(non_camel_case_types, non_snake_case, reason = "the names are libpq's")]
 #![allow(missing_docs, reason = "what is declared is described in libpq's manual, https://www.postgresql.org/docs/current/libpq.html")]

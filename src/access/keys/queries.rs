@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::access::keys::model::{KeyFields, KeyRecord, KeyState};
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, statement};
 use crate::filter::{Filter, Property, PropertyKind, Vocabulary};
 use crate::limits::kept::ENDED_KEY_DAYS;

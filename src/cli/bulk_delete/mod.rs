@@ -75,7 +75,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
 }
 
-/// Reports the faults of a command line that the argument parser let through.
+/// Returns the faults of a command line that the argument parser let through.
 fn wrong_usage(fault: &str) -> ExitCode {
     note(format_args!("offboard: {fault}"));
     USAGE.into()

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::connect::{Connection, Service};
 use super::selection::Selection;
-use super::show::{entities, json, mode, realm_of, roughly, to_std};
+use super::show::{entities, mode, realm_of, roughly, to_std, value};
 use super::wrong_usage;
 use crate::cli::output::print;
 use crate::cli::refusal::refused;
@@ -48,9 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// The preview as JSON, and whose entities it is of.
 fn with_realm(task: &v1::Task) -> Result<Value> {
-    let mut preview: Value =
-        serde_json::from_str(&json(&task.preview.clone().unwrap_or_default())?)
-            .map_err(Error::internal)?;
+    let mut preview = value(&task.preview.clone().unwrap_or_default())?;
     preview["tenant"] = task.tenant.clone().into();
     preview["realmMode"] = mode(task).into();
     preview["undo"] = task.undo.clone().into();

@@ -79,7 +79,7 @@ impl Display {
     }
 
     /// Prints a message on standard error.
-    pub fn report(&self, text: &str) {
+    pub fn note(&self, text: &str) {
         match self {
             Display::Bar(bar) => bar.suspend(|| note(text)),
             Display::Json | Display::Lines { .. } => note(text),

@@ -3,16 +3,23 @@
 use std::time::Duration;
 
 use prost::Name;
+use serde_json::Value;
 
 use crate::cli::output::Spelling;
 use crate::error::Result;
 use crate::limits::thousands;
 use crate::proto::v1;
 
+static SPELLING: Spelling = Spelling::of("offboard.v1.BulkDeleteService");
+
 /// A message of the service as REST shows it.
 pub fn json(message: &impl Name) -> Result<String> {
-    static SPELLING: Spelling = Spelling::of("offboard.v1.BulkDeleteService");
     SPELLING.json(message)
+}
+
+/// The same, to take members from.
+pub fn value(message: &impl Name) -> Result<Value> {
+    SPELLING.value(message)
 }
 
 /// Which of the organisation's two modes a task is of.

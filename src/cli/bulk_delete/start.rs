@@ -64,12 +64,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut request = arguments.selection.request()?;
     let service = arguments.connection.open().await?;
     if !arguments.no_preview {
-        let looked = preview::ask(&service, &request).await?;
+        let previewed = preview::ask(&service, &request).await?;
         if !arguments.json {
-            note(preview::describe(&looked, hard));
+            note(preview::describe(&previewed, hard));
         }
-        let (realm, is_live) = (realm_of(&looked), is_live(&looked));
-        let preview = looked.preview.unwrap_or_default();
+        let (realm, is_live) = (realm_of(&previewed), is_live(&previewed));
+        let preview = previewed.preview.unwrap_or_default();
         if let Some(refusal) = foreseen(&preview, &request) {
             return Err(refusal);
         }

@@ -80,7 +80,7 @@ struct Watched<'w> {
     task_id: &'w str,
     display: Display,
     answered: bool,
-    /// How often in a row the service was looked for again.
+    /// How often in a row the service was tried again.
     attempts: u32,
 }
 
@@ -102,7 +102,7 @@ impl Watched<'_> {
                 return Err(error);
             }
             if self.attempts == 0 {
-                self.display.report("The connection to the service was lost; it is tried again.");
+                self.display.note("The connection to the service was lost; it is tried again.");
             }
             self.attempts += 1;
             tokio::time::sleep(BETWEEN_ATTEMPTS).await;

@@ -32,7 +32,7 @@ pub async fn wrong_filter(caller: &Caller) -> Result<(), Surprise> {
         .await?;
     caller.stage.document(&problem);
     for line in problem["detail"].as_str().unwrap_or_default().lines() {
-        caller.stage.report(line);
+        caller.stage.say(line);
     }
     same("the position of the fault", &problem["position"], &json!(filter.find("startWith")))
 }
@@ -139,10 +139,10 @@ async fn failures(caller: &Caller, task_id: &str, due: &BTreeSet<String>) -> Res
     for failure in failures.iter().take(3) {
         let [id, reason, message] =
             ["entityId", "reason", "message"].map(|member| text(failure, member));
-        caller.stage.report(format_args!("       {id}: {reason}. {message}"));
+        caller.stage.say(format_args!("       {id}: {reason}. {message}"));
     }
     if failures.len() > 3 {
-        caller.stage.report(format_args!("       and {} more", failures.len() - 3));
+        caller.stage.say(format_args!("       and {} more", failures.len() - 3));
     }
     let ids: BTreeSet<_> = failures.iter().map(|failure| text(failure, "entityId")).collect();
     same("the entities that could not be deleted", &ids, due)
@@ -199,7 +199,7 @@ pub async fn balance(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
         [(FUND, cast.excluded.to_vec()), (OTHER_FUND, vec![cast.elsewhere.clone()])]
     {
         let portfolio = portfolio(caller, fund).await?;
-        caller.stage.report(format_args!(
+        caller.stage.say(format_args!(
             "{fund} is at version {} and contains {}.",
             portfolio.version,
             portfolio.entity_ids.join(" and ")

@@ -23,7 +23,7 @@ use crate::server::Addresses;
 /// How long to follow something that works in the background.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The pause between two checks of it.
-const LOOK: Duration = Duration::from_millis(20);
+const CALL_EVERY: Duration = Duration::from_millis(20);
 
 /// A client with a key.
 pub struct Caller {
@@ -155,17 +155,17 @@ impl Caller {
     }
 }
 
-/// Calls `look` again and again until it finds the result.
+/// Calls `find` again and again until it finds the result.
 pub async fn until<T>(
     what: &str,
-    mut look: impl AsyncFnMut() -> Result<Option<T>, Surprise>,
+    mut find: impl AsyncFnMut() -> Result<Option<T>, Surprise>,
 ) -> Result<T, Surprise> {
     let found = async {
         loop {
-            if let Some(found) = look().await? {
+            if let Some(found) = find().await? {
                 return Ok(found);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CALL_EVERY).await;
         }
     };
     tokio::time::timeout(PATIENCE, found)

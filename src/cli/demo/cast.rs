@@ -21,7 +21,7 @@ pub const CLOUDS: &str =
 pub const SOFT_TYPE: &str = "NodePackage";
 
 #[derive(Deserialize)]
-struct Line {
+struct PackageLine {
     entity_id: String,
     r#type: String,
     #[serde(default)]
@@ -36,7 +36,7 @@ fn object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Struct, D
     Value::deserialize(deserializer).map(|value| Struct::from_json(&value))
 }
 
-impl Line {
+impl PackageLine {
     fn is_onboarding(&self) -> bool {
         self.state.as_deref() == Some("onboarding")
     }
@@ -82,7 +82,7 @@ pub struct Selected {
 }
 
 impl Selected {
-    fn add(&mut self, line: &Line) {
+    fn add(&mut self, line: &PackageLine) {
         self.ids.insert(line.entity_id.clone());
         if line.is_onboarding() {
             self.onboarding.insert(line.entity_id.clone());
@@ -91,7 +91,7 @@ impl Selected {
 }
 
 /// The members of a line before its entity exists.
-impl Record for Line {
+impl Record for PackageLine {
     fn datum(&self, property: &str) -> Datum<'_> {
         match property {
             "type" => Datum::Text(&self.r#type),
@@ -106,7 +106,7 @@ impl Cast {
     /// Chooses from the lines of a file.
     pub fn choose(file: &[u8]) -> Result<Cast, Surprise> {
         let lines = file.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        let lines = lines.map(serde_json::from_slice::<Line>).collect::<Result<Vec<_>, _>>();
+        let lines = lines.map(serde_json::from_slice::<PackageLine>).collect::<Result<Vec<_>, _>>();
         let lines = lines.map_err(|error| {
             Surprise::new(format!("the file of entities cannot be read: {error}"))
         })?;
@@ -157,8 +157,8 @@ impl Cast {
 }
 
 /// The first `N` by their rank.
-fn best<const N: usize>(mut lines: Vec<&Line>) -> Option<[String; N]> {
-    let rank = |line: &Line| match line.attributes.view().get("Rank") {
+fn best<const N: usize>(mut lines: Vec<&PackageLine>) -> Option<[String; N]> {
+    let rank = |line: &PackageLine| match line.attributes.view().get("Rank") {
         Some(View::Number(rank)) => rank.text().parse().unwrap_or(u64::MAX),
         _ => u64::MAX,
     };

@@ -52,7 +52,7 @@ impl Stage {
     }
 
     /// Prints a line.
-    pub fn report(self, text: impl Display) {
+    pub fn say(self, text: impl Display) {
         self.line(format_args!("   {text}"));
     }
 
@@ -81,25 +81,25 @@ impl Stage {
     }
 
     /// Begins to show the progress of something with `total` parts.
-    pub fn progress(self, total: u64) -> Progress {
+    pub fn progress(self, total: u64) -> StageProgress {
         let target =
             if self.terminal { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::hidden() };
         let style = ProgressStyle::with_template("        [{bar:40}] {pos} of {len}, {msg}")
             .expect("the template is well formed");
         let bar = ProgressBar::with_draw_target(Some(total), target)
             .with_style(style.progress_chars("=> "));
-        Progress { stage: self, bar, reported: None }
+        StageProgress { stage: self, bar, reported: None }
     }
 }
 
 /// How far something has come: a bar on a terminal, a line for each fifth elsewhere.
-pub struct Progress {
+pub struct StageProgress {
     stage: Stage,
     bar: ProgressBar,
     reported: Option<u64>,
 }
 
-impl Progress {
+impl StageProgress {
     /// Shows that `position` parts are done.
     pub fn at(&mut self, position: u64, text: &str) {
         self.bar.set_message(text.to_owned());

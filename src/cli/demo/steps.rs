@@ -93,7 +93,7 @@ async fn attach(caller: &Caller, portfolio_id: &str, entity_id: &str) -> Result<
 pub async fn detach(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     let entity_id = &cast.detached;
     let (fund, entity) = (portfolio(caller, FUND).await?, entity(caller, entity_id).await?);
-    caller.stage.report(format_args!(
+    caller.stage.say(format_args!(
         "Before: {entity_id} is at version {} in {FUND}, and {FUND} at version {} with {} entities.",
         entity.version, fund.version, fund.entity_count
     ));
@@ -101,7 +101,7 @@ pub async fn detach(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
 
     let detached = detach_once(caller, entity_id).await?;
     let after = self::entity(caller, entity_id).await?;
-    caller.stage.report(format_args!(
+    caller.stage.say(format_args!(
         "After: {entity_id} is at version {} in no portfolio, and otherwise as it was.",
         after.version
     ));
@@ -116,7 +116,7 @@ pub async fn detach(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     };
     same("the entity", &after, &unlinked)?;
 
-    caller.stage.report("Once more, which changes nothing:");
+    caller.stage.say("Once more, which changes nothing:");
     let again = detach_once(caller, entity_id).await?;
     same("the version of the portfolio", &again.version, &detached.version)
 }
@@ -193,7 +193,7 @@ pub async fn offboard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     if job["removed"].as_object().is_none_or(|removed| removed.values().all(|number| number == 0)) {
         return Err(Surprise::new("the entity had dependents, and none was removed"));
     }
-    witness.reports(caller, &["entity.offboarding_requested", "entity.offboarded"]).await?;
+    witness.shows(caller, &["entity.offboarding_requested", "entity.offboarded"]).await?;
 
     let again = caller.rest(Method::DELETE, &path, None, 200).await?.json();
     caller.stage.answer(200, format_args!("the same job, {}", word(&again["status"])));
@@ -202,7 +202,7 @@ pub async fn offboard(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
         .refused(Method::GET, &format!("/v1/entities/{}", cast.offboarded), None, 404, "not_found")
         .await?;
     let left = portfolio(caller, FUND).await?;
-    caller.stage.report(format_args!(
+    caller.stage.say(format_args!(
         "{FUND} is at version {} now, with {} entities.",
         left.version, left.entity_count
     ));
@@ -239,7 +239,7 @@ pub async fn cancel(caller: &Caller, cast: &Cast) -> Result<(), Surprise> {
     );
     same("the status of the request", &canceled["status"], &json!("Canceled"))?;
     same("the state of the entity", &entity_after.state(), &v1::EntityState::Active)?;
-    caller.stage.report("Once more, which is too late:");
+    caller.stage.say("Once more, which is too late:");
     caller.refused(Method::PATCH, &path, None, 400, "not_cancelable").await.map(drop)
 }
 

@@ -39,8 +39,8 @@ pub async fn export(caller: &Caller) -> Result<(), Surprise> {
             FUND, head["portfolio"]["version"], head["dependents"]
         ),
     );
-    caller.stage.report(format_args!("     members: {}", ids.join(", ")));
-    caller.stage.report(format_args!("     end: {}", end["summary"]));
+    caller.stage.say(format_args!("     members: {}", ids.join(", ")));
+    caller.stage.say(format_args!("     end: {}", end["summary"]));
     same(
         "the members that the summary counts",
         &end["summary"]["entity_count"],
@@ -72,7 +72,7 @@ impl Witness {
     }
 
     /// Shows the received events, which must be these in this order.
-    pub async fn reports(mut self, caller: &Caller, types: &[&str]) -> Result<(), Surprise> {
+    pub async fn shows(mut self, caller: &Caller, types: &[&str]) -> Result<(), Surprise> {
         for expected in types {
             let event = tokio::time::timeout(PATIENCE, self.next()).await;
             let event = event

@@ -34,7 +34,7 @@ pub(super) async fn make(database: &Opened, create: Create) -> Result<ExitCode> 
         allowed: create.allowed,
         expires_at: create.expires_in_days.map(|days| clock::now() + TimeDelta::days(days.into())),
     };
-    report_new_org(database, &new.org).await?;
+    note_new_org(database, &new.org).await?;
     let (id, secret) = issue(database, new.clone()).await?;
     let scopes: Vec<_> = new.scopes.iter().map(|scope| scope.as_str()).collect();
     if create.json {
@@ -52,7 +52,7 @@ pub(super) async fn make(database: &Opened, create: Create) -> Result<ExitCode> 
 }
 
 /// Says so where a key is the first of its organisation, and which others have much the same name: that is how a slip shows.
-pub async fn report_new_org(database: &Opened, org: &str) -> Result<()> {
+pub async fn note_new_org(database: &Opened, org: &str) -> Result<()> {
     let wanted = org.to_owned();
     let others = database.with_connection(move |connection| {
         Ok(if queries::has_org(connection, &wanted)? {

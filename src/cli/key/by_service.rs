@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use prost::{Message, Name};
-use prost_reflect::DescriptorPool;
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 use tonic::transport::Channel;
@@ -12,15 +11,14 @@ use tonic::transport::Channel;
 use super::by_database::used;
 use super::{Create, Get, List, NONE, Revoke, Rotate, Update, Values};
 use crate::cli::ask;
-use crate::cli::client::{Server, realm_of, request};
+use crate::cli::client::{Server, bodies_of, realm_of, request};
 use crate::cli::output::{Spelling, note, print};
 use crate::cli::refusal::{refused, refused_here};
 use crate::db::clock;
-use crate::error::{Error, Result};
-use crate::gateway::Bodies;
+use crate::error::Result;
 use crate::proto::convert::timestamp;
+use crate::proto::v1;
 use crate::proto::v1::access_service_client::AccessServiceClient;
-use crate::proto::{DESCRIPTOR_SET, v1};
 
 async fn connect(server: &Server) -> Result<AccessServiceClient<Channel>> {
     Ok(AccessServiceClient::new(server.connect().await?))
@@ -144,10 +142,7 @@ impl Values {
 
 /// The request message of an RPC with this body of its route.
 fn read<M: Message + Default>(rpc: &str, body: Value) -> Result<M> {
-    let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
-    let name = format!("offboard.v1.AccessService.{rpc}");
-    let bodies = Bodies::of(&descriptors, &name).map_err(Error::internal)?;
-    let bodies = bodies.ok_or_else(|| Error::internal("keys have routes"))?;
+    let bodies = bodies_of(&format!("offboard.v1.AccessService.{rpc}"))?;
     bodies.read_sound(body.to_string().as_bytes()).map_err(|error| refused_here(error, ""))
 }
 
@@ -226,7 +221,7 @@ fn moment(moment: &Timestamp) -> String {
 /// A message of the service as REST shows it.
 fn as_json(message: &impl Name) -> Result<Value> {
     static SPELLING: Spelling = Spelling::of("offboard.v1.AccessService");
-    serde_json::from_str(&SPELLING.json(message)?).map_err(Error::internal)
+    SPELLING.value(message)
 }
 
 #[cfg(test)]

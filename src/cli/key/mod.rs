@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use uuid::Uuid;
 
-pub use by_database::{issue, report_new_org};
+pub use by_database::{issue, note_new_org};
 
 use super::client::{self, Server};
 use super::database::Opened;

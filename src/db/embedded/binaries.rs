@@ -24,12 +24,12 @@ pub struct Search {
 }
 
 impl Search {
-    /// Looks only in these folders.
+    /// Searches only these folders.
     pub fn in_folders(folders: Vec<PathBuf>) -> Self {
         Search { folders }
     }
 
-    /// Looks where Postgres usually is: what `pg_config --bindir` says, Debian's `/usr/lib/postgresql/*/bin`, and `PATH`.
+    /// Searches where Postgres usually is: what `pg_config --bindir` says, Debian's `/usr/lib/postgresql/*/bin`, and `PATH`.
     pub async fn system() -> Self {
         let mut folders = Vec::new();
         if let Ok(output) = Command::new("pg_config").arg("--bindir").output().await

@@ -182,7 +182,7 @@ impl Cluster {
         format!("postgresql://{NAME}:{}@{}:5432/{NAME}", self.password, as_host(socket_dir))
     }
 
-    /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` reports that
+    /// Has the postmaster run and take connections, whatever state it is in now, and returns the folder of its socket. `alone` says that
     /// no other process uses the cluster, so that a postmaster that does not respond may be replaced. Only for the holder of the gate.
     pub(super) async fn bring_up(&self, alone: bool) -> Result<PathBuf, Error> {
         let postmaster = self.postmaster();
@@ -232,7 +232,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a postmaster, and reports how long the log was before. The process outlives this one if it must.
+    /// Starts a postmaster, and returns how long the log was before. The process outlives this one if it must.
     fn spawn(&self, socket_dir: &Path) -> Result<(Child, u64), Error> {
         let path = self.home.log_file();
         let problem =

@@ -33,7 +33,7 @@ pub(super) struct Home {
 pub(super) fn make_data_dir(data_dir: &Path) -> Result<PathBuf, Error> {
     let problem =
         |cause| failure(format!("The data folder `{}` cannot be used", data_dir.display()), cause);
-    // Root lets the cluster's user pass through, but not look around.
+    // Root lets the cluster's user pass through, but not list what is there.
     let mode = if is_root() { 0o711 } else { 0o700 };
     DirBuilder::new().recursive(true).mode(mode).create(data_dir).map_err(problem)?;
     let folder = data_dir.canonicalize().map_err(problem)?;

@@ -18,7 +18,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock for this holder alone, or reports that somebody else has it.
+    /// Takes the lock for this holder alone, or returns that somebody else has it.
     pub(super) fn try_exclusive(path: &Path) -> Result<Option<Lock>, Error> {
         match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Lock { _file: file })),

@@ -44,7 +44,7 @@ const GATE_PATIENCE: Duration = Duration::from_secs(600);
 const ONSET: Duration = Duration::from_secs(1);
 
 /// How often a cluster in use is checked, and the longest pause between attempts to bring it up again.
-const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+const CHECK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// A use of the cluster of a data folder. As long as one exists, in any process, the cluster runs.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl EmbeddedPostgres {
         Self::start_or_join(data_dir).await.map(Some)
     }
 
-    /// As [`EmbeddedPostgres::start_or_join`], with the folders in which to look for Postgres' binaries.
+    /// As [`EmbeddedPostgres::start_or_join`], with the folders in which to search for Postgres' binaries.
     pub async fn start_or_join_with(data_dir: &Path, search: &Search) -> Result<Self, Error> {
         let data_dir = home::make_data_dir(data_dir)?;
         let gate = Lock::exclusive(&data_dir.join("start.lock"), GATE_PATIENCE).await?;
@@ -128,11 +128,11 @@ impl EmbeddedPostgres {
 
     /// Has the cluster come up again whenever it ended without being asked, for instance because its postmaster was killed. Runs until it is dropped.
     pub async fn supervise(&self) {
-        let mut pause = LOOK_EVERY.0;
+        let mut pause = CHECK_EVERY.0;
         loop {
             tokio::time::sleep(pause).await;
             if self.cluster.postmaster().state() != State::Absent {
-                pause = LOOK_EVERY.0;
+                pause = CHECK_EVERY.0;
                 continue;
             }
             tracing::warn!(data_dir = %self.data_dir.display(), "embedded Postgres has ended; it is started again");
@@ -142,7 +142,7 @@ impl EmbeddedPostgres {
                 }
                 Err(error) => {
                     tracing::error!(%error, cause = error.cause_chain(), "embedded Postgres cannot be started again");
-                    pause = (pause * 2).min(LOOK_EVERY.1);
+                    pause = (pause * 2).min(CHECK_EVERY.1);
                 }
             }
         }
@@ -173,7 +173,7 @@ impl EmbeddedPostgres {
         Ok(())
     }
 
-    /// Gives the use back and reports whether it was the last. The gate must be locked, so that nobody joins in between.
+    /// Gives the use back and returns whether it was the last. The gate must be locked, so that nobody joins in between.
     fn was_last(&mut self) -> bool {
         self.users.take().is_some_and(|users| {
             drop(users);
@@ -211,7 +211,7 @@ impl Drop for EmbeddedPostgres {
     }
 }
 
-/// A failure of the embedded Postgres, reported with its cause: it is read by the person who started the program, never by a caller.
+/// A failure of the embedded Postgres, shown with its cause: it is read by the person who started the program, never by a caller.
 fn failure(what: impl std::fmt::Display, cause: impl std::fmt::Display) -> Error {
     Error::new(Code::Unavailable, format!("{what}: {cause}"))
 }

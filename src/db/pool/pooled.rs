@@ -9,7 +9,8 @@ use diesel::pg::PgConnection;
 
 use super::Inner;
 use crate::db::fail::Fail;
-use crate::db::session::{self, Refused, Session};
+use crate::db::refused::Refused;
+use crate::db::session::{self, Session};
 use crate::db::vitals::SocketState;
 
 /// A connection that was idle for longer than this is tested before it is used again.
@@ -56,7 +57,7 @@ impl Pooled {
     /// Returns whether it can be used again, as far as can be known before it is. A round trip each time would cost up to a fifth of the
     /// throughput, so only what is doubtful makes one.
     pub(super) fn is_usable(&mut self, losses: u64) -> bool {
-        let doubtful = match self.session.vitals.look() {
+        let doubtful = match self.session.vitals.socket_state() {
             SocketState::Closed => return false,
             SocketState::Words => true,
             SocketState::Quiet => self.losses != losses || self.used.elapsed() > IDLE_BEFORE_TEST,

@@ -12,26 +12,29 @@ fn pair() -> (Vitals, UnixStream) {
 #[test]
 fn a_probe_distinguishes_a_quiet_connection_from_one_that_has_ended() {
     let (vitals, mut peer) = pair();
-    assert_eq!(vitals.look(), SocketState::Quiet);
+    assert_eq!(vitals.socket_state(), SocketState::Quiet);
     peer.write_all(b"E").unwrap();
     assert_eq!(
-        (vitals.look(), vitals.look()),
+        (vitals.socket_state(), vitals.socket_state()),
         (SocketState::Words, SocketState::Words),
-        "what is looked at stays"
+        "what is only checked stays"
     );
     assert!(!vitals.has_ended(), "it is being set up, and may be found so");
     vitals.established(7);
     assert!(vitals.has_ended());
     let (vitals, peer) = pair();
     drop(peer);
-    assert_eq!(vitals.look(), SocketState::Closed);
+    assert_eq!(vitals.socket_state(), SocketState::Closed);
 }
 
 #[test]
 fn a_connection_that_is_given_up_is_closed_for_who_waits_on_it() {
     let (vitals, peer) = pair();
     vitals.give_up("of a test");
-    assert_eq!((vitals.look(), vitals.ended()), (SocketState::Closed, Some(Fault::Unreachable)));
+    assert_eq!(
+        (vitals.socket_state(), vitals.ended()),
+        (SocketState::Closed, Some(Fault::Unreachable))
+    );
     drop(peer);
 }
 
@@ -53,7 +56,7 @@ fn a_statement_is_overdue_when_the_database_should_long_have_ended_it() {
 }
 
 #[test]
-fn a_backend_that_is_not_at_work_costs_its_connection_at_the_second_look() {
+fn a_backend_that_is_not_at_work_costs_its_connection_at_the_second_check() {
     let (vitals, _peer) = pair();
     vitals.established(7);
     vitals.start();
@@ -67,10 +70,8 @@ fn a_backend_that_is_not_at_work_costs_its_connection_at_the_second_look() {
         (statement + 1, false),
         (statement, false),
     ];
-    let given_up: Vec<bool> = reported
-        .into_iter()
-        .map(|(statement, at_work)| vitals.reported(statement, at_work))
-        .collect();
+    let given_up: Vec<bool> =
+        reported.into_iter().map(|(statement, at_work)| vitals.found(statement, at_work)).collect();
     assert_eq!(given_up, [false, false, false, false, true], "the fourth is of another statement");
 }
 
@@ -80,5 +81,5 @@ fn an_answer_that_has_come_is_waited_for() {
     vitals.established(7);
     vitals.start();
     peer.write_all(b"D").unwrap();
-    assert!(!vitals.reported(1, false) && !vitals.reported(1, false) && !vitals.reported(1, false));
+    assert!(!vitals.found(1, false) && !vitals.found(1, false) && !vitals.found(1, false));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::source::Line;
+use super::source::ImportLine;
 
 /// How many lines a batch has at most.
 const BATCH: usize = 500;
@@ -12,7 +12,7 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Lines that are received and not written.
 #[derive(Default)]
 pub struct Batch {
-    pub lines: Vec<Line>,
+    pub lines: Vec<ImportLine>,
     bytes: usize,
     /// The ids of the entities and, behind a slash, which no id has, of the portfolios.
     pub names: HashSet<String>,
@@ -20,7 +20,7 @@ pub struct Batch {
 
 impl Batch {
     /// Adds a line, which is at this place of the stream.
-    pub fn push(&mut self, place: i64, mut line: Line) {
+    pub fn push(&mut self, place: i64, mut line: ImportLine) {
         self.bytes += prost::Message::encoded_len(&line.message);
         if line.number == 0 {
             line.number = place;

@@ -22,7 +22,7 @@ use tonic::{Response, Status};
 
 use self::batch::Batch;
 use self::results::{Checked, Results, fault_of};
-pub use self::source::{Line, Source};
+pub use self::source::{ImportLine, Source};
 use crate::access::{self, Authenticator, Caller, Once};
 use crate::db::{Db, Work};
 use crate::entity::queries;
@@ -43,7 +43,7 @@ pub type Answers = BoxStream<'static, Result<v1::ImportEntitiesResponse, Status>
 
 /// Imports a stream. A failure before anything was written fails the whole: a bad request is reported by its status, and has changed
 /// nothing. From then on the response has begun, be there a result to send or not, and a failure is its end. After a last call nothing more
-/// is written; written lines are reported before the stream fails. A response whose first batch was recorded earlier says so: it begins
+/// is written; the results of written lines are sent before the stream fails. A response whose first batch was recorded earlier says so: it begins
 /// before the results of the others exist.
 pub async fn run(
     db: Db,
@@ -68,7 +68,7 @@ pub type LastCall = BoxFuture<'static, Failure>;
 /// Why an import ends without a summary.
 pub enum Failure {
     /// Its stream or its caller has come to an end that they must hear of.
-    Reported(Status),
+    Returned(Status),
     /// The process takes no more calls.
     Closing,
 }
@@ -81,7 +81,7 @@ pub fn last_call(
 ) -> LastCall {
     let last_call = async move {
         tokio::select! {
-            error = authenticator.expelled(caller) => Failure::Reported(error.into()),
+            error = authenticator.expelled(caller) => Failure::Returned(error.into()),
             () = closing.cancelled() => {
                 tokio::time::sleep(FAREWELL).await;
                 Failure::Closing
@@ -94,7 +94,7 @@ pub fn last_call(
 impl Failure {
     /// The status for the caller, with the results of the import so far.
     fn status(self, summary: &v1::ImportSummary) -> Status {
-        if let Failure::Reported(status) = self {
+        if let Failure::Returned(status) = self {
             return status;
         }
         let received = summary.received;
@@ -172,7 +172,7 @@ impl Import {
         }
     }
 
-    /// Continues until a batch is written, and reports what there is to say of that. Fails where it breaks off before.
+    /// Continues until a batch is written, and returns what there is to say of that. Fails where it breaks off before.
     async fn begin(&mut self) -> Result<MetadataMap, Status> {
         while self.first.is_none() && !self.is_over() {
             self.step().await;
@@ -228,8 +228,8 @@ impl Import {
             Some(results) = self.writing.next() => {
                 self.named.pop_front();
                 match results {
-                    Ok(results) => self.report(results),
-                    Err(failure) => self.break_off(Failure::Reported(failure)),
+                    Ok(results) => self.take_results(results),
+                    Err(failure) => self.break_off(Failure::Returned(failure)),
                 }
             }
             failure = &mut self.last_call, if self.open => self.break_off(failure),
@@ -237,24 +237,24 @@ impl Import {
             line = self.source.next(), if self.open && !due => match line {
                 Ok(Some(line)) => self.take(line),
                 Ok(None) => self.open = false,
-                Err(failure) => self.break_off(Failure::Reported(failure)),
+                Err(failure) => self.break_off(Failure::Returned(failure)),
             },
             else => {}
         }
     }
 
-    fn take(&mut self, line: Line) {
+    fn take(&mut self, line: ImportLine) {
         if self.summary.received == 0 {
             self.failures_only = line.message.failures_only;
         }
         self.summary.received += 1;
         if self.source.ends_at(self.summary.received) {
-            return self.break_off(Failure::Reported(fault_of(line, self.once.caller()).into()));
+            return self.break_off(Failure::Returned(fault_of(line, self.once.caller()).into()));
         }
         self.batch.push(self.summary.received, line);
     }
 
-    /// Lines that are received and not being written are given up; those being written are still reported. The first failure is the one
+    /// Lines that are received and not being written are given up; the results of those being written are still sent. The first failure is the one
     /// that counts.
     fn break_off(&mut self, failure: Failure) {
         self.open = false;
@@ -295,7 +295,7 @@ impl Import {
         }));
     }
 
-    fn report(&mut self, written: Response<Results>) {
+    fn take_results(&mut self, written: Response<Results>) {
         let (metadata, Results { results }, _) = written.into_parts();
         if let Some(account) = &self.account {
             account.release(results.len());

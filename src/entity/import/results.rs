@@ -7,7 +7,7 @@ use crate::error::{Error, Form, cut_at, with_others};
 use crate::limits::faults::{MAX_DESCRIPTION_CHARACTERS, MAX_FIELD_CHARACTERS};
 use crate::proto::v1;
 
-use super::source::Line;
+use super::source::ImportLine;
 
 /// Why a line has failed that the database did not take.
 const REFUSED: &str = "The database refused to store the entity; the service's log says why.";
@@ -54,7 +54,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    pub fn of(lines: Vec<Line>, caller: &Caller) -> Self {
+    pub fn of(lines: Vec<ImportLine>, caller: &Caller) -> Self {
         let mut checked = Checked {
             lines: Vec::with_capacity(lines.len()),
             batch: Vec::with_capacity(lines.len()),
@@ -114,8 +114,8 @@ impl Checked {
 }
 
 /// The entity of a line, or all that is wrong with it.
-fn check(line: Line, caller: &Caller) -> Result<NewEntity, Error> {
-    let Line { message, faults, .. } = line;
+fn check(line: ImportLine, caller: &Caller) -> Result<NewEntity, Error> {
+    let ImportLine { message, faults, .. } = line;
     let message =
         message.entity.ok_or_else(|| Error::invalid("entity", "required", "must be given"));
     let new = message.and_then(|message| NewEntity::check(message, "entity"));
@@ -126,8 +126,8 @@ fn check(line: Line, caller: &Caller) -> Result<NewEntity, Error> {
     Err(with_others(faults, new.err()))
 }
 
-/// The faults of a line whose form has faults, which are reported elsewhere.
-pub fn fault_of(line: Line, caller: &Caller) -> Error {
+/// The faults of a line whose form has faults, which are returned elsewhere.
+pub fn fault_of(line: ImportLine, caller: &Caller) -> Error {
     check(line, caller).err().unwrap_or_else(Form::refusal)
 }
 

@@ -7,16 +7,16 @@ use crate::proto::v1;
 
 /// A line of an import.
 #[derive(Debug, Default)]
-pub struct Line {
+pub struct ImportLine {
     /// Its message, without its number: it is the same request at any line of a file.
     pub message: v1::ImportEntitiesRequest,
-    /// Its number in the file of the caller, as far as that is reported; 0 if not.
+    /// Its number in the file of the caller, as far as the caller says; 0 if not.
     pub number: i64,
     /// The faults of the line before it was a message.
     pub faults: Violations,
 }
 
-impl Line {
+impl ImportLine {
     /// The id that the caller gives its entity; empty if none.
     pub fn entity_id(&self) -> &str {
         self.message.entity.as_ref().map(|entity| entity.entity_id.as_str()).unwrap_or_default()
@@ -39,14 +39,14 @@ impl Source {
     }
 
     /// The next line; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Line>, Status> {
+    pub async fn next(&mut self) -> Result<Option<ImportLine>, Status> {
         let message = self.of_line.clone().within(self.stream.message()).await?;
         Ok(message.map(|mut message| {
             let (number, mut faults) = (std::mem::take(&mut message.line), self.of_line.take());
             if number < 0 {
                 faults.add("line", "out_of_range", "must be at least 1");
             }
-            Line { message, number: number.max(0), faults }
+            ImportLine { message, number: number.max(0), faults }
         }))
     }
 

@@ -16,7 +16,7 @@ const CHUNK: i64 = 5_000;
 
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum IndexStepEnd {
     /// There is more to do in this phase.
     More(Phase),
     /// Somebody has to come to an end first.
@@ -24,7 +24,7 @@ pub enum Progress {
     /// The index is ready, or dropped.
     Done,
     /// The index is another worker's, or is not wanted any more.
-    Lost,
+    LeaseLost,
 }
 
 /// Does the next step in a transaction of its own.
@@ -32,10 +32,10 @@ pub fn step(
     connection: &mut PgConnection,
     claim: &ClaimedIndex,
     lease: Duration,
-) -> Work<Progress> {
+) -> Work<IndexStepEnd> {
     let step = |connection: &mut PgConnection| {
         let Some(progress) = lease_queries::lock(connection, claim)? else {
-            return Ok(Progress::Lost);
+            return Ok(IndexStepEnd::LeaseLost);
         };
         match claim.phase {
             Phase::Waiting | Phase::Settling | Phase::Retiring => {
@@ -60,10 +60,10 @@ fn next(
     progress: &IndexProgress,
     done: Move<'_>,
     lease: Duration,
-) -> Work<Progress> {
+) -> Work<IndexStepEnd> {
     let Some(phase) = claim.phase.next() else {
         lease_queries::finish(connection, claim, progress.state)?;
-        return Ok(Progress::Done);
+        return Ok(IndexStepEnd::Done);
     };
     let total =
         if phase == Phase::Walking { sql::count_entities(connection, claim)? } else { None };
@@ -73,7 +73,7 @@ fn next(
         Move { phase: Some(phase), total, position: ("", ""), ..done },
         lease,
     )?;
-    Ok(Progress::More(phase))
+    Ok(IndexStepEnd::More(phase))
 }
 
 /// Waits for every transaction that runs when this is first asked: later ones see everything committed before.
@@ -82,7 +82,7 @@ fn wait(
     claim: &ClaimedIndex,
     progress: &IndexProgress,
     lease: Duration,
-) -> Work<Progress> {
+) -> Work<IndexStepEnd> {
     let running = sql::running(connection)?;
     let left: Vec<String> = match &progress.waits_for {
         None => running,
@@ -97,7 +97,7 @@ fn wait(
         Move { waits_for: Some(&left), ..Move::default() },
         lease,
     )?;
-    Ok(Progress::Waits)
+    Ok(IndexStepEnd::Waits)
 }
 
 /// Writes the rows of the next entities in this snapshot. Transactions that change an entity write its new rows themselves, so none is
@@ -107,7 +107,7 @@ fn walk(
     claim: &ClaimedIndex,
     progress: &IndexProgress,
     lease: Duration,
-) -> Work<Progress> {
+) -> Work<IndexStepEnd> {
     let found = sql::walk(connection, claim, &progress.id, CHUNK)?;
     let mut rows = Rows::default();
     for (id, attributes) in &found.rows {
@@ -125,7 +125,7 @@ fn walk(
                 Move { position: ("", last), ..done },
                 lease,
             )?;
-            Ok(Progress::More(Phase::Walking))
+            Ok(IndexStepEnd::More(Phase::Walking))
         }
         _ => next(connection, claim, progress, done, lease),
     }
@@ -137,7 +137,7 @@ fn check(
     claim: &ClaimedIndex,
     progress: &IndexProgress,
     lease: Duration,
-) -> Work<Progress> {
+) -> Work<IndexStepEnd> {
     let Some(end) = sql::span(connection, claim, &progress.id, CHUNK)? else {
         return next(connection, claim, progress, Move::default(), lease);
     };
@@ -165,7 +165,7 @@ fn check(
         Move { position: ("", end), ..Move::default() },
         lease,
     )?;
-    Ok(Progress::More(Phase::Checking))
+    Ok(IndexStepEnd::More(Phase::Checking))
 }
 
 fn clear(
@@ -173,7 +173,7 @@ fn clear(
     claim: &ClaimedIndex,
     progress: &IndexProgress,
     lease: Duration,
-) -> Work<Progress> {
+) -> Work<IndexStepEnd> {
     match sql::clear(connection, claim, (&progress.value, &progress.id), CHUNK)? {
         Some((value, id)) => {
             lease_queries::advance(
@@ -182,7 +182,7 @@ fn clear(
                 Move { position: (&value, &id), ..Move::default() },
                 lease,
             )?;
-            Ok(Progress::More(Phase::Clearing))
+            Ok(IndexStepEnd::More(Phase::Clearing))
         }
         None => next(connection, claim, progress, Move::default(), lease),
     }

@@ -89,7 +89,7 @@ statement! {
      LIMIT {limit}"
 }
 
-/// Writes the rows of entities that were walked, and reports how many were not there.
+/// Writes the rows of entities that were walked, and returns how many were not there.
 pub fn add(connection: &mut PgConnection, realm: &Realm, rows: Rows<'_>) -> Work<i64> {
     if rows.is_empty() {
         return Ok(0);

@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use crate::db::Db;
 use crate::db::outage::warn_of;
-use crate::entity::index::build::{self, Progress};
+use crate::entity::index::build::{self, IndexStepEnd};
 use crate::entity::index::lease_queries::{self, ClaimedIndex};
 use crate::entity::index::model::Phase;
 use crate::entity::index::queries::TOPIC;
@@ -17,10 +17,10 @@ use crate::telemetry;
 
 /// How often a step that fails is tried before the build is given up.
 const MAX_ATTEMPTS: i32 = 10;
-/// How soon to look again whether those that are waited for are over.
+/// How soon to check again whether those that are waited for are over.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// After how many looks to do something else meanwhile.
-const LOOKS: usize = 20;
+/// After how many checks to do something else meanwhile.
+const CHECKS: usize = 20;
 /// And for how long.
 const MEANWHILE: Duration = Duration::from_secs(1);
 
@@ -40,27 +40,27 @@ impl IndexExecutor {
     }
 
     async fn work(&self, claim: &mut ClaimedIndex, stop: &CancellationToken) -> Result<()> {
-        let (mut looks, mut since) = (0, Instant::now());
+        let (mut checks, mut since) = (0, Instant::now());
         while !stop.is_cancelled() {
             let (claimed, lease) = (claim.clone(), self.lease.duration);
             match self.db.run(move |connection| build::step(connection, &claimed, lease)).await? {
-                Progress::Done => {
+                IndexStepEnd::Done => {
                     telemetry::job_finished(TOPIC, "succeeded");
                     return Ok(());
                 }
-                Progress::Lost => {
+                IndexStepEnd::LeaseLost => {
                     telemetry::lease_lost(TOPIC);
                     return Ok(());
                 }
-                Progress::More(phase) => (claim.phase, looks) = (phase, 0),
-                Progress::Waits if looks < LOOKS => {
-                    looks += 1;
+                IndexStepEnd::More(phase) => (claim.phase, checks) = (phase, 0),
+                IndexStepEnd::Waits if checks < CHECKS => {
+                    checks += 1;
                     tokio::select! {
                         () = stop.cancelled() => {}
                         () = tokio::time::sleep(PATIENCE) => {}
                     }
                 }
-                Progress::Waits => return self.release(claim, MEANWHILE, false).await,
+                IndexStepEnd::Waits => return self.release(claim, MEANWHILE, false).await,
             }
             // It moves, so what failed before counts no more.
             claim.attempts = 0;

@@ -34,7 +34,7 @@ pub fn claim(
 ) -> Work<Option<ClaimedIndex>> {
     type Row = (i32, String, Mode, String, Vec<String>, Phase, i64, i32);
     let row: Option<Row> =
-        Claim { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
+        ClaimIndex { owner, lease: lease.as_secs_f64() }.get_result(connection).optional()?;
     Ok(row.map(|(realm_id, org, mode, attribute, path, phase, token, attempts)| ClaimedIndex {
         realm: Realm::from_row(realm_id, org, mode),
         declared: Declared { attribute, path },
@@ -46,7 +46,7 @@ pub fn claim(
 
 statement! {
     /// A lease on a ready index of any realm.
-    struct Claim<'a> {
+    struct ClaimIndex<'a> {
         owner: &'a str as Text,
         lease: f64 as Double,
     } -> (Integer, Text, Text, Text, Array<Text>, Text, BigInt, Integer),

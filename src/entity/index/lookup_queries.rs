@@ -90,7 +90,7 @@ pub fn with_values(
 }
 
 statement! {
-    /// A look into each index that is in use.
+    /// A lookup in each index that is in use.
     struct AttributesWithValues<'a> {
         realm: i32 as Integer,
         attributes: Vec<&'a str> as Array<Text>,

@@ -10,7 +10,7 @@ use diesel::sql_types::{
 };
 
 use crate::access::Caller;
-use crate::db::filtered::Statement;
+use crate::db::statement::Statement;
 use crate::db::{Realm, Work, listen, lock_realm, statement};
 use crate::entity::index::model::{AttributeIndex, Declared, IndexAction, IndexState, Rows};
 use crate::filter::{self, AttributePath, Filter, Property, PropertyKind, Vocabulary};

@@ -16,7 +16,7 @@ use crate::events::Sequencer;
 use crate::events::cursor::Cursor;
 use crate::events::model::{Batch, Event, Row};
 use crate::events::publisher::{Failure, Message, Publisher, runs};
-use crate::events::publisher_queries::{self, ClaimedPublisher, Owed, Progress};
+use crate::events::publisher_queries::{self, ClaimedPublisher, Owed, PublisherProgress};
 use crate::events::queries::{self, Scope};
 use crate::proto::object::View;
 use crate::telemetry;
@@ -25,8 +25,8 @@ use crate::telemetry;
 const READ: i64 = 2_000;
 /// After how many events progress is written down, which bounds memory too: a row may be of far more.
 const SLICE: usize = 1_000;
-/// How often a publisher that has caught up looks for more.
-const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// How often a publisher that has caught up reads on.
+const READ_EVERY: Duration = Duration::from_millis(150);
 /// How often the events behind are counted, while there are any.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// The wait after a first failure; it doubles with each further one.
@@ -81,13 +81,13 @@ impl<P: Publisher> Tenure<P> {
         }
     }
 
-    /// Publishes until `stop`, until the lease is lost, or until others may try; reports how long to wait then.
+    /// Publishes until `stop`, until the lease is lost, or until others may try; returns how long to wait then.
     pub(super) async fn work(&mut self, stop: &CancellationToken) -> Result<Duration> {
         while !stop.is_cancelled() {
             let before = self.failures;
             let delay = match self.next().await? {
                 Some(batch) => self.deliver(batch, stop).await?,
-                None => Some(LOOK_EVERY),
+                None => Some(READ_EVERY),
             };
             if self.failures > before && self.failures.is_multiple_of(LET_OTHERS_TRY_AFTER) {
                 return Ok(delay.unwrap_or_default());
@@ -165,7 +165,7 @@ impl<P: Publisher> Tenure<P> {
         behind.events = behind.events.saturating_sub(sent as u64);
     }
 
-    /// Publishes a batch up to its end or to the first failure, and reports how long to wait then.
+    /// Publishes a batch up to its end or to the first failure, and returns how long to wait then.
     async fn deliver(
         &mut self,
         batch: Batch,
@@ -213,14 +213,14 @@ impl<P: Publisher> Tenure<P> {
             }
         }
         if let Some(last) = batch.rows.last() {
-            self.sequencer.reported(last);
+            self.sequencer.remember_sent(last);
         }
         // It may be farther than behind the last row.
         self.cursor = batch.cursor.clone();
         Ok(None)
     }
 
-    /// Sends messages; reports how many of them were acknowledged, and why not all.
+    /// Sends messages; returns how many of them were acknowledged, and why not all.
     async fn send(&mut self, messages: &[Message]) -> Result<(usize, Option<Failure>)> {
         let publisher = self.publisher.clone();
         let mut sent = 0;
@@ -234,7 +234,7 @@ impl<P: Publisher> Tenure<P> {
         Ok((sent, None))
     }
 
-    /// Records what could not be delivered, and reports how long to wait.
+    /// Records what could not be delivered, and returns how long to wait.
     async fn failed(&mut self, failure: Failure, rows: &[Row]) -> Result<Duration> {
         let (name, token, code) = (self.publisher.name(), self.token, failure.code);
         telemetry::publish_failed(name, code);
@@ -275,23 +275,27 @@ impl<P: Publisher> Tenure<P> {
             }
         }
         self.cursor = cursor.clone();
-        self.write(Progress { cursor, delivered, part }).await
+        if self.write(PublisherProgress { cursor, delivered, part }).await? {
+            Ok(())
+        } else {
+            Err(lease_lost(self.publisher.name()))
+        }
     }
 
-    async fn write(&mut self, progress: Progress) -> Result<()> {
+    /// Writes progress down and renews the lease. False if the lease is lost.
+    async fn write(&mut self, progress: PublisherProgress) -> Result<bool> {
         let (name, token, lease, asked) =
             (self.publisher.name(), self.token, self.lease, Instant::now());
-        if !self
+        let is_ours = self
             .db
             .run(move |connection| {
                 publisher_queries::save(connection, name, token, lease, &progress)
             })
-            .await?
-        {
-            return Err(lease_lost(name));
+            .await?;
+        if is_ours {
+            (self.ends, self.renew) = (asked + lease, asked + lease / 3);
         }
-        (self.ends, self.renew) = (asked + lease, asked + lease / 3);
-        Ok(())
+        Ok(is_ours)
     }
 
     /// Does something that may take long, and renews the lease meanwhile.
@@ -302,16 +306,19 @@ impl<P: Publisher> Tenure<P> {
                 done = &mut work => return Ok(done),
                 () = sleep_until(self.renew.min(self.ends)) => {}
             }
-            let progress =
-                Progress { cursor: self.cursor.clone(), delivered: Vec::new(), part: None };
+            let progress = PublisherProgress {
+                cursor: self.cursor.clone(),
+                delivered: Vec::new(),
+                part: None,
+            };
             match tokio::time::timeout_at(self.ends, self.write(progress)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) | Err(_) => return Err(lease_lost(self.publisher.name())),
                 // A database that is unreachable for a moment is no reason to stop before the lease ends.
-                Ok(Err(error)) if !is_lease_lost(&error) && Instant::now() < self.ends => {
+                Ok(Err(_)) if Instant::now() < self.ends => {
                     self.renew = Instant::now() + self.lease / 10
                 }
                 Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(lease_lost(self.publisher.name())),
             }
         }
     }
@@ -347,16 +354,9 @@ fn wait(before: u32, chance: f64) -> Duration {
     backoff(RETRY_FIRST, before, RETRY_AT_MOST).mul_f64(0.5 + chance / 2.0)
 }
 
-/// The message by which a lost lease is distinguished from other failures.
-const LEASE_LOST: &str = "The lease was lost to another replica.";
-
 fn lease_lost(name: &'static str) -> Error {
     telemetry::lease_lost(name);
-    Error::unavailable(LEASE_LOST)
-}
-
-fn is_lease_lost(error: &Error) -> bool {
-    error.message() == LEASE_LOST
+    Error::unavailable("The lease was lost to another replica.")
 }
 
 #[cfg(test)]

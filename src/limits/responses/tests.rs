@@ -82,7 +82,7 @@ async fn who_reads_a_byte_now_and_then_is_not_waited_for() {
     let mut body = written(&call(&memory, 1), 2 * MIB, Some(cut));
     let window = Duration::from_secs(UNREAD_SECONDS);
     body.frame().await.unwrap().unwrap();
-    // Enough for a while, and never at the moment at which it is looked.
+    // Enough for a while, and never at the moment at which it is checked.
     tokio::time::sleep(Duration::from_secs(1)).await;
     for _ in 0..3 {
         for _ in 0..LEAST_READ_BYTES / PIECE {
@@ -117,6 +117,6 @@ async fn who_reads_all_at_once_leaves_nothing_behind() {
     assert_eq!(
         tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         0,
-        "nobody looks after them"
+        "nobody watches them"
     );
 }

@@ -43,7 +43,7 @@ fn an_event_reports_what_is_set_as_everywhere_in_json() {
         "default_grace_period": "0s", "max_grace_period": "7776000s", "min_grace_period": "0s", "tombstone_retention": "86400s", "mail_domains": [],
         "hard_delete": {"preview_within": "1.500s"},
     });
-    assert_eq!(policy.reported(), reported);
+    assert_eq!(policy.to_event(), reported);
 }
 
 #[test]

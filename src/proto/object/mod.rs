@@ -157,7 +157,7 @@ impl Struct {
 
     /// The object, which is in order.
     pub fn view(&self) -> Object<'_> {
-        debug_assert!(self.sorted, "an object is put in order before it is looked at");
+        debug_assert!(self.sorted, "an object is put in order before it is read");
         Object(&self.wire)
     }
 
