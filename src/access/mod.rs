@@ -15,6 +15,7 @@ pub(crate) mod queries;
 mod quota;
 mod scope;
 mod secret;
+pub mod tokens;
 mod uses;
 
 pub(crate) use answer::shows_nothing;
@@ -31,3 +32,4 @@ pub use queries::KEYS_TOPIC;
 pub use quota::Quota;
 pub use scope::Scope;
 pub use secret::Secret;
+pub use tokens::Tokens;
