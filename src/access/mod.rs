@@ -32,4 +32,4 @@ pub use queries::KEYS_TOPIC;
 pub use quota::Quota;
 pub use scope::Scope;
 pub use secret::Secret;
-pub use tokens::Tokens;
+pub use tokens::{Tokens, is_of_token};

@@ -22,6 +22,10 @@ pub struct Tokens {
     #[arg(long, env = "OFFBOARD_JWKS_REFRESH", default_value = "300", value_parser = seconds_from(1000), value_name = "SECONDS")]
     pub jwks_refresh: Duration,
 
+    /// Seconds at least from one fetch of an issuer's keys to another one because a token names a key that is not among them
+    #[arg(long, env = "OFFBOARD_JWKS_REFETCH", default_value = "10", value_parser = seconds_from(100), value_name = "SECONDS")]
+    pub jwks_refetch: Duration,
+
     /// Seconds for which the keys of an issuer that were fetched last are used; where none could be fetched for that long, its tokens are refused
     #[arg(long, env = "OFFBOARD_JWKS_OUTAGE", default_value = "3600", value_parser = seconds_from(1000), value_name = "SECONDS")]
     pub jwks_outage: Duration,

@@ -13,8 +13,6 @@ pub const JWKS_BYTES_AT_MOST: usize = 256 << 10;
 pub const JWKS_KEYS_AT_MOST: usize = 64;
 /// How long fetching them may take, in seconds.
 pub const JWKS_FETCH_SECONDS: u64 = 5;
-/// How long after a fetch an unknown key may cause another one, in seconds.
-pub const JWKS_REFETCH_SECONDS: u64 = 10;
 
 /// How many calls may wait for keys that are being fetched.
 pub const CALLS_FOR_JWKS_AT_MOST: usize = 64;
@@ -58,7 +56,7 @@ limits! {
     }
     JWKS_REFETCH "jwks_refetch" {
         bounds: "Time between the start of a fetch of an issuer's keys and the start of another one because a token names a key that is not among them",
-        value: Fixed(JWKS_REFETCH_SECONDS, "seconds"),
+        value: Setting("jwks-refetch"),
         past: "The token is refused with `invalid_credentials` (401), or with `unavailable` (503) if that fetch has failed",
     }
     JWKS_OUTAGE "jwks_outage" {

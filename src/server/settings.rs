@@ -179,6 +179,7 @@ pub(super) fn tokens(settings: &Tokens) -> Option<tokens::Options> {
         file: settings.auth_file.clone()?,
         token_bytes: settings.max_token_bytes,
         refresh: settings.jwks_refresh,
+        refetch: settings.jwks_refetch,
         outage: settings.jwks_outage,
     })
 }

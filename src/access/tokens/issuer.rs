@@ -245,6 +245,11 @@ impl Issuer {
     }
 }
 
+/// Returns whether a caller with this id has a token, and no key: those have ids of another version.
+pub fn is_of_token(key_id: Uuid) -> bool {
+    key_id.get_version_num() == 5
+}
+
 /// The string in a claim, which must be there.
 fn string<'c>(
     claim: &Claim,

@@ -8,18 +8,18 @@ use tokio::time::{Instant, timeout};
 
 use crate::access::tokens::fetch::Address;
 use crate::access::tokens::jwks::KeySet;
-use crate::limits::tokens::{JWKS_FETCH_SECONDS, JWKS_REFETCH, JWKS_REFETCH_SECONDS};
+use crate::limits::tokens::{JWKS_FETCH_SECONDS, JWKS_REFETCH};
 
-/// The least time from the start of a fetch to that of another one that a token asks for.
-const REFETCH: Duration = Duration::from_secs(JWKS_REFETCH_SECONDS);
 /// How long a call waits for a fetch: a little longer than one may take.
 const PATIENCE: Duration = Duration::from_secs(JWKS_FETCH_SECONDS + 1);
 
 /// How often keys are fetched, and for how long those are used that were.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ages {
     /// From one fetch to the next.
     pub refresh: Duration,
+    /// The least time from the start of a fetch to that of another one that a token asks for.
+    pub refetch: Duration,
     /// The oldest that keys may be.
     pub outage: Duration,
 }
@@ -74,7 +74,7 @@ impl IssuerKeys {
         let state = State { keys: Arc::new(keys), ..State::default() };
         IssuerKeys {
             address: None,
-            ages: Ages { refresh: Duration::ZERO, outage: Duration::ZERO },
+            ages: Ages::default(),
             state: Mutex::new(state),
             wanted: Notify::new(),
             fetched: watch::Sender::new(()),
@@ -120,7 +120,7 @@ impl IssuerKeys {
         let mut fetched = self.fetched.subscribe();
         let asks = {
             let state = self.state();
-            let is_early = state.tried.is_some_and(|tried| tried.elapsed() < REFETCH);
+            let is_early = state.tried.is_some_and(|tried| tried.elapsed() < self.ages.refetch);
             match (self.address.is_some(), state.is_fetching) {
                 (false, _) => return Waited::Fetched,
                 (true, true) => false,
@@ -146,7 +146,7 @@ impl IssuerKeys {
         let asked = async {
             loop {
                 self.wanted.notified().await;
-                if self.state().tried.is_none_or(|tried| tried.elapsed() >= REFETCH) {
+                if self.state().tried.is_none_or(|tried| tried.elapsed() >= self.ages.refetch) {
                     return;
                 }
             }
@@ -198,7 +198,11 @@ mod tests {
     use super::*;
 
     fn keys() -> Arc<IssuerKeys> {
-        let ages = Ages { refresh: Duration::from_secs(300), outage: Duration::from_secs(3_600) };
+        let ages = Ages {
+            refresh: Duration::from_secs(300),
+            refetch: Duration::from_secs(10),
+            outage: Duration::from_secs(3_600),
+        };
         Arc::new(IssuerKeys::at(Address::example(), ages))
     }
 

@@ -19,6 +19,7 @@ mod strict;
 mod tests;
 
 pub use inspect::inspect;
+pub use issuer::is_of_token;
 pub(in crate::access) use realms::Realms;
 pub use report::{Fault, Report};
 pub(in crate::access) use store::{Granted, Token};

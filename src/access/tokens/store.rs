@@ -36,13 +36,15 @@ pub struct Options {
     pub token_bytes: usize,
     /// How often the keys of issuers are fetched.
     pub refresh: Duration,
+    /// The least time between two fetches because of a token.
+    pub refetch: Duration,
     /// For how long they are used that were fetched last.
     pub outage: Duration,
 }
 
 impl Options {
     pub(super) fn ages(&self) -> Ages {
-        Ages { refresh: self.refresh, outage: self.outage }
+        Ages { refresh: self.refresh, refetch: self.refetch, outage: self.outage }
     }
 
     /// Fails with all that is wrong with the file and those that it names.
