@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::access::ApiVersion;
+pub use crate::access::refusal::invalid_credentials;
 use crate::access::scope::Scope;
 use crate::access::secret::SecretHash;
 use crate::access::tokens::{Granted, Token};
@@ -92,14 +93,6 @@ impl Key {
     pub(super) fn has(&self, secret: SecretHash) -> bool {
         (self.secret == secret) | self.previous.is_some_and(|(hash, _)| hash == secret)
     }
-}
-
-/// The one response to every credential that opens nothing, whatever the reason.
-pub fn invalid_credentials() -> Error {
-    Error::new(
-        Code::InvalidCredentials,
-        "The credential is unknown, malformed, expired or revoked.",
-    )
 }
 
 /// The caller: an authenticated key. The authentication layer puts it among the extensions of each request.

@@ -13,6 +13,7 @@ pub mod keys;
 mod lookups;
 pub(crate) mod queries;
 mod quota;
+mod refusal;
 mod scope;
 mod secret;
 pub mod tokens;

@@ -65,7 +65,7 @@ limits! {
         past: "Tokens of that issuer are refused with `unavailable` (503)",
     }
     CALLS_FOR_JWKS "calls_for_jwks" {
-        bounds: "Calls at once that wait for the keys of an issuer, at one replica",
+        bounds: "Calls at once that wait for the keys of one issuer, at one replica",
         value: Fixed(CALLS_FOR_JWKS_AT_MOST as u64, "calls"),
         past: "`unavailable` (503), at once",
     }

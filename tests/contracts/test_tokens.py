@@ -214,6 +214,27 @@ def test_two_credentials_are_refused_and_the_same_twice_is_one(service):
     assert two.status == 401
 
 
+def test_a_caller_with_a_token_asks_for_mails_to_domains_that_its_realm_allows(auth_file):
+    with running("--auth-file", str(auth_file), "--smtp-url", "smtp://127.0.0.1:9", "--mail-from", "offboard@example.com") as service:
+        shown = token()
+
+        def start(send_mail):
+            path = f"/api/acme/entities?entityType=Nothing&mode=soft&sendMail={send_mail}"
+            return rest(service, shown, path, "-X", "DELETE")
+
+        def code(answer):
+            return answer.status, [error["code"] for error in json.loads(answer.body).get("errors", [])]
+
+        assert code(start("someone@example.com")) == (400, ["not_allowed"])
+        policy = "'" + json.dumps({"mail_domains": ["example.com"]}) + "'"
+        changed = rest(service, shown, "/v1/removal-policy", "-X", "PATCH", "--json", policy)
+        assert changed.status == 200, changed
+        assert start("someone@example.com").status == 200
+        assert code(start("someone@example.org")) == (400, ["not_allowed"])
+        # No address is registered with a token.
+        assert code(start("true")) == (400, ["invalid"])
+
+
 def check(auth_file, *arguments, **options):
     command = [BINARY, "token", "check", "--auth-file", auth_file, *arguments]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, **options)

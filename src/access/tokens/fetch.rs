@@ -41,17 +41,18 @@ impl Address {
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
+        let is_plain = uri.scheme_str() == Some("http");
         let config = match &roots {
             Some(pem) => config.with_root_certificates(certificates(pem)?),
+            // Nothing is checked there, and the system may have none.
+            None if is_plain => config.with_root_certificates(RootCertStore::empty()),
             None => config.with_native_roots().map_err(|error| {
                 format!("cannot be checked by the root certificates of the system: {error}")
             })?,
         };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config.with_no_client_auth())
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth());
+        let connector = if is_plain { connector.https_or_http() } else { connector.https_only() };
+        let connector = connector.enable_http1().build();
         // One request in minutes: no connection is kept for the next.
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)

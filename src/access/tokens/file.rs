@@ -154,7 +154,7 @@ impl Reader<'_> {
         }
         let leeway = members.number("leeway", 0..=LEEWAY_AT_MOST, faults).unwrap_or(LEEWAY);
         let org = members.said("org", faults, |org| {
-            let fault = "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -";
+            let fault = "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -, and not `.` or `..`";
             id::is_new_id(org).then(|| org.to_owned()).ok_or_else(|| fault.to_owned())
         });
         let mode = members.said("mode", faults, |name| {

@@ -175,9 +175,10 @@ impl Issuer {
         report.org = match &self.org {
             Said::Always(org) => Some(org.clone()),
             Said::Claim(claim) => string(claim, claims, report).and_then(|org| {
-                let is_one = id::is_id(org);
+                let is_one = id::is_new_id(org);
                 if !is_one {
-                    let text = "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -";
+                    let text =
+                        "must be 1 to 128 characters from A-Z a-z 0-9 . _ ~ -, and not `.` or `..`";
                     report.refuse(Reason::Claims, claim.place(), text);
                 }
                 is_one.then(|| org.to_owned())

@@ -31,6 +31,7 @@ impl Tokens {
             }
             let (path, ages, issuers) =
                 (self.options().file.clone(), self.options().ages(), self.issuers());
+            let before = seen.clone();
             let look =
                 move || (!seen.is_current()).then(|| file::load(&path, ages, &issuers)).ok_or(seen);
             seen = match spawn_blocking(look).await {
@@ -54,7 +55,7 @@ impl Tokens {
                 Ok(Err(unchanged)) => unchanged,
                 Err(error) => {
                     tracing::error!(%error, "the file of issuers cannot be looked at");
-                    Seen::default()
+                    before
                 }
             };
         }

@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::access::tokens::fetch::Address;
 use crate::access::tokens::jwks::KeySet;
-use crate::limits::tokens::{JWKS_FETCH_SECONDS, JWKS_REFETCH};
+use crate::limits::tokens::{
+    CALLS_FOR_JWKS, CALLS_FOR_JWKS_AT_MOST, JWKS_FETCH_SECONDS, JWKS_REFETCH,
+};
 
 /// How long a call waits for a fetch: a little longer than one may take.
 const PATIENCE: Duration = Duration::from_secs(JWKS_FETCH_SECONDS + 1);
@@ -35,6 +37,8 @@ pub struct IssuerKeys {
     wanted: Notify,
     /// Changes with the end of each fetch.
     fetched: watch::Sender<()>,
+    /// For calls that wait: those for one issuer take no place of those for another.
+    waiting: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -72,24 +76,22 @@ impl IssuerKeys {
     /// Those of a file.
     pub fn of_file(keys: KeySet) -> Self {
         let state = State { keys: Arc::new(keys), ..State::default() };
-        IssuerKeys {
-            address: None,
-            ages: Ages::default(),
-            state: Mutex::new(state),
-            wanted: Notify::new(),
-            fetched: watch::Sender::new(()),
-        }
+        IssuerKeys::new(None, Ages::default(), state)
     }
 
     /// Those at this address, of which none are known yet.
     pub fn at(address: Address, ages: Ages) -> Self {
-        let state = Mutex::default();
+        IssuerKeys::new(Some(address), ages, State::default())
+    }
+
+    fn new(address: Option<Address>, ages: Ages, state: State) -> Self {
         IssuerKeys {
-            address: Some(address),
+            address,
             ages,
-            state,
+            state: Mutex::new(state),
             wanted: Notify::new(),
             fetched: watch::Sender::new(()),
+            waiting: Semaphore::new(CALLS_FOR_JWKS_AT_MOST),
         }
     }
 
@@ -117,6 +119,10 @@ impl IssuerKeys {
     /// Waits for the fetch that is under way, or for another one, which this call starts if the last one began long enough ago. So it costs as many
     /// fetches as time allows, however many ask.
     pub async fn newer(&self) -> Waited {
+        let Ok(_permit) = self.waiting.try_acquire() else {
+            CALLS_FOR_JWKS.reached();
+            return Waited::Failed;
+        };
         let mut fetched = self.fetched.subscribe();
         let asks = {
             let state = self.state();

@@ -8,8 +8,8 @@ use diesel::pg::PgConnection;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use crate::access::key::invalid_credentials;
 use crate::access::queries;
+use crate::access::refusal::invalid_credentials;
 use crate::access::tokens::report::Reason;
 use crate::access::tokens::store::{Granted, note_refusal};
 use crate::db::{Db, Mode, Realm};

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::access::ApiVersion;
-use crate::access::key::invalid_credentials;
+use crate::access::refusal::invalid_credentials;
 use crate::access::scope::Scope;
 use crate::access::secret::SecretHash;
 use crate::access::tokens::check::check;
@@ -22,9 +21,7 @@ use crate::access::tokens::keys::{Ages, Waited};
 use crate::access::tokens::report::{Reason, Report};
 use crate::db::{Mode, clock};
 use crate::error::{Error, Result};
-use crate::limits::tokens::{
-    CACHED_TOKENS, CACHED_TOKENS_AT_MOST, CALLS_FOR_JWKS, CALLS_FOR_JWKS_AT_MOST,
-};
+use crate::limits::tokens::{CACHED_TOKENS, CACHED_TOKENS_AT_MOST};
 use crate::telemetry;
 
 /// Where the issuers are, and the limits of their tokens.
@@ -63,7 +60,6 @@ struct Shared {
     /// Steps whenever an issuer or its keys change: what was checked before that is checked again.
     generation: AtomicU64,
     checked: Mutex<HashMap<SecretHash, Checked>>,
-    waiting: Semaphore,
 }
 
 struct Checked {
@@ -130,7 +126,6 @@ impl Tokens {
             issuers: RwLock::new(Arc::new(issuers)),
             generation: AtomicU64::new(0),
             checked: Mutex::default(),
-            waiting: Semaphore::new(CALLS_FOR_JWKS_AT_MOST),
         };
         Ok((Tokens(Arc::new(shared)), seen))
     }
@@ -165,10 +160,6 @@ impl Tokens {
         let lacks_keys = refused.0.is_only(&[Reason::UnknownKey, Reason::NoKeys]);
         let Some(issuer) = refused.1.as_ref().filter(|_| lacks_keys) else {
             return Err(refusal(&refused, Waited::Fetched));
-        };
-        let Ok(_permit) = self.0.waiting.try_acquire() else {
-            CALLS_FOR_JWKS.reached();
-            return Err(out_of_reach());
         };
         let waited = issuer.keys.newer().await;
         self.granted(token).map_err(|refused| refusal(&refused, waited))
