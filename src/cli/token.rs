@@ -34,14 +34,9 @@ enum Action {
 }
 
 #[derive(Args, Debug)]
-#[group(id = "source", required = true, multiple = false, args = ["token", "token_file"])]
 struct Check {
-    /// The token, or `-` to read it from standard input, where no shell notes it
-    token: Option<String>,
-
-    /// File with the token
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
 
     /// File in TOML with the issuers, as `serve` reads it
     #[arg(long, env = "OFFBOARD_AUTH_FILE", value_name = "FILE")]
@@ -56,10 +51,21 @@ struct Check {
     json: bool,
 }
 
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Given {
+    /// The token, or `-` to read it from standard input, so that no shell keeps it
+    token: Option<String>,
+
+    /// File with the token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
 /// Shows what a service would make of a token.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let Action::Check(check) = arguments.action;
-    let token = read(check.token, check.token_file)?;
+    let token = read(check.given)?;
     let options = Options {
         file: check.auth_file,
         token_bytes: check.max_token_bytes,
@@ -87,8 +93,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 /// The token that was given, in whichever way.
-fn read(token: Option<String>, file: Option<PathBuf>) -> Result<String> {
-    let (at, source): (_, Box<dyn Read>) = match (token, file) {
+fn read(given: Given) -> Result<String> {
+    let (at, source): (_, Box<dyn Read>) = match (given.token, given.token_file) {
         (Some(token), _) if token != STDIN => return Ok(token),
         (_, Some(file)) => match std::fs::File::open(&file) {
             Ok(opened) => ("--token-file", Box::new(opened)),

@@ -133,7 +133,12 @@ CASES = list(tokens())
 
 def test_a_token_that_is_right_is_taken_and_keys_in_its_header_are_not_looked_at(attacked):
     service, server = attacked
-    assert rest(service, ES.sign(claims(ISSUER))).status == 200
+    # As the tokens below are made, but for what is wrong with each.
+    for signer in OURS.values():
+        right = signer.raw({"alg": signer.algorithm, "kid": signer.name}, claims(ISSUER))
+        assert rest(service, right).status == 200 and grpc_call(service, right).code == "OK"
+    assert rest(service, ES.raw(HEADER, claims("only-es"))).status == 200
+    assert rest(service, THEIRS.sign(claims(OTHER))).status == 200
     header = {**HEADER, "jwk": ATTACKER.public(), "jku": server.url("/attacker"), "x5u": server.url("/attacker")}
     assert rest(service, ES.raw(header, claims(ISSUER))).status == 200
     refused = rest(service, ATTACKER.raw({**header, "kid": "attacker"}, claims(ISSUER)))
