@@ -235,6 +235,12 @@ def test_a_caller_with_a_token_asks_for_mails_to_domains_that_its_realm_allows(a
         assert code(start("true")) == (400, ["invalid"])
 
 
+def test_commands_take_a_token_where_they_take_a_key(service):
+    arguments = ["key", "list", "--server", f"http://{service.grpc}", "--key", token(org="commands", scope="keys:read"), "--json"]
+    listed = subprocess.run([BINARY, *arguments], env=environment(), capture_output=True, text=True, check=False)
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", "")
+
+
 def check(auth_file, *arguments, **options):
     command = [BINARY, "token", "check", "--auth-file", auth_file, *arguments]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, **options)

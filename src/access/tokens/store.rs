@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -59,8 +59,19 @@ struct Shared {
     issuers: RwLock<Arc<Vec<Arc<Issuer>>>>,
     /// Steps whenever an issuer or its keys change: what was checked before that is checked again.
     generation: AtomicU64,
-    checked: Mutex<HashMap<SecretHash, Checked>>,
+    checked: Mutex<Remembered>,
 }
+
+/// Tokens that were checked, by their hashes.
+#[derive(Default)]
+struct Remembered {
+    tokens: HashMap<SecretHash, Checked>,
+    /// When those that are worth nothing any more were forgotten.
+    swept: Option<Instant>,
+}
+
+/// The least time between two such sweeps, which go through all of them.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 struct Checked {
     generation: u64,
@@ -198,32 +209,36 @@ impl Tokens {
     }
 
     fn remembered(&self, hash: SecretHash, generation: u64) -> Option<Arc<Granted>> {
-        let checked = self.checked();
-        let found = checked.get(&hash).filter(|checked| checked.generation == generation)?;
+        let remembered = self.checked();
+        let found =
+            remembered.tokens.get(&hash).filter(|checked| checked.generation == generation)?;
         Some(found.granted.clone())
     }
 
     fn remember(&self, hash: SecretHash, token: Checked, now: DateTime<Utc>) {
-        let mut checked = self.checked();
-        if checked.len() >= CACHED_TOKENS_AT_MOST && !checked.contains_key(&hash) {
-            checked.retain(|_, other| {
+        let mut remembered = self.checked();
+        let Remembered { tokens, swept } = &mut *remembered;
+        let is_full = tokens.len() >= CACHED_TOKENS_AT_MOST && !tokens.contains_key(&hash);
+        if is_full && swept.is_none_or(|swept| swept.elapsed() >= SWEEP_PAUSE) {
+            *swept = Some(Instant::now());
+            tokens.retain(|_, other| {
                 other.generation == token.generation && other.granted.holds(now)
             });
         }
-        if checked.len() < CACHED_TOKENS_AT_MOST || checked.contains_key(&hash) {
-            checked.insert(hash, token);
+        if tokens.len() < CACHED_TOKENS_AT_MOST || tokens.contains_key(&hash) {
+            tokens.insert(hash, token);
         } else {
             CACHED_TOKENS.reached();
         }
     }
 
-    fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<SecretHash, Checked>> {
+    fn checked(&self) -> std::sync::MutexGuard<'_, Remembered> {
         self.0.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
     pub(super) fn remembers(&self) -> usize {
-        self.checked().len()
+        self.checked().tokens.len()
     }
 }
 

@@ -239,8 +239,8 @@ fn a_token_that_was_checked_is_checked_again_once_its_issuer_is_another() {
     assert!(refused.0.is_only(&[Reason::Signature]));
 }
 
-#[test]
-fn what_is_remembered_of_tokens_has_a_bound() {
+#[tokio::test]
+async fn what_is_remembered_of_tokens_has_a_bound() {
     let issuing = Issuing::new(&format!("{PLAIN}{CLAIMED}"));
     let tokens = issuing.tokens();
     let token = |n: usize| issuing.sign(&with("sub", json!(format!("{n}"))));
@@ -248,8 +248,9 @@ fn what_is_remembered_of_tokens_has_a_bound() {
         assert!(tokens.granted(&token(n)).is_ok());
     }
     assert_eq!(tokens.remembers(), CACHED_TOKENS_AT_MOST);
-    // Those of before are worth nothing any more.
+    // Those of before are worth nothing any more, which is noticed once a second.
     tokens.has_changed();
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
     assert!(tokens.granted(&token(CACHED_TOKENS_AT_MOST + 9)).is_ok());
     assert_eq!(tokens.remembers(), 1);
 }
