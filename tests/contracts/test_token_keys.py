@@ -57,6 +57,12 @@ def status(service, token):
     return answer.status
 
 
+def becomes(what, service, token, due):
+    """Waits until a token has this status by one protocol; from then on it has it by both."""
+    eventually(what, lambda: rest(service, token()).status == due)
+    assert status(service, token()) == due
+
+
 def metric(service, name, **labels):
     text = subprocess.run(["curl", "--silent", f"http://{service.admin}/metrics"], capture_output=True, text=True, check=True).stdout
     lines = [line for line in text.splitlines() if line.startswith(name + "{") and all(f'{key}="{value}"' in line for key, value in labels.items())]
@@ -89,7 +95,7 @@ def test_keys_are_fetched_again_by_themselves(scene):
         assert status(service, sign()) == 200
         scene.keys.serve("/keys", SECOND.public())
         # Though what was checked is remembered, and nobody asks after another key.
-        eventually("the key is withdrawn", lambda: status(service, sign()) == 401)
+        becomes("the key is withdrawn", service, lambda: sign(), 401)
         assert status(service, sign(SECOND)) == 200
 
 
@@ -104,11 +110,11 @@ def test_an_outage_is_borne_for_as_long_as_is_set_and_then_nobody_is_let_in(scen
         assert status(service, sign()) == 200 or time.monotonic() - down > 3
         # Whether a key that is not known is genuine cannot be told.
         assert status(service, sign(Signer("new"))) == 503
-        eventually("nobody is let in", lambda: status(service, sign()) == 503)
+        becomes("nobody is let in", service, lambda: sign(), 503)
         assert status(service, sign(aud="other")) == 401, "what is wrong anyway is refused as such"
         assert status(service, sign(SECOND, "other")) == 200, "another issuer is another"
         scene.keys.serve("/keys", FIRST.public())
-        eventually("the keys are back", lambda: status(service, sign()) == 200)
+        becomes("the keys are back", service, lambda: sign(), 200)
 
 
 def test_a_service_starts_without_the_keys_and_takes_tokens_once_they_are_there(scene):
@@ -117,7 +123,7 @@ def test_a_service_starts_without_the_keys_and_takes_tokens_once_they_are_there(
         assert status(service, sign()) == 503
         assert rest(service, service.key()).status == 200
         scene.keys.serve("/keys", FIRST.public())
-        eventually("the keys are there", lambda: status(service, sign()) == 200)
+        becomes("the keys are there", service, lambda: sign(), 200)
 
 
 def hang(request):
@@ -258,7 +264,7 @@ def test_the_file_is_read_again_and_a_broken_one_changes_nothing(scene):
     with scene.running(*SELDOM) as service:
         assert (status(service, sign()), status(service, sign(name="new"))) == (200, 401)
         scene.write(issuer(ISSUER, address) + issuer("new", address))
-        eventually("the new issuer is known", lambda: status(service, sign(name="new")) == 200)
+        becomes("the new issuer is known", service, lambda: sign(name="new"), 200)
         assert metric(service, "offboard_auth_file_reads_total", offboard_outcome="succeeded") == 1
         fetched = len(scene.keys.asked)
 
@@ -273,7 +279,7 @@ def test_the_file_is_read_again_and_a_broken_one_changes_nothing(scene):
 
         # What an issuer may do is less from here on, and another one is gone.
         scene.write(issuer(ISSUER, address, rest='org = "acme"\nmode = "test"\nscopes = ["events:read"]'))
-        eventually("it may less", lambda: status(service, sign()) == 403)
+        becomes("it may less", service, lambda: sign(), 403)
         assert status(service, sign(name="new")) == 401
         assert len(scene.keys.asked) == fetched, "keys of the same address are not fetched again for that"
 
@@ -285,7 +291,7 @@ def test_keys_of_a_file_are_rotated_by_the_file(scene):
     with scene.running() as service:
         assert (status(service, sign()), status(service, sign(SECOND))) == (200, 401)
         keys.write_bytes(key_set(SECOND.public()))
-        eventually("the other key is known", lambda: status(service, sign(SECOND)) == 200)
+        becomes("the other key is known", service, lambda: sign(SECOND), 200)
         assert status(service, sign()) == 401
 
 
