@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("filter", &["proto"]),
     ("db", &["shares", "proto", "telemetry"]),
     ("jobs", &["db"]),
-    ("access", &["filter", "mail", "db", "proto"]),
+    ("access", &["filter", "mail", "db", "proto", "telemetry"]),
     ("gateway", &["proto"]),
     ("events", &["access", "filter", "db", "proto", "telemetry"]),
     ("entity", &["events", "access", "jobs", "filter", "db", "proto", "telemetry"]),

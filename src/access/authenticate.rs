@@ -15,6 +15,7 @@ use crate::access::key::{Caller, Key, Presented, invalid_credentials};
 use crate::access::lookups::Lookups;
 use crate::access::queries;
 use crate::access::secret::{Secret, SecretHash};
+use crate::access::tokens::{Granted, Realms, Token, Tokens};
 use crate::access::uses::Uses;
 use crate::db::listen::WakeUps;
 use crate::db::outage::warn_of;
@@ -39,12 +40,15 @@ type Messages<T> = BoxStream<'static, Result<T, Status>>;
 
 /// Fails, in the transaction of what a caller is about to do, once the caller would not be admitted any more.
 pub fn check(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
+    if let Some(again) = caller.by_token_again() {
+        return Ok(again.map(drop)?);
+    }
     let key = queries::get_key(connection, &caller.realm, caller.key_id)?;
     key.ok_or_else(invalid_credentials)?.readmit(caller, clock::now())?;
     Ok(())
 }
 
-/// Authenticates callers by their keys. Cheap to clone.
+/// Authenticates callers by their keys, or by tokens. Cheap to clone.
 ///
 /// A key that was read is believed for 2 seconds, so that a busy caller costs no query a call. Keys in use are read again together, once a
 /// second and whenever a change is announced by `NOTIFY`, so that they are believed all along: a change takes effect as soon as it is announced,
@@ -56,18 +60,28 @@ pub struct Authenticator {
     cache: Arc<Mutex<KeyCache>>,
     uses: Arc<Mutex<Uses>>,
     lookups: Lookups,
+    realms: Realms,
+    tokens: Option<Tokens>,
 }
 
 impl Authenticator {
-    /// An authenticator on this database.
-    pub fn new(db: Db) -> Self {
+    /// An authenticator on this database, which also takes tokens if there are issuers of them.
+    pub fn new(db: Db, tokens: Option<Tokens>) -> Self {
         let lookups =
             Lookups::new(db.options().pool_size as usize / 4, db.options().acquire_timeout);
-        Authenticator { db, cache: Arc::default(), uses: Arc::default(), lookups }
+        let realms = Realms::new(db.clone());
+        Authenticator { db, cache: Arc::default(), uses: Arc::default(), lookups, realms, tokens }
     }
 
-    /// The caller with this secret, from this address.
+    /// The caller with this secret or this token, from this address.
     pub async fn authenticate(&self, secret: &str, address: Option<IpAddr>) -> Result<Caller> {
+        if let Some(tokens) = self.tokens.as_ref().filter(|_| is_token(secret)) {
+            let granted = tokens.authenticate(secret).await?;
+            note_token(&granted);
+            let realm = self.realms.find(&granted).await?;
+            let presented = Presented { secret: SecretHash::of(secret), address };
+            return Ok(Caller::by_token(&granted, realm, presented, Token::new(tokens, secret)));
+        }
         let secret = Secret::parse(secret).ok_or_else(invalid_credentials)?.hash();
         let key = self.key(secret).await?;
         note(&key);
@@ -77,8 +91,14 @@ impl Authenticator {
         Ok(caller)
     }
 
-    /// The caller with this secret, if its key is remembered: the database is not asked.
+    /// The caller with this secret or token, if it is remembered: the database is not asked.
     pub fn remembered(&self, secret: &str, address: Option<IpAddr>) -> Option<Caller> {
+        if let Some(tokens) = self.tokens.as_ref().filter(|_| is_token(secret)) {
+            let granted = tokens.granted_before(secret)?;
+            let realm = self.realms.remembered(&granted)?;
+            let presented = Presented { secret: SecretHash::of(secret), address };
+            return Some(Caller::by_token(&granted, realm, presented, Token::new(tokens, secret)));
+        }
         let secret = Secret::parse(secret)?.hash();
         let key = self.cache().get(secret, Instant::now())?;
         key.admit(Presented { secret, address }, clock::now()).ok()
@@ -114,6 +134,9 @@ impl Authenticator {
     /// Fails once a caller that was admitted earlier would not be any more, or could do less: its key has expired, was revoked or was changed,
     /// or its secret has ended. For long calls.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
+        if let Some(again) = caller.by_token_again() {
+            return again.map(drop);
+        }
         let key = self.key(caller.presented.secret).await?;
         key.readmit(caller, clock::now()).map(drop)
     }
@@ -213,4 +236,18 @@ fn note(key: &Key) {
     span.record("principal_id", tracing::field::display(key.principal_id));
     span.record("org", key.realm.org());
     span.record("mode", tracing::field::display(key.realm.mode()));
+}
+
+/// The same of a caller with a token, which has no key.
+fn note_token(granted: &Granted) {
+    let span = tracing::Span::current();
+    span.record("issuer", granted.issuer.name.as_str());
+    span.record("principal_id", tracing::field::display(granted.principal_id));
+    span.record("org", granted.org.as_str());
+    span.record("mode", tracing::field::display(granted.mode));
+}
+
+/// Returns whether a credential is a token, genuine or not, rather than the secret of a key: those have no points.
+fn is_token(credential: &str) -> bool {
+    credential.contains('.')
 }

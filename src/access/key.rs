@@ -7,8 +7,10 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::access::ApiVersion;
+pub use crate::access::refusal::invalid_credentials;
 use crate::access::scope::Scope;
 use crate::access::secret::SecretHash;
+use crate::access::tokens::{Granted, Token};
 use crate::db::Realm;
 use crate::error::{Code, Error, Result};
 
@@ -71,20 +73,13 @@ impl Key {
             api_version: self.api_version,
             scopes: self.scopes.clone(),
             presented,
+            token: None,
         })
     }
 
     /// Admits a caller again that was admitted earlier. Fails if it would not be now, or may do less than it could then.
     pub fn readmit(&self, caller: &Caller, now: DateTime<Utc>) -> Result<Caller> {
-        let again = self.admit(caller.presented, now)?;
-        match caller.scopes.iter().find(|scope| !again.may(**scope)) {
-            None => Ok(again),
-            Some(lost) => Err(Error::new(
-                Code::PermissionDenied,
-                format!("The key has lost the scope `{lost}` since the call began."),
-            )
-            .with("required_scope", lost)),
-        }
+        caller.is_still(self.admit(caller.presented, now)?)
     }
 
     /// Returns whether one of its secrets is this one, and valid. The time that it takes says nothing of which.
@@ -100,14 +95,6 @@ impl Key {
     }
 }
 
-/// The one response to every credential that opens nothing, whatever the reason.
-pub fn invalid_credentials() -> Error {
-    Error::new(
-        Code::InvalidCredentials,
-        "The credential is unknown, malformed, expired or revoked.",
-    )
-}
-
 /// The caller: an authenticated key. The authentication layer puts it among the extensions of each request.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -121,6 +108,8 @@ pub struct Caller {
     pub api_version: ApiVersion,
     /// The credential that it was admitted by.
     pub(super) presented: Presented,
+    /// The token that this was, if it was no key.
+    token: Option<Token>,
     scopes: Vec<Scope>,
 }
 
@@ -129,6 +118,50 @@ impl Caller {
     pub fn of<T>(request: &tonic::Request<T>) -> Result<Caller> {
         let caller = request.extensions().get::<Caller>().cloned();
         caller.ok_or_else(|| Error::internal("a request passed by the authentication layer"))
+    }
+
+    /// The caller in this realm with a token, which gives this. Its calls are counted as those of a key are, by an id that no key has.
+    pub(super) fn by_token(
+        granted: &Granted,
+        realm: Realm,
+        presented: Presented,
+        token: Token,
+    ) -> Caller {
+        Caller {
+            realm,
+            key_id: granted.party_id,
+            principal_id: granted.principal_id,
+            api_version: granted.api_version,
+            presented,
+            token: Some(token),
+            scopes: granted.scopes.clone(),
+        }
+    }
+
+    /// The caller as it would be admitted now by its token, if it was admitted by one: without the database.
+    pub(super) fn by_token_again(&self) -> Option<Result<Caller>> {
+        let token = self.token.as_ref()?;
+        let again = token.granted().and_then(|granted| {
+            if granted.org != self.realm.org() || granted.mode != self.realm.mode() {
+                return Err(invalid_credentials());
+            }
+            let realm = self.realm.clone();
+            self.is_still(Caller::by_token(&granted, realm, self.presented, token.clone()))
+        });
+        Some(again)
+    }
+
+    /// The caller as it was admitted again. Fails if it may do less than it could before.
+    fn is_still(&self, again: Caller) -> Result<Caller> {
+        let what = if self.token.is_some() { "token" } else { "key" };
+        match self.scopes.iter().find(|scope| !again.may(**scope)) {
+            None => Ok(again),
+            Some(lost) => Err(Error::new(
+                Code::PermissionDenied,
+                format!("The {what} has lost the scope `{lost}` since the call began."),
+            )
+            .with("required_scope", lost)),
+        }
     }
 
     /// Returns whether the caller's key has the scope, or `admin`.

@@ -13,8 +13,10 @@ pub mod keys;
 mod lookups;
 pub(crate) mod queries;
 mod quota;
+mod refusal;
 mod scope;
 mod secret;
+pub mod tokens;
 mod uses;
 
 pub(crate) use answer::shows_nothing;
@@ -31,3 +33,4 @@ pub use queries::KEYS_TOPIC;
 pub use quota::Quota;
 pub use scope::Scope;
 pub use secret::Secret;
+pub use tokens::{Tokens, is_of_token};

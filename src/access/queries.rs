@@ -66,14 +66,7 @@ pub struct KeySummary {
 /// Makes a key, and its realm where it is the first, and returns the key's id.
 pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) -> Work<Uuid> {
     connection.transaction(|connection| {
-        diesel::insert_into(realm::table)
-            .values((realm::org.eq(&new.org), realm::mode.eq(new.mode)))
-            .on_conflict_do_nothing()
-            .execute(connection)?;
-        let realm_id: i32 = realm::table
-            .filter(realm::org.eq(&new.org).and(realm::mode.eq(new.mode)))
-            .select(realm::id)
-            .first(connection)?;
+        let realm_id = make_realm(connection, &new.org, new.mode)?.id();
         let key_id = id::new_id();
         diesel::insert_into(api_key::table)
             .values((
@@ -96,6 +89,26 @@ pub fn create_key(connection: &mut PgConnection, new: &NewKey, secret: &Secret) 
             .execute(connection)?;
         Ok(key_id)
     })
+}
+
+/// The realm of an organisation and a mode, which is made if it is new.
+pub fn make_realm(connection: &mut PgConnection, org: &str, mode: Mode) -> Work<Realm> {
+    diesel::insert_into(realm::table)
+        .values((realm::org.eq(org), realm::mode.eq(mode)))
+        .on_conflict_do_nothing()
+        .execute(connection)?;
+    let found = find_realm(connection, org, mode)?;
+    Ok(found.ok_or_else(|| Error::internal("a realm that was made is there"))?)
+}
+
+/// The realm of an organisation and a mode that a genuine token names, if there is one.
+pub fn find_realm(connection: &mut PgConnection, org: &str, mode: Mode) -> Work<Option<Realm>> {
+    let id: Option<i32> = realm::table
+        .filter(realm::org.eq(org).and(realm::mode.eq(mode)))
+        .select(realm::id)
+        .first(connection)
+        .optional()?;
+    Ok(id.map(|id| Realm::from_row(id, org.to_owned(), mode)))
 }
 
 type Moment = Option<DateTime<Utc>>;

@@ -62,6 +62,11 @@ impl SecretHash {
         bytes.try_into().ok().map(SecretHash)
     }
 
+    /// The hash of a token, by which it is remembered.
+    pub fn of(token: &str) -> SecretHash {
+        SecretHash(Sha256::digest(token).into())
+    }
+
     /// Its bytes, for the database.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

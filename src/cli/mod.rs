@@ -17,6 +17,7 @@ mod output;
 mod refusal;
 mod removal_policy;
 mod serve;
+mod token;
 mod wait_for_db;
 
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Command {
     Healthcheck(healthcheck::Arguments),
     /// Make, list and revoke API keys
     Key(key::Arguments),
+    /// Show what the service would make of a token
+    Token(token::Arguments),
     /// Create the entities of a file
     Import(import::Arguments),
     /// Show the histories of events, and begin a new one
@@ -175,6 +178,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::WaitForDb(arguments) => wait_for_db::run(arguments).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
         Command::Key(arguments) => key::run(arguments).await,
+        Command::Token(arguments) => token::run(arguments).await,
         Command::Import(arguments) => import::run(arguments).await,
         Command::Events(arguments) => events::run(arguments).await,
         Command::RemovalPolicy(arguments) => removal_policy::run(arguments).await,

@@ -12,6 +12,7 @@ mod kept;
 mod listeners;
 mod parse;
 mod shares;
+mod tokens;
 mod unknown;
 
 pub use blank::{is_blank, without_blank_variables};
@@ -20,6 +21,7 @@ pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
 pub use parse::{address, roots_fault};
 pub use shares::Shares;
+pub use tokens::Tokens;
 pub use unknown::unknown_variables;
 
 use parse::{
@@ -233,6 +235,10 @@ pub struct Serve {
     /// How much of calls is kept.
     #[command(flatten)]
     pub kept: Kept,
+
+    /// Callers with tokens.
+    #[command(flatten)]
+    pub tokens: Tokens,
 }
 
 impl Serve {

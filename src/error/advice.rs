@@ -12,10 +12,10 @@ impl Code {
     pub const fn advice(self) -> &'static str {
         match self {
             Code::AuthenticationRequired => {
-                "Send a key, as `Authorization: Bearer KEY` or as `apikey: KEY`."
+                "Send a key, as `Authorization: Bearer KEY` or as `apikey: KEY`, or a token where the service takes them, as `Authorization: Bearer TOKEN`."
             }
             Code::InvalidCredentials => {
-                "Check that the key is complete, still valid and of the intended mode. Sending the same key again does not help."
+                "Check that the key is complete, still valid and of the intended mode. Sending the same key again does not help. Of a token `offboard token check` tells every fault."
             }
             Code::AddressNotAllowed => {
                 "Call from an address that is on the key's allow list, or have the list changed."

@@ -20,6 +20,7 @@ mod part;
 pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod shares;
+pub(crate) mod tokens;
 
 /// Declares limits, and the list `ALL` of them. What one bounds is its doc comment too.
 macro_rules! limits {
@@ -74,6 +75,7 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Calls and messages", requests::ALL),
     ("Shares", shares::ALL),
     ("Connections, and callers without a key", listeners::ALL),
+    ("Tokens", tokens::ALL),
     ("What is kept of calls", kept::ALL),
     ("The database", database::ALL),
     ("Bodies", bodies::ALL),

@@ -22,9 +22,11 @@ use super::layers::RateLimit;
 use super::listener::{self, Connections};
 use super::opening::{Opening, given, patience};
 use super::ports::{Addresses, Port};
-use super::settings::{mailer, nats};
+use super::settings::{mailer, nats, tokens};
 use super::stack::{Limits, Streams, layers, reflection, services};
-use crate::access::{self, ApiVersion, Authenticator, KEYS_TOPIC, Quota, idempotency_queries};
+use crate::access::{
+    self, ApiVersion, Authenticator, KEYS_TOPIC, Quota, Tokens, idempotency_queries,
+};
 use crate::bulk_delete::WORKS;
 use crate::config::{Nats, Reflection, Role, Serve, Worker};
 use crate::db::listen::{self, Topics};
@@ -94,7 +96,15 @@ pub async fn start(
 
     let probe = Probe::spawn(ReservedConnection::before(&db)).map_err(Error::internal)?;
 
-    let authenticator = Authenticator::new(db.clone());
+    let tokens = match tokens(&settings.tokens) {
+        Some(options) => {
+            let (tokens, seen) = Tokens::load(options)?;
+            keepers.spawn(tokens.clone().keep(seen));
+            Some(tokens)
+        }
+        None => None,
+    };
+    let authenticator = Authenticator::new(db.clone(), tokens);
     keepers.spawn(authenticator.clone().keep_keys(topics.subscribe(KEYS_TOPIC)));
     keepers.spawn(sweep(db.clone(), "ended keys", access::keys::sweep));
     keepers.spawn(partitions::keep(db.clone()));

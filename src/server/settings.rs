@@ -1,7 +1,8 @@
 //! Settings that are more than a value each, and all that can be wrong with them before anything is opened.
 
 use super::bound::Bound;
-use crate::config::{Mail, Nats, Role, Serve, roots_fault};
+use crate::access::tokens;
+use crate::config::{Mail, Nats, Role, Serve, Tokens, roots_fault};
 use crate::db;
 use crate::error::{Result, Violations};
 use crate::events::nats::NatsSettings;
@@ -24,9 +25,11 @@ pub fn check(settings: &Serve) -> Result<()> {
         );
     }
     pairs(settings, &mut faults);
-    for checked in
-        [mailer(&settings.mail).map(drop), nats(&settings.nats).map_or(Ok(()), |nats| nats.check())]
-    {
+    for checked in [
+        mailer(&settings.mail).map(drop),
+        nats(&settings.nats).map_or(Ok(()), |nats| nats.check()),
+        tokens(&settings.tokens).map_or(Ok(()), |tokens| tokens.check()),
+    ] {
         match checked {
             Err(error) if error.violations().is_empty() => return Err(error),
             Err(error) => faults.append(&error),
@@ -66,6 +69,13 @@ fn pairs(settings: &Serve, faults: &mut Violations) {
         format!(
             "must be at most --lease, {}: what a lost worker leaves is found by a look",
             lease.as_secs_f64()
+        )
+    });
+    let (refresh, outage) = (settings.tokens.jwks_refresh, settings.tokens.jwks_outage);
+    refuse(outage <= refresh, "--jwks-outage", &|| {
+        format!(
+            "must be more than --jwks-refresh, {}: keys would be too old before they are fetched again",
+            refresh.as_secs_f64()
         )
     });
     let grpc = &settings.grpc;
@@ -160,5 +170,16 @@ pub(super) fn nats(settings: &Nats) -> Option<NatsSettings> {
         subject_prefix: settings.nats_subject_prefix.clone(),
         stream: settings.nats_stream.clone(),
         create_stream: settings.nats_create_stream,
+    })
+}
+
+/// Where the issuers of tokens are, if there are any.
+pub(super) fn tokens(settings: &Tokens) -> Option<tokens::Options> {
+    Some(tokens::Options {
+        file: settings.auth_file.clone()?,
+        token_bytes: settings.max_token_bytes,
+        refresh: settings.jwks_refresh,
+        refetch: settings.jwks_refetch,
+        outage: settings.jwks_outage,
     })
 }

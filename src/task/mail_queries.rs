@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use crate::access;
 use crate::db::{self, Realm, Work, lock_realm, statement, text_enum};
 
 /// The longest wait for another try of a mail, and a lease.
@@ -42,10 +43,12 @@ pub struct Permitted {
     pub domains: Vec<String>,
 }
 
-/// The recipients that a key may ask for.
+/// The recipients that a key may ask for, or a caller with a token, who has no address that is registered.
 pub fn permitted(connection: &mut PgConnection, realm: &Realm, key_id: Uuid) -> Work<Permitted> {
     let found: Option<(Option<String>, Option<Vec<String>>)> =
-        ReadPermitted { realm: realm.id(), key: key_id }.get_result(connection).optional()?;
+        ReadPermitted { realm: realm.id(), key: key_id, by_token: access::is_of_token(key_id) }
+            .get_result(connection)
+            .optional()?;
     Ok(found
         .map(|(registered, domains)| Permitted { registered, domains: domains.unwrap_or_default() })
         .unwrap_or_default())
@@ -56,11 +59,13 @@ statement! {
     struct ReadPermitted {
         realm: i32 as Integer,
         key: Uuid as SqlUuid,
+        by_token: bool as Bool,
     } -> (Nullable<Text>, Nullable<Array<Text>>),
     "SELECT k.email, p.mail_domains
-     FROM api_key k
-     LEFT JOIN removal_policy p ON p.realm_id = k.realm_id
-     WHERE k.realm_id = {realm} AND k.id = {key}"
+     FROM realm r
+     LEFT JOIN api_key k ON k.realm_id = r.id AND k.id = {key}
+     LEFT JOIN removal_policy p ON p.realm_id = r.id
+     WHERE r.id = {realm} AND (k.id IS NOT NULL OR {by_token})"
 }
 
 /// How many entities a task could not delete, for each reason.

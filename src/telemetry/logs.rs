@@ -24,8 +24,17 @@ pub enum LogFormat {
 }
 
 /// The span fields that every line written within the span carries.
-const CARRIED: &[&str] =
-    &["request_id", "trace_id", "key_id", "principal_id", "org", "mode", "job_id"];
+const CARRIED: &[&str] = &[
+    "request_id",
+    "trace_id",
+    "key_id",
+    "issuer",
+    "principal_id",
+    "org",
+    "mode",
+    "job_id",
+    "token_faults",
+];
 
 /// Returns whether a span has any of them.
 pub(super) fn has_carried(fields: &FieldSet) -> bool {

@@ -35,6 +35,10 @@ struct Metrics {
     events_published: Counter<u64>,
     publish_failures: Counter<u64>,
     limits_reached: Counter<u64>,
+    tokens_refused: Counter<u64>,
+    auth_file_reads: Counter<u64>,
+    jwks_fetches: Counter<u64>,
+    jwks_age: Gauge<f64>,
     clock_ahead: Gauge<f64>,
     readiness: Gauge<u64>,
     body_memory: UpDownCounter<i64>,
@@ -78,6 +82,14 @@ impl Metrics {
                 .with_description("Memory that responses take from when they are built until they are written")
                 .build(),
             limits_reached: count("offboard.limit.reached", "{time}", "How often a limit of `docs/limits.md` was reached, by its name"),
+            tokens_refused: count("offboard.token.refused", "{fault}", "Faults of tokens that were refused, by reason"),
+            auth_file_reads: count("offboard.auth_file.reads", "{time}", "How often the file of `--auth-file` was read again because it had changed, by outcome"),
+            jwks_fetches: count("offboard.jwks.fetches", "{fetch}", "Fetches of the keys of issuers, by issuer and outcome"),
+            jwks_age: meter
+                .f64_gauge("offboard.jwks.age")
+                .with_unit("s")
+                .with_description("How long ago the keys in use of an issuer were fetched, by issuer")
+                .build(),
             readiness: meter
                 .u64_gauge("offboard.readiness")
                 .with_description("1 for why the replica is not ready, or for `ready`; 0 for what was so before")
@@ -281,6 +293,33 @@ pub fn observe_publisher(
 /// A limit was reached; `name` is that of `docs/limits.md`.
 pub fn limit_reached(name: &'static str) {
     METRICS.limits_reached.add(1, &[KeyValue::new("offboard.limit.name", name)]);
+}
+
+/// A token was refused, for this reason among others.
+pub fn token_refused(reason: &'static str) {
+    METRICS.tokens_refused.add(1, &[KeyValue::new("offboard.token.fault", reason)]);
+}
+
+/// The file of issuers was read again, and has no faults, or has some.
+pub fn auth_file_read(is_sound: bool) {
+    METRICS.auth_file_reads.add(1, &[outcome(is_sound)]);
+}
+
+/// The attribute that names an issuer of tokens: one of the file, never one that a caller names.
+const ISSUER: &str = "offboard.token.issuer";
+
+/// The keys of an issuer were fetched, or could not be.
+pub fn jwks_fetched(issuer: &str, went_well: bool) {
+    METRICS.jwks_fetches.add(1, &[KeyValue::new(ISSUER, issuer.to_owned()), outcome(went_well)]);
+}
+
+/// The keys of an issuer that are in use were fetched this long ago.
+pub fn jwks_age(issuer: &str, age: Duration) {
+    METRICS.jwks_age.record(age.as_secs_f64(), &[KeyValue::new(ISSUER, issuer.to_owned())]);
+}
+
+fn outcome(went_well: bool) -> KeyValue {
+    KeyValue::new("offboard.outcome", if went_well { "succeeded" } else { "failed" })
 }
 
 /// The replica is ready, or is not for this reason; `before` is the reason until now, if that was another.

@@ -42,10 +42,10 @@ use crate::error::panic_text;
 
 pub use logs::LogFormat;
 pub use metrics::{
-    PoolState, PublisherLag, body_memory, chunk, clock_ahead, entities_deleted, events_published,
-    http_request, job_claimed, job_finished, lease_lost, limit_reached, observe_pool,
-    observe_publisher, pool_wait, publish_failed, readiness, response_memory, rpc_call, statement,
-    waiting_for_pool,
+    PoolState, PublisherLag, auth_file_read, body_memory, chunk, clock_ahead, entities_deleted,
+    events_published, http_request, job_claimed, job_finished, jwks_age, jwks_fetched, lease_lost,
+    limit_reached, observe_pool, observe_publisher, pool_wait, publish_failed, readiness,
+    response_memory, rpc_call, statement, token_refused, waiting_for_pool,
 };
 pub use propagation::continue_trace;
 pub use seldom::Seldom;

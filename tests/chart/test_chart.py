@@ -303,6 +303,11 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_IDEMPOTENCY_RECORDS": "100000",
         "OFFBOARD_IDEMPOTENCY_BYTES": "67108864",
         "OFFBOARD_KEYS_PER_REALM": "5000",
+        "OFFBOARD_MAX_TOKEN_BYTES": "4096",
+        "OFFBOARD_JWKS_REFRESH": "60",
+        "OFFBOARD_JWKS_REFETCH": "0.5",
+        "OFFBOARD_JWKS_OUTAGE": "7200",
+        "OFFBOARD_AUTH_FILE": "/etc/offboard/auth/issuers.toml",
         "OFFBOARD_REQUEST_TIMEOUT": "30",
         "OFFBOARD_REALM_CONCURRENT_CALLS": "100",
         "OFFBOARD_KEY_CONCURRENT_CALLS": "50",
@@ -367,6 +372,18 @@ def test_the_url_of_the_mail_server_comes_from_a_secret(render):
     assert environment(release.deployment)["OFFBOARD_SMTP_URL"]["valueFrom"]["secretKeyRef"] == {"name": "offboard-mail", "key": "smtp-url"}
     assert environment(release.deployment)["OFFBOARD_MAILS_PER_HOUR"]["value"] == "60"
     assert not [name for name in environment(release.migration) if "SMTP" in name or "MAIL" in name]
+
+
+@pytest.mark.parametrize(("value", "kind", "name"), [("existingConfigMap", "configMap", "name"), ("existingSecret", "secret", "secretName")])
+def test_the_file_of_issuers_is_mounted_whole_so_that_it_can_change(render, value, kind, name):
+    release = render({"tokens": {value: "issuers"}})
+    (volume,) = [volume for volume in pod(release.deployment)["volumes"] if volume["name"] == "auth"]
+    (mount,) = [mount for mount in container(release.deployment)["volumeMounts"] if mount["name"] == "auth"]
+    assert volume[kind] == {name: "issuers"}
+    assert mount == {"name": "auth", "mountPath": "/etc/offboard/auth", "readOnly": True}
+    assert environment(release.deployment)["OFFBOARD_AUTH_FILE"]["value"] == "/etc/offboard/auth/auth.toml"
+    assert "OFFBOARD_AUTH_FILE" not in environment(release.migration)
+    assert "OFFBOARD_AUTH_FILE" not in environment(render().deployment)
 
 
 def test_further_variables_and_volumes_reach_the_migration_too(render):
@@ -461,6 +478,17 @@ def test_the_mail_server_is_reached_once_there_is_one(render):
 
     assert 587 not in ports()
     assert 587 in ports({"mail": {"existingSecret": "offboard-mail", "from": "offboard@example.com"}})
+
+
+def test_the_keys_of_issuers_are_reached_once_there_are_any(render):
+    def ports(*values):
+        return {port["port"] for rule in render(*values).one("NetworkPolicy")["spec"]["egress"] for port in rule["ports"]}
+
+    assert 443 not in ports()
+    for value in ("existingConfigMap", "existingSecret"):
+        assert 443 in ports({"tokens": {value: "issuers"}})
+    elsewhere = {"networkPolicy": {"egress": {"jwks": {"port": 8443}}}}
+    assert 8443 in ports({"tokens": {"existingSecret": "issuers"}}, elsewhere)
 
 
 def test_the_monitor_scrapes_a_port_that_is_there(render):

@@ -148,6 +148,7 @@ BAD_COMBINATIONS = {
         {"nats": {"credentialsKey": "user.creds"}},
         "nats.credentialsKey: is a key of `existingSecret`, which is not given",
     ),
+    "two files of issuers": ({"tokens": {"existingConfigMap": "one", "existingSecret": "other"}}, "tokens: give either `existingConfigMap` or `existingSecret`, not both"),
     "mail from nobody": ({"mail": {"existingSecret": "offboard-mail"}}, "mail.from: must be given with `existingSecret`"),
     "mail without a server": ({"mail": {"from": "a@b.c"}}, "mail.from: needs `existingSecret`, with the URL of an SMTP server"),
     "a variable that has a value": (

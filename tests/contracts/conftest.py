@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -37,16 +38,17 @@ def psql(url, statement):
 
 
 class Service:
-    """A running `offboard serve`."""
+    """A running `offboard serve`, with more arguments and variables than the usual ones."""
 
-    def __init__(self, database):
+    def __init__(self, database, *more, **variables):
         self.database = database
         arguments = ["serve", "--database-url", database, "--migrate", "--log-format", "json", "--rate-limit", "1000000"]
         for listener in ("grpc", "http", "admin"):
             arguments += [f"--{listener}-addr", "127.0.0.1:0"]
+        arguments += more
         self.log = []
         ready = threading.Event()
-        self.process = subprocess.Popen([BINARY, *arguments], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen([BINARY, *arguments], env={**environment(), **variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
         def read():
             for line in self.process.stdout:
@@ -54,7 +56,7 @@ class Service:
                 fields = json.loads(line) if line.startswith("{") else {}
                 fields = fields.get("fields", fields)
                 if fields.get("message") == "ready":
-                    self.grpc, self.http = fields["grpc_addr"], fields["http_addr"]
+                    self.grpc, self.http, self.admin = fields["grpc_addr"], fields["http_addr"], fields["admin_addr"]
                     ready.set()
             ready.set()
 
@@ -78,20 +80,27 @@ class Service:
             self.process.kill()
 
 
-@pytest.fixture(scope="module")
-def service():
+@contextmanager
+def running(*more, **variables):
     """A service on an empty database, which both go at the end."""
     cluster = urlsplit(os.environ["OFFBOARD_TEST_DATABASE_URL"])
     name = f"contracts_{uuid.uuid4().hex}"
     psql(urlunsplit(cluster), f"CREATE DATABASE {name}")
     service = None
     try:
-        service = Service(urlunsplit(cluster._replace(path=f"/{name}")))
+        service = Service(urlunsplit(cluster._replace(path=f"/{name}")), *more, **variables)
         yield service
     finally:
         if service:
             service.stop()
         psql(urlunsplit(cluster), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def service():
+    """A service on an empty database."""
+    with running() as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

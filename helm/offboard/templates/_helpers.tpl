@@ -123,6 +123,7 @@ there is no existing one.
       "OFFBOARD_IDEMPOTENCY_RECORDS" .Values.limits.idempotencyRecords
       "OFFBOARD_IDEMPOTENCY_BYTES" .Values.limits.idempotencyBytes
       "OFFBOARD_KEYS_PER_REALM" .Values.limits.keysPerRealm
+      "OFFBOARD_MAX_TOKEN_BYTES" .Values.tokens.maxBytes
 }}
 {{- range $name, $number := $numbers }}
 {{- if not (kindIs "invalid" $number) }}
@@ -140,6 +141,9 @@ there is no existing one.
       "OFFBOARD_HEAD_TIMEOUT" .Values.limits.headTimeoutSeconds
       "OFFBOARD_IDLE_TIMEOUT" .Values.limits.idleTimeoutSeconds
       "OFFBOARD_IDLE_TIMEOUT_WITHOUT_KEY" .Values.limits.idleTimeoutWithoutKeySeconds
+      "OFFBOARD_JWKS_REFRESH" .Values.tokens.jwksRefreshSeconds
+      "OFFBOARD_JWKS_REFETCH" .Values.tokens.jwksRefetchSeconds
+      "OFFBOARD_JWKS_OUTAGE" .Values.tokens.jwksOutageSeconds
       "OFFBOARD_GRPC_KEEPALIVE_INTERVAL" .Values.grpc.keepaliveIntervalSeconds
       "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT" .Values.grpc.keepaliveTimeoutSeconds
       "OFFBOARD_GRPC_MAX_CONNECTION_AGE" .Values.grpc.maxConnectionAgeSeconds
@@ -150,6 +154,10 @@ there is no existing one.
 - name: {{ $name }}
   value: {{ $number | toString | quote }}
 {{- end }}
+{{- end }}
+{{- if or .Values.tokens.existingConfigMap .Values.tokens.existingSecret }}
+- name: OFFBOARD_AUTH_FILE
+  value: {{ printf "/etc/offboard/auth/%s" .Values.tokens.key | quote }}
 {{- end }}
 {{- with .Values.telemetry.otlpEndpoint }}
 - name: OFFBOARD_OTLP_ENDPOINT

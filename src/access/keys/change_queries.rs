@@ -27,8 +27,13 @@ use crate::limits::kept::{ENDED_KEYS, ENDED_KEYS_AT_MOST, KEYS};
 /// makes no other key, also where that is not noticed yet.
 fn lock(connection: &mut PgConnection, caller: &Caller) -> Work<Caller> {
     lock_realm(connection, &caller.realm)?;
-    let key = get_key(connection, &caller.realm, caller.key_id)?.ok_or_else(invalid_credentials)?;
-    let caller = key.admit(caller.presented, clock::now())?;
+    let caller = match caller.by_token_again() {
+        Some(again) => again?,
+        None => {
+            let key = get_key(connection, &caller.realm, caller.key_id)?;
+            key.ok_or_else(invalid_credentials)?.admit(caller.presented, clock::now())?
+        }
+    };
     caller.require(Scope::KeysWrite)?;
     Ok(caller)
 }

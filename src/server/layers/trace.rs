@@ -94,6 +94,9 @@ impl Call {
                     trace_id = Empty,
                     // Of the caller, once it is known: see `Authenticator`.
                     key_id = Empty,
+                    // Instead of a key's id, where it has a token; and why that is refused.
+                    issuer = Empty,
+                    token_faults = Empty,
                     principal_id = Empty,
                     org = Empty,
                     mode = Empty,
