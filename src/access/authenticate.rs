@@ -72,7 +72,11 @@ impl Authenticator {
         let key = self.key(secret).await?;
         note(&key);
         let now = clock::now();
-        let caller = key.admit(Presented { secret, address }, now)?;
+        let admitted = key.admit(Presented { secret, address }, now);
+        if admitted.is_err() {
+            report_exclusion(&key, address);
+        }
+        let caller = admitted?;
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).note(&caller, now);
         Ok(caller)
     }
@@ -124,10 +128,7 @@ impl Authenticator {
         loop {
             sleep(CHECK_KEY).await;
             if let Err(error) = self.check(&caller).await
-                && matches!(
-                    error.code(),
-                    Code::InvalidCredentials | Code::AddressNotAllowed | Code::PermissionDenied
-                )
+                && matches!(error.code(), Code::InvalidCredentials | Code::PermissionDenied)
             {
                 return error;
             }
@@ -203,6 +204,13 @@ impl Authenticator {
 
     fn cache(&self) -> std::sync::MutexGuard<'_, KeyCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says in the log alone why a key that there is opens nothing from an address.
+fn report_exclusion(key: &Key, address: Option<IpAddr>) {
+    if let Some(list) = key.excludes(address) {
+        tracing::info!(list, "the key may not be used from the caller's address");
     }
 }
 

@@ -160,7 +160,7 @@ const NO_ANSWER: [Code; 12] = [
     Code::UnknownValue,
     Code::AuthenticationRequired,
     Code::InvalidCredentials,
-    Code::AddressNotAllowed,
+    Code::CallerExcluded,
     Code::PermissionDenied,
     Code::PayloadTooLarge,
     Code::RateLimitExceeded,

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod access_policy;
 mod allocator;
 mod arguments;
 mod ask;
@@ -52,6 +53,8 @@ enum Command {
     Healthcheck(healthcheck::Arguments),
     /// Make, list and revoke API keys
     Key(key::Arguments),
+    /// Show and change where the keys of an organisation may be used from
+    AccessPolicy(access_policy::Arguments),
     /// Create the entities of a file
     Import(import::Arguments),
     /// Show the histories of events, and begin a new one
@@ -111,7 +114,8 @@ type Misuse = fn(&ArgMatches) -> Option<String>;
 fn parse() -> Cli {
     let (mut command, matches) =
         arguments::read(Cli::command()).unwrap_or_else(|error| error.exit());
-    let misuse: [(&str, Misuse, ErrorKind); 3] = [
+    let misuse: [(&str, Misuse, ErrorKind); 4] = [
+        ("access-policy", access_policy::misuse, ErrorKind::ArgumentConflict),
         ("import", import::misuse, ErrorKind::ArgumentConflict),
         ("key", key::misuse, ErrorKind::ValueValidation),
         ("removal-policy", removal_policy::misuse, ErrorKind::ArgumentConflict),
@@ -175,6 +179,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::WaitForDb(arguments) => wait_for_db::run(arguments).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
         Command::Key(arguments) => key::run(arguments).await,
+        Command::AccessPolicy(arguments) => access_policy::run(arguments).await,
         Command::Import(arguments) => import::run(arguments).await,
         Command::Events(arguments) => events::run(arguments).await,
         Command::RemovalPolicy(arguments) => removal_policy::run(arguments).await,

@@ -11,6 +11,7 @@ mod bodies;
 mod kept;
 mod listeners;
 mod parse;
+mod proxies;
 mod shares;
 mod unknown;
 
@@ -19,6 +20,7 @@ pub use bodies::Bodies;
 pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
 pub use parse::{address, roots_fault};
+pub use proxies::{ForwardedHeader, Proxies};
 pub use shares::Shares;
 pub use unknown::unknown_variables;
 
@@ -213,6 +215,10 @@ pub struct Serve {
     /// The connections of all listeners.
     #[command(flatten)]
     pub listeners: Listeners,
+
+    /// The proxies before the listeners.
+    #[command(flatten)]
+    pub proxies: Proxies,
 
     /// The connections of gRPC.
     #[command(flatten)]

@@ -17,6 +17,7 @@ pub(crate) mod log;
 pub(crate) mod mail;
 pub(crate) mod memory;
 mod part;
+pub(crate) mod proxies;
 pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod shares;
@@ -74,6 +75,7 @@ pub const ALL: &[(&str, &[&Limit])] = &[
     ("Calls and messages", requests::ALL),
     ("Shares", shares::ALL),
     ("Connections, and callers without a key", listeners::ALL),
+    ("Proxies before the listeners", proxies::ALL),
     ("What is kept of calls", kept::ALL),
     ("The database", database::ALL),
     ("Bodies", bodies::ALL),

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
 use super::admin::{AdminThread, Readiness};
+use super::client::Proxies;
 use super::compute::Compute;
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
@@ -343,6 +344,7 @@ fn listening(name: &'static str, settings: &Serve) -> listener::Options {
         ),
         age: (None, None),
         reserve: 0,
+        proxies: Proxies::new(&settings.proxies),
     }
 }
 

@@ -24,8 +24,16 @@ pub enum LogFormat {
 }
 
 /// The span fields that every line written within the span carries.
-const CARRIED: &[&str] =
-    &["request_id", "trace_id", "key_id", "principal_id", "org", "mode", "job_id"];
+const CARRIED: &[&str] = &[
+    "request_id",
+    "trace_id",
+    "client.address",
+    "key_id",
+    "principal_id",
+    "org",
+    "mode",
+    "job_id",
+];
 
 /// Returns whether a span has any of them.
 pub(super) fn has_carried(fields: &FieldSet) -> bool {

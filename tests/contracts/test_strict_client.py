@@ -79,7 +79,7 @@ def test_every_refusal_is_read(service, key, request_id):
         (400, "not_cancelable", key, request_id),
         (401, "authentication_required", None, request_id),
         (401, "invalid_credentials", "sk_test_nobody", request_id),
-        (401, "address_not_allowed", elsewhere, request_id),
+        (401, "invalid_credentials", elsewhere, request_id),
         (403, "permission_denied", reader, request_id),
         (404, "not_found", key, uuid.uuid4()),
         (404, "not_found", service.key(org="other"), request_id),

@@ -42,11 +42,14 @@ scenario! {
             ("RevokeKey", json!({}), "invalid_credentials"),
             ("RotateKey", json!({"overlap": "0s"}), "invalid_credentials"),
             ("UpdateKey", json!({"scopes": ["portfolios:read"]}), "permission_denied"),
-            ("UpdateKey", json!({"allowed": ["10.0.0.0/8"]}), "address_not_allowed"),
+            ("UpdateKey", json!({"allowed": ["10.0.0.0/8"]}), "invalid_credentials"),
+            ("UpdateAccessPolicy", json!({"allowed": ["10.0.0.0/8"], "allow_lockout": true}), "invalid_credentials"),
         ];
         for (method, mut request, code) in cases {
             let (key_id, _, clients) = known(world, &other).await;
-            request["key_id"] = key_id.into();
+            if method != "UpdateAccessPolicy" {
+                request["key_id"] = key_id.into();
+            }
             let changed = Instant::now();
             world.call(&format!("AccessService/{method}"), request).await.unwrap();
             let done = Instant::now();
@@ -64,6 +67,7 @@ scenario! {
             ("revoked_at = now()", "invalid_credentials"),
             ("scopes = '{portfolios:read}'", "permission_denied"),
             ("secret_sha256 = sha256(id::text::bytea)", "invalid_credentials"),
+            ("allowed = '{10.0.0.0/8}'", "invalid_credentials"),
         ];
         for (change, code) in changes {
             let (key_id, _, clients) = known(world, &other).await;
@@ -141,12 +145,16 @@ scenario! {
         let cases = [
             ("RotateKey", json!({"overlap": "0s"}), "invalid_credentials"),
             ("UpdateKey", json!({"scopes": ["events:read"]}), "permission_denied"),
-            ("UpdateKey", json!({"allowed": ["10.0.0.0/8"]}), "address_not_allowed"),
+            ("UpdateKey", json!({"allowed": ["10.0.0.0/8"]}), "invalid_credentials"),
+            // The list of the whole realm, as the last: the key that changes it is excluded as well.
+            ("UpdateAccessPolicy", json!({"allowed": ["10.0.0.0/8"], "allow_lockout": true}), "invalid_credentials"),
         ];
         for (method, mut request, code) in cases {
             let (key_id, secret) = create(&world.client, json!({"scopes": ["events:read", "entities:read"]})).await;
             let mut stream = world.client.with_secret(&secret).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
-            request["key_id"] = key_id.into();
+            if method != "UpdateAccessPolicy" {
+                request["key_id"] = key_id.into();
+            }
             world.call(&format!("AccessService/{method}"), request).await.unwrap();
             let failure = loop {
                 match stream.next().await {

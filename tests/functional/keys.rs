@@ -61,10 +61,10 @@ scenario! {
         let request = json!({"name": "Fund"});
         let far = bound(&["10.0.0.0/8", "2001:db8::/32"]);
         let refused = far.call("PortfolioService/CreatePortfolio", request.clone()).await.unwrap_err();
-        assert_eq!((refused.code.as_str(), refused.http.unwrap_or(401)), ("address_not_allowed", 401));
+        assert_eq!((refused.code.as_str(), refused.http.unwrap_or(401)), ("invalid_credentials", 401));
         for forged in ["x-forwarded-for", "x-real-ip", "forwarded"] {
             let refused = far.call_with("PortfolioService/CreatePortfolio", request.clone(), &[(forged, "10.1.2.3")]).await.unwrap_err();
-            assert_eq!(refused.code, "address_not_allowed", "{forged} is the caller's own word");
+            assert_eq!(refused.code, "invalid_credentials", "{forged} is the caller's own word");
         }
         bound(&["10.0.0.0/8", "127.0.0.0/8"]).call("PortfolioService/CreatePortfolio", request).await.unwrap();
     }

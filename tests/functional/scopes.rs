@@ -254,7 +254,7 @@ scenario! {
         let listed = Key::create_with(&world.database, "acme", "test", &["admin"], &["--allow", "192.0.2.0/24"]);
         let revoked = Key::create(&world.database, "acme", "test", &["admin"]);
         offboard(&["key", "--database-url", &world.database.url, "revoke", &revoked.id, "--yes"]);
-        let (outcomes, create) = ([(&reader, "permission_denied"), (&listed, "address_not_allowed"), (&revoked, "invalid_credentials")], json!({"entity": {"type": "T"}}));
+        let (outcomes, create) = ([(&reader, "permission_denied"), (&listed, "invalid_credentials"), (&revoked, "invalid_credentials")], json!({"entity": {"type": "T"}}));
         for (n, (key, code)) in outcomes.into_iter().enumerate() {
             let client = Client::new(&world.server, key, world.protocol);
             let request_id = format!("refused-{n}");

@@ -130,6 +130,20 @@ there is no existing one.
   value: {{ $number | int64 | quote }}
 {{- end }}
 {{- end }}
+{{- with .Values.proxies }}
+{{- with .trusted }}
+- name: OFFBOARD_TRUSTED_PROXIES
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with .forwardedHeader }}
+- name: OFFBOARD_FORWARDED_HEADER
+  value: {{ . | quote }}
+{{- end }}
+{{- if .proxyProtocol }}
+- name: OFFBOARD_PROXY_PROTOCOL
+  value: "true"
+{{- end }}
+{{- end }}
 {{- with .Values.reflection }}
 - name: OFFBOARD_REFLECTION
   value: {{ . | quote }}

@@ -22,6 +22,14 @@ once.
 {{- else if and .Values.mail.from (not .Values.mail.existingSecret) }}
 {{- $faults = append $faults "mail.from: needs `existingSecret`, with the URL of an SMTP server" }}
 {{- end }}
+{{- if not .Values.proxies.trusted }}
+{{- if .Values.proxies.proxyProtocol }}
+{{- $faults = append $faults "proxies.proxyProtocol: needs `trusted`; nobody else is believed" }}
+{{- end }}
+{{- if .Values.proxies.forwardedHeader }}
+{{- $faults = append $faults "proxies.forwardedHeader: needs `trusted`; nobody else is believed" }}
+{{- end }}
+{{- end }}
 {{- with .Values.service }}
 {{- if and .headless (or (ne (int64 .ports.grpc) 50051) (ne (int64 .ports.http) 8080)) }}
 {{- $faults = append $faults "service.ports: a headless Service cannot map ports; they must be 50051 for grpc and 8080 for http" }}

@@ -72,9 +72,10 @@ pub(super) async fn list((server, key): (Server, String), list: List) -> Result<
 }
 
 pub(super) async fn update(update: Update) -> Result<ExitCode> {
-    let Update { id, values, expected_version, server, key, json } = update;
+    let Update { id, values, allow_lockout, expected_version, server, key, json } = update;
     let mut message: v1::UpdateKeyRequest = read("UpdateKey", values.body())?;
     (message.key_id, message.expected_version) = (id.to_string(), expected_version);
+    message.allow_lockout = allow_lockout;
     let answer =
         connect(&server).await?.update_key(request(message, &key)?).await.map_err(refused)?;
     let realm = realm_of(answer.metadata()).unwrap_or_default();
@@ -143,7 +144,7 @@ impl Values {
 }
 
 /// The request message of an RPC with this body of its route.
-fn read<M: Message + Default>(rpc: &str, body: Value) -> Result<M> {
+pub fn read<M: Message + Default>(rpc: &str, body: Value) -> Result<M> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
     let name = format!("offboard.v1.AccessService.{rpc}");
     let bodies = Bodies::of(&descriptors, &name).map_err(Error::internal)?;
@@ -224,7 +225,7 @@ fn moment(moment: &Timestamp) -> String {
 }
 
 /// A message of the service as REST shows it.
-fn as_json(message: &impl Name) -> Result<Value> {
+pub fn as_json(message: &impl Name) -> Result<Value> {
     static SPELLING: Spelling = Spelling::of("offboard.v1.AccessService");
     serde_json::from_str(&SPELLING.json(message)?).map_err(Error::internal)
 }

@@ -15,11 +15,10 @@ use crate::gateway::csv;
 use crate::gateway::problem::{MEDIA_TYPE, Problem};
 
 /// The errors that every call may fail with; a call without a body too, if one is sent that is too large or has another compression.
-const ALWAYS: [Code; 13] = [
+const ALWAYS: [Code; 12] = [
     Code::ValidationFailed,
     Code::AuthenticationRequired,
     Code::InvalidCredentials,
-    Code::AddressNotAllowed,
     Code::PermissionDenied,
     Code::PayloadTooLarge,
     Code::UriTooLong,
