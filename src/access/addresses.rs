@@ -37,7 +37,7 @@ impl AllowList {
         }
         let error = |from: String| {
             let message = format!(
-                "The new list does not contain the address that this call comes from, {from}: the caller could not call again from there. Send `allow_lockout` if that is intended."
+                "The new list does not contain the address that this call comes from, {from}: the caller could not call again from there. The request does not say that this is intended."
             );
             Error::new(Code::CallerExcluded, message)
         };
