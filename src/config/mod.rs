@@ -12,6 +12,7 @@ mod kept;
 mod listeners;
 mod parse;
 mod proxies;
+mod rates;
 mod shares;
 mod unknown;
 
@@ -21,6 +22,7 @@ pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
 pub use parse::{address, roots_fault};
 pub use proxies::{ForwardedHeader, Proxies};
+pub use rates::{ClassRates, Rates};
 pub use shares::Shares;
 pub use unknown::unknown_variables;
 
@@ -192,9 +194,9 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_CALLS", default_value_t = 1024, value_parser = whole(1..=MANY))]
     pub max_concurrent_calls: usize,
 
-    /// Calls that a key may make a second at each replica, and at once; 0 is not a limit
-    #[arg(long, env = "OFFBOARD_RATE_LIMIT", default_value_t = 5000, value_name = "CALLS")]
-    pub rate_limit: u32,
+    /// How often one key, one realm and one address may call.
+    #[command(flatten)]
+    pub rates: Rates,
 
     /// Seconds that a call may take, unless its caller gives it less
     #[arg(long, env = "OFFBOARD_REQUEST_TIMEOUT", default_value = "60", value_parser = some_seconds, value_name = "SECONDS")]
