@@ -40,7 +40,7 @@ pub struct Rates {
     pub realm_stream_rate_limit: Option<u32>,
 
     /// Calls without a valid key that one address may make a second at each replica, and at once; further ones are refused before their key is looked at, but for keys that are in use. 0 is not a limit
-    #[arg(long, env = "OFFBOARD_ADDRESS_RATE_LIMIT", default_value_t = 100, value_name = "CALLS")]
+    #[arg(long, env = "OFFBOARD_ADDRESS_RATE_LIMIT", default_value_t = 1000, value_name = "CALLS")]
     pub address_rate_limit: u32,
 }
 
