@@ -344,6 +344,7 @@ fn every_event_that_is_written_is_in_the_catalogue() {
                 "removal_policy.",
                 "attribute_index.",
                 "key.",
+                "access_policy.",
             ]
             .iter()
             .any(|prefix| {

@@ -25,6 +25,7 @@ use regex::Regex;
 
 /// Tables of a row for each realm or fewer. What is done to them takes no time, so they may be locked and read.
 const SMALL: &[&str] = &[
+    "access_policy",
     "api_key",
     "bulk_delete_turn",
     "event_history",

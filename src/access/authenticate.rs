@@ -41,7 +41,8 @@ type Messages<T> = BoxStream<'static, Result<T, Status>>;
 /// Fails, in the transaction of what a caller is about to do, once the caller would not be admitted any more.
 pub fn check(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
     if let Some(again) = caller.by_token_again() {
-        return Ok(again.map(drop)?);
+        again?;
+        return queries::check_realm_admits(connection, caller);
     }
     let key = queries::get_key(connection, &caller.realm, caller.key_id)?;
     key.ok_or_else(invalid_credentials)?.readmit(caller, clock::now())?;
@@ -78,7 +79,7 @@ impl Authenticator {
         if let Some(tokens) = self.tokens.as_ref().filter(|_| is_token(secret)) {
             let granted = tokens.authenticate(secret).await?;
             note_token(&granted);
-            let realm = self.realms.find(&granted).await?;
+            let realm = self.realms.find(&granted, address).await?;
             let presented = Presented { secret: SecretHash::of(secret), address };
             return Ok(Caller::by_token(&granted, realm, presented, Token::new(tokens, secret)));
         }
@@ -86,7 +87,11 @@ impl Authenticator {
         let key = self.key(secret).await?;
         note(&key);
         let now = clock::now();
-        let caller = key.admit(Presented { secret, address }, now)?;
+        let admitted = key.admit(Presented { secret, address }, now);
+        if admitted.is_err() {
+            report_exclusion(&key, address);
+        }
+        let caller = admitted?;
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).note(&caller, now);
         Ok(caller)
     }
@@ -95,7 +100,7 @@ impl Authenticator {
     pub fn remembered(&self, secret: &str, address: Option<IpAddr>) -> Option<Caller> {
         if let Some(tokens) = self.tokens.as_ref().filter(|_| is_token(secret)) {
             let granted = tokens.granted_before(secret)?;
-            let realm = self.realms.remembered(&granted)?;
+            let realm = self.realms.remembered(&granted, address)?;
             let presented = Presented { secret: SecretHash::of(secret), address };
             return Some(Caller::by_token(&granted, realm, presented, Token::new(tokens, secret)));
         }
@@ -135,7 +140,8 @@ impl Authenticator {
     /// or its secret has ended. For long calls.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
         if let Some(again) = caller.by_token_again() {
-            return again.map(drop);
+            again?;
+            return self.realms.check(&caller.realm, caller.presented.address);
         }
         let key = self.key(caller.presented.secret).await?;
         key.readmit(caller, clock::now()).map(drop)
@@ -181,6 +187,7 @@ impl Authenticator {
             // Whether it was woken or not makes no difference.
             let _ = timeout(READ_EVERY, wake_ups.next()).await;
             self.read_again().await;
+            self.realms.read_again().await;
             sleep(READ_PAUSE).await;
         }
     }
@@ -226,6 +233,13 @@ impl Authenticator {
 
     fn cache(&self) -> std::sync::MutexGuard<'_, KeyCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says in the log alone why a key that there is opens nothing from an address.
+fn report_exclusion(key: &Key, address: Option<IpAddr>) {
+    if let Some(list) = key.excludes(address) {
+        tracing::info!(list, "the key may not be used from the caller's address");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::limits::listeners::{CACHED_KEYS, CACHED_KEYS_AT_MOST};
 /// For how long a key is believed to be as it was read: a change that nobody reports takes effect this late.
 pub const BELIEVED: Duration = Duration::from_secs(2);
 /// A key that nobody has used for this long is read again by its next call, and not in between.
-const IN_USE: Duration = Duration::from_secs(60);
+pub const IN_USE: Duration = Duration::from_secs(60);
 
 /// Keys by the hashes of their secrets, each as it was read, and when.
 #[derive(Default)]

@@ -152,7 +152,7 @@ fn answer<A: Answer>(
 
 /// Refusals that depend on the form of the call, on the caller or on the moment, and not on the data. They leave the key free, wherever
 /// they come to light: the caller fixes the request, or the key, and sends it again.
-const NO_ANSWER: [Code; 12] = [
+const NO_ANSWER: [Code; 13] = [
     Code::ValidationFailed,
     Code::InvalidFilter,
     Code::UnknownAttribute,
@@ -161,6 +161,7 @@ const NO_ANSWER: [Code; 12] = [
     Code::AuthenticationRequired,
     Code::InvalidCredentials,
     Code::AddressNotAllowed,
+    Code::CallerExcluded,
     Code::PermissionDenied,
     Code::PayloadTooLarge,
     Code::RateLimitExceeded,

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::access::ApiVersion;
+use crate::access::addresses::AllowList;
+use crate::access::refusal::address_not_allowed;
 pub use crate::access::refusal::invalid_credentials;
 use crate::access::scope::Scope;
 use crate::access::secret::SecretHash;
@@ -29,8 +30,10 @@ pub struct Key {
     pub previous: Option<(SecretHash, DateTime<Utc>)>,
     /// Its scopes.
     pub scopes: Vec<Scope>,
-    /// Where it may be used from; anywhere if empty.
-    pub allowed: Vec<IpNet>,
+    /// Where it may be used from.
+    pub allowed: AllowList,
+    /// Where every key of its realm may be used from.
+    pub realm_allowed: AllowList,
     /// The version of the API that it speaks.
     pub api_version: ApiVersion,
     /// When it ends.
@@ -57,14 +60,8 @@ impl Key {
         {
             return Err(invalid_credentials());
         }
-        let listed = |address: IpAddr| {
-            self.allowed.iter().any(|network| network.contains(&address.to_canonical()))
-        };
-        if !self.allowed.is_empty() && !presented.address.is_some_and(listed) {
-            return Err(Error::new(
-                Code::AddressNotAllowed,
-                "This key may not be used from the caller's address.",
-            ));
+        if self.excludes(presented.address).is_some() {
+            return Err(address_not_allowed());
         }
         Ok(Caller {
             realm: self.realm.clone(),
@@ -75,6 +72,12 @@ impl Key {
             presented,
             token: None,
         })
+    }
+
+    /// The list on which an address is not that must be there: `key` or `realm`. None if it may be used from there.
+    pub fn excludes(&self, address: Option<IpAddr>) -> Option<&'static str> {
+        let lists = [("realm", &self.realm_allowed), ("key", &self.allowed)];
+        lists.into_iter().find_map(|(name, list)| (!list.admits(address)).then_some(name))
     }
 
     /// Admits a caller again that was admitted earlier. Fails if it would not be now, or may do less than it could then.
@@ -214,7 +217,8 @@ impl Key {
             secret: Presented::example().secret,
             previous: None,
             scopes: scopes.to_vec(),
-            allowed: Vec::new(),
+            allowed: AllowList::default(),
+            realm_allowed: AllowList::default(),
             api_version: ApiVersion::latest(),
             expires_at: None,
             revoked_at: None,
@@ -255,17 +259,36 @@ mod tests {
     }
 
     #[test]
-    fn an_allow_list_admits_its_networks_alone() {
-        let listed =
-            Key { allowed: vec!["10.0.0.0/8".parse().unwrap()], ..Key::example(&[Scope::Admin]) };
-        let code = |address: Option<&str>| {
-            let address = address.map(|text| text.parse().unwrap());
-            code(listed.admit(Presented { address, ..Presented::example() }, Utc::now()))
+    fn a_key_opens_from_where_it_and_its_realm_allow() {
+        let of = |texts: &[&str]| AllowList::new(texts.iter().map(|text| text.parse().unwrap()));
+        let listed = Key {
+            allowed: of(&["10.0.0.0/8", "192.0.2.0/24"]),
+            realm_allowed: of(&["10.1.0.0/16", "198.51.100.0/24"]),
+            ..Key::example(&[Scope::Admin])
         };
-        assert_eq!(code(Some("10.1.2.3")), None);
-        assert_eq!(code(Some("::ffff:10.1.2.3")), None);
-        assert_eq!(code(Some("192.168.0.1")), Some(Code::AddressNotAllowed));
-        assert_eq!(code(None), Some(Code::AddressNotAllowed));
+        let admitted = |address: Option<&str>| {
+            let address = address.map(|text| text.parse().unwrap());
+            assert_eq!(
+                listed.excludes(address).is_some(),
+                listed.admit(Presented { address, ..Presented::example() }, Utc::now()).is_err()
+            );
+            listed.admit(Presented { address, ..Presented::example() }, Utc::now())
+        };
+        assert!(admitted(Some("10.1.2.3")).is_ok() && admitted(Some("::ffff:10.1.2.3")).is_ok());
+        for elsewhere in
+            [Some("192.0.2.1"), Some("198.51.100.1"), Some("10.2.0.1"), Some("::1"), None]
+        {
+            assert_eq!(code(admitted(elsewhere)), Some(Code::AddressNotAllowed), "{elsewhere:?}");
+        }
+        assert_eq!(listed.excludes(Some([198, 51, 100, 1].into())), Some("key"));
+        assert_eq!(listed.excludes(Some([192, 0, 2, 1].into())), Some("realm"));
+        let caller = admitted(Some("10.1.2.3")).unwrap();
+        let narrowed = Key { realm_allowed: of(&["198.51.100.0/24"]), ..listed.clone() };
+        assert_eq!(
+            code(narrowed.readmit(&caller, Utc::now())),
+            Some(Code::AddressNotAllowed),
+            "who was admitted is not any more"
+        );
     }
 
     #[test]

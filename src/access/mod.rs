@@ -1,5 +1,6 @@
 //! Permissions and quotas: realms, API keys, scopes and idempotency keys; and the service that manages keys.
 
+mod addresses;
 mod answer;
 mod api_version;
 mod authenticate;
@@ -19,6 +20,7 @@ mod secret;
 pub mod tokens;
 mod uses;
 
+pub use addresses::{canonical, network};
 pub(crate) use answer::shows_nothing;
 pub use answer::{Answer, REPLAYED, Subject};
 pub use api_version::ApiVersion;

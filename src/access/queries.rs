@@ -8,11 +8,13 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::access::ApiVersion;
-use crate::access::key::Key;
+use crate::access::addresses::AllowList;
+use crate::access::key::{Caller, Key};
+use crate::access::refusal::address_not_allowed;
 use crate::access::scope::Scope;
 use crate::access::secret::{Secret, SecretHash};
 use crate::access::uses::Use;
-use crate::db::schema::{api_key, realm};
+use crate::db::schema::{access_policy, api_key, realm};
 use crate::db::{Mode, Realm, Work, id, listen, lock_realm, statement};
 use crate::error::Error;
 
@@ -53,6 +55,8 @@ pub struct KeySummary {
     pub secret_prefix: String,
     /// Its scopes.
     pub scopes: Vec<String>,
+    /// Where it may be used from; anywhere if empty.
+    pub allowed: Vec<IpNet>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it ends.
@@ -101,7 +105,7 @@ pub fn make_realm(connection: &mut PgConnection, org: &str, mode: Mode) -> Work<
     Ok(found.ok_or_else(|| Error::internal("a realm that was made is there"))?)
 }
 
-/// The realm of an organisation and a mode that a genuine token names, if there is one.
+/// The realm of an organisation in one mode, for a genuine token or whoever operates the service.
 pub fn find_realm(connection: &mut PgConnection, org: &str, mode: Mode) -> Work<Option<Realm>> {
     let id: Option<i32> = realm::table
         .filter(realm::org.eq(org).and(realm::mode.eq(mode)))
@@ -111,23 +115,65 @@ pub fn find_realm(connection: &mut PgConnection, org: &str, mode: Mode) -> Work<
     Ok(id.map(|id| Realm::from_row(id, org.to_owned(), mode)))
 }
 
+/// The same with the networks that its callers may come from.
+pub fn find_realm_allowing(
+    connection: &mut PgConnection,
+    org: &str,
+    mode: Mode,
+) -> Work<Option<(Realm, AllowList)>> {
+    let row: Option<(i32, Option<Vec<IpNet>>)> = realm::table
+        .left_join(access_policy::table.on(access_policy::realm_id.eq(realm::id)))
+        .filter(realm::org.eq(org).and(realm::mode.eq(mode)))
+        .select((realm::id, access_policy::allowed.nullable()))
+        .first(connection)
+        .optional()?;
+    Ok(row.map(|(id, allowed)| {
+        (Realm::from_row(id, org.to_owned(), mode), AllowList::new(allowed.unwrap_or_default()))
+    }))
+}
+
+/// The networks that callers of these realms may come from; nothing for those from anywhere.
+pub fn realms_allowing(
+    connection: &mut PgConnection,
+    realm_ids: &[i32],
+) -> Work<Vec<(i32, AllowList)>> {
+    let rows: Vec<(i32, Vec<IpNet>)> = access_policy::table
+        .filter(access_policy::realm_id.eq_any(realm_ids))
+        .select((access_policy::realm_id, access_policy::allowed))
+        .load(connection)?;
+    Ok(rows.into_iter().map(|(id, allowed)| (id, AllowList::new(allowed))).collect())
+}
+
+/// Fails unless the caller's realm lets callers in from where this one is.
+pub fn check_realm_admits(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
+    let lists = realms_allowing(connection, &[caller.realm.id()])?;
+    match lists.iter().all(|(_, list)| list.admits(caller.presented.address)) {
+        true => Ok(()),
+        false => Err(address_not_allowed().into()),
+    }
+}
+
 type Moment = Option<DateTime<Utc>>;
 type Owner = (Uuid, i32, String, Mode, Uuid);
 type Secrets = (Vec<u8>, Option<Vec<u8>>, Moment);
-type KeyRow = (Owner, Secrets, Vec<String>, Vec<IpNet>, Option<NaiveDate>, Moment, Moment);
+type Addresses = (Vec<IpNet>, Option<Vec<IpNet>>);
+type KeyRow = (Owner, Secrets, Vec<String>, Addresses, Option<NaiveDate>, Moment, Moment);
 
-/// Selects keys with their realms.
+/// Selects keys with their realms and what these allow.
 macro_rules! keys {
     () => {
-        api_key::table.inner_join(realm::table.on(realm::id.eq(api_key::realm_id))).select((
-            (api_key::id, realm::id, realm::org, realm::mode, api_key::principal_id),
-            (api_key::secret_sha256, api_key::previous_sha256, api_key::previous_expires_at),
-            api_key::scopes,
-            api_key::allowed,
-            api_key::api_version,
-            api_key::expires_at,
-            api_key::revoked_at,
-        ))
+        api_key::table
+            .inner_join(realm::table.on(realm::id.eq(api_key::realm_id)))
+            .left_join(access_policy::table.on(access_policy::realm_id.eq(api_key::realm_id)))
+            .select((
+                (api_key::id, realm::id, realm::org, realm::mode, api_key::principal_id),
+                (api_key::secret_sha256, api_key::previous_sha256, api_key::previous_expires_at),
+                api_key::scopes,
+                (api_key::allowed, access_policy::allowed.nullable()),
+                api_key::api_version,
+                api_key::expires_at,
+                api_key::revoked_at,
+            ))
     };
 }
 
@@ -177,6 +223,7 @@ fn to_key(
 ) -> Result<Key, Error> {
     let (id, realm_id, org, mode, principal_id) = owner;
     let (secret, previous, ends) = secrets;
+    let (allowed, realm_allowed) = allowed;
     let hash = |bytes: Vec<u8>| {
         SecretHash::of_bytes(&bytes).ok_or_else(|| Error::internal("a hash has 32 bytes"))
     };
@@ -188,7 +235,8 @@ fn to_key(
         previous: previous.map(hash).transpose()?.zip(ends),
         // A scope that this binary does not know grants nothing.
         scopes: scopes.iter().filter_map(|scope| Scope::parse(scope)).collect(),
-        allowed,
+        allowed: AllowList::new(allowed),
+        realm_allowed: AllowList::new(realm_allowed.unwrap_or_default()),
         api_version: ApiVersion::pinned(api_version),
         expires_at,
         revoked_at,
@@ -240,7 +288,7 @@ pub fn list_keys(connection: &mut PgConnection, org: Option<&str>) -> Work<Vec<K
             realm::mode,
             api_key::name,
             api_key::secret_prefix,
-            api_key::scopes,
+            (api_key::scopes, api_key::allowed),
             api_key::created_at,
             api_key::expires_at,
             api_key::revoked_at,
@@ -257,7 +305,7 @@ pub fn list_keys(connection: &mut PgConnection, org: Option<&str>) -> Work<Vec<K
         Mode,
         String,
         String,
-        Vec<String>,
+        (Vec<String>, Vec<IpNet>),
         DateTime<Utc>,
         Option<DateTime<Utc>>,
         Option<DateTime<Utc>>,
@@ -265,8 +313,9 @@ pub fn list_keys(connection: &mut PgConnection, org: Option<&str>) -> Work<Vec<K
     );
     let rows: Vec<Row> = query.load(connection)?;
     let summary = |row: Row| {
-        let (id, org, mode, name, secret_prefix, scopes, created_at, expires_at, revoked_at, used) =
+        let (id, org, mode, name, secret_prefix, rights, created_at, expires_at, revoked_at, used) =
             row;
+        let (scopes, allowed) = rights;
         KeySummary {
             id,
             org,
@@ -274,6 +323,7 @@ pub fn list_keys(connection: &mut PgConnection, org: Option<&str>) -> Work<Vec<K
             name,
             secret_prefix,
             scopes,
+            allowed,
             created_at,
             expires_at,
             revoked_at,

@@ -9,3 +9,11 @@ pub fn invalid_credentials() -> Error {
         "The credential is unknown, malformed, expired or revoked.",
     )
 }
+
+/// The response to a credential that may not be used from where it comes: the list of its key, or of its realm, does not have the address.
+pub fn address_not_allowed() -> Error {
+    Error::new(
+        Code::AddressNotAllowed,
+        "This credential may not be used from the caller's address.",
+    )
+}

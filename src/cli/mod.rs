@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod access_policy;
 mod allocator;
 mod arguments;
 mod ask;
@@ -55,6 +56,8 @@ enum Command {
     Key(key::Arguments),
     /// Show what the service would make of a token
     Token(token::Arguments),
+    /// Show and change where the keys of an organisation may be used from
+    AccessPolicy(access_policy::Arguments),
     /// Create the entities of a file
     Import(import::Arguments),
     /// Show the histories of events, and begin a new one
@@ -114,7 +117,8 @@ type Misuse = fn(&ArgMatches) -> Option<String>;
 fn parse() -> Cli {
     let (mut command, matches) =
         arguments::read(Cli::command()).unwrap_or_else(|error| error.exit());
-    let misuse: [(&str, Misuse, ErrorKind); 3] = [
+    let misuse: [(&str, Misuse, ErrorKind); 4] = [
+        ("access-policy", access_policy::misuse, ErrorKind::ArgumentConflict),
         ("import", import::misuse, ErrorKind::ArgumentConflict),
         ("key", key::misuse, ErrorKind::ValueValidation),
         ("removal-policy", removal_policy::misuse, ErrorKind::ArgumentConflict),
@@ -179,6 +183,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Healthcheck(arguments) => healthcheck::run(arguments).await,
         Command::Key(arguments) => key::run(arguments).await,
         Command::Token(arguments) => token::run(arguments).await,
+        Command::AccessPolicy(arguments) => access_policy::run(arguments).await,
         Command::Import(arguments) => import::run(arguments).await,
         Command::Events(arguments) => events::run(arguments).await,
         Command::RemovalPolicy(arguments) => removal_policy::run(arguments).await,

@@ -11,6 +11,8 @@ mod bodies;
 mod kept;
 mod listeners;
 mod parse;
+mod proxies;
+mod rates;
 mod shares;
 mod tokens;
 mod unknown;
@@ -20,6 +22,8 @@ pub use bodies::Bodies;
 pub use kept::Kept;
 pub use listeners::{Listeners, Reflection};
 pub use parse::{address, roots_fault};
+pub use proxies::{ForwardedHeader, Proxies};
+pub use rates::{ClassRates, Rates};
 pub use shares::Shares;
 pub use tokens::Tokens;
 pub use unknown::unknown_variables;
@@ -192,9 +196,9 @@ pub struct Serve {
     #[arg(long, env = "OFFBOARD_MAX_CONCURRENT_CALLS", default_value_t = 1024, value_parser = whole(1..=MANY))]
     pub max_concurrent_calls: usize,
 
-    /// Calls that a key may make a second at each replica, and at once; 0 is not a limit
-    #[arg(long, env = "OFFBOARD_RATE_LIMIT", default_value_t = 5000, value_name = "CALLS")]
-    pub rate_limit: u32,
+    /// How often one key, one realm and one address may call.
+    #[command(flatten)]
+    pub rates: Rates,
 
     /// Seconds that a call may take, unless its caller gives it less
     #[arg(long, env = "OFFBOARD_REQUEST_TIMEOUT", default_value = "60", value_parser = some_seconds, value_name = "SECONDS")]
@@ -215,6 +219,10 @@ pub struct Serve {
     /// The connections of all listeners.
     #[command(flatten)]
     pub listeners: Listeners,
+
+    /// The proxies before the listeners.
+    #[command(flatten)]
+    pub proxies: Proxies,
 
     /// The connections of gRPC.
     #[command(flatten)]

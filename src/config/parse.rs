@@ -1,7 +1,7 @@
 //! Reads the values of settings.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::rustls::RootCertStore;
 use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject;
+use ipnet::IpNet;
 use tracing_subscriber::filter::EnvFilter;
 
 /// The most of anything that is counted: calls, streams, connections. More than a machine has, and less than what counts them can.
@@ -36,6 +37,25 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         "must be an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080"
             .to_owned()
     })
+}
+
+/// A network of proxies. An address without the length of its prefix is the network of that address alone.
+pub(super) fn trusted(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    match network {
+        Ok(network) if network != network.trunc() => {
+            Err(format!("must have no bits behind its prefix, such as {}", network.trunc()))
+        }
+        Ok(network) if network.prefix_len() == 0 => {
+            Err("must not be all addresses there are: everybody would say where they come from"
+                .to_owned())
+        }
+        Ok(network) => Ok(network),
+        Err(_) => {
+            Err("must be an address, or one and the length of its prefix, such as 10.1.0.0/16"
+                .to_owned())
+        }
+    }
 }
 
 /// The URL of a collector of OpenTelemetry.
@@ -212,7 +232,7 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
 mod tests {
     use super::{
         address, certificates, file, log_filter, origin, otlp_url, public_url, seconds,
-        seconds_from, some_seconds, stream_name, subject_prefix, whole,
+        seconds_from, some_seconds, stream_name, subject_prefix, trusted, whole,
     };
     use std::time::Duration;
 
@@ -304,6 +324,20 @@ mod tests {
         assert!(address("0.0.0.0:0").is_ok() && address("[::1]:80").is_ok());
         for bad in ["localhost:0", "127.0.0.1", ":8080", "8080", ""] {
             assert!(address(bad).is_err_and(|fault| fault.contains("127.0.0.1:8080")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_networks_and_not_everybody() {
+        for (good, network) in [
+            ("10.1.0.0/16", "10.1.0.0/16"),
+            ("192.0.2.1", "192.0.2.1/32"),
+            ("2001:db8::1", "2001:db8::1/128"),
+        ] {
+            assert_eq!(trusted(good).map(|network| network.to_string()), Ok(network.to_owned()));
+        }
+        for bad in ["", "0.0.0.0/0", "::/0", "10.1.0.1/16", "10.0.0.0/33", "proxy", "10.0.0.0/8 "] {
+            assert!(trusted(bad).is_err(), "{bad}");
         }
     }
 

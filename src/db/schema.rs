@@ -35,6 +35,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    access_policy (realm_id) {
+        realm_id -> Int4,
+        allowed -> Array<Cidr>,
+        version -> Int8,
+        updated_at -> Timestamptz,
+        updated_by -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
     entity (realm_id, id) {
         realm_id -> Int4,
         id -> Text,
@@ -112,4 +122,4 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(realm, api_key);
+diesel::allow_tables_to_appear_in_same_query!(realm, api_key, access_policy);

@@ -18,7 +18,7 @@ impl Code {
                 "Check that the key is complete, still valid and of the intended mode. Sending the same key again does not help. Of a token `offboard token check` tells every fault."
             }
             Code::AddressNotAllowed => {
-                "Call from an address that is on the key's allow list, or have the list changed."
+                "Call from an address that is on the allow lists of the key and of its realm, or have them changed."
             }
             Code::PermissionDenied => "Use a key that has the scope `required_scope`.",
             Code::NotFound => {
@@ -73,6 +73,9 @@ impl Code {
             }
             Code::ReportRequired => {
                 "Run `CheckConsistency`, fix by hand what it could not repair, and start again when it has ended."
+            }
+            Code::CallerExcluded => {
+                "Add a network with `caller_address` to the list, or send `allow_lockout` where the list is right as it is. The idempotency key is still free."
             }
             Code::LimitReached => {
                 "Remove what is not needed any more, or use another resource. `limit` is how many it may have."

@@ -63,7 +63,7 @@ catalogue! {
     AuthenticationRequired = "authentication_required", "Authentication required", Unauthenticated, 401, [];
     /// The credential is unknown, revoked, expired, malformed or of the wrong mode.
     InvalidCredentials = "invalid_credentials", "Invalid credentials", Unauthenticated, 401, [];
-    /// The caller's address is not on the key's allow list.
+    /// The caller's address is not on the key's allow list, or not on that of its realm.
     AddressNotAllowed = "address_not_allowed", "Address not allowed", Unauthenticated, 401, [];
     /// The key lacks the scope that the call needs.
     PermissionDenied = "permission_denied", "Permission denied", PermissionDenied, 403, ["required_scope": Text];
@@ -109,6 +109,8 @@ catalogue! {
         ["expected_count": Integer, "max_objects": Integer, "matched_count": Integer];
     /// A bulk delete asks for a clean report of consistency, and none is young enough, or something was found since.
     ReportRequired = "report_required", "Report required", FailedPrecondition, 409, ["clean_report_within": Text];
+    /// The new list of networks does not contain the address that the call comes from, `caller_address`, so that its key could not be used from there any more.
+    CallerExcluded = "caller_excluded", "Caller excluded", FailedPrecondition, 409, ["caller_address": Text];
     /// The thing has as many others as it may have.
     LimitReached = "limit_reached", "Limit reached", FailedPrecondition, 409, ["limit": Integer];
     /// A trigger that somebody has added to the database refuses the change, and would again. Nothing was changed.

@@ -197,6 +197,11 @@ impl EventType {
                 key("it has another secret", &["version", "previous_secret_expires_at"])
             }
             EventType::KeyRevoked => key("it was revoked by a call", &["version"]),
+            EventType::AccessPolicyUpdated => About {
+                subject: "organisation",
+                reports: "the networks that its keys may be used from changed",
+                members: &["version", "fields"],
+            },
             EventType::BulkDeleteScheduled => task("it was asked for", &["parameters"]),
             EventType::BulkDeleteStarted => task("a worker has taken it up", &["status"]),
             EventType::BulkDeleteContinued => task("a worker has taken it up again", &["status"]),

@@ -60,6 +60,8 @@ text_enum! {
         KeyRotated = "key.rotated",
         /// A key was revoked.
         KeyRevoked = "key.revoked",
+        /// The access policy of a realm was changed. The subject is the organisation.
+        AccessPolicyUpdated = "access_policy.updated",
         /// A bulk delete was asked for.
         BulkDeleteScheduled = "bulk_delete.scheduled",
         /// A worker has taken a bulk delete up.

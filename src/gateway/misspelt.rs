@@ -315,7 +315,7 @@ mod tests {
             fastly-client-ip fastly-ff fly-client-ip fly-request-id true-client-ip client-ip akamai-origin-hop b3 uber-trace-id sentry-trace \
             x-goog-api-client x-goog-request-params x-goog-user-project grpc-accept-encoding grpc-encoding grpc-message-type grpc-previous-rpc-attempts \
             grpc-retry-pushback-ms grpc-tags-bin grpc-trace-bin grpc-status x-grpc-web matter-version idempotent-replayed x-grpc-test-echo-initial \
-            x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset offboard-realm match x-match test-run \
+            ratelimit ratelimit-policy x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset offboard-realm match x-match test-run \
             connect-timeout-ms x-cosmos-timeout prefer-preview sec-fetch-user x-tenant-id x-ms-tenant-id x-scope-orgid x-goog-iam-authority-selector \
             x-amz-expected-bucket-owner access-control-max-age x-content-type-options if-none-match if-match idle-timeout x-max-age mode-switch";
         for name in OTHERS.split_ascii_whitespace().chain(KNOWN) {

@@ -5,13 +5,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::{DefaultKeyedRateLimiter, Quota};
+use governor::Quota;
 
 use super::Limit;
+use super::buckets::{Buckets, buckets};
+use super::rates::{RATE_BUCKETS, RATE_BUCKETS_AT_MOST};
 use crate::error::{Code, Error};
 
-/// How many networks have a remembered allowance, before those are forgotten that have asked for nothing lately.
-const REMEMBER: usize = 4096;
 /// The time until an address with a used-up allowance can come again.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -19,16 +19,15 @@ const AGAIN: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Allowance {
     limit: &'static Limit,
-    reported: Arc<DefaultKeyedRateLimiter<IpAddr>>,
+    reported: Arc<Buckets<IpAddr>>,
 }
 
 impl Allowance {
     /// At most so many bytes, counted by this limit.
     pub fn new(bytes: NonZeroU32, limit: &'static Limit) -> Self {
-        Allowance {
-            limit,
-            reported: Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(bytes))),
-        }
+        let quota = Quota::per_minute(bytes);
+        let reported = Arc::new(buckets(quota, RATE_BUCKETS_AT_MOST, &RATE_BUCKETS));
+        Allowance { limit, reported }
     }
 
     /// Takes so many bytes of the allowance of this address. Fails with the refusal to send where not as many are left.
@@ -36,10 +35,7 @@ impl Allowance {
         let Some(bytes) = NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX)) else {
             return Ok(());
         };
-        if self.reported.len() > REMEMBER {
-            self.reported.retain_recent();
-        }
-        if matches!(self.reported.check_key_n(&network(address), bytes), Ok(Ok(()))) {
+        if matches!(self.reported.check_key_n(&network(address), bytes), Ok(Ok(_))) {
             return Ok(());
         }
         self.limit.reached();

@@ -8,6 +8,7 @@ use crate::telemetry;
 pub(crate) mod allowance;
 pub(crate) mod answers;
 pub(crate) mod bodies;
+pub(crate) mod buckets;
 pub(crate) mod database;
 pub(crate) mod events;
 pub(crate) mod faults;
@@ -17,6 +18,8 @@ pub(crate) mod log;
 pub(crate) mod mail;
 pub(crate) mod memory;
 mod part;
+pub(crate) mod proxies;
+pub(crate) mod rates;
 pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod shares;
@@ -73,9 +76,11 @@ impl Limit {
 /// All limits, by the heading that they stand under.
 pub const ALL: &[(&str, &[&Limit])] = &[
     ("Calls and messages", requests::ALL),
+    ("Rates", rates::ALL),
     ("Shares", shares::ALL),
     ("Connections, and callers without a key", listeners::ALL),
     ("Tokens", tokens::ALL),
+    ("Proxies before the listeners", proxies::ALL),
     ("What is kept of calls", kept::ALL),
     ("The database", database::ALL),
     ("Bodies", bodies::ALL),

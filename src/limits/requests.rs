@@ -36,11 +36,6 @@ limits! {
         value: Setting("max-concurrent-calls"),
         past: "`unavailable` (503), at once",
     }
-    CALL_RATE "call_rate" {
-        bounds: "Calls of one key a second, at one replica",
-        value: Setting("rate-limit"),
-        past: "`rate_limit_exceeded` (429) with `Retry-After`",
-    }
     MESSAGE_BYTES "message_bytes" {
         bounds: "Bytes of one message or one body, after decompression",
         value: Setting("max-body-bytes"),

@@ -19,7 +19,7 @@ const MAX_NAME: usize = 64;
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept, accept-encoding, accept-patch, accept-post, allow, api-version, content-disposition, content-encoding, date, etag, \
      grpc-encoding, grpc-message, grpc-status, grpc-status-details-bin, idempotent-replayed, link, location, retry-after, vary, \
-     offboard-realm, www-authenticate, x-accel-buffering, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
+     offboard-realm, ratelimit, ratelimit-policy, www-authenticate, x-accel-buffering, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
 );
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, PATCH, POST, PUT");
 /// Seconds that a browser may remember the permission; none remembers it for longer.

@@ -3,6 +3,7 @@
 mod admin;
 mod admin_protocol;
 mod bound;
+mod client;
 mod compute;
 mod cors;
 pub(crate) mod drain;

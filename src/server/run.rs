@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
 use super::admin::{AdminThread, Readiness};
+use super::client::Proxies;
 use super::compute::Compute;
 use super::cors::Cors;
 use super::drain::{Drain, Grace};
 use super::grpc::Grpc;
 use super::health::{self, Health};
 use super::http::HttpProtocol;
-use super::layers::RateLimit;
+use super::layers::{Methods, RateLimit};
 use super::listener::{self, Connections};
 use super::opening::{Opening, given, patience};
 use super::ports::{Addresses, Port};
@@ -232,7 +233,7 @@ async fn open_listeners(
     (listeners, keepers): (&mut JoinSet<()>, &mut JoinSet<()>),
 ) -> Result<()> {
     let descriptors = DescriptorPool::decode(DESCRIPTOR_SET).map_err(Error::internal)?;
-    let calls = RateLimit::new(NonZeroU32::new(settings.rate_limit));
+    let calls = RateLimit::new(Methods::served(), &settings.rates);
     keepers.spawn(calls.clone().forget());
     let memory = usize::try_from(settings.bodies.body_memory_bytes).unwrap_or(usize::MAX);
     let bodies =
@@ -244,6 +245,7 @@ async fn open_listeners(
         bodies: bodies.clone(),
         responses: responses.clone(),
         calls,
+        address_failures: NonZeroU32::new(settings.rates.address_rate_limit),
         message_bytes: settings.max_body_bytes,
         concurrent_calls: settings
             .max_concurrent_calls
@@ -353,6 +355,7 @@ fn listening(name: &'static str, settings: &Serve) -> listener::Options {
         ),
         age: (None, None),
         reserve: 0,
+        proxies: Proxies::new(&settings.proxies),
     }
 }
 

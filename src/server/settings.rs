@@ -6,6 +6,7 @@ use crate::config::{Mail, Nats, Role, Serve, Tokens, roots_fault};
 use crate::db;
 use crate::error::{Result, Violations};
 use crate::events::nats::NatsSettings;
+use crate::limits::proxies::{TRUSTED_NETWORKS, TRUSTED_NETWORKS_AT_MOST};
 use crate::mail::{MailSettings, Mailer};
 
 /// Fails with all that is wrong with the settings of a service, as far as that can be known while nothing of it runs.
@@ -87,6 +88,20 @@ fn pairs(settings: &Serve, faults: &mut Violations) {
             "must be 0 where --grpc-max-connection-age is 0: it begins when a connection is old, and none ever is".to_owned()
         },
     );
+    let proxies = &settings.proxies;
+    let trusted = proxies.trusted_proxies.len();
+    refuse(trusted > TRUSTED_NETWORKS_AT_MOST, "--trusted-proxies", &|| {
+        TRUSTED_NETWORKS.reached();
+        format!("must be at most {TRUSTED_NETWORKS_AT_MOST} networks")
+    });
+    for (is_given, flag) in [
+        (proxies.proxy_protocol, "--proxy-protocol"),
+        (proxies.forwarded_header.is_some(), "--forwarded-header"),
+    ] {
+        refuse(is_given && trusted == 0, flag, &|| {
+            "needs --trusted-proxies: nobody else is believed".to_owned()
+        });
+    }
     parts(settings, &mut refuse);
 }
 

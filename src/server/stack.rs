@@ -1,5 +1,6 @@
 //! The services and the one stack of layers in front of them, for both protocols.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -14,9 +15,9 @@ use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
 
 use super::drain::Drain;
 use super::layers::{
-    AroundLayer, Auth, Authorize, Bodies, Closing, CommonHeaders, Deadline, Failures, Forms,
-    Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds, Responses, Scopes, Share,
-    Trace, UnknownHeaders, Version,
+    AddressRate, AroundLayer, Auth, Authorize, Bodies, Closing, CommonHeaders, Deadline, Failures,
+    Forms, Idempotency, Keyless, Load, Methods, Panics, RateLimit, RequestIds, Responses, Scopes,
+    Share, Trace, UnknownHeaders, Version,
 };
 use crate::access::{AccessService, Authenticator, Quota};
 use crate::bulk_delete::BulkDeleteService;
@@ -52,8 +53,10 @@ pub struct Limits {
     pub bodies: BodyMemory,
     /// The memory for responses.
     pub responses: ResponseMemory,
-    /// How often each key may call.
+    /// How often each key and each realm may call.
     pub calls: RateLimit,
+    /// How often each address may call a second without a valid key.
+    pub address_failures: Option<NonZeroU32>,
     /// The most calls with a key at once.
     pub concurrent_calls: usize,
     /// The shares that one realm and one key have of calls and streams.
@@ -172,6 +175,11 @@ pub fn layers(
         .layer(AroundLayer(Closing::new(methods.clone(), drain.listeners(), drain.calls())))
         .layer(AroundLayer(Keyless::new(methods.clone(), limits.reflection_streams)))
         .layer(AroundLayer(Deadline::new(methods.clone(), limits.request_timeout)))
+        .layer(AroundLayer(AddressRate::new(
+            methods.clone(),
+            authenticator.clone(),
+            limits.address_failures,
+        )))
         .layer(AroundLayer(Auth::new(authenticator, scopes.clone(), limits.reflection_needs_key)))
         .layer(AroundLayer(Load::new(limits.concurrent_calls, traffic)))
         .layer(AroundLayer(limits.calls.clone()))

@@ -68,6 +68,23 @@ impl Tally {
     }
 }
 
+impl Permit {
+    /// Makes one of nowhere one of this network. Fails where that has its part.
+    pub fn settle(&mut self, network: IpAddr) -> Result<(), Full> {
+        if self.network.is_some() {
+            return Ok(());
+        }
+        let mut taken = self.tally.taken();
+        let by = taken.by.entry(network).or_default();
+        if *by >= self.tally.0.each {
+            return Err(Full::Each);
+        }
+        *by += 1;
+        self.network = Some(network);
+        Ok(())
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.tally.taken();

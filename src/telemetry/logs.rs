@@ -27,6 +27,7 @@ pub enum LogFormat {
 const CARRIED: &[&str] = &[
     "request_id",
     "trace_id",
+    "client.address",
     "key_id",
     "issuer",
     "principal_id",

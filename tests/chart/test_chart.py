@@ -300,6 +300,14 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_MAX_BODY_BYTES": "8388608",
         "OFFBOARD_MAX_CONCURRENT_CALLS": "256",
         "OFFBOARD_RATE_LIMIT": "0",
+        "OFFBOARD_WRITE_RATE_LIMIT": "50",
+        "OFFBOARD_TASK_RATE_LIMIT": "5",
+        "OFFBOARD_STREAM_RATE_LIMIT": "20",
+        "OFFBOARD_REALM_RATE_LIMIT": "1000",
+        "OFFBOARD_REALM_WRITE_RATE_LIMIT": "200",
+        "OFFBOARD_REALM_TASK_RATE_LIMIT": "20",
+        "OFFBOARD_REALM_STREAM_RATE_LIMIT": "80",
+        "OFFBOARD_ADDRESS_RATE_LIMIT": "10",
         "OFFBOARD_IDEMPOTENCY_RECORDS": "100000",
         "OFFBOARD_IDEMPOTENCY_BYTES": "67108864",
         "OFFBOARD_KEYS_PER_REALM": "5000",
@@ -323,6 +331,9 @@ def test_settings_reach_the_service(render):
         "OFFBOARD_HEAD_TIMEOUT": "2.5",
         "OFFBOARD_IDLE_TIMEOUT": "620",
         "OFFBOARD_IDLE_TIMEOUT_WITHOUT_KEY": "0",
+        "OFFBOARD_TRUSTED_PROXIES": "10.1.0.0/16,2001:db8::/32",
+        "OFFBOARD_FORWARDED_HEADER": "forwarded",
+        "OFFBOARD_PROXY_PROTOCOL": "true",
         "OFFBOARD_REFLECTION": "key",
         "OFFBOARD_GRPC_KEEPALIVE_INTERVAL": "45",
         "OFFBOARD_GRPC_KEEPALIVE_TIMEOUT": "2.5",
@@ -351,6 +362,7 @@ def test_settings_without_a_value_are_left_to_the_service(render):
     assert not {"OFFBOARD_DB_POOL_SIZE", "OFFBOARD_PUBLIC_URL", "OFFBOARD_OTLP_ENDPOINT", "OFFBOARD_CORS_ORIGINS"} & variables
     assert not {"OFFBOARD_MAX_BODY_BYTES", "OFFBOARD_RATE_LIMIT", "OFFBOARD_REQUEST_TIMEOUT", "OFFBOARD_REFLECTION"} & variables
     assert not {"OFFBOARD_MAX_CONNECTIONS", "OFFBOARD_HEAD_TIMEOUT", "OFFBOARD_IDLE_TIMEOUT"} & variables
+    assert not {"OFFBOARD_TRUSTED_PROXIES", "OFFBOARD_FORWARDED_HEADER", "OFFBOARD_PROXY_PROTOCOL"} & variables
     assert not [name for name in variables if name.startswith("OFFBOARD_GRPC_") and name != "OFFBOARD_GRPC_ADDR"]
     assert not [name for name in variables if name.startswith(("OFFBOARD_NATS", "OFFBOARD_BULK", "OFFBOARD_SMTP", "OFFBOARD_MAIL"))]
 

@@ -122,6 +122,7 @@ BAD_VALUES = {
     ),
     "a volume that hides ours": ({"extraVolumes": [{"name": "tmp"}]}, "at '/extraVolumes/0/name': 'not' failed"),
     "a variable without name": ({"extraEnv": [{"value": "x"}]}, "at '/extraEnv/0': missing property 'name'"),
+    "a proxy by its name": ({"proxies": {"trusted": ["lb.example.com"]}}, "at '/proxies/trusted/0': 'lb.example.com' does not match"),
     "an invalid digest": ({"image": {"digest": "latest"}}, "at '/image/digest': 'latest' does not match"),
     "an invalid quantity": ({"resources": {"limits": {"memory": "much"}}}, "at '/resources/limits/memory': 'much' does not match"),
 }
@@ -151,6 +152,11 @@ BAD_COMBINATIONS = {
     "two files of issuers": ({"tokens": {"existingConfigMap": "one", "existingSecret": "other"}}, "tokens: give either `existingConfigMap` or `existingSecret`, not both"),
     "mail from nobody": ({"mail": {"existingSecret": "offboard-mail"}}, "mail.from: must be given with `existingSecret`"),
     "mail without a server": ({"mail": {"from": "a@b.c"}}, "mail.from: needs `existingSecret`, with the URL of an SMTP server"),
+    "a header of nobody": (
+        {"proxies": {"forwardedHeader": "forwarded"}},
+        "proxies.forwardedHeader: needs `trusted`; nobody else is believed",
+    ),
+    "a PROXY protocol of nobody": ({"proxies": {"proxyProtocol": True}}, "proxies.proxyProtocol: needs `trusted`; nobody else is believed"),
     "a variable that has a value": (
         {"extraEnv": [{"name": "OFFBOARD_ROLES", "value": "worker"}]},
         "extraEnv: OFFBOARD_ROLES is set by the chart",

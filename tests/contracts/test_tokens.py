@@ -136,6 +136,20 @@ def test_an_organisation_that_is_not_there_is_made_only_where_the_file_says_so(s
     assert rest(service, token(org="made")).headers["offboard-realm"] == "made/test"
 
 
+def test_the_list_of_a_realm_is_for_callers_with_tokens_too(service):
+    shown = token(org="listed")
+    allow = lambda *networks: ("/v1/access-policy", "-X", "PATCH", "--json", f"'{json.dumps({'allowed': networks, 'allow_lockout': True})}'")
+    assert rest(service, shown, *allow("127.0.0.0/8")).status == 200
+    assert rest(service, shown).status == 200
+    assert rest(service, shown, *allow("192.0.2.0/24")).status == 200
+    refused = lambda: rest(service, shown)
+    eventually("the list takes effect", lambda: refused().status == 401)
+    assert json.loads(refused().body)["code"] == "address_not_allowed"
+    assert grpc_call(service, shown).code == "UNAUTHENTICATED"
+    assert rest(service, token(org="listed", sub="another")).status == 401
+    assert rest(service, token()).status == 200, "of another organisation"
+
+
 def test_calls_are_repeated_by_the_principal_and_not_by_the_token(service):
     def create(shown, name):
         return rest(service, shown, "/v1/portfolios", "-H", "'idempotency-key: once'", "--json", f"'{json.dumps({'name': name})}'")

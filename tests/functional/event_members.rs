@@ -96,6 +96,7 @@ async fn all(world: &World) -> Vec<Value> {
     call("AccessService/UpdateKey", json!({"key_id": key_id, "name": "K"})).await;
     call("AccessService/RotateKey", json!({"key_id": key_id, "overlap": "60s"})).await;
     call("AccessService/RevokeKey", json!({"key_id": key_id})).await;
+    call("AccessService/UpdateAccessPolicy", json!({"allowed": ["127.0.0.0/8"]})).await;
     let events = call("EventService/ListEvents", json!({"page_size": 1000})).await;
     events.get("events").as_array().unwrap().clone()
 }

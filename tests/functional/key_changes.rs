@@ -43,10 +43,13 @@ scenario! {
             ("RotateKey", json!({"overlap": "0s"}), "invalid_credentials"),
             ("UpdateKey", json!({"scopes": ["portfolios:read"]}), "permission_denied"),
             ("UpdateKey", json!({"allowed": ["10.0.0.0/8"]}), "address_not_allowed"),
+            ("UpdateAccessPolicy", json!({"allowed": ["10.0.0.0/8"], "allow_lockout": true}), "address_not_allowed"),
         ];
         for (method, mut request, code) in cases {
             let (key_id, _, clients) = known(world, &other).await;
-            request["key_id"] = key_id.into();
+            if method != "UpdateAccessPolicy" {
+                request["key_id"] = key_id.into();
+            }
             let changed = Instant::now();
             world.call(&format!("AccessService/{method}"), request).await.unwrap();
             let done = Instant::now();
@@ -64,6 +67,7 @@ scenario! {
             ("revoked_at = now()", "invalid_credentials"),
             ("scopes = '{portfolios:read}'", "permission_denied"),
             ("secret_sha256 = sha256(id::text::bytea)", "invalid_credentials"),
+            ("allowed = '{10.0.0.0/8}'", "address_not_allowed"),
         ];
         for (change, code) in changes {
             let (key_id, _, clients) = known(world, &other).await;
@@ -142,11 +146,15 @@ scenario! {
             ("RotateKey", json!({"overlap": "0s"}), "invalid_credentials"),
             ("UpdateKey", json!({"scopes": ["events:read"]}), "permission_denied"),
             ("UpdateKey", json!({"allowed": ["10.0.0.0/8"]}), "address_not_allowed"),
+            // The list of the whole realm, as the last: the key that changes it is excluded as well.
+            ("UpdateAccessPolicy", json!({"allowed": ["10.0.0.0/8"], "allow_lockout": true}), "address_not_allowed"),
         ];
         for (method, mut request, code) in cases {
             let (key_id, secret) = create(&world.client, json!({"scopes": ["events:read", "entities:read"]})).await;
             let mut stream = world.client.with_secret(&secret).stream("EventService/WatchEvents", json!({}), &[]).await.unwrap();
-            request["key_id"] = key_id.into();
+            if method != "UpdateAccessPolicy" {
+                request["key_id"] = key_id.into();
+            }
             world.call(&format!("AccessService/{method}"), request).await.unwrap();
             let failure = loop {
                 match stream.next().await {

@@ -5,6 +5,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod addresses;
 mod advice;
 mod answer_headers;
 mod answers;
@@ -74,6 +75,7 @@ mod portfolio_export;
 mod portfolio_registry;
 mod portfolios;
 mod probes;
+mod proxies;
 mod proxy;
 mod public_url;
 mod publisher;

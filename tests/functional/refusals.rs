@@ -10,6 +10,8 @@ use crate::raw::*;
 const ALWAYS: &[&str] = &[
     "api-version",
     "date",
+    "ratelimit",
+    "ratelimit-policy",
     "x-content-type-options",
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
@@ -378,6 +380,8 @@ async fn every_refusal_over_grpc_reports_what_answers_report() {
         assert_eq!(failure.code, code, "{what}");
         for name in [
             "api-version",
+            "ratelimit",
+            "ratelimit-policy",
             "x-ratelimit-limit",
             "x-ratelimit-remaining",
             "x-ratelimit-reset",

@@ -83,6 +83,11 @@ impl Client {
         }
     }
 
+    /// The same caller, by proxies at these addresses.
+    pub fn by(&self, addresses: Addresses) -> Client {
+        Client { addresses, channel: OnceCell::new(), ..self.clone() }
+    }
+
     /// The same caller with another secret.
     pub fn with_secret(&self, secret: &str) -> Client {
         Client { secret: secret.to_owned(), ..self.clone() }

@@ -43,6 +43,7 @@ fn by_hand() -> BTreeMap<&'static str, Value> {
         ("AccessService/UpdateKey", json!({"key_id": updated_key, "name": "Other"})),
         ("AccessService/RotateKey", json!({"key_id": rotated_key, "overlap": "60s"})),
         ("AccessService/RevokeKey", json!({"key_id": revoked_key})),
+        ("AccessService/UpdateAccessPolicy", json!({"allowed": ["127.0.0.0/8", "::1/128"]})),
         ("AttributeIndexService/CreateAttributeIndex", json!({"attribute": "LastName"})),
         ("AttributeIndexService/GetAttributeIndex", json!({"attribute": "kept"})),
         ("AttributeIndexService/DeleteAttributeIndex", json!({"attribute": "known"})),

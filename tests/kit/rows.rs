@@ -325,6 +325,7 @@ impl Database {
     /// A digest of each table that has what callers have changed: what is the same before and after is unchanged.
     pub fn contents(&self) -> Vec<Option<String>> {
         let tables = [
+            "access_policy",
             "attribute_declaration",
             "attribute_index",
             "bulk_delete",

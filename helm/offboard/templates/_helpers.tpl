@@ -110,6 +110,14 @@ there is no existing one.
       "OFFBOARD_MAX_BODY_BYTES" .Values.limits.maxBodyBytes
       "OFFBOARD_MAX_CONCURRENT_CALLS" .Values.limits.maxConcurrentCalls
       "OFFBOARD_RATE_LIMIT" .Values.limits.rateLimit
+      "OFFBOARD_WRITE_RATE_LIMIT" .Values.limits.writeRateLimit
+      "OFFBOARD_TASK_RATE_LIMIT" .Values.limits.taskRateLimit
+      "OFFBOARD_STREAM_RATE_LIMIT" .Values.limits.streamRateLimit
+      "OFFBOARD_REALM_RATE_LIMIT" .Values.limits.realmRateLimit
+      "OFFBOARD_REALM_WRITE_RATE_LIMIT" .Values.limits.realmWriteRateLimit
+      "OFFBOARD_REALM_TASK_RATE_LIMIT" .Values.limits.realmTaskRateLimit
+      "OFFBOARD_REALM_STREAM_RATE_LIMIT" .Values.limits.realmStreamRateLimit
+      "OFFBOARD_ADDRESS_RATE_LIMIT" .Values.limits.addressRateLimit
       "OFFBOARD_REALM_CONCURRENT_CALLS" .Values.shares.realmConcurrentCalls
       "OFFBOARD_KEY_CONCURRENT_CALLS" .Values.shares.keyConcurrentCalls
       "OFFBOARD_MAX_CONCURRENT_STREAMS" .Values.shares.maxConcurrentStreams
@@ -129,6 +137,20 @@ there is no existing one.
 {{- if not (kindIs "invalid" $number) }}
 - name: {{ $name }}
   value: {{ $number | int64 | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.proxies }}
+{{- with .trusted }}
+- name: OFFBOARD_TRUSTED_PROXIES
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with .forwardedHeader }}
+- name: OFFBOARD_FORWARDED_HEADER
+  value: {{ . | quote }}
+{{- end }}
+{{- if .proxyProtocol }}
+- name: OFFBOARD_PROXY_PROTOCOL
+  value: "true"
 {{- end }}
 {{- end }}
 {{- with .Values.reflection }}

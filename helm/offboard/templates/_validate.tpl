@@ -25,6 +25,14 @@ once.
 {{- if and .Values.tokens.existingConfigMap .Values.tokens.existingSecret }}
 {{- $faults = append $faults "tokens: give either `existingConfigMap` or `existingSecret`, not both" }}
 {{- end }}
+{{- if not .Values.proxies.trusted }}
+{{- if .Values.proxies.proxyProtocol }}
+{{- $faults = append $faults "proxies.proxyProtocol: needs `trusted`; nobody else is believed" }}
+{{- end }}
+{{- if .Values.proxies.forwardedHeader }}
+{{- $faults = append $faults "proxies.forwardedHeader: needs `trusted`; nobody else is believed" }}
+{{- end }}
+{{- end }}
 {{- with .Values.service }}
 {{- if and .headless (or (ne (int64 .ports.grpc) 50051) (ne (int64 .ports.http) 8080)) }}
 {{- $faults = append $faults "service.ports: a headless Service cannot map ports; they must be 50051 for grpc and 8080 for http" }}

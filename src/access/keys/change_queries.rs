@@ -13,10 +13,11 @@ use diesel::sql_types::{
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use crate::access::addresses::AllowList;
 use crate::access::key::invalid_credentials;
 use crate::access::keys::model::{KeyAction, KeyFields, KeyRecord, KeyState, KeyUpdate};
 use crate::access::keys::queries::{Row, Values, columns, get, state};
-use crate::access::queries::{get_key, wake};
+use crate::access::queries::{check_realm_admits, get_key, wake};
 use crate::access::secret::Secret;
 use crate::access::{Caller, Scope};
 use crate::db::{Realm, Work, clock, id, lock_realm, statement};
@@ -25,16 +26,19 @@ use crate::limits::kept::{ENDED_KEYS, ENDED_KEYS_AT_MOST, KEYS};
 
 /// Locks the keys of the caller's realm, and returns the caller with what its key may do now: a key that was revoked or narrowed a moment ago
 /// makes no other key, also where that is not noticed yet.
-fn lock(connection: &mut PgConnection, caller: &Caller) -> Work<Caller> {
+pub(super) fn lock(connection: &mut PgConnection, caller: &Caller, needs: Scope) -> Work<Caller> {
     lock_realm(connection, &caller.realm)?;
     let caller = match caller.by_token_again() {
-        Some(again) => again?,
+        Some(again) => {
+            check_realm_admits(connection, caller)?;
+            again?
+        }
         None => {
             let key = get_key(connection, &caller.realm, caller.key_id)?;
             key.ok_or_else(invalid_credentials)?.admit(caller.presented, clock::now())?
         }
     };
-    caller.require(Scope::KeysWrite)?;
+    caller.require(needs)?;
     Ok(caller)
 }
 
@@ -44,7 +48,7 @@ fn lock_key(
     caller: &Caller,
     key: Uuid,
 ) -> Work<(Caller, KeyRecord)> {
-    let caller = lock(connection, caller)?;
+    let caller = lock(connection, caller, Scope::KeysWrite)?;
     let record = get(connection, &caller.realm, key)?
         .ok_or_else(|| Error::not_found("key", &key.to_string()))?;
     Ok((caller, record))
@@ -75,7 +79,7 @@ pub fn create(
     secret: &Secret,
     at_most: u32,
 ) -> Work<KeyRecord> {
-    let caller = lock(connection, caller)?;
+    let caller = lock(connection, caller, Scope::KeysWrite)?;
     caller.require_all(fields.scopes.iter().map(String::as_str))?;
     check_room(connection, &caller.realm, at_most)?;
     let kept = ENDED_KEYS_AT_MOST as i64;
@@ -164,6 +168,9 @@ pub fn update(
     record.state.check(KeyAction::Update)?;
     if changed.is_empty() {
         return Ok(record);
+    }
+    if key == caller.key_id && changed.contains(&"allowed") && !update.allow_lockout {
+        AllowList::new(fields.allowed.iter().copied()).check_admits(caller.presented.address)?;
     }
     let is_valid = fields.expires_at.is_none_or(|end| end > clock::now());
     if record.state == KeyState::Expired && is_valid {

@@ -3,6 +3,8 @@
 mod answers;
 mod change_queries;
 mod model;
+pub mod policy;
+pub(crate) mod policy_queries;
 pub mod queries;
 mod service;
 

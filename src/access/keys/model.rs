@@ -6,6 +6,7 @@ use chrono::{DateTime, NaiveDate, SubsecRound, Utc};
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use crate::access::addresses::check_networks;
 use crate::access::{ApiVersion, Scope};
 use crate::db::text_enum;
 use crate::error::{Code, Error, Result, Violations};
@@ -15,7 +16,7 @@ use crate::proto::mask::{Mask, spelled_out};
 use crate::proto::v1;
 
 const MAX_NAME_CHARACTERS: usize = 256;
-/// The most scopes, and the most networks, that a request lists.
+/// The most scopes that a request lists.
 const MAX_LIST: usize = 64;
 /// The longest time for which two secrets of a key are valid.
 const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -136,7 +137,7 @@ impl KeyFields {
         check_email(request.email.as_deref(), &mut faults);
         let fields = KeyFields {
             scopes: check_scopes(request.scopes, &mut faults),
-            allowed: check_networks(request.allowed, &mut faults),
+            allowed: check_networks(&request.allowed, &mut faults),
             expires_at: request.expires_at.and_then(|moment| check_end(moment, now, &mut faults)),
             api_version: match request.api_version.as_str() {
                 "" => Some(ApiVersion::latest().day()),
@@ -161,12 +162,14 @@ pub struct KeyUpdate {
     api_version: Option<NaiveDate>,
     /// The version that the key must be at.
     pub expected_version: Option<i64>,
+    /// True if the caller may be excluded by the list of its own key.
+    pub allow_lockout: bool,
 }
 
 /// The members that an update may change.
 const UPDATABLE: [&str; 6] = ["name", "email", "scopes", "allowed", "expires_at", "api_version"];
 /// The members of the body of a `PATCH` that are not fields to change.
-const BESIDE: [&str; 2] = ["key_id", "expected_version"];
+const BESIDE: [&str; 3] = ["key_id", "expected_version", "allow_lockout"];
 
 impl KeyUpdate {
     /// Checks a request whose mask names the changes; without one, the given members are changed. Every fault is reported.
@@ -189,8 +192,11 @@ impl KeyUpdate {
         let is_known = |path: &str| UPDATABLE.contains(&path) || BESIDE.contains(&path);
         let reported = format!("is not among {}", spelled_out(&UPDATABLE));
         let mask = Mask::check(request.update_mask, given, is_known, &reported, &mut faults);
-        let mut update =
-            KeyUpdate { expected_version: request.expected_version, ..KeyUpdate::default() };
+        let mut update = KeyUpdate {
+            expected_version: request.expected_version,
+            allow_lockout: request.allow_lockout,
+            ..KeyUpdate::default()
+        };
         if mask.names("name") {
             let name = request.name.unwrap_or_default();
             check_name(&name, &mut faults);
@@ -204,7 +210,7 @@ impl KeyUpdate {
             update.scopes = Some(check_scopes(request.scopes, &mut faults));
         }
         if mask.names("allowed") {
-            update.allowed = Some(check_networks(request.allowed, &mut faults));
+            update.allowed = Some(check_networks(&request.allowed, &mut faults));
         }
         if mask.names("expires_at") {
             let end = request.expires_at.and_then(|moment| check_end(moment, now, &mut faults));
@@ -313,33 +319,6 @@ fn check_scopes(names: Vec<String>, faults: &mut Violations) -> Vec<String> {
     }
     let is_named = |scope: &&&str| names.iter().any(|name| name == **scope);
     Scope::SPELLINGS.iter().filter(is_named).map(|scope| (*scope).to_owned()).collect()
-}
-
-/// The networks in their order, each once.
-fn check_networks(texts: Vec<String>, faults: &mut Violations) -> Vec<IpNet> {
-    if texts.len() > MAX_LIST {
-        faults.add("allowed", "too_long", format!("must have at most {MAX_LIST} networks"));
-        return Vec::new();
-    }
-    let mut networks = Vec::new();
-    for (n, text) in texts.iter().enumerate() {
-        match text.parse::<IpNet>() {
-            Ok(network) if network == network.trunc() => networks.push(network),
-            Ok(network) => {
-                let description =
-                    format!("must have no bits behind its prefix, such as {}", network.trunc());
-                faults.add(format!("allowed[{n}]"), "invalid", description);
-            }
-            Err(_) => faults.add(
-                format!("allowed[{n}]"),
-                "invalid",
-                "must be an address and the length of its prefix, such as 10.0.0.0/8",
-            ),
-        }
-    }
-    networks.sort_unstable();
-    networks.dedup();
-    networks
 }
 
 fn check_end(

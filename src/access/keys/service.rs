@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use crate::access::keys::answers::to_proto;
 use crate::access::keys::model::{KeyFields, KeyUpdate, check_key_id, check_rotation};
+use crate::access::keys::policy::PolicyChange;
 use crate::access::keys::queries::KeyPosition;
-use crate::access::keys::{change_queries, queries};
+use crate::access::keys::{change_queries, policy_queries, queries};
 use crate::access::{Caller, Once, Secret};
 use crate::db::{Db, Page, PageSize, clock, paged};
 use crate::error::{Error, Violations};
@@ -17,7 +18,7 @@ use crate::proto::{answer, v1};
 
 paged!(v1::ListKeysRequest, "AccessService/ListKeys", PageSize { default: 100, max: 1_000 });
 
-/// The keys of a realm.
+/// The keys of a realm, and where they may be used from.
 pub struct AccessService {
     db: Db,
     /// How many a realm may have that have not ended.
@@ -135,6 +136,31 @@ impl Service for AccessService {
             Ok(Response::new(to_proto(revoked, &caller)))
         };
         once.transaction(&self.db, revoke).await
+    }
+
+    async fn get_access_policy(
+        &self,
+        request: Request<v1::GetAccessPolicyRequest>,
+    ) -> Result<Response<v1::AccessPolicy>, Status> {
+        let realm = Caller::of(&request)?.realm;
+        let read = move |connection: &mut PgConnection| {
+            Ok(Response::new(policy_queries::get(connection, &realm)?.to_proto(&realm)))
+        };
+        Ok(self.db.run(read).await?)
+    }
+
+    async fn update_access_policy(
+        &self,
+        request: Request<v1::UpdateAccessPolicyRequest>,
+    ) -> Result<Response<v1::AccessPolicy>, Status> {
+        let once = Once::of(&request)?;
+        let change = PolicyChange::check(request.into_inner())?;
+        let caller = once.caller().clone();
+        let update = move |connection: &mut PgConnection| {
+            let policy = policy_queries::update(connection, &caller, &change)?;
+            Ok(Response::new(policy.to_proto(&caller.realm)))
+        };
+        once.transaction(&self.db, update).await
     }
 }
 

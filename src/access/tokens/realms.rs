@@ -1,6 +1,8 @@
-//! The realms of callers with tokens. One is looked up once: it never changes.
+//! The realms of callers with tokens, with the networks that these may come from. A realm never changes. Its list is believed for as long as a
+//! key is, and read again once a second and whenever a change is announced while its callers call.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,8 +10,10 @@ use diesel::pg::PgConnection;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use crate::access::addresses::AllowList;
+use crate::access::cache::{BELIEVED, IN_USE};
 use crate::access::queries;
-use crate::access::refusal::invalid_credentials;
+use crate::access::refusal::{address_not_allowed, invalid_credentials};
 use crate::access::tokens::report::Reason;
 use crate::access::tokens::store::{Granted, note_refusal};
 use crate::db::{Db, Mode, Realm};
@@ -33,8 +37,16 @@ struct Shared {
 }
 
 enum Known {
-    There(Realm),
+    There(There),
     Absent(Instant),
+}
+
+struct There {
+    realm: Realm,
+    allowed: AllowList,
+    /// The moment before its list was read.
+    read: Instant,
+    used: Instant,
 }
 
 impl Realms {
@@ -45,17 +57,70 @@ impl Realms {
         Realms(Arc::new(Shared { db, known: Mutex::default(), turns, patience }))
     }
 
-    /// The realm that a token gives, if it is remembered.
-    pub fn remembered(&self, granted: &Granted) -> Option<Realm> {
-        match self.known().get(&(granted.org.clone(), granted.mode)) {
-            Some(Known::There(realm)) => Some(realm.clone()),
-            _ => None,
+    /// The realm that a token gives to a caller from this address, if it is remembered and admits the caller.
+    pub fn remembered(&self, granted: &Granted, address: Option<IpAddr>) -> Option<Realm> {
+        let (realm, allowed) = self.recall(granted)??;
+        allowed.admits(address).then_some(realm)
+    }
+
+    /// The realm that a genuine token gives to a caller from this address. It is made where there is none and its issuer makes realms, and else the
+    /// token is refused, as it is where the realm does not admit the caller.
+    pub async fn find(&self, granted: &Granted, address: Option<IpAddr>) -> Result<Realm> {
+        let (realm, allowed) = self.find_any(granted).await?;
+        if allowed.admits(address) {
+            return Ok(realm);
+        }
+        tracing::info!(list = "realm", "the token may not be used from the caller's address");
+        Err(address_not_allowed())
+    }
+
+    /// Fails unless the list of a realm, as it was read last, has this address.
+    pub fn check(&self, realm: &Realm, address: Option<IpAddr>) -> Result<()> {
+        let mut known = self.known();
+        match known.get_mut(&(realm.org().to_owned(), realm.mode())) {
+            Some(Known::There(there)) => {
+                // So that it is read again for as long as the call goes on.
+                there.used = Instant::now();
+                if there.allowed.admits(address) { Ok(()) } else { Err(address_not_allowed()) }
+            }
+            _ => Ok(()),
         }
     }
 
-    /// The realm that a genuine token gives. It is made where there is none and its issuer makes realms, and else the token is refused.
-    pub async fn find(&self, granted: &Granted) -> Result<Realm> {
-        if let Some(known) = self.look(granted) {
+    /// Reads the lists of the realms in use again. If that fails, their callers look them up.
+    pub async fn read_again(&self) {
+        let read = Instant::now();
+        let in_use: Vec<i32> = self
+            .known()
+            .values()
+            .filter_map(|known| match known {
+                Known::There(there) if read.duration_since(there.used) < IN_USE => {
+                    Some(there.realm.id())
+                }
+                _ => None,
+            })
+            .collect();
+        if in_use.is_empty() {
+            return;
+        }
+        let ids = in_use.clone();
+        let found =
+            self.0.db.run(move |connection| queries::realms_allowing(connection, &ids)).await;
+        let Ok(found) = found else { return };
+        let mut lists: HashMap<i32, AllowList> = found.into_iter().collect();
+        for known in self.known().values_mut() {
+            if let Known::There(there) = known
+                && in_use.contains(&there.realm.id())
+                && there.read < read
+            {
+                there.allowed = lists.remove(&there.realm.id()).unwrap_or_default();
+                there.read = read;
+            }
+        }
+    }
+
+    async fn find_any(&self, granted: &Granted) -> Result<(Realm, AllowList)> {
+        if let Some(known) = self.recall(granted) {
             return known.ok_or_else(|| refused(granted));
         }
         let turn = timeout(self.0.patience, self.0.turns.acquire()).await;
@@ -66,41 +131,54 @@ impl Realms {
             ));
         };
         // Another call may have found it meanwhile.
-        if let Some(known) = self.look(granted) {
+        if let Some(known) = self.recall(granted) {
             return known.ok_or_else(|| refused(granted));
         }
+        let read = Instant::now();
         let (org, mode, makes) = (granted.org.clone(), granted.mode, granted.issuer.makes_realms);
-        let find =
-            move |connection: &mut PgConnection| match queries::find_realm(connection, &org, mode)?
-            {
-                None if makes => queries::make_realm(connection, &org, mode).map(Some),
-                found => Ok(found),
-            };
+        let find = move |connection: &mut PgConnection| match queries::find_realm_allowing(
+            connection, &org, mode,
+        )? {
+            None if makes => {
+                Ok(Some((queries::make_realm(connection, &org, mode)?, AllowList::default())))
+            }
+            found => Ok(found),
+        };
         let found = self.0.db.run(find).await?;
-        self.keep(granted, found.clone());
+        self.keep(granted, found.clone(), read);
         found.ok_or_else(|| refused(granted))
     }
 
-    /// What is remembered of a realm: itself, or that there is none.
-    fn look(&self, granted: &Granted) -> Option<Option<Realm>> {
-        match self.known().get(&(granted.org.clone(), granted.mode))? {
-            Known::There(realm) => Some(Some(realm.clone())),
+    /// What is remembered of a realm: itself with its list, or that there is none.
+    fn recall(&self, granted: &Granted) -> Option<Option<(Realm, AllowList)>> {
+        let now = Instant::now();
+        match self.known().get_mut(&(granted.org.clone(), granted.mode))? {
+            Known::There(there) => {
+                there.used = now;
+                let is_believed = now.duration_since(there.read) < BELIEVED;
+                is_believed.then(|| Some((there.realm.clone(), there.allowed.clone())))
+            }
             Known::Absent(since) => {
                 (since.elapsed() < ABSENT && !granted.issuer.makes_realms).then_some(None)
             }
         }
     }
 
-    fn keep(&self, granted: &Granted, found: Option<Realm>) {
+    fn keep(&self, granted: &Granted, found: Option<(Realm, AllowList)>, read: Instant) {
         let mut known = self.known();
+        let place = (granted.org.clone(), granted.mode);
+        known.remove(&place);
         if known.len() >= CACHED_REALMS_AT_MOST {
             known.retain(|_, known| matches!(known, Known::There(_)));
         }
         if known.len() >= CACHED_REALMS_AT_MOST {
             return CACHED_REALMS.reached();
         }
-        let found = found.map_or(Known::Absent(Instant::now()), Known::There);
-        known.insert((granted.org.clone(), granted.mode), found);
+        let found = match found {
+            Some((realm, allowed)) => Known::There(There { realm, allowed, read, used: read }),
+            None => Known::Absent(Instant::now()),
+        };
+        known.insert(place, found);
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Mode), Known>> {

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ipnet::IpNet;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Create, KeyMode, List, Revoke};
+use super::{Create, List, Revoke};
 use crate::access::queries::{self, KeySummary, NewKey};
 use crate::access::{Scope, Secret};
 use crate::cli::ask;
@@ -20,10 +21,7 @@ use crate::limits::requests::{MAX_ORGANISATIONS, ORGANISATIONS};
 const ORGS_SHOWN: usize = 5;
 
 pub(super) async fn make(database: &Opened, create: Create) -> Result<ExitCode> {
-    let mode = match create.mode {
-        KeyMode::Test => Mode::Test,
-        KeyMode::Live => Mode::Live,
-    };
+    let mode = Mode::from(create.mode);
     let new = NewKey {
         org: create.org.unwrap_or_default(),
         mode,
@@ -39,7 +37,8 @@ pub(super) async fn make(database: &Opened, create: Create) -> Result<ExitCode> 
     let scopes: Vec<_> = new.scopes.iter().map(|scope| scope.as_str()).collect();
     if create.json {
         let key = json!({
-            "id": id, "org": new.org, "mode": mode.as_str(), "scopes": scopes, "expires_at": new.expires_at, "secret": secret.reveal(),
+            "id": id, "org": new.org, "mode": mode.as_str(), "scopes": scopes, "allowed": texts(&new.allowed), "expires_at": new.expires_at,
+            "secret": secret.reveal(),
         });
         print(key)?;
     } else {
@@ -110,6 +109,7 @@ pub(super) async fn show(database: &Opened, list: List) -> Result<ExitCode> {
             name,
             secret_prefix,
             scopes,
+            allowed,
             created_at,
             expires_at,
             revoked_at,
@@ -117,7 +117,7 @@ pub(super) async fn show(database: &Opened, list: List) -> Result<ExitCode> {
         } = key;
         let line = if list.json {
             let key = json!({
-                "id": id, "org": org, "mode": mode.as_str(), "name": name, "secret_prefix": secret_prefix, "scopes": scopes,
+                "id": id, "org": org, "mode": mode.as_str(), "name": name, "secret_prefix": secret_prefix, "scopes": scopes, "allowed": texts(&allowed),
                 "created_at": created_at, "expires_at": expires_at, "revoked_at": revoked_at, "last_used_at": last_used_at,
             });
             key.to_string()
@@ -159,6 +159,10 @@ pub(super) async fn revoke(database: &Opened, Revoke { id, yes, .. }: Revoke) ->
     }
     print(format_args!("Key {id} of {} ({}) is revoked.", key.org, key.mode))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn texts(networks: &[IpNet]) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
 }
 
 /// When a key was last used, for people.
@@ -209,6 +213,7 @@ mod tests {
             name: "etl".to_owned(),
             secret_prefix: String::new(),
             scopes: Vec::new(),
+            allowed: Vec::new(),
             created_at: time,
             expires_at: None,
             revoked_at: None,

@@ -70,9 +70,10 @@ pub(super) async fn list((server, key): (Server, String), list: List) -> Result<
 }
 
 pub(super) async fn update(update: Update) -> Result<ExitCode> {
-    let Update { id, values, expected_version, server, key, json } = update;
+    let Update { id, values, allow_lockout, expected_version, server, key, json } = update;
     let mut message: v1::UpdateKeyRequest = read("UpdateKey", values.body())?;
     (message.key_id, message.expected_version) = (id.to_string(), expected_version);
+    message.allow_lockout = allow_lockout;
     let answer =
         connect(&server).await?.update_key(request(message, &key)?).await.map_err(refused)?;
     let realm = realm_of(answer.metadata()).unwrap_or_default();
@@ -141,7 +142,7 @@ impl Values {
 }
 
 /// The request message of an RPC with this body of its route.
-fn read<M: Message + Default>(rpc: &str, body: Value) -> Result<M> {
+pub fn read<M: Message + Default>(rpc: &str, body: Value) -> Result<M> {
     let bodies = bodies_of(&format!("offboard.v1.AccessService.{rpc}"))?;
     bodies.read_sound(body.to_string().as_bytes()).map_err(|error| refused_here(error, ""))
 }
@@ -219,7 +220,7 @@ fn moment(moment: &Timestamp) -> String {
 }
 
 /// A message of the service as REST shows it.
-fn as_json(message: &impl Name) -> Result<Value> {
+pub fn as_json(message: &impl Name) -> Result<Value> {
     static SPELLING: Spelling = Spelling::of("offboard.v1.AccessService");
     SPELLING.value(message)
 }

@@ -11,13 +11,14 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 pub use by_database::{issue, note_new_org};
+pub use by_service::{as_json, read};
 
 use super::client::{self, Server};
 use super::database::Opened;
 use super::{ask, not_blank};
-use crate::access::Scope;
+use crate::access::{Scope, network};
 use crate::config::Database;
-use crate::db::id;
+use crate::db::{Mode, id};
 use crate::error::{Error, Result, nearest};
 use crate::mail;
 
@@ -51,7 +52,7 @@ enum Action {
 
 /// A running service, for what is done in the database without one.
 #[derive(Args, Debug)]
-struct Remote {
+pub struct Remote {
     /// Where a running service speaks gRPC, which is to do it; at an https URL by TLS. No variable sets it
     #[arg(long, value_name = "URL", value_parser = client::url)]
     server: Option<String>,
@@ -60,14 +61,14 @@ struct Remote {
     #[arg(long, env = "OFFBOARD_SERVER_CA_FILE", value_name = "FILE")]
     server_ca_file: Option<PathBuf>,
 
-    /// Secret of the key that calls the service of --server; it needs the scope `keys:write`, or `keys:read` to list
+    /// Secret of the key that calls the service of --server; it needs the scope `keys:write`, or `keys:read` to see; for the access policy `admin`, or `keys:read` to see
     #[arg(long, env = "OFFBOARD_KEY", hide_env_values = true)]
     key: Option<String>,
 }
 
 impl Remote {
     /// The service and the secret of the caller's key, if it is to be done by a call.
-    fn take(&mut self) -> Result<Option<(Server, String)>> {
+    pub fn take(&mut self) -> Result<Option<(Server, String)>> {
         let Some(server) = self.server.take() else { return Ok(None) };
         let key = self.key.take().ok_or_else(|| {
             Error::invalid("--key", "required", "must be given where --server is")
@@ -159,6 +160,10 @@ struct Update {
     #[command(flatten)]
     values: Values,
 
+    /// Let the networks of --allow exclude the address that the call comes from, though it is made by the same key
+    #[arg(long)]
+    allow_lockout: bool,
+
     /// Version that the key must be at
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(1..))]
     expected_version: Option<i64>,
@@ -247,10 +252,20 @@ struct Revoke {
     yes: bool,
 }
 
+/// One of the two modes of an organisation.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum KeyMode {
+pub enum KeyMode {
     Test,
     Live,
+}
+
+impl From<KeyMode> for Mode {
+    fn from(mode: KeyMode) -> Mode {
+        match mode {
+            KeyMode::Test => Mode::Test,
+            KeyMode::Live => Mode::Live,
+        }
+    }
 }
 
 /// Returns all faults of the scopes of `key create` and `key update`.
@@ -277,18 +292,6 @@ fn email(text: &str) -> Result<String, String> {
     mail::is_address(text)
         .then(|| text.to_owned())
         .ok_or_else(|| "must be an address, such as someone@example.com".to_owned())
-}
-
-/// Reads a network. Postgres keeps none with bits behind its prefix.
-fn network(text: &str) -> Result<IpNet, String> {
-    let network: IpNet = text
-        .parse()
-        .map_err(|_| "must be an address and the length of its prefix, such as 10.0.0.0/8")?;
-    if network == network.trunc() {
-        Ok(network)
-    } else {
-        Err(format!("must have no bits behind its prefix, such as {}", network.trunc()))
-    }
 }
 
 fn days(text: &str) -> Result<Days, String> {
@@ -342,7 +345,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
 }
 
-async fn in_database(
+/// Does work in the database of the settings.
+pub async fn in_database(
     database: &Database,
     work: impl AsyncFnOnce(&Opened) -> Result<ExitCode>,
 ) -> Result<ExitCode> {

@@ -208,7 +208,15 @@ fn tables() -> BTreeMap<&'static str, Form> {
     macro_rules! tables {
         ($($name:ident),+) => { BTreeMap::from([$((stringify!($name), table(schema::$name::table))),+]) };
     }
-    tables!(api_key, bulk_delete_failure, entity, offboarding_request, portfolio, realm)
+    tables!(
+        access_policy,
+        api_key,
+        bulk_delete_failure,
+        entity,
+        offboarding_request,
+        portfolio,
+        realm
+    )
 }
 
 #[tokio::test]

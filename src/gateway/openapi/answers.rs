@@ -15,11 +15,10 @@ use crate::gateway::csv;
 use crate::gateway::problem::{MEDIA_TYPE, Problem};
 
 /// The errors that every call may fail with; a call without a body too, if one is sent that is too large or has another compression.
-const ALWAYS: [Code; 13] = [
+const ALWAYS: [Code; 12] = [
     Code::ValidationFailed,
     Code::AuthenticationRequired,
     Code::InvalidCredentials,
-    Code::AddressNotAllowed,
     Code::PermissionDenied,
     Code::PayloadTooLarge,
     Code::UriTooLong,
@@ -32,9 +31,11 @@ const ALWAYS: [Code; 13] = [
 ];
 
 /// The headers of responses to callers with a key.
-const REPORTED: [&str; 5] = [
+const REPORTED: [&str; 7] = [
     "Api-Version",
     "Offboard-Realm",
+    "RateLimit",
+    "RateLimit-Policy",
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
@@ -234,6 +235,8 @@ pub fn shared_headers() -> Value {
         "X-Request-Id": request_id,
         "Api-Version": header("The version that the response speaks.", json!({"type": "string", "format": "date"})),
         "Offboard-Realm": header("The organisation and the mode of the key: `acme/test`.", text()),
+        "RateLimit": header("How many calls are left of each policy (`r`), and in how many seconds all of them are there again (`t`): `\"key\";r=4999;t=1`.", text()),
+        "RateLimit-Policy": header("The policies that the call is of: so many calls (`q`) in so many seconds (`w`): `\"key\";q=5000;w=1`.", text()),
         "X-RateLimit-Limit": header("How many calls the key may make at once, and again in each second.", count()),
         "X-RateLimit-Remaining": header("How many of them are left.", count()),
         "X-RateLimit-Reset": header("In how many seconds all of them are there again.", count()),

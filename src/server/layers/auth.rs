@@ -16,6 +16,7 @@ use super::refuse;
 use crate::access::{Authenticator, Caller, Scope};
 use crate::error::{Code, Error};
 use crate::limits::listeners::IDLE_SECONDS_WITH_KEY;
+use crate::server::client::Client;
 use crate::server::listener::Arrival;
 
 /// The option of a method that names the scope it needs.
@@ -112,7 +113,7 @@ impl Around for Auth {
     ) -> Result<Response<Body>, S::Error> {
         let Some(asks) = self.asks(request.uri().path()) else { return inner.call(request).await };
         let presented = credential(request.headers()).map(str::to_owned);
-        let address = peer(request.extensions());
+        let address = caller_address(request.extensions());
         match self.admit(presented, address, asks).await {
             Ok(caller) => {
                 if let Some(arrival) = request.extensions().get::<Arrival>()
@@ -229,7 +230,15 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::InvalidCredentials, message)
 }
 
-/// Where the call comes from: the peer of the gRPC connection, or that of the HTTP connection behind the gateway.
+/// The address that a key is tried from: the client's, where that is known.
+pub(super) fn caller_address(extensions: &Extensions) -> Option<IpAddr> {
+    match Client::of(extensions) {
+        Some(client) => client.address,
+        None => peer(extensions),
+    }
+}
+
+/// The address that limits count the call by: the client's, or that of the last proxy before it that is known.
 pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
     let over_http = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     over_http.or_else(|| {

@@ -11,7 +11,7 @@ use tonic::body::Body;
 
 use super::RateLimit;
 use super::around::{Around, Inner};
-use super::auth::{credential, peer};
+use super::auth::{caller_address, credential};
 use super::request_id::HEADER as REQUEST_ID;
 use crate::access::{ApiVersion, Authenticator, Caller};
 use crate::gateway::request_id::sane_or_new;
@@ -44,7 +44,7 @@ impl Asked {
             request_id: headers.get(REQUEST_ID).cloned(),
             version: headers.get(API_VERSION).cloned(),
             secret: credential(headers).ok().map(str::to_owned),
-            address: peer(extensions),
+            address: caller_address(extensions),
         }
     }
 }

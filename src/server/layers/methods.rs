@@ -26,6 +26,38 @@ pub struct Method {
     pub at_most: Option<Duration>,
 }
 
+/// The class of a call, each of which has a rate of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It changes nothing.
+    Read,
+    /// It changes something.
+    Write,
+    /// It starts a task, which goes on when the call is over.
+    Task,
+    /// Either side sends more than one message.
+    Stream,
+}
+
+/// The methods that start tasks.
+const STARTS_TASK: [&str; 3] = [
+    "offboard.v1.AttributeIndexService/CreateAttributeIndex",
+    "offboard.v1.BulkDeleteService/CheckConsistency",
+    "offboard.v1.BulkDeleteService/StartBulkDelete",
+];
+
+impl Method {
+    /// Its class.
+    pub fn class(&self) -> Class {
+        match self {
+            _ if self.streaming => Class::Stream,
+            _ if STARTS_TASK.contains(&self.name.as_str()) => Class::Task,
+            _ if self.only_reads => Class::Read,
+            _ => Class::Write,
+        }
+    }
+}
+
 /// The methods that this process serves, by path. A path that is not among them was invented by the caller, and must name no span and no
 /// time series.
 #[derive(Clone, Debug)]
@@ -47,6 +79,11 @@ impl Methods {
                 .map(|method| (format!("/{}", method.name), method))
                 .collect(),
         ))
+    }
+
+    /// The class of the method at this path; that of a method that does not exist is to read.
+    pub fn class(&self, path: &str) -> Class {
+        self.find(path).map_or(Class::Read, Method::class)
     }
 
     /// The method that the path of a request names.
@@ -85,6 +122,24 @@ fn methods_in(descriptor_set: &[u8], probe: bool) -> Vec<Method> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_method_is_of_one_class_and_those_that_start_tasks_are_there() {
+        let methods = Methods::served();
+        for name in STARTS_TASK {
+            assert_eq!(methods.class(&format!("/{name}")), Class::Task, "{name}");
+        }
+        for (path, class) in [
+            ("/offboard.v1.EntityService/GetEntity", Class::Read),
+            ("/offboard.v1.RemovalService/PreviewRemoval", Class::Read),
+            ("/offboard.v1.RemovalService/RemoveEntity", Class::Write),
+            ("/offboard.v1.EntityService/ImportEntities", Class::Stream),
+            ("/offboard.v1.EventService/WatchEvents", Class::Stream),
+            ("/no.such/Method", Class::Read),
+        ] {
+            assert_eq!(methods.class(path), class, "{path}");
+        }
+    }
 
     #[test]
     fn own_methods_and_probes_are_known_with_their_kinds() {

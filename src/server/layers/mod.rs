@@ -10,17 +10,19 @@
 //! 6. [`closing`] refuses calls that come too late, and ends those that would be cut off;
 //! 7. [`keyless`] bounds calls that need no key;
 //! 8. [`deadline`] ends calls that take too long;
-//! 9. [`auth`] authenticates the caller, and checks the scope of the method;
-//! 10. [`load`] refuses calls above the limit;
-//! 11. [`rate_limit`] refuses a key that calls too often;
-//! 12. [`api_version`] finds the version that the call speaks;
-//! 13. [`share`] refuses calls beyond the share of a key or a realm, and sets the party for everything further in;
-//! 14. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
-//! 15. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
-//! 16. [`responses`] pays for the response of the call, until it is written;
-//! 17. [`unknown_headers`] refuses headers that are nearly those that protect a change;
-//! 18. [`forms`] has nothing done for a request that could not be read wholly, and reports what those above have found wrong with its headers.
+//! 9. [`address_rate`] refuses an address that calls too often without a valid key;
+//! 10. [`auth`] authenticates the caller, and checks the scope of the method;
+//! 11. [`load`] refuses calls above the limit;
+//! 12. [`rate_limit`] refuses a key or a realm that calls too often;
+//! 13. [`api_version`] finds the version that the call speaks;
+//! 14. [`share`] refuses calls beyond the share of a key or a realm, and sets the party for everything further in;
+//! 15. [`idempotency`] reads how often the call may take effect, which the caller's key is part of;
+//! 16. [`bodies`] pays for the messages of the call, which the caller's realm has a share for;
+//! 17. [`responses`] pays for the response of the call, until it is written;
+//! 18. [`unknown_headers`] refuses headers that are nearly those that protect a change;
+//! 19. [`forms`] has nothing done for a request that could not be read wholly, and reports what those above have found wrong with its headers.
 
+mod address_rate;
 mod api_version;
 mod around;
 pub(crate) mod auth;
@@ -56,6 +58,7 @@ use tower::{Layer, ServiceExt};
 
 use crate::error::Error;
 
+pub use address_rate::AddressRate;
 pub use api_version::Version;
 pub use around::AroundLayer;
 pub use auth::{Auth, Authorize, REFLECTION, Scopes};

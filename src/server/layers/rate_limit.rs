@@ -1,65 +1,195 @@
-//! Limits how many calls a key may make.
+//! Limits how many calls a key and a realm may make.
 //!
-//! Each key has a bucket of calls that fills up again at an even rate (GCRA). Every response reports how full it is. Replicas count apart:
-//! with several of them a key may make as many times more.
+//! Each key and each realm has a bucket of calls that fills up again at an even rate (GCRA), and buckets of their own for calls that change
+//! something, start a task or begin a stream. Every response reports how full they are. Replicas count apart: with several of them there
+//! may be as many times more.
 
+mod reported;
+
+use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use governor::Quota;
 use governor::clock::{Clock, DefaultClock};
-use governor::middleware::{StateInformationMiddleware, StateSnapshot};
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use tonic::body::Body;
 use uuid::Uuid;
 
+use self::reported::{Reported, State};
 use super::around::{Around, Inner};
+use super::methods::{Class, Methods};
 use super::refuse;
 use crate::access::Caller;
+use crate::config::{ClassRates, Rates};
 use crate::error::{Code, Error};
-use crate::limits::requests::CALL_RATE;
+use crate::limits::Limit;
+use crate::limits::buckets::{Buckets, buckets};
+use crate::limits::rates::{
+    CALL_RATE, RATE_BUCKETS, RATE_BUCKETS_AT_MOST, REALM_CALL_RATE, REALM_STREAM_RATE,
+    REALM_TASK_RATE, REALM_WRITE_RATE, STREAM_RATE, TASK_RATE, WRITE_RATE,
+};
 
-/// How often keys that have not called for long are forgotten.
+/// How often buckets that are full are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-type Buckets = RateLimiter<Uuid, HashMapStateStore<Uuid>, DefaultClock, StateInformationMiddleware>;
-
-/// Refuses calls of a key that makes too many, and adds to every response how many are left: `x-ratelimit-limit`, the calls in a full
-/// bucket; `x-ratelimit-remaining`, those that are left; `x-ratelimit-reset`, in how many seconds the bucket is full again.
+/// Refuses calls of a key or a realm that makes too many, and adds to every response how many are left. `RateLimit-Policy` and `RateLimit`
+/// (draft-ietf-httpapi-ratelimit-headers-11) list every bucket that the call is of; `x-ratelimit-limit`, the calls in a full bucket of the key,
+/// `x-ratelimit-remaining`, those that are left, and `x-ratelimit-reset`, in how many seconds it is full again, are of the key's calls of all
+/// classes.
 #[derive(Clone)]
 pub struct RateLimit {
-    buckets: Option<(NonZeroU32, Arc<Buckets>)>,
+    methods: Methods,
+    key: Arc<Policies<Uuid>>,
+    realm: Arc<Policies<i32>>,
+}
+
+/// The buckets of keys or of realms.
+struct Policies<K: Clone + Eq + Hash> {
+    all: Option<Policy<K>>,
+    write: Option<Policy<K>>,
+    task: Option<Policy<K>>,
+    stream: Option<Policy<K>>,
+}
+
+/// One bucket for each key or realm.
+struct Policy<K: Clone + Eq + Hash> {
+    /// Its name in headers.
+    name: &'static str,
+    /// What is too much of it, for people.
+    too_much: &'static str,
+    rate: NonZeroU32,
+    buckets: Buckets<K>,
+    limit: &'static Limit,
+}
+
+impl<K: Clone + Eq + Hash> Policy<K> {
+    fn new(
+        rate: Option<NonZeroU32>,
+        (name, too_much): (&'static str, &'static str),
+        limit: &'static Limit,
+    ) -> Option<Self> {
+        let rate = rate?;
+        let buckets = buckets(Quota::per_second(rate), RATE_BUCKETS_AT_MOST, &RATE_BUCKETS);
+        Some(Policy { name, too_much, rate, buckets, limit })
+    }
+
+    /// Takes a call out of a bucket. Fails with the time to wait where there is none.
+    fn take(&self, key: &K) -> Result<State, Duration> {
+        let left = self.buckets.check_key(key);
+        left.map(|state| State {
+            policy: self.name,
+            limit: self.rate.get(),
+            left: state.remaining_burst_capacity(),
+        })
+        .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    }
+
+    fn full(&self) -> State {
+        State { policy: self.name, limit: self.rate.get(), left: self.rate.get() }
+    }
+
+    fn used_up(&self) -> State {
+        State { left: 0, ..self.full() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Policies<K> {
+    /// Those that a call of this class is of.
+    fn of(&self, class: Class) -> impl Iterator<Item = &Policy<K>> {
+        let own = match class {
+            Class::Read => None,
+            Class::Write => self.write.as_ref(),
+            Class::Task => self.task.as_ref(),
+            Class::Stream => self.stream.as_ref(),
+        };
+        self.all.iter().chain(own)
+    }
+
+    /// Takes a call of this class, and notes what is left. Fails with the refusal of the first bucket that is empty.
+    fn take(&self, key: &K, class: Class, reported: &mut Reported) -> Result<(), Error> {
+        for policy in self.of(class) {
+            match policy.take(key) {
+                Ok(state) => reported.add(state),
+                Err(wait) => {
+                    policy.limit.reached();
+                    reported.add(policy.used_up());
+                    let message = format!("{}; try again later.", policy.too_much);
+                    return Err(Error::new(Code::RateLimitExceeded, message).retry_after(wait));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self) {
+        let all = [&self.all, &self.write, &self.task, &self.stream];
+        for policy in all.into_iter().flatten() {
+            policy.buckets.retain_recent();
+            policy.buckets.shrink_to_fit();
+        }
+    }
 }
 
 impl RateLimit {
-    /// So many calls a second for each key, and as many at once. None: no limit, and no word of it.
-    pub fn new(per_second: Option<NonZeroU32>) -> Self {
-        let buckets = per_second.map(|limit| {
-            (limit, Arc::new(RateLimiter::hashmap(Quota::per_second(limit)).with_middleware()))
-        });
-        RateLimit { buckets }
+    /// So many calls of these methods.
+    pub fn new(methods: Methods, rates: &Rates) -> Self {
+        let ClassRates { all, write, task, stream } = rates.of_key();
+        let key = Policies {
+            all: Policy::new(all, ("key", "This key makes too many calls"), &CALL_RATE),
+            write: Policy::new(write, ("key-write", "This key changes too much"), &WRITE_RATE),
+            task: Policy::new(task, ("key-task", "This key starts too many tasks"), &TASK_RATE),
+            stream: Policy::new(
+                stream,
+                ("key-stream", "This key begins too many streams"),
+                &STREAM_RATE,
+            ),
+        };
+        let ClassRates { all, write, task, stream } = rates.of_realm();
+        let of = |name, what: &'static str| (name, what);
+        let realm = Policies {
+            all: Policy::new(
+                all,
+                of("realm", "The organisation of this key makes too many calls"),
+                &REALM_CALL_RATE,
+            ),
+            write: Policy::new(
+                write,
+                of("realm-write", "The organisation of this key changes too much"),
+                &REALM_WRITE_RATE,
+            ),
+            task: Policy::new(
+                task,
+                of("realm-task", "The organisation of this key starts too many tasks"),
+                &REALM_TASK_RATE,
+            ),
+            stream: Policy::new(
+                stream,
+                of("realm-stream", "The organisation of this key begins too many streams"),
+                &REALM_STREAM_RATE,
+            ),
+        };
+        RateLimit { methods, key: Arc::new(key), realm: Arc::new(realm) }
     }
 
     /// The headers of a call that was refused before it was counted: it counts now, if the key is known. Without a key the bucket is full.
     pub fn report(&self, key: Option<Uuid>) -> HeaderMap {
-        let Some((limit, buckets)) = &self.buckets else { return HeaderMap::new() };
-        match key.map(|key| buckets.check_key(&key)) {
-            Some(Ok(state)) => reported(&state),
-            Some(Err(_)) => used_up(*limit),
-            None => headers(limit.get(), limit.get(), Duration::ZERO),
-        }
+        let Some(policy) = &self.key.all else { return HeaderMap::new() };
+        let mut reported = Reported::default();
+        reported.add(match key {
+            Some(key) => policy.take(&key).unwrap_or_else(|_| policy.used_up()),
+            None => policy.full(),
+        });
+        reported.headers()
     }
 
-    /// Forgets keys whose bucket is full, until it is dropped.
+    /// Forgets buckets that are full, until it is dropped.
     pub async fn forget(self) {
         loop {
             tokio::time::sleep(FORGET_EVERY).await;
-            if let Some((_, buckets)) = &self.buckets {
-                buckets.retain_recent();
-                buckets.shrink_to_fit();
-            }
+            self.key.forget();
+            self.realm.forget();
         }
     }
 }
@@ -70,61 +200,21 @@ impl Around for RateLimit {
         request: Request<Body>,
         mut inner: S,
     ) -> Result<Response<Body>, S::Error> {
-        let key = request.extensions().get::<Caller>().map(|caller| caller.key_id);
-        let (Some((limit, buckets)), Some(key)) = (self.buckets, key) else {
+        let Some(caller) = request.extensions().get::<Caller>() else {
             return inner.call(request).await;
         };
-        let (headers, mut response) = match buckets.check_key(&key) {
-            Ok(state) => (reported(&state), inner.call(request).await?),
-            Err(not_until) => {
-                CALL_RATE.reached();
-                let wait = not_until.wait_time_from(DefaultClock::default().now());
-                let message = "This key makes too many calls; try again later.";
-                let error = Error::new(Code::RateLimitExceeded, message).retry_after(wait);
-                (used_up(limit), refuse(error))
-            }
+        let class = self.methods.class(request.uri().path());
+        let mut reported = Reported::default();
+        // What its own key is refused costs the realm nothing.
+        let taken = self
+            .key
+            .take(&caller.key_id, class, &mut reported)
+            .and_then(|()| self.realm.take(&caller.realm.id(), class, &mut reported));
+        let mut response = match taken {
+            Ok(()) => inner.call(request).await?,
+            Err(error) => refuse(error),
         };
-        response.headers_mut().extend(headers);
+        response.headers_mut().extend(reported.headers());
         Ok(response)
-    }
-}
-
-fn reported(state: &StateSnapshot) -> HeaderMap {
-    let (limit, left) = (state.quota().burst_size().get(), state.remaining_burst_capacity());
-    headers(limit, left, state.quota().replenish_interval() * (limit - left))
-}
-
-fn used_up(limit: NonZeroU32) -> HeaderMap {
-    headers(limit.get(), 0, Quota::per_second(limit).burst_size_replenished_in())
-}
-
-fn headers(limit: u32, left: u32, full_in: Duration) -> HeaderMap {
-    let seconds = full_in.as_nanos().div_ceil(1_000_000_000).min(u128::from(u32::MAX)) as u32;
-    let pairs = [
-        ("x-ratelimit-limit", limit),
-        ("x-ratelimit-remaining", left),
-        ("x-ratelimit-reset", seconds),
-    ];
-    pairs
-        .into_iter()
-        .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from(value)))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_that_is_not_full_is_full_in_a_second_at_most() {
-        let of = |left| headers(100, left, Duration::from_millis(10) * (100 - left));
-        assert_eq!(of(100)["x-ratelimit-reset"], "0");
-        assert_eq!(of(99)["x-ratelimit-reset"], "1");
-        assert_eq!(of(0)["x-ratelimit-reset"], "1");
-        assert_eq!(headers(5000, 4999, Duration::from_micros(200))["x-ratelimit-reset"], "1");
-        assert_eq!(
-            (of(7)["x-ratelimit-limit"].clone(), of(7)["x-ratelimit-remaining"].clone()),
-            ("100".parse().unwrap(), "7".parse().unwrap())
-        );
     }
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::Frame;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -16,6 +16,7 @@ use super::around::{Around, Inner};
 use super::code_of;
 use super::methods::Methods;
 use super::request_id::RequestId;
+use crate::server::client::Client;
 use crate::server::within::as_long_as;
 use crate::telemetry;
 
@@ -77,6 +78,7 @@ impl Call {
         let name = method.map_or(OTHER, |method| method.name.as_str());
         let probe = method.is_some_and(|method| method.probe);
         let request_id = request.extensions().get().map(|RequestId(id)| id.as_str());
+        let client = client_address(request.extensions());
         macro_rules! span {
             ($level:ident) => {
                 tracing::span!(
@@ -90,6 +92,7 @@ impl Call {
                     "rpc.response.status_code" = Empty,
                     "error.type" = Empty,
                     request_id,
+                    "client.address" = client,
                     // The trace id of the caller, if nobody collects spans.
                     trace_id = Empty,
                     // Of the caller, once it is known: see `Authenticator`.
@@ -127,6 +130,12 @@ impl Call {
         });
         telemetry::rpc_call(&method, status, duration);
     }
+}
+
+/// The address of the client, for the log; `unknown` where a proxy does not say it.
+fn client_address(extensions: &Extensions) -> Option<String> {
+    let client = Client::of(extensions)?;
+    Some(client.address.map_or_else(|| "unknown".to_owned(), |address| address.to_string()))
 }
 
 /// A call which, should it be dropped before it has ended, was cancelled by its caller.

@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its last.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -11,7 +11,7 @@ use futures::FutureExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
@@ -20,9 +20,12 @@ use super::discard;
 use super::io::Socket;
 use super::patience::Patience;
 use super::permits::PermitHandle;
+use super::proxy_header;
 use super::refusal::{Refuse, Unreadable};
 use super::requests::Requests;
-use crate::limits::listeners::{IDLE_TIME, IDLE_TIME_WITHOUT_KEY};
+use crate::limits::listeners::{CONNECTIONS_PER_ADDRESS, IDLE_TIME, IDLE_TIME_WITHOUT_KEY};
+use crate::limits::proxies::PROXY_HEADER_TIME;
+use crate::server::client::{Client, Proxies};
 use crate::telemetry::Seldom;
 
 /// How long a client of HTTP/2 may take to acknowledge that its connection is about to close, where no call is on it.
@@ -38,6 +41,9 @@ const NEVER: Duration = Duration::from_secs(86_400 * 365);
 pub struct Connection<A> {
     pub stream: TcpStream,
     pub peer: SocketAddr,
+    /// True if it begins with the PROXY protocol.
+    pub is_announced: bool,
+    pub proxies: Proxies,
     pub activity: Arc<Activity>,
     pub permit: PermitHandle,
     pub answer: A,
@@ -60,13 +66,14 @@ enum Ended {
 
 impl<A: Answer> Connection<A> {
     /// Serves its requests until it ends.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
+        let Some(client) = self.client().await else { return };
         let activity = self.activity;
-        let refuse = refuse(self.answer.clone(), self.peer, activity.clone(), self.tls);
+        let refuse = refuse(self.answer.clone(), client.counted, activity.clone(), self.tls);
         let (socket, returned) = Socket::new(self.stream, activity.clone(), refuse);
         let requests = Requests::new(
             self.answer,
-            self.peer,
+            (client, self.peer.port(), self.proxies),
             (activity.clone(), self.permit),
             self.closing.clone(),
         );
@@ -140,6 +147,50 @@ impl<A: Answer> Connection<A> {
     }
 }
 
+impl<A> Connection<A> {
+    /// Where it comes from. None if it is to be closed: a proxy does not say it, or not in time, or the client has its part of the connections.
+    async fn client(&mut self) -> Option<Client> {
+        if !self.is_announced {
+            return Some(Client::at(self.peer.ip()));
+        }
+        let proxy = self.peer.ip();
+        let said = tokio::select! {
+            said = timeout(self.patience.head, proxy_header::read(&mut self.stream, proxy)) => said,
+            () = self.activity.is_cut() => return None,
+            () = self.closing.cancelled() => return None,
+        };
+        let client = match said {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => {
+                self.report(&error.to_string());
+                return None;
+            }
+            Err(_) => {
+                PROXY_HEADER_TIME.reached();
+                self.report("its PROXY protocol does not come");
+                return None;
+            }
+        };
+        match self.permit.arrive(client.counted) {
+            Ok(closed) => closed.map(|_| CONNECTIONS_PER_ADDRESS.reached()),
+            Err(_) => {
+                CONNECTIONS_PER_ADDRESS.reached();
+                return None;
+            }
+        };
+        Some(client)
+    }
+
+    /// Says that a connection of a proxy was closed: either side is set wrongly.
+    fn report(&self, reason: &str) {
+        let (listener, reported) = &self.tls;
+        if let Some(times) = reported.lock().unwrap_or_else(PoisonError::into_inner).report() {
+            let proxy = self.peer.ip();
+            tracing::warn!(listener, %proxy, reason, times, "closed a connection of a trusted proxy");
+        }
+    }
+}
+
 /// Waits for the tick, as long as a request of HTTP/1.1 is dealt with.
 async fn while_busy(activity: &Activity, mut tick: Pin<&mut Sleep>) {
     poll_fn(|context| {
@@ -155,7 +206,7 @@ async fn while_busy(activity: &Activity, mut tick: Pin<&mut Sleep>) {
 /// The function that responds to bytes that are not a request.
 fn refuse<A: Answer>(
     answer: A,
-    peer: SocketAddr,
+    address: IpAddr,
     activity: Arc<Activity>,
     tls: (&'static str, Arc<Mutex<Seldom>>),
 ) -> Refuse {
@@ -165,7 +216,7 @@ fn refuse<A: Answer>(
         if unreadable.is_tls
             && let Some(times) = reported.lock().unwrap_or_else(PoisonError::into_inner).report()
         {
-            tracing::warn!(listener, address = %peer.ip(), times, "a client speaks TLS, and the listener does not");
+            tracing::warn!(listener, %address, times, "a client speaks TLS, and the listener does not");
         }
         answer.refuse(&unreadable)
     })

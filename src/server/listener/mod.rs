@@ -15,6 +15,7 @@ mod memory;
 mod owners;
 mod patience;
 mod permits;
+mod proxy_header;
 mod refusal;
 mod requests;
 
@@ -42,6 +43,7 @@ pub use self::patience::Patience;
 use self::permits::Permits;
 pub use self::refusal::Unreadable;
 pub use self::requests::{Arrival, Arriving};
+use super::client::Proxies;
 use super::tally::Full;
 use crate::limits::Limit;
 use crate::limits::answers::MAX_HEADERS;
@@ -65,7 +67,7 @@ pub trait Answer: Clone + Send + Sync + 'static {
     /// call is over with its status, and its stream of messages may have no end.
     const WAITS_FOR_REST: bool = true;
 
-    /// Serves a request of this peer.
+    /// Serves a request of this peer: the address that limits count it by, which is its client's where that is known.
     fn answer(
         &self,
         request: Request<Arriving>,
@@ -94,6 +96,8 @@ pub struct Options {
     pub age: (Option<Duration>, Option<Duration>),
     /// How many files are kept in reserve for when the process may open no more.
     pub reserve: usize,
+    /// The proxies that are believed.
+    pub proxies: Proxies,
 }
 
 /// How many connections there may be.
@@ -123,6 +127,7 @@ impl Options {
             keepalive: (None, Duration::from_secs(20)),
             age: (None, None),
             reserve: RESERVED_FILES,
+            proxies: Proxies::none(),
         }
     }
 
@@ -196,7 +201,10 @@ pub async fn serve<A: Answer>(
         };
         let Accepted { stream, peer } = accepted;
         let activity = Arc::new(Activity::new());
-        let (entered, full) = match permits.enter(peer.ip(), &activity) {
+        // Of whom it is, a proxy says first.
+        let is_announced = options.proxies.announces(peer.ip());
+        let address = (!is_announced).then(|| peer.ip());
+        let (entered, full) = match permits.enter(address, &activity) {
             Ok((permit, full)) => (Some(permit), full),
             Err(full) => (None, Some(full)),
         };
@@ -211,6 +219,8 @@ pub async fn serve<A: Answer>(
         let connection = connection::Connection {
             stream,
             peer,
+            is_announced,
+            proxies: options.proxies.clone(),
             activity,
             permit: permit.handle(),
             answer: answer.clone(),

@@ -36,12 +36,13 @@ struct Holders {
 
 #[derive(Debug)]
 struct Holder {
-    network: IpAddr,
+    /// None until a proxy has said whose connection it is.
+    network: Option<IpAddr>,
     activity: Arc<Activity>,
     /// The realm of the key that was shown on it last.
     realm: Option<i32>,
     /// Taken for as long as this is there.
-    _permit: tally::Permit,
+    permit: tally::Permit,
 }
 
 /// A permit that a connection has, until it is dropped or the connection gives way.
@@ -72,27 +73,27 @@ impl Permits {
         Permits { tally: Tally::new(in_all, network), holders: Arc::new(Mutex::new(holders)) }
     }
 
-    /// A permit for a connection from this address, and which limit another one was closed for, if one was. Fails where none gives way.
+    /// A permit for a connection from this address, if it is known yet, and which limit another one was closed for, if one was. Fails where none
+    /// gives way.
     pub fn enter(
         &self,
-        address: IpAddr,
+        address: Option<IpAddr>,
         activity: &Arc<Activity>,
     ) -> Result<(ConnectionPermit, Option<Full>), Full> {
-        let network = network(address);
+        let network = address.map(network);
         let mut holders = lock(&self.holders);
-        let (mut permit, mut closed) = (self.tally.enter(Some(address)), None);
+        let (mut permit, mut closed) = (self.tally.enter(address), None);
         if let Err(full) = permit
             && holders.make_room(|holder| full == Full::InAll || holder.network == network)
         {
-            (permit, closed) = (self.tally.enter(Some(address)), Some(full));
+            (permit, closed) = (self.tally.enter(address), Some(full));
         }
         let permit = permit?;
         let id = holders.next;
         holders.next += 1;
-        holders.by_id.insert(
-            id,
-            Holder { network, activity: activity.clone(), realm: None, _permit: permit },
-        );
+        holders
+            .by_id
+            .insert(id, Holder { network, activity: activity.clone(), realm: None, permit });
         Ok((
             ConnectionPermit(PermitHandle {
                 id,
@@ -105,6 +106,12 @@ impl Permits {
 }
 
 impl PermitHandle {
+    /// Makes the connection one from this address, which was not known before, and returns which limit another one was closed for, if one was. Fails where
+    /// the address has its part, and none of its connections gives way.
+    pub fn arrive(&self, address: IpAddr) -> Result<Option<Full>, Full> {
+        lock(&self.holders).arrive(self.id, address)
+    }
+
     /// Makes the connection one of this realm. Fails where the realm has its share of connections, and none of them gives way.
     pub fn own(&self, realm: i32) -> Result<(), Crowded> {
         if self.realm.load(Relaxed) == i64::from(realm) {
@@ -136,6 +143,24 @@ impl Holders {
         let Some(holder) = first.and_then(|(_, id)| self.remove(id)) else { return false };
         holder.activity.cut();
         true
+    }
+
+    fn arrive(&mut self, id: u64, address: IpAddr) -> Result<Option<Full>, Full> {
+        let network = network(address);
+        let settle = |holders: &mut Holders| match holders.by_id.get_mut(&id) {
+            // One that was closed counts no more.
+            None => Ok(()),
+            Some(holder) => {
+                holder.permit.settle(network)?;
+                holder.network = Some(network);
+                Ok(())
+            }
+        };
+        let Err(full) = settle(self) else { return Ok(None) };
+        if !self.make_room(|holder| holder.network == Some(network)) {
+            return Err(full);
+        }
+        settle(self).map(|()| Some(full))
     }
 
     fn remove(&mut self, id: u64) -> Option<Holder> {
@@ -213,7 +238,7 @@ mod tests {
     fn enter(permits: &Permits, address: IpAddr) -> Result<(Connection, Option<Full>), Full> {
         let activity = Arc::new(Activity::new());
         permits
-            .enter(address, &activity)
+            .enter(Some(address), &activity)
             .map(|(permit, closed)| (Connection { activity, permit }, closed))
     }
 
@@ -301,6 +326,33 @@ mod tests {
         drop((first, second));
         entered(&permits, host(2));
         assert!(!third.is_cut(), "who was closed has freed no permit twice");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_by_a_proxy_counts_with_its_client_once_that_is_known() {
+        let permits = Permits::new(4, 2, 4);
+        let announced = || {
+            let activity = Arc::new(Activity::new());
+            let (permit, _) = permits.enter(None, &activity).expect("a permit");
+            Connection { activity, permit }
+        };
+        let pending = [announced(), announced(), announced()];
+        for connection in &pending[..2] {
+            assert_eq!(connection.permit.handle().arrive(host(1)), Ok(None));
+        }
+        pass().await;
+        assert_eq!(pending[2].permit.handle().arrive(host(1)), Ok(Some(Full::Each)));
+        assert_eq!(pending.each_ref().map(Connection::is_cut), [true, false, false]);
+        let next = announced();
+        for connection in &pending[1..] {
+            connection.activity.begin(true);
+            connection.activity.prove();
+        }
+        assert_eq!(next.permit.handle().arrive(host(1)), Err(Full::Each), "none gives way");
+        assert_eq!(next.permit.handle().arrive(host(2)), Ok(None));
+        drop(pending);
+        let [first, second] = [entered(&permits, host(1)), entered(&permits, host(1))];
+        assert!(!first.is_cut() && !second.is_cut(), "who has left is counted no more");
     }
 
     /// Shows a key of this realm on a connection; returns whether it may.

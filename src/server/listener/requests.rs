@@ -29,6 +29,7 @@ use super::permits::{Crowded, PermitHandle};
 use crate::error::Left;
 use crate::limits::listeners::{AWAITED_REST, UNREAD_TIME};
 use crate::limits::responses::Cut;
+use crate::server::client::{Client, Proxies};
 
 /// How long a refusal waits for the rest of its request. A client that reads it earlier may end its request short of the length that it has given,
 /// and the HTTP library resets the stream for that, with what has not been sent of the refusal.
@@ -144,7 +145,10 @@ impl Arriving {
 /// Serves the requests of one connection.
 pub struct Requests<A> {
     answer: A,
-    peer: SocketAddr,
+    /// The client of the connection, and the port that it comes from.
+    client: Client,
+    port: u16,
+    proxies: Proxies,
     activity: Arc<Activity>,
     permit: PermitHandle,
     cut: Cut,
@@ -152,10 +156,10 @@ pub struct Requests<A> {
 }
 
 impl<A: Answer> Requests<A> {
-    /// Those of this peer, noted in `activity`.
+    /// Those of this client, or of those whom it names if it is one of the proxies, noted in `activity`.
     pub fn new(
         answer: A,
-        peer: SocketAddr,
+        (client, port, proxies): (Client, u16, Proxies),
         (activity, permit): (Arc<Activity>, PermitHandle),
         closing: CancellationToken,
     ) -> Self {
@@ -164,7 +168,7 @@ impl<A: Answer> Requests<A> {
             UNREAD_TIME.reached();
             connection.cut();
         });
-        Requests { answer, peer, activity, permit, cut, closing }
+        Requests { answer, client, port, proxies, activity, permit, cut, closing }
     }
 }
 
@@ -188,6 +192,8 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
         });
         let has_key = running.has_key.clone();
         let (connection, permit) = (self.activity.clone(), self.permit.clone());
+        let client = self.proxies.client(self.client, request.headers());
+        request.extensions_mut().insert(client);
         request.extensions_mut().insert(self.cut.clone());
         request.extensions_mut().insert(Arrival {
             connection,
@@ -201,7 +207,7 @@ impl<A: Answer> hyper::service::Service<Request<Incoming>> for Requests<A> {
             is_whole,
             discarded: discard::body(rest, self.closing.clone()).boxed(),
         });
-        let answer = self.answer.answer(request, self.peer);
+        let answer = self.answer.answer(request, SocketAddr::new(client.counted, self.port));
         let answered = async move {
             let mut answer = answer.await;
             if is_trailers_only(answer.headers()) {
