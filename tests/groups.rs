@@ -10,7 +10,7 @@ use diesel::pg::PgConnection;
 use diesel::{RunQueryDsl, sql_query};
 use futures::future::join_all;
 use kit::{Database, database, until};
-use offboard::db::{Db, Group, Options, Together, Work};
+use offboard::db::{Db, Group, Options, Outcome, Together, Work};
 use offboard::error::Code;
 
 /// Says how many were done with it, after some SQL that only the first of them has, and some that those who are not alone have.
@@ -24,7 +24,7 @@ impl Together for Call {
     const ONLY_READS: bool = false;
     const IS_SMALL: bool = true;
 
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<usize>>> {
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<usize>>> {
         assert!(calls[0].first != PANIC, "as it was asked to");
         if !calls[0].first.is_empty() {
             sql_query(calls[0].first).execute(connection)?;
@@ -32,7 +32,7 @@ impl Together for Call {
         if calls.len() > 1 && !calls[0].beside.is_empty() {
             sql_query(calls[0].beside).execute(connection)?;
         }
-        Ok(calls.iter().map(|_| Some(calls.len())).collect())
+        Ok(calls.iter().map(|_| Outcome::Done(calls.len())).collect())
     }
 }
 
