@@ -4,6 +4,7 @@
 
 mod kit;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use diesel::pg::PgConnection;
@@ -141,4 +142,61 @@ async fn a_statement_is_cancelled_when_all_its_callers_have_left() {
         Some(1),
         "the next one is served, beside nobody"
     );
+}
+
+/// Reads by some SQL.
+struct Read(&'static str);
+
+impl Together for Read {
+    type Answer = usize;
+    const ONLY_READS: bool = true;
+    const IS_SMALL: bool = true;
+
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<usize>>> {
+        sql_query(calls[0].0).execute(connection)?;
+        Ok(calls.iter().map(|_| Outcome::Done(calls.len())).collect())
+    }
+}
+
+#[tokio::test]
+async fn one_that_reads_does_not_wait_for_a_group_that_takes_long() {
+    let database = database().await;
+    let db = Db::new(Options { pool_size: 8, ..Options::new(&database.url) });
+    let group = Group::<Read>::new(&db);
+    let first = tokio::spawn({
+        let group = group.clone();
+        async move { group.call(Read(SLEEP.first)).await }
+    });
+    until("the first is under way", || sleeping(&database) == 1).await;
+    assert_eq!(group.call(Read("SELECT 1 AS n")).await.unwrap(), Some(1));
+    assert_eq!(sleeping(&database), 1, "the first is still under way");
+    first.abort();
+    until("it is cancelled", || sleeping(&database) == 0).await;
+}
+
+/// What the first that is asked for it does not get, until it is asked again so often.
+struct Locked(AtomicUsize);
+
+impl Together for Locked {
+    type Answer = usize;
+    const ONLY_READS: bool = false;
+    const IS_SMALL: bool = true;
+
+    fn together(_: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<usize>>> {
+        let outcome = |call: &Locked| match call.0.fetch_sub(1, Ordering::Relaxed) {
+            1 => Outcome::Done(calls.len()),
+            _ => Outcome::Again,
+        };
+        Ok(calls.iter().map(outcome).collect())
+    }
+}
+
+#[tokio::test]
+async fn what_finds_its_row_locked_is_in_three_groups_at_most() {
+    let database = database().await;
+    let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
+    let group = Group::<Locked>::new(&db);
+    for (times, outcome) in [(1, Some(1)), (2, Some(1)), (3, Some(1)), (4, None)] {
+        assert_eq!(group.call(Locked(AtomicUsize::new(times))).await.unwrap(), outcome, "{times}");
+    }
 }

@@ -10,11 +10,12 @@ mod queue;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::db::abandoned::{Abandonable, Doing, Waiting};
 use crate::db::deadline;
@@ -26,9 +27,12 @@ use crate::error::{Error, Form, Result};
 use crate::limits::database::{GROUP, GROUP_CALLS, QUEUE, QUEUE_TIME};
 use crate::shares;
 
-/// How many groups of a kind are under way at once that only reads, and of one that changes something.
+/// How many groups of a kind that only reads are under way at once where one takes long; and of any kind otherwise. More of them would be smaller, and
+/// cost the service and the database more for each call.
 const READING: usize = 2;
-const CHANGING: usize = 1;
+const AT_FIRST: usize = 1;
+/// How long a call that only reads waits for the one group before there is another, which does not depend on what the first is doing.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// How often a call is taken into a group at most. One whose row others have locked each time is done by itself.
 const ROUNDS: u8 = 3;
 
@@ -36,7 +40,7 @@ const ROUNDS: u8 = 3;
 pub trait Together: Send + Sync + 'static {
     /// The result of the call.
     type Answer: Send + 'static;
-    /// True if it changes nothing. Of such calls two groups are under way at once, and of others one.
+    /// True if it changes nothing. Of such calls two groups are under way at once if one takes long, and of others one.
     const ONLY_READS: bool;
     /// True if each of them is little work for the database, even where its caller's calls compute for long in the service.
     const IS_SMALL: bool;
@@ -157,12 +161,15 @@ impl<C: Together> Group<C> {
         let member = Member(party.clone());
         let (realm, deadline) = (share.map(|share| share.realm), deadline::current());
         let caller = Caller { realm, deadline, answer, party, rounds: 0 };
-        let (ticket, driver) = self.0.enter(Entry { call, caller })?;
-        if let Some(driver) = driver {
-            tokio::task::spawn_blocking(move || driver.drive());
+        let ticket = self.0.enter(Entry { call, caller })?;
+        let most = self.0.db.options().acquire_timeout;
+        let first = if C::ONLY_READS { PATIENCE.min(most) } else { most };
+        let mut waited = timeout(first, &mut done).await;
+        if waited.is_err() && first < most {
+            self.0.drive_up_to(READING);
+            waited = timeout(most - first, &mut done).await;
         }
-        let done = match tokio::time::timeout(self.0.db.options().acquire_timeout, &mut done).await
-        {
+        let done = match waited {
             Ok(done) => done,
             Err(_) if self.0.queue().remove(ticket) => {
                 QUEUE_TIME.reached();
@@ -189,17 +196,30 @@ impl<C: Together> Inner<C> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a call in the queue, with a driver if there may be one more.
-    fn enter(self: &Arc<Self>, entry: Entry<C>) -> Result<(u64, Option<Driver<C>>)> {
+    /// Puts a call in the queue, and has a thread work on it if none does.
+    fn enter(self: &Arc<Self>, entry: Entry<C>) -> Result<u64> {
         let mut queue = self.queue();
         let Some(ticket) = queue.push(entry.caller.realm, entry, self.db.options().queue_limit)
         else {
             QUEUE.reached();
             return Err(busy());
         };
-        let may_drive = queue.drivers < if C::ONLY_READS { READING } else { CHANGING };
-        queue.drivers += usize::from(may_drive);
-        Ok((ticket, may_drive.then(|| Driver { inner: self.clone(), state: Driving::NotYet })))
+        drop(queue);
+        self.drive_up_to(AT_FIRST);
+        Ok(ticket)
+    }
+
+    /// Has one thread more work on what waits, if anything does and fewer than this are at work.
+    fn drive_up_to(self: &Arc<Self>, most: usize) {
+        {
+            let mut queue = self.queue();
+            if queue.is_empty() || queue.drivers >= most {
+                return;
+            }
+            queue.drivers += 1;
+        }
+        let driver = Driver { inner: self.clone(), state: Driving::NotYet };
+        tokio::task::spawn_blocking(move || driver.drive());
     }
 }
 

@@ -20,6 +20,10 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
+    pub fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
     /// Puts something in the queue of a realm, unless too much waits.
     pub fn push(&mut self, realm: Option<i32>, entry: T, limit: usize) -> Option<u64> {
         let of_realm = self.realms.get(&realm).map_or(0, VecDeque::len);
