@@ -17,6 +17,7 @@ KINDS = {
     # Also `null`, or nothing.
     "any": r".*",
     "int": r"-?\d+",
+    "ratelimit": r'("[a-z-]+";r=\d+;t=\d+(, )?)+',
     "text": r".+",
     "id": r"[A-Za-z0-9._~-]{1,128}",
     "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",

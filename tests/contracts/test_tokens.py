@@ -11,6 +11,7 @@ import pytest
 from authlib.jose import JsonWebKey, JsonWebToken
 from conftest import BINARY, SCOPES, environment, running
 from cryptography.hazmat.primitives import serialization
+from examples import blocks
 from exchange import replay
 from issuing import KINDS, KeyServer, Signer, claims, eventually, grpc_call, issuer, principal, rest
 
@@ -279,6 +280,18 @@ def test_the_command_says_what_a_service_would_make_of_a_token(service, auth_fil
     for neither in (check(auth_file), check(auth_file, shown, "--token-file", file)):
         assert neither.returncode == 2
     assert "No such file" in check(auth_file, "--token-file", tmp_path / "none").stderr
+
+
+def test_the_example_of_the_page_is_read_and_means_what_it_says(tmp_path):
+    page = {block.language: block for block in blocks(Path(__file__).parents[2] / "docs" / "tokens.md")}
+    file = tmp_path / "auth.toml"
+    file.write_text('[[issuer]]\nissuer = "a"\naudiense = "b"\naudience = "b"\nalgorithms = ["HS256"]\njwks_url = "https://a/"\norg = "a"\nmode = "test"\n')
+    refused = subprocess.run([BINARY, "serve", "--auth-file", file], env=environment(), capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stderr) == (1, page["text"].text), refused
+    file.write_text(page["toml"].text)
+    (tmp_path / "acme-ci.json").write_text(json.dumps({"keys": [SIGNERS["EdDSA"].public()]}))
+    report = json.loads(check(file, token("EdDSA", "acme-ci", aud="offboard", org=None, mode=None, scope=None), "--json").stdout)
+    assert (report["accepted"], report["org"], report["mode"], report["scopes"]) == (True, "acme", "test", ["entities:read", "entities:write"]), report
 
 
 def test_the_command_names_every_fault_of_a_token(auth_file, service):
