@@ -27,7 +27,10 @@ impl Together for Create {
     const ONLY_READS: bool = false;
     const IS_SMALL: bool = true;
 
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<DateTime<Utc>>>> {
+    fn together(
+        connection: &mut PgConnection,
+        calls: &[Self],
+    ) -> Work<Vec<Outcome<DateTime<Utc>>>> {
         let mut rows = Rows::default();
         let mut dependent_realms = Vec::new();
         for call in calls {

@@ -112,7 +112,7 @@ mod tests {
     fn every_code_has_a_page_and_a_place_in_the_list() {
         let pages = pages("https://api.example.com");
         assert_eq!(pages.len(), Code::ALL.len() + 1);
-        let (path, json, html) = &pages[2];
+        let (path, json, html) = &pages[3];
         assert_eq!(
             (path.as_str(), json["type"].as_str()),
             ("/errors/permission_denied", Some("https://api.example.com/errors/permission_denied"))
