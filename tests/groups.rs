@@ -4,14 +4,13 @@
 
 mod kit;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use diesel::pg::PgConnection;
 use diesel::{RunQueryDsl, sql_query};
 use futures::future::join_all;
 use kit::{Database, database, until};
-use offboard::db::{Db, Group, Options, Outcome, Together, Work};
+use offboard::db::{Db, Group, Options, Together, Work};
 use offboard::error::Code;
 
 /// Says how many were done with it, after some SQL that only the first of them has, and some that those who are not alone have.
@@ -25,7 +24,7 @@ impl Together for Call {
     const ONLY_READS: bool = false;
     const IS_SMALL: bool = true;
 
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<usize>>> {
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<usize>>> {
         assert!(calls[0].first != PANIC, "as it was asked to");
         if !calls[0].first.is_empty() {
             sql_query(calls[0].first).execute(connection)?;
@@ -33,7 +32,7 @@ impl Together for Call {
         if calls.len() > 1 && !calls[0].beside.is_empty() {
             sql_query(calls[0].beside).execute(connection)?;
         }
-        Ok(calls.iter().map(|_| Outcome::Done(calls.len())).collect())
+        Ok(calls.iter().map(|_| Some(calls.len())).collect())
     }
 }
 
@@ -142,61 +141,4 @@ async fn a_statement_is_cancelled_when_all_its_callers_have_left() {
         Some(1),
         "the next one is served, beside nobody"
     );
-}
-
-/// Reads by some SQL.
-struct Read(&'static str);
-
-impl Together for Read {
-    type Answer = usize;
-    const ONLY_READS: bool = true;
-    const IS_SMALL: bool = true;
-
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<usize>>> {
-        sql_query(calls[0].0).execute(connection)?;
-        Ok(calls.iter().map(|_| Outcome::Done(calls.len())).collect())
-    }
-}
-
-#[tokio::test]
-async fn one_that_reads_does_not_wait_for_a_group_that_takes_long() {
-    let database = database().await;
-    let db = Db::new(Options { pool_size: 8, ..Options::new(&database.url) });
-    let group = Group::<Read>::new(&db);
-    let first = tokio::spawn({
-        let group = group.clone();
-        async move { group.call(Read(SLEEP.first)).await }
-    });
-    until("the first is under way", || sleeping(&database) == 1).await;
-    assert_eq!(group.call(Read("SELECT 1 AS n")).await.unwrap(), Some(1));
-    assert_eq!(sleeping(&database), 1, "the first is still under way");
-    first.abort();
-    until("it is cancelled", || sleeping(&database) == 0).await;
-}
-
-/// What the first that is asked for it does not get, until it is asked again so often.
-struct Locked(AtomicUsize);
-
-impl Together for Locked {
-    type Answer = usize;
-    const ONLY_READS: bool = false;
-    const IS_SMALL: bool = true;
-
-    fn together(_: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<usize>>> {
-        let outcome = |call: &Locked| match call.0.fetch_sub(1, Ordering::Relaxed) {
-            1 => Outcome::Done(calls.len()),
-            _ => Outcome::Again,
-        };
-        Ok(calls.iter().map(outcome).collect())
-    }
-}
-
-#[tokio::test]
-async fn what_finds_its_row_locked_is_in_three_groups_at_most() {
-    let database = database().await;
-    let db = Db::new(Options { pool_size: 2, ..Options::new(&database.url) });
-    let group = Group::<Locked>::new(&db);
-    for (times, outcome) in [(1, Some(1)), (2, Some(1)), (3, Some(1)), (4, None)] {
-        assert_eq!(group.call(Locked(AtomicUsize::new(times))).await.unwrap(), outcome, "{times}");
-    }
 }

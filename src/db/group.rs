@@ -6,20 +6,17 @@
 //!
 //! Realms take turns, and have at most half of the queue. A call that waits leaves the queue when its caller does.
 
-mod queue;
-
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use diesel::pg::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use crate::db::abandoned::{Abandonable, Doing, Waiting};
 use crate::db::deadline;
-use crate::db::group::queue::Queue;
 use crate::db::pool::{Db, Failed};
 use crate::db::share::busy;
 use crate::db::{Fail, Work};
@@ -27,46 +24,25 @@ use crate::error::{Error, Form, Result};
 use crate::limits::database::{GROUP, GROUP_CALLS, QUEUE, QUEUE_TIME};
 use crate::shares;
 
-/// How many groups of a kind that only reads are under way at once where one takes long; and of any kind otherwise. More of them would be smaller, and
-/// cost the service and the database more for each call.
+/// How many groups of a kind are under way at once that only reads, and of one that changes something.
 const READING: usize = 2;
-const AT_FIRST: usize = 1;
-/// How long a call that only reads waits for the one group before there is another, which does not depend on what the first is doing.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// How often a call is taken into a group at most. One whose row others have locked each time is done by itself.
-const ROUNDS: u8 = 3;
+const CHANGING: usize = 1;
 
 /// A call that can be done together with others of its kind.
 pub trait Together: Send + Sync + 'static {
     /// The result of the call.
     type Answer: Send + 'static;
-    /// True if it changes nothing. Of such calls two groups are under way at once if one takes long, and of others one.
+    /// True if it changes nothing. Of such calls two groups are under way at once, and of others one.
     const ONLY_READS: bool;
     /// True if each of them is little work for the database, even where its caller's calls compute for long in the service.
     const IS_SMALL: bool;
 
-    /// The outcome of each call, in their order. It is one statement, which waits for nobody: it leaves out a call whose row somebody else has
-    /// locked. If it fails, none of them may have changed anything.
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<Self::Answer>>>
+    /// The result of each call, in their order; none for one that has changed nothing and is to be done by itself. It is one statement,
+    /// which waits for nobody: a call whose row somebody else has locked is done by itself. If it fails, none of them may have changed
+    /// anything.
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Self::Answer>>>
     where
         Self: Sized;
-}
-
-/// What a statement made of one of its calls.
-#[derive(Debug)]
-pub enum Outcome<A> {
-    /// It is done.
-    Done(A),
-    /// It has changed nothing, and is to be done by itself.
-    Alone,
-    /// It has changed nothing, since others were at work on its row. It is taken into the next group, a few times, and then done by itself.
-    Again,
-}
-
-impl<A> From<Option<A>> for Outcome<A> {
-    fn from(answer: Option<A>) -> Self {
-        answer.map_or(Outcome::Alone, Outcome::Done)
-    }
 }
 
 /// The calls of one kind on one database. Clones share them.
@@ -80,24 +56,9 @@ struct Inner<C: Together> {
 /// A call that waits.
 struct Entry<C: Together> {
     call: C,
-    caller: Caller<C::Answer>,
-}
-
-/// Who waits for it.
-struct Caller<A> {
-    realm: Option<i32>,
     deadline: Option<Instant>,
-    answer: oneshot::Sender<Result<Option<A>>>,
-    party: Party,
-    /// In how many groups it was.
-    rounds: u8,
-}
-
-impl<A> Caller<A> {
-    /// One who has left needs no response.
-    fn tell(self, answer: Result<Option<A>>) {
-        let _ = self.answer.send(answer);
-    }
+    answer: oneshot::Sender<Result<Option<C::Answer>>>,
+    party: Arc<OnceLock<Arc<Shared>>>,
 }
 
 /// Those whose calls are done together, for as long as one of them waits.
@@ -112,22 +73,12 @@ impl Shared {
     }
 }
 
-/// Those with whom a call is being done, if it is.
-#[derive(Clone, Default)]
-struct Party(Arc<Mutex<Option<Arc<Shared>>>>);
-
-impl Party {
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Shared>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The caller of one of them.
-struct Member(Party);
+struct Member(Arc<OnceLock<Arc<Shared>>>);
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.lock().take()
+        if let Some(shared) = self.0.get()
             && shared.left.fetch_sub(1, Ordering::AcqRel) == 1
         {
             // The last caller has left; if the work is not over, it is abandoned.
@@ -151,25 +102,20 @@ impl<C: Together> Group<C> {
     /// Does the call beside others. None if it is to be done by itself: then nothing was done.
     pub async fn call(&self, call: C) -> Result<Option<C::Answer>> {
         Form::check_current()?;
-        let share = shares::current();
+        let party = shares::current();
         // Calls that are expected to compute for long are shared out by caller.
-        if !C::IS_SMALL && share.as_ref().is_some_and(|share| share.heavy) {
+        if !C::IS_SMALL && party.as_ref().is_some_and(|party| party.heavy) {
             return Ok(None);
         }
         let (answer, mut done) = oneshot::channel();
-        let party = Party::default();
-        let member = Member(party.clone());
-        let (realm, deadline) = (share.map(|share| share.realm), deadline::current());
-        let caller = Caller { realm, deadline, answer, party, rounds: 0 };
-        let ticket = self.0.enter(Entry { call, caller })?;
-        let most = self.0.db.options().acquire_timeout;
-        let first = if C::ONLY_READS { PATIENCE.min(most) } else { most };
-        let mut waited = timeout(first, &mut done).await;
-        if waited.is_err() && first < most {
-            self.0.drive_up_to(READING);
-            waited = timeout(most - first, &mut done).await;
+        let member = Member(Arc::default());
+        let entry = Entry { call, deadline: deadline::current(), answer, party: member.0.clone() };
+        let (ticket, driver) = self.0.enter(party.map(|party| party.realm), entry)?;
+        if let Some(driver) = driver {
+            tokio::task::spawn_blocking(move || driver.drive());
         }
-        let done = match waited {
+        let done = match tokio::time::timeout(self.0.db.options().acquire_timeout, &mut done).await
+        {
             Ok(done) => done,
             Err(_) if self.0.queue().remove(ticket) => {
                 QUEUE_TIME.reached();
@@ -196,30 +142,20 @@ impl<C: Together> Inner<C> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a call in the queue, and has a thread work on it if none does.
-    fn enter(self: &Arc<Self>, entry: Entry<C>) -> Result<u64> {
+    /// Puts a call in the queue, with a driver if there may be one more.
+    fn enter(
+        self: &Arc<Self>,
+        realm: Option<i32>,
+        entry: Entry<C>,
+    ) -> Result<(u64, Option<Driver<C>>)> {
         let mut queue = self.queue();
-        let Some(ticket) = queue.push(entry.caller.realm, entry, self.db.options().queue_limit)
-        else {
+        let Some(ticket) = queue.push(realm, entry, self.db.options().queue_limit) else {
             QUEUE.reached();
             return Err(busy());
         };
-        drop(queue);
-        self.drive_up_to(AT_FIRST);
-        Ok(ticket)
-    }
-
-    /// Has one thread more work on what waits, if anything does and fewer than this are at work.
-    fn drive_up_to(self: &Arc<Self>, most: usize) {
-        {
-            let mut queue = self.queue();
-            if queue.is_empty() || queue.drivers >= most {
-                return;
-            }
-            queue.drivers += 1;
-        }
-        let driver = Driver { inner: self.clone(), state: Driving::NotYet };
-        tokio::task::spawn_blocking(move || driver.drive());
+        let may_drive = queue.drivers < if C::ONLY_READS { READING } else { CHANGING };
+        queue.drivers += usize::from(may_drive);
+        Ok((ticket, may_drive.then(|| Driver { inner: self.clone(), state: Driving::NotYet })))
     }
 }
 
@@ -244,14 +180,14 @@ impl<C: Together> Driver<C> {
         }
     }
 
-    /// The next calls to do, with their tickets. If there are none, the driver stops being one.
-    fn next(&mut self) -> Option<Vec<(u64, Entry<C>)>> {
+    /// The next calls to do. If there are none, the driver stops being one.
+    fn next(&mut self) -> Option<Vec<Entry<C>>> {
         let mut queue = self.inner.queue();
         let mut entries = Vec::new();
         while entries.len() < GROUP_CALLS {
-            let Some((ticket, entry)) = queue.pop() else { break };
-            if !entry.caller.answer.is_closed() {
-                entries.push((ticket, entry));
+            let Some(entry) = queue.pop() else { break };
+            if !entry.answer.is_closed() {
+                entries.push(entry);
             }
         }
         if entries.is_empty() {
@@ -262,7 +198,7 @@ impl<C: Together> Driver<C> {
         Some(entries)
     }
 
-    fn work_on(&self, entries: Vec<(u64, Entry<C>)>) {
+    fn work_on(&self, entries: Vec<Entry<C>>) {
         if entries.len() == GROUP_CALLS {
             GROUP.reached();
         }
@@ -277,17 +213,16 @@ impl<C: Together> Driver<C> {
         // One that does not know how long it waits has as long as any.
         let deadline = entries
             .iter()
-            .map(|(_, entry)| entry.caller.deadline)
+            .map(|entry| entry.deadline)
             .reduce(|one, other| Some(one?.max(other?)))
             .flatten();
-        for (ticket, Entry { call, mut caller }) in entries {
-            *caller.party.lock() = Some(shared.clone());
-            caller.rounds += 1;
+        for Entry { call, answer, party, .. } in entries {
+            let _ = party.set(shared.clone());
             calls.push(call);
-            callers.push((ticket, caller));
+            callers.push(answer);
         }
         let expected = calls.len();
-        let work = |connection: &mut PgConnection| match C::together(connection, &calls)? {
+        let work = move |connection: &mut PgConnection| match C::together(connection, &calls)? {
             answers if answers.len() == expected => Ok(answers),
             _ => Err(Fail::from(missing())),
         };
@@ -296,48 +231,27 @@ impl<C: Together> Driver<C> {
         if let Some(waiting) = shared.take() {
             waiting.done();
         }
+        // A caller who has left needs no response.
         match outcome {
-            Ok(outcomes) => {
-                let mut again = Vec::new();
-                for ((call, (ticket, caller)), outcome) in
-                    calls.into_iter().zip(callers).zip(outcomes)
-                {
-                    match outcome {
-                        Outcome::Done(answer) => caller.tell(Ok(Some(answer))),
-                        Outcome::Again if caller.rounds < ROUNDS => {
-                            again.push((ticket, Entry { call, caller }));
-                        }
-                        Outcome::Alone | Outcome::Again => caller.tell(Ok(None)),
-                    }
+            Ok(answers) => {
+                for (caller, answer) in callers.into_iter().zip(answers) {
+                    let _ = caller.send(Ok(answer));
                 }
-                self.put_back(again);
             }
             Err(Failed { error, left_nothing: true }) if expected > 1 => {
                 tracing::debug!(%error, calls = expected, "calls that were done together failed; each is done by itself");
-                for (_, caller) in callers {
-                    caller.tell(Ok(None));
+                for caller in callers {
+                    let _ = caller.send(Ok(None));
                 }
             }
             Err(Failed { error, .. }) => {
                 // The cause is logged once.
                 let first = callers.pop();
-                for (_, caller) in callers {
-                    caller.tell(Err(error.without_cause()));
+                for caller in callers {
+                    let _ = caller.send(Err(error.without_cause()));
                 }
-                if let Some((_, caller)) = first {
-                    caller.tell(Err(error));
-                }
+                let _ = first.map(|caller| caller.send(Err(error)));
             }
-        }
-    }
-
-    fn put_back(&self, entries: Vec<(u64, Entry<C>)>) {
-        if entries.is_empty() {
-            return;
-        }
-        let mut queue = self.inner.queue();
-        for (ticket, entry) in entries {
-            queue.put_back(entry.caller.realm, ticket, entry);
         }
     }
 }
@@ -353,5 +267,113 @@ impl<C: Together> Drop for Driver<C> {
             }
             (Driving::NotYet | Driving::Now, _) => self.inner.queue().drivers -= 1,
         }
+    }
+}
+
+/// The waiting calls, by realm.
+struct Queue<T> {
+    /// How many threads are at work.
+    drivers: usize,
+    waiting: usize,
+    tickets: u64,
+    realms: HashMap<Option<i32>, VecDeque<(u64, T)>>,
+    /// The realms that have something waiting, in the order of their turns.
+    turns: VecDeque<Option<i32>>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Queue { drivers: 0, waiting: 0, tickets: 0, realms: HashMap::new(), turns: VecDeque::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Puts something in the queue of a realm, unless too much waits.
+    fn push(&mut self, realm: Option<i32>, entry: T, limit: usize) -> Option<u64> {
+        let of_realm = self.realms.get(&realm).map_or(0, VecDeque::len);
+        if self.waiting >= limit || of_realm >= limit.div_ceil(2) {
+            return None;
+        }
+        let waiting = self.realms.entry(realm).or_default();
+        if waiting.is_empty() {
+            self.turns.push_back(realm);
+        }
+        self.tickets += 1;
+        waiting.push_back((self.tickets, entry));
+        self.waiting += 1;
+        Some(self.tickets)
+    }
+
+    /// The next of the realm whose turn it is.
+    fn pop(&mut self) -> Option<T> {
+        let realm = self.turns.pop_front()?;
+        let waiting = self.realms.get_mut(&realm)?;
+        let (_, entry) = waiting.pop_front()?;
+        self.waiting -= 1;
+        if waiting.is_empty() {
+            self.realms.remove(&realm);
+        } else {
+            self.turns.push_back(realm);
+        }
+        Some(entry)
+    }
+
+    /// Takes out what still waits. Returns whether it did.
+    fn remove(&mut self, ticket: u64) -> bool {
+        let found = self.realms.iter_mut().find_map(|(realm, waiting)| {
+            // Tickets rise.
+            let place = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+            waiting.remove(place);
+            Some((*realm, waiting.is_empty()))
+        });
+        let Some((realm, is_empty)) = found else { return false };
+        self.waiting -= 1;
+        if is_empty {
+            self.realms.remove(&realm);
+            self.turns.retain(|turn| *turn != realm);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(queue: &mut Queue<&'static str>) -> Vec<&'static str> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn realms_take_turns_and_each_is_served_in_order() {
+        let mut queue = Queue::default();
+        for (realm, entry) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")] {
+            assert!(queue.push(Some(realm), entry, 100).is_some());
+        }
+        assert_eq!(drained(&mut queue), ["a1", "b1", "c1", "a2", "b2", "a3"]);
+        assert!(queue.realms.is_empty() && queue.turns.is_empty() && queue.waiting == 0);
+    }
+
+    #[test]
+    fn one_realm_has_half_of_the_queue() {
+        let mut queue = Queue::default();
+        let pushed = |queue: &mut Queue<_>, realm| queue.push(Some(realm), "x", 4).is_some();
+        assert_eq!(
+            [1, 1, 1, 2, 2, 3].map(|realm| pushed(&mut queue, realm)),
+            [true, true, false, true, true, false]
+        );
+        assert_eq!(drained(&mut queue).len(), 4);
+        assert!(queue.realms.is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_out_is_not_done() {
+        let mut queue = Queue::default();
+        let [first, second, third] = [(1, "a1"), (2, "b1"), (1, "a2")]
+            .map(|(realm, entry)| queue.push(Some(realm), entry, 100).unwrap());
+        assert!(queue.remove(second) && queue.remove(first) && !queue.remove(first));
+        assert_eq!(drained(&mut queue), ["a2"]);
+        assert!(!queue.remove(third));
+        assert_eq!((queue.waiting, queue.turns.len()), (0, 0));
     }
 }

@@ -2,7 +2,7 @@
 
 use diesel::pg::PgConnection;
 
-use crate::db::{Outcome, Realm, Together, Work};
+use crate::db::{Realm, Together, Work};
 use crate::entity::model::Entity;
 use crate::entity::queries;
 
@@ -21,12 +21,12 @@ impl Together for Get {
     fn together(
         connection: &mut PgConnection,
         calls: &[Self],
-    ) -> Work<Vec<Outcome<Option<Entity>>>> {
-        let mut answers: Vec<_> = calls.iter().map(|_| Outcome::Done(None)).collect();
+    ) -> Work<Vec<Option<Option<Entity>>>> {
+        let mut answers: Vec<_> = calls.iter().map(|_| Some(None)).collect();
         for (place, entity) in
             queries::get_each(connection, calls.iter().map(|call| (&call.realm, call.id.as_str())))?
         {
-            answers[place as usize - 1] = entity.map(Some).into();
+            answers[place as usize - 1] = entity.map(Some);
         }
         Ok(answers)
     }

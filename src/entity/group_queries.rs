@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Text, Timestamptz, Uuid a
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::db::{Outcome, Together, Work, is_locked, statement};
+use crate::db::{Together, Work, is_locked, statement};
 use crate::entity::new_entity::NewEntity;
 use crate::entity::queries::Rows;
 use crate::proto::object::{Objects, Struct};
@@ -27,10 +27,7 @@ impl Together for Create {
     const ONLY_READS: bool = false;
     const IS_SMALL: bool = true;
 
-    fn together(
-        connection: &mut PgConnection,
-        calls: &[Self],
-    ) -> Work<Vec<Outcome<DateTime<Utc>>>> {
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<DateTime<Utc>>>> {
         let mut rows = Rows::default();
         let mut dependent_realms = Vec::new();
         for call in calls {
@@ -62,7 +59,7 @@ impl Together for Create {
             Err(error) if is_locked(&error) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(answers.into_iter().map(Outcome::from).collect())
+        Ok(answers)
     }
 }
 

@@ -34,7 +34,7 @@ limits! {
         past: "`unavailable` (503)",
     }
     GROUP "database_group" {
-        bounds: "Calls of one kind that are done in one statement; of those, one at once in one process, and two that read where one takes long",
+        bounds: "Calls of one kind that are done in one statement; of those, two at once in one process that read and one that writes",
         value: Fixed(GROUP_CALLS as u64, "calls"),
         past: "the others wait for the next one",
     }

@@ -6,16 +6,16 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::{Outcome, Realm, Together, Work, id, listen, statement};
+use crate::db::{Realm, Together, Work, id, listen, statement};
 use crate::offboarding::model::{MAX_GRACE, Offboarding, OffboardingState};
 use crate::offboarding::queries::{Ask, OffboardingRow, TOPIC};
 
-fn placed<T>(rows: Vec<(i64, T)>, calls: usize) -> impl Iterator<Item = Option<T>> {
+fn placed<T>(rows: Vec<(i64, T)>, calls: usize) -> Vec<Option<T>> {
     let mut answers: Vec<Option<T>> = std::iter::repeat_with(|| None).take(calls).collect();
     for (place, answer) in rows {
         answers[place as usize - 1] = Some(answer);
     }
-    answers.into_iter()
+    answers
 }
 
 /// An entity whose offboarding is requested.
@@ -26,7 +26,7 @@ impl Together for Request {
     const ONLY_READS: bool = false;
     const IS_SMALL: bool = true;
 
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<Offboarding>>> {
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Offboarding>>> {
         let asks = || calls.iter().map(|Request(ask)| ask);
         let statement = RequestEach {
             realms: asks().map(|ask| ask.realm.id()).collect(),
@@ -39,7 +39,7 @@ impl Together for Request {
             channel: listen::CHANNEL,
             topic: TOPIC,
         };
-        Ok(placed(statement.load(connection)?, calls.len()).map(Outcome::from).collect())
+        Ok(placed(statement.load(connection)?, calls.len()))
     }
 }
 
@@ -129,12 +129,12 @@ impl Together for Get {
     fn together(
         connection: &mut PgConnection,
         calls: &[Self],
-    ) -> Work<Vec<Outcome<Option<Offboarding>>>> {
+    ) -> Work<Vec<Option<Option<Offboarding>>>> {
         let statement = GetEach {
             realms: calls.iter().map(|call| call.realm.id()).collect(),
             ids: calls.iter().map(|call| call.id).collect(),
         };
-        Ok(placed(statement.load(connection)?, calls.len()).map(Outcome::Done).collect())
+        Ok(placed(statement.load(connection)?, calls.len()).into_iter().map(Some).collect())
     }
 }
 
@@ -162,7 +162,7 @@ impl Together for Cancel {
     const ONLY_READS: bool = false;
     const IS_SMALL: bool = true;
 
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<Offboarding>>> {
+    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Offboarding>>> {
         let statement = CancelEach {
             realms: calls.iter().map(|call| call.realm.id()).collect(),
             ids: calls.iter().map(|call| call.id).collect(),
@@ -170,7 +170,7 @@ impl Together for Cancel {
             from: OffboardingState::Pending.as_str(),
             to: OffboardingState::Canceled.as_str(),
         };
-        Ok(placed(statement.load(connection)?, calls.len()).map(Outcome::from).collect())
+        Ok(placed(statement.load(connection)?, calls.len()))
     }
 }
 

@@ -1,17 +1,14 @@
 //! The SQL of calls that are done together. Changes of membership leave out what is not plain, for [`queries`] to do by itself.
 //!
-//! Such a statement waits for nobody. What others have locked is left out, and so is the second of two calls that name the same entity; so the
-//! order of its locks is of no matter.
-
-use std::collections::HashMap;
+//! Such a statement waits for nobody. What others have locked is left out, and so is an entity that two of the calls name; so the order of its
+//! locks is of no matter.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::{Outcome, Realm, Together, Work, statement};
-use crate::portfolio::batch::MembershipChange;
+use crate::db::{Realm, Together, Work, statement};
 use crate::portfolio::model::{Portfolio, View};
 use crate::portfolio::queries::{Change, Changed, PortfolioRow};
 
@@ -31,15 +28,15 @@ impl Together for Get {
     fn together(
         connection: &mut PgConnection,
         calls: &[Self],
-    ) -> Work<Vec<Outcome<Option<Portfolio>>>> {
+    ) -> Work<Vec<Option<Option<Portfolio>>>> {
         let statement = GetEach {
             realms: calls.iter().map(|call| call.realm.id()).collect(),
             ids: calls.iter().map(|call| call.id.as_str()).collect(),
             shown: calls.iter().map(|call| call.view.shown()).collect(),
         };
-        let mut answers: Vec<_> = calls.iter().map(|_| Outcome::Done(None)).collect();
+        let mut answers: Vec<_> = calls.iter().map(|_| Some(None)).collect();
         for (place, portfolio) in statement.load::<(i64, Portfolio)>(connection)? {
-            answers[place as usize - 1] = Outcome::Done(Some(portfolio));
+            answers[place as usize - 1] = Some(Some(portfolio));
         }
         Ok(answers)
     }
@@ -64,72 +61,68 @@ statement! {
      JOIN portfolio p ON p.realm_id = w.realm AND p.id = w.id"
 }
 
-/// An entity that leaves its portfolio, or that is in none and joins one. Both are one kind: calls of one portfolio share its row, and whoever made
-/// them apart would find it locked by the others.
-pub(super) struct Membership {
-    pub kind: MembershipChange,
-    pub change: Change,
+fn placed(rows: Vec<(i64, Portfolio, bool)>, calls: usize) -> Vec<Option<Changed>> {
+    let mut answers: Vec<Option<Changed>> = std::iter::repeat_with(|| None).take(calls).collect();
+    for (place, portfolio, settled) in rows {
+        answers[place as usize - 1] = Some((portfolio, settled));
+    }
+    answers
 }
 
-impl Together for Membership {
-    type Answer = Changed;
-    const ONLY_READS: bool = false;
-    const IS_SMALL: bool = true;
+/// Makes a kind of change with the statement that makes many of it.
+///
+/// Of the calls, the first that names an entity; of the entities those that are `$ready`, locked; of their portfolios those that nobody else has
+/// locked; and what each call makes of its portfolio, as if one came after the other. Then the links are changed, the
+/// portfolios stepped and an event written of each call.
+macro_rules! change {
+    (
+        $(#[$meta:meta])* $change:ident by $each:ident,
+        entity: $ready:literal, link: $link:literal, count: $step:literal, event: $event:literal, members: $members:literal
+    ) => {
+        $(#[$meta])*
+        pub(super) struct $change(pub Change);
 
-    fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Outcome<Changed>>> {
-        let changes = || calls.iter().map(|call| &call.change);
-        let statement = ChangeEach {
-            realms: changes().map(|change| change.realm.id()).collect(),
-            principals: changes().map(|change| change.principal).collect(),
-            portfolios: changes().map(|change| change.portfolio.as_str()).collect(),
-            entities: changes().map(|change| change.entity.as_str()).collect(),
-            attach: calls.iter().map(|call| call.kind == MembershipChange::Attach).collect(),
-            full: changes().map(|change| change.view == View::Full).collect(),
-            shown: View::Full.shown(),
-        };
-        let mut outcomes: Vec<_> = calls.iter().map(|_| Outcome::Alone).collect();
-        for (place, changed) in statement.load::<(i64, Option<Changed>)>(connection)? {
-            outcomes[place as usize - 1] = changed.map_or(Outcome::Again, Outcome::Done);
-        }
-        // What the second call finds is what the first has left. By itself it would keep the next group from the portfolio.
-        let mut first = HashMap::with_capacity(calls.len());
-        for (place, change) in changes().enumerate() {
-            let first = *first.entry((change.realm.id(), &change.entity)).or_insert(place);
-            if first != place && !matches!(outcomes[first], Outcome::Alone) {
-                outcomes[place] = Outcome::Again;
+        impl Together for $change {
+            type Answer = Changed;
+            const ONLY_READS: bool = false;
+            const IS_SMALL: bool = true;
+
+            fn together(connection: &mut PgConnection, calls: &[Self]) -> Work<Vec<Option<Changed>>> {
+                let statement = $each {
+                    realms: calls.iter().map(|call| call.0.realm.id()).collect(),
+                    principals: calls.iter().map(|call| call.0.principal).collect(),
+                    portfolios: calls.iter().map(|call| call.0.portfolio.as_str()).collect(),
+                    entities: calls.iter().map(|call| call.0.entity.as_str()).collect(),
+                    full: calls.iter().map(|call| call.0.view == View::Full).collect(),
+                    shown: View::Full.shown(),
+                };
+                Ok(placed(statement.load(connection)?, calls.len()))
             }
         }
-        Ok(outcomes)
-    }
-}
 
-statement! {
-    /// Changes links, raises versions and records an event of each.
-    ///
-    /// Of the calls, the first that names an entity; of the entities those that can be changed so, locked; of their portfolios those that nobody
-    /// else has locked; and what each call makes of its portfolio, as if one came after the other. Then the links are changed, the portfolios
-    /// stepped and an event written of each call. A call whose portfolio somebody else has locked is returned without one.
-    struct ChangeEach<'a> {
-        realms: Vec<i32> as Array<Integer>,
-        principals: Vec<Uuid> as Array<SqlUuid>,
-        portfolios: Vec<&'a str> as Array<Text>,
-        entities: Vec<&'a str> as Array<Text>,
-        attach: Vec<bool> as Array<Bool>,
-        full: Vec<bool> as Array<Bool>,
-        shown: i64 as BigInt,
-    } -> (BigInt, Nullable<(PortfolioRow, Bool)>),
-    "WITH wanted AS MATERIALIZED (
+        statement! {
+            /// Changes links, raises versions and records an event of each.
+            struct $each<'a> {
+                realms: Vec<i32> as Array<Integer>,
+                principals: Vec<Uuid> as Array<SqlUuid>,
+                portfolios: Vec<&'a str> as Array<Text>,
+                entities: Vec<&'a str> as Array<Text>,
+                full: Vec<bool> as Array<Bool>,
+                shown: i64 as BigInt,
+            } -> (BigInt, PortfolioRow, Bool),
+            concat!(
+            "WITH wanted AS MATERIALIZED (
         SELECT DISTINCT ON (w.realm, w.entity) w.*
-        FROM unnest({realms}, {principals}, {portfolios}, {entities}, {attach}, {full}) WITH ORDINALITY
-             w(realm, principal, portfolio, entity, attaches, shows, place)
+        FROM unnest({realms}, {principals}, {portfolios}, {entities}, {full}) WITH ORDINALITY w(realm, principal, portfolio, entity, shows, place)
         ORDER BY w.realm, w.entity, w.place
      ),
      free AS MATERIALIZED (
         SELECT w.*
         FROM wanted w
         JOIN entity e ON e.realm_id = w.realm AND e.id = w.entity
-        WHERE e.deleted_at IS NULL
-          AND CASE WHEN w.attaches THEN e.portfolio_id IS NULL AND e.state <> 'offboarding' ELSE e.portfolio_id = w.portfolio END
+        WHERE e.deleted_at IS NULL AND ",
+            $ready,
+            "
         FOR NO KEY UPDATE OF e SKIP LOCKED
      ),
      folio AS MATERIALIZED (
@@ -140,10 +133,10 @@ statement! {
         FOR NO KEY UPDATE OF p SKIP LOCKED
      ),
      stepping AS MATERIALIZED (
-        SELECT f.*, p.version + f.nth AS version, p.entity_count + f.more AS entity_count, p.version AS was
-        FROM (SELECT f.*, row_number() OVER earlier AS nth, sum(CASE WHEN f.attaches THEN 1 ELSE -1 END) OVER earlier AS more
-              FROM free f
-              WINDOW earlier AS (PARTITION BY f.realm, f.portfolio ORDER BY f.place)) f
+        SELECT f.*, p.version + f.nth AS version, p.entity_count ",
+            $step,
+            " f.nth AS entity_count, p.version AS was
+        FROM (SELECT f.*, row_number() OVER (PARTITION BY f.realm, f.portfolio ORDER BY f.place) AS nth FROM free f) f
         JOIN folio p ON p.realm_id = f.realm AND p.id = f.portfolio
      ),
      ready AS MATERIALIZED (
@@ -154,8 +147,9 @@ statement! {
      ),
      link AS (
         UPDATE entity e
-        SET portfolio_id = CASE WHEN r.attaches THEN r.portfolio END, attached_at = CASE WHEN r.attaches THEN clock_timestamp() END,
-            version = e.version + 1, updated_at = now()
+        SET ",
+            $link,
+            ", version = e.version + 1, updated_at = now()
         FROM ready r
         WHERE e.realm_id = r.realm AND e.id = r.entity
      ),
@@ -170,25 +164,46 @@ statement! {
      ),
      recorded AS (
         INSERT INTO event (realm_id, type, subjects, principal_id, data)
-        SELECT r.realm, CASE WHEN r.attaches THEN 'portfolio.entity_attached' ELSE 'portfolio.entity_detached' END, ARRAY[r.portfolio],
-               r.principal, jsonb_build_object('entity_ids', jsonb_build_array(r.entity), 'version', r.version)
+        SELECT r.realm, '",
+            $event,
+            "', ARRAY[r.portfolio], r.principal,
+               jsonb_build_object('entity_ids', jsonb_build_array(r.entity), 'version', r.version)
         FROM ready r
         ORDER BY r.place
      )
-     SELECT f.place, s.id, s.name, s.shared_registered_agent_id, s.shared_compliance_calendar, s.metadata, r.entity_count, r.version,
+     SELECT r.place, s.id, s.name, s.shared_registered_agent_id, s.shared_compliance_calendar, s.metadata, r.entity_count, r.version,
             s.created_at, s.updated_at,
             (SELECT coalesce(string_agg(m.id, ' '), '')
              FROM (SELECT e.id
                    FROM entity e
                    WHERE r.lists AND e.realm_id = r.realm AND e.portfolio_id = r.portfolio AND e.id <> r.entity
                    ORDER BY e.attached_at, e.id
-                   LIMIT {shown}) m)
-            -- The statement does not see the entity as a member yet: it is the last.
-            || CASE WHEN r.attaches AND r.lists AND r.entity_count <= {shown}
-                    THEN CASE WHEN r.entity_count > 1 THEN ' ' ELSE '' END || r.entity ELSE '' END,
-            r.lists OR NOT r.shows
-     FROM free f
-     LEFT JOIN (ready r JOIN stepped s ON s.realm_id = r.realm AND s.id = r.portfolio) ON r.place = f.place
-     -- One that asks for a portfolio that is missing is not asked again.
-     WHERE s.id IS NOT NULL OR (SELECT true FROM portfolio p WHERE p.realm_id = f.realm AND p.id = f.portfolio)"
+                   LIMIT {shown}) m)",
+            $members,
+            ", r.lists OR NOT r.shows
+     FROM ready r
+     JOIN stepped s ON s.realm_id = r.realm AND s.id = r.portfolio"
+            )
+        }
+    };
+}
+
+change! {
+    /// An entity that leaves a portfolio.
+    Detach by DetachEach,
+    entity: "e.portfolio_id = w.portfolio",
+    link: "portfolio_id = NULL, attached_at = NULL",
+    count: "-",
+    event: "portfolio.entity_detached",
+    members: ""
+}
+
+change! {
+    /// An entity that is in no portfolio and joins one.
+    Attach by AttachEach,
+    entity: "e.portfolio_id IS NULL AND e.state <> 'offboarding'",
+    link: "portfolio_id = r.portfolio, attached_at = clock_timestamp()",
+    count: "+",
+    event: "portfolio.entity_attached",
+    members: " || CASE WHEN r.lists AND r.entity_count <= {shown} THEN CASE WHEN r.entity_count > 1 THEN ' ' ELSE '' END || r.entity ELSE '' END"
 }

@@ -5,20 +5,20 @@ use http::StatusCode;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Authenticator, Caller, Once, Scope, Subject, erasure_queries};
-use crate::db::{Db, Group, Page, PageSize, id, paged};
+use crate::db::{Db, Group, Page, PageSize, Work, id, paged};
 use crate::entity;
 use crate::entity::warning_queries;
 use crate::error::{Code, Error, Result, Violations};
 use crate::filter::{ENTITY, only_filter};
 use crate::portfolio::answers::to_proto;
-use crate::portfolio::batch::{Batch, MembershipChange};
+use crate::portfolio::batch::{self, Batch};
 use crate::portfolio::export::{Exports, Messages};
-use crate::portfolio::group_queries::{Get, Membership};
+use crate::portfolio::group_queries::{Attach, Detach, Get};
 use crate::portfolio::membership::{attach, change_many, check_change, detach, retried};
 use crate::portfolio::model::{
-    NewPortfolio, PortfolioUpdate, View, at_another_version, missing, not_empty,
+    NewPortfolio, Portfolio, PortfolioUpdate, View, at_another_version, missing, not_empty,
 };
-use crate::portfolio::queries::Change;
+use crate::portfolio::queries::{Change, Changed};
 use crate::portfolio::{export_queries, queries, registry_queries};
 use crate::proto::v1::portfolio_service_server::PortfolioService as Service;
 use crate::proto::{answer, v1};
@@ -38,7 +38,8 @@ paged!(
 pub struct PortfolioService {
     db: Db,
     gets: Group<Get>,
-    memberships: Group<Membership>,
+    attaches: Group<Attach>,
+    detaches: Group<Detach>,
     exports: Exports,
     authenticator: Authenticator,
 }
@@ -48,7 +49,8 @@ impl PortfolioService {
     pub fn new(db: Db, authenticator: Authenticator) -> Self {
         PortfolioService {
             gets: Group::new(&db),
-            memberships: Group::new(&db),
+            attaches: Group::new(&db),
+            detaches: Group::new(&db),
             exports: Exports::new(&db),
             db,
             authenticator,
@@ -192,7 +194,9 @@ impl Service for PortfolioService {
         let once = Once::of(&request)?;
         let v1::AttachEntityRequest { portfolio_id, entity_id, view } = request.into_inner();
         let change = check_change(once.caller(), portfolio_id, entity_id, view)?;
-        self.change(once, MembershipChange::Attach, change).await
+        let together =
+            if once.has_key() { None } else { self.attaches.call(Attach(change.clone())).await? };
+        self.change(once, change, together, attach).await
     }
 
     async fn detach_entity(
@@ -202,7 +206,9 @@ impl Service for PortfolioService {
         let once = Once::of(&request)?;
         let v1::DetachEntityRequest { portfolio_id, entity_id, view } = request.into_inner();
         let change = check_change(once.caller(), portfolio_id, entity_id, view)?;
-        self.change(once, MembershipChange::Detach, change).await
+        let together =
+            if once.has_key() { None } else { self.detaches.call(Detach(change.clone())).await? };
+        self.change(once, change, together, detach).await
     }
 
     async fn batch_attach_entities(
@@ -212,7 +218,7 @@ impl Service for PortfolioService {
         let once = Once::of(&request)?;
         let v1::BatchAttachEntitiesRequest { portfolio_id, entity_ids, view } =
             request.into_inner();
-        let batch = Batch::check(MembershipChange::Attach, portfolio_id, entity_ids, view)?;
+        let batch = Batch::check(batch::MembershipChange::Attach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let attach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
@@ -231,7 +237,7 @@ impl Service for PortfolioService {
         let once = Once::of(&request)?;
         let v1::BatchDetachEntitiesRequest { portfolio_id, entity_ids, view } =
             request.into_inner();
-        let batch = Batch::check(MembershipChange::Detach, portfolio_id, entity_ids, view)?;
+        let batch = Batch::check(batch::MembershipChange::Detach, portfolio_id, entity_ids, view)?;
         let caller = once.caller().clone();
         let detach = move |connection: &mut PgConnection| {
             let (results, portfolio) = change_many(connection, &caller, &batch)?;
@@ -302,19 +308,18 @@ impl Service for PortfolioService {
     }
 }
 
+/// Makes a change of membership: the portfolio after it, or none if others changed the same things in between.
+type MakeChange = fn(&mut PgConnection, &Change) -> Work<Option<Portfolio>>;
+
 impl PortfolioService {
-    /// Makes a change together with others, or else by itself.
+    /// The response to a change that was made `together` with others, or is made now.
     async fn change(
         &self,
         once: Once,
-        kind: MembershipChange,
         change: Change,
+        together: Option<Changed>,
+        make: MakeChange,
     ) -> Result<Response<v1::Portfolio>, Status> {
-        let together = if once.has_key() {
-            None
-        } else {
-            self.memberships.call(Membership { kind, change: change.clone() }).await?
-        };
         if let Some(changed) = together {
             let realm = change.realm.clone();
             let portfolio = match changed {
@@ -329,10 +334,6 @@ impl PortfolioService {
             };
             return Ok(once.seen(Response::new(to_proto(portfolio, &realm))));
         }
-        let make = match kind {
-            MembershipChange::Attach => attach,
-            MembershipChange::Detach => detach,
-        };
         let work = move |connection: &mut PgConnection| {
             let portfolio = retried(|| make(connection, &change))?;
             Ok(Response::new(to_proto(portfolio, &change.realm)))

@@ -32,7 +32,6 @@ mod failures_csv;
 mod given;
 mod late_workers;
 mod membership_crashes;
-mod membership_crowd;
 mod membership_model;
 mod membership_races;
 mod misspelt;
