@@ -285,7 +285,7 @@ def test_the_command_says_what_a_service_would_make_of_a_token(service, auth_fil
 def test_the_example_of_the_page_is_read_and_means_what_it_says(tmp_path):
     page = {block.language: block for block in blocks(Path(__file__).parents[2] / "docs" / "tokens.md")}
     file = tmp_path / "auth.toml"
-    file.write_text('[[issuer]]\nissuer = "a"\naudiense = "b"\naudience = "b"\nalgorithms = ["HS256"]\njwks_url = "https://a/"\norg = "a"\nmode = "test"\n')
+    file.write_text('[[issuer]]\nissuer = "a"\naudiense = "b"\naudience = "b"\nalgorithms = ["HS256"]\njwks_url = "https://a/"\norg = "a"\nmode = "test"\nscopes = ["admin"]\n')
     refused = subprocess.run([BINARY, "serve", "--auth-file", file], env=environment(), capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stderr) == (1, page["text"].text), refused
     file.write_text(page["toml"].text)
