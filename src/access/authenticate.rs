@@ -87,11 +87,9 @@ impl Authenticator {
         let key = self.key(secret).await?;
         note(&key);
         let now = clock::now();
-        let admitted = key.admit(Presented { secret, address }, now);
-        if admitted.is_err() {
-            report_exclusion(&key, address);
-        }
-        let caller = admitted?;
+        let caller = key
+            .admit(Presented { secret, address }, now)
+            .inspect_err(|refusal| log_exclusion(refusal, &key, address))?;
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).note(&caller, now);
         Ok(caller)
     }
@@ -141,7 +139,7 @@ impl Authenticator {
     pub async fn check(&self, caller: &Caller) -> Result<()> {
         if let Some(again) = caller.by_token_again() {
             again?;
-            return self.realms.check(&caller.realm, caller.presented.address);
+            return self.realms.check(&caller.realm, caller.presented.address).await;
         }
         let key = self.key(caller.presented.secret).await?;
         key.readmit(caller, clock::now()).map(drop)
@@ -236,9 +234,11 @@ impl Authenticator {
     }
 }
 
-/// Says in the log alone why a key that there is opens nothing from an address.
-fn report_exclusion(key: &Key, address: Option<IpAddr>) {
-    if let Some(list) = key.excludes(address) {
+/// Says in the log which list excludes the caller's address, where that is why it is refused.
+fn log_exclusion(refusal: &Error, key: &Key, address: Option<IpAddr>) {
+    if refusal.code() == Code::AddressNotAllowed
+        && let Some(list) = key.excludes(address)
+    {
         tracing::info!(list, "the key may not be used from the caller's address");
     }
 }

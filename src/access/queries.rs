@@ -107,12 +107,7 @@ pub fn make_realm(connection: &mut PgConnection, org: &str, mode: Mode) -> Work<
 
 /// The realm of an organisation in one mode, for a genuine token or whoever operates the service.
 pub fn find_realm(connection: &mut PgConnection, org: &str, mode: Mode) -> Work<Option<Realm>> {
-    let id: Option<i32> = realm::table
-        .filter(realm::org.eq(org).and(realm::mode.eq(mode)))
-        .select(realm::id)
-        .first(connection)
-        .optional()?;
-    Ok(id.map(|id| Realm::from_row(id, org.to_owned(), mode)))
+    Ok(find_realm_allowing(connection, org, mode)?.map(|(realm, _)| realm))
 }
 
 /// The same with the networks that its callers may come from.
@@ -147,10 +142,10 @@ pub fn realms_allowing(
 /// Fails unless the caller's realm lets callers in from where this one is.
 pub fn check_realm_admits(connection: &mut PgConnection, caller: &Caller) -> Work<()> {
     let lists = realms_allowing(connection, &[caller.realm.id()])?;
-    match lists.iter().all(|(_, list)| list.admits(caller.presented.address)) {
-        true => Ok(()),
-        false => Err(address_not_allowed().into()),
+    if lists.iter().any(|(_, list)| !list.admits(caller.presented.address)) {
+        return Err(address_not_allowed().into());
     }
+    Ok(())
 }
 
 type Moment = Option<DateTime<Utc>>;

@@ -142,7 +142,14 @@ def test_the_list_of_a_realm_is_for_callers_with_tokens_too(service):
     allow = lambda *networks: ("/v1/access-policy", "-X", "PATCH", "--json", f"'{json.dumps({'allowed': networks, 'allow_lockout': True})}'")
     assert rest(service, shown, *allow("127.0.0.0/8")).status == 200
     assert rest(service, shown).status == 200
-    assert rest(service, shown, *allow("192.0.2.0/24")).status == 200
+    with grpc.insecure_channel(service.grpc) as channel:
+        watch = channel.unary_stream("/offboard.v1.EventService/WatchEvents")(b"", metadata=[("authorization", f"Bearer {shown}")], timeout=30)
+        assert next(iter(watch))
+        assert rest(service, shown, *allow("192.0.2.0/24")).status == 200
+        with pytest.raises(grpc.RpcError) as ended:
+            for _ in watch:
+                pass
+    assert ended.value.code().name == "UNAUTHENTICATED", "who is under way is not admitted any more"
     refused = lambda: rest(service, shown)
     eventually("the list takes effect", lambda: refused().status == 401)
     assert json.loads(refused().body)["code"] == "address_not_allowed"

@@ -36,11 +36,13 @@ struct Shared {
     patience: Duration,
 }
 
+#[derive(Clone)]
 enum Known {
     There(There),
     Absent(Instant),
 }
 
+#[derive(Clone)]
 struct There {
     realm: Realm,
     allowed: AllowList,
@@ -59,7 +61,7 @@ impl Realms {
 
     /// The realm that a token gives to a caller from this address, if it is remembered and admits the caller.
     pub fn remembered(&self, granted: &Granted, address: Option<IpAddr>) -> Option<Realm> {
-        let (realm, allowed) = self.recall(granted)??;
+        let (realm, allowed) = self.recall_for(granted)??;
         allowed.admits(address).then_some(realm)
     }
 
@@ -74,17 +76,21 @@ impl Realms {
         Err(address_not_allowed())
     }
 
-    /// Fails unless the list of a realm, as it was read last, has this address.
-    pub fn check(&self, realm: &Realm, address: Option<IpAddr>) -> Result<()> {
-        let mut known = self.known();
-        match known.get_mut(&(realm.org().to_owned(), realm.mode())) {
-            Some(Known::There(there)) => {
-                // So that it is read again for as long as the call goes on.
-                there.used = Instant::now();
-                if there.allowed.admits(address) { Ok(()) } else { Err(address_not_allowed()) }
+    /// Fails unless the list of a realm has this address. For long calls: it counts as a use, so that the list is read again for as long as they last.
+    pub async fn check(&self, realm: &Realm, address: Option<IpAddr>) -> Result<()> {
+        let allowed = match self.recall((realm.org(), realm.mode())) {
+            Some(Known::There(there)) => there.allowed,
+            // There was no room to remember it, or it was not read again in time.
+            _ => {
+                let id = realm.id();
+                let read = move |connection: &mut PgConnection| {
+                    queries::realms_allowing(connection, &[id])
+                };
+                let found = self.0.db.run(read).await?;
+                found.into_iter().next().map(|(_, allowed)| allowed).unwrap_or_default()
             }
-            _ => Ok(()),
-        }
+        };
+        if allowed.admits(address) { Ok(()) } else { Err(address_not_allowed()) }
     }
 
     /// Reads the lists of the realms in use again. If that fails, their callers look them up.
@@ -120,7 +126,7 @@ impl Realms {
     }
 
     async fn find_any(&self, granted: &Granted) -> Result<(Realm, AllowList)> {
-        if let Some(known) = self.recall(granted) {
+        if let Some(known) = self.recall_for(granted) {
             return known.ok_or_else(|| refused(granted));
         }
         let turn = timeout(self.0.patience, self.0.turns.acquire()).await;
@@ -131,7 +137,7 @@ impl Realms {
             ));
         };
         // Another call may have found it meanwhile.
-        if let Some(known) = self.recall(granted) {
+        if let Some(known) = self.recall_for(granted) {
             return known.ok_or_else(|| refused(granted));
         }
         let read = Instant::now();
@@ -149,18 +155,26 @@ impl Realms {
         found.ok_or_else(|| refused(granted))
     }
 
-    /// What is remembered of a realm: itself with its list, or that there is none.
-    fn recall(&self, granted: &Granted) -> Option<Option<(Realm, AllowList)>> {
+    /// What is remembered of a realm and still believed.
+    fn recall(&self, (org, mode): (&str, Mode)) -> Option<Known> {
         let now = Instant::now();
-        match self.known().get_mut(&(granted.org.clone(), granted.mode))? {
+        let mut known = self.known();
+        let known = known.get_mut(&(org.to_owned(), mode))?;
+        let (since, believed) = match known {
             Known::There(there) => {
                 there.used = now;
-                let is_believed = now.duration_since(there.read) < BELIEVED;
-                is_believed.then(|| Some((there.realm.clone(), there.allowed.clone())))
+                (there.read, BELIEVED)
             }
-            Known::Absent(since) => {
-                (since.elapsed() < ABSENT && !granted.issuer.makes_realms).then_some(None)
-            }
+            Known::Absent(since) => (*since, ABSENT),
+        };
+        (now.duration_since(since) < believed).then(|| known.clone())
+    }
+
+    /// The same for a token: the realm with its list, or that there is none. One that the issuer makes is never absent.
+    fn recall_for(&self, granted: &Granted) -> Option<Option<(Realm, AllowList)>> {
+        match self.recall((&granted.org, granted.mode))? {
+            Known::There(there) => Some(Some((there.realm, there.allowed))),
+            Known::Absent(_) => (!granted.issuer.makes_realms).then_some(None),
         }
     }
 
