@@ -117,14 +117,8 @@ pub fn admit(
             None => (preview_queries::count(connection, realm, task, drawn)?, Ok(())),
         });
     }
-    let mut unmet =
-        demands(connection, realm, &required, matched.as_ref().map(|(count, _)| *count))?;
-    if required.expected_count && guards.expected_count.is_none() {
-        unmet.expected_count();
-    }
-    if let Some(within) = required.preview_within {
-        unmet.preview(within, shown.as_ref().map(|shown| clock::now() - shown.at));
-    }
+    let count = matched.as_ref().map(|(count, _)| *count);
+    let unmet = demands(connection, realm, (task, shown.as_ref()), &required, count)?;
     refusals.extend(unmet.check().err());
     if let Some((count, still)) = matched {
         refusals.extend(still.and_then(|()| guards.compare(count)).err());
@@ -147,6 +141,7 @@ pub fn warnings(
     connection: &mut PgConnection,
     realm: &Realm,
     task: &NewTask,
+    seal: &Seal,
     matched: i64,
     may: May,
 ) -> Work<(Vec<v1::Warning>, Lists)> {
@@ -158,13 +153,8 @@ pub fn warnings(
     let lists = lists(connection, realm, task)?;
     warnings.extend(lists.warnings());
     let required = admission_queries::requirements(connection, realm, task.mode)?;
-    let mut unmet = demands(connection, realm, &required, Some(matched))?;
-    if required.expected_count && task.guards.expected_count.is_none() {
-        unmet.expected_count();
-    }
-    if let Some(within) = required.preview_within.filter(|_| task.guards.preview_token.is_none()) {
-        unmet.preview(within, None);
-    }
+    let shown = shown_before(realm, task, seal)?;
+    let unmet = demands(connection, realm, (task, shown.as_ref()), &required, Some(matched))?;
     warnings.extend(unmet.warnings());
     Ok((warnings, lists))
 }
@@ -179,10 +169,11 @@ pub fn ask_for_a_report(connection: &mut PgConnection, realm: &Realm, task: &New
     }
 }
 
-/// The unmet requirements of the realm, whatever the request says.
+/// The requirements of the realm that a task which selects so many does not meet; with the preview that its request names.
 fn demands(
     connection: &mut PgConnection,
     realm: &Realm,
+    (task, shown): (&NewTask, Option<&Shown>),
     required: &Requirements,
     matched: Option<i64>,
 ) -> Work<Unmet> {
@@ -194,6 +185,12 @@ fn demands(
         && !has_clean_report(connection, realm, within)?
     {
         unmet.clean_report(within);
+    }
+    if required.expected_count && task.guards.expected_count.is_none() {
+        unmet.expected_count();
+    }
+    if let Some(within) = required.preview_within {
+        unmet.preview(within, shown.map(|shown| clock::now() - shown.at));
     }
     Ok(unmet)
 }

@@ -90,7 +90,7 @@ fn preview(
     task.guards.compare(found.matched)?;
     admission::ask_for_a_report(connection, realm, task)?;
     let rate = preview_queries::measured_rate(connection, realm, task.mode)?;
-    let (warnings, lists) = admission::warnings(connection, realm, task, found.matched, may)?;
+    let (warnings, lists) = admission::warnings(connection, realm, task, seal, found.matched, may)?;
     let shown = Shown { matched: found.matched, digest: found.digest, at: clock::now() };
     let token = shown.token(seal, realm, task)?;
     Ok(Response::new(preview::to_proto(
