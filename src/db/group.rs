@@ -45,6 +45,15 @@ pub trait Together: Send + Sync + 'static {
         Self: Sized;
 }
 
+/// The responses to so many calls, each at the place, from 1, that its row names; none for a call without a row.
+pub fn placed<T>(rows: impl IntoIterator<Item = (i64, T)>, calls: usize) -> Vec<Option<T>> {
+    let mut answers: Vec<Option<T>> = std::iter::repeat_with(|| None).take(calls).collect();
+    for (place, answer) in rows {
+        answers[place as usize - 1] = Some(answer);
+    }
+    answers
+}
+
 /// The calls of one kind on one database. Clones share them.
 pub struct Group<C: Together>(Arc<Inner<C>>);
 

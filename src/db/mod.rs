@@ -46,7 +46,7 @@ pub use backoff::{backoff, backoff_of};
 pub use fail::Fail;
 pub use fault::{Fault, fault, is_locked, is_refusal, sqlstate};
 pub use fitness::check_at_start as check_fitness;
-pub use group::{Group, Together};
+pub use group::{Group, Together, placed};
 pub use options::{Options, Shares};
 pub(crate) use page::paged;
 pub use page::{Page, PageAsked, PageRequest, PageSize, binding};

@@ -6,17 +6,9 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::{Realm, Together, Work, id, listen, statement};
+use crate::db::{Realm, Together, Work, id, listen, placed, statement};
 use crate::offboarding::model::{MAX_GRACE, Offboarding, OffboardingState};
 use crate::offboarding::queries::{Ask, OffboardingRow, TOPIC};
-
-fn placed<T>(rows: Vec<(i64, T)>, calls: usize) -> Vec<Option<T>> {
-    let mut answers: Vec<Option<T>> = std::iter::repeat_with(|| None).take(calls).collect();
-    for (place, answer) in rows {
-        answers[place as usize - 1] = Some(answer);
-    }
-    answers
-}
 
 /// An entity whose offboarding is requested.
 pub(super) struct Request(pub Ask);
@@ -39,7 +31,7 @@ impl Together for Request {
             channel: listen::CHANNEL,
             topic: TOPIC,
         };
-        Ok(placed(statement.load(connection)?, calls.len()))
+        Ok(placed(statement.load::<(i64, Offboarding)>(connection)?, calls.len()))
     }
 }
 
@@ -134,7 +126,10 @@ impl Together for Get {
             realms: calls.iter().map(|call| call.realm.id()).collect(),
             ids: calls.iter().map(|call| call.id).collect(),
         };
-        Ok(placed(statement.load(connection)?, calls.len()).into_iter().map(Some).collect())
+        Ok(placed(statement.load::<(i64, Offboarding)>(connection)?, calls.len())
+            .into_iter()
+            .map(Some)
+            .collect())
     }
 }
 
@@ -170,7 +165,7 @@ impl Together for Cancel {
             from: OffboardingState::Pending.as_str(),
             to: OffboardingState::Canceled.as_str(),
         };
-        Ok(placed(statement.load(connection)?, calls.len()))
+        Ok(placed(statement.load::<(i64, Offboarding)>(connection)?, calls.len()))
     }
 }
 

@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::db::{Realm, Together, Work, statement};
+use crate::db::{Realm, Together, Work, placed, statement};
 use crate::portfolio::model::{Portfolio, View};
 use crate::portfolio::queries::{Change, Changed, PortfolioRow};
 
@@ -61,14 +61,6 @@ statement! {
      JOIN portfolio p ON p.realm_id = w.realm AND p.id = w.id"
 }
 
-fn placed(rows: Vec<(i64, Portfolio, bool)>, calls: usize) -> Vec<Option<Changed>> {
-    let mut answers: Vec<Option<Changed>> = std::iter::repeat_with(|| None).take(calls).collect();
-    for (place, portfolio, settled) in rows {
-        answers[place as usize - 1] = Some((portfolio, settled));
-    }
-    answers
-}
-
 /// Makes a kind of change with the statement that makes many of it.
 ///
 /// Of the calls, the first that names an entity; of the entities those that are `$ready`, locked; of their portfolios those that nobody else has
@@ -96,7 +88,9 @@ macro_rules! change {
                     full: calls.iter().map(|call| call.0.view == View::Full).collect(),
                     shown: View::Full.shown(),
                 };
-                Ok(placed(statement.load(connection)?, calls.len()))
+                let rows: Vec<(i64, Portfolio, bool)> = statement.load(connection)?;
+                let changed = rows.into_iter().map(|(place, portfolio, settled)| (place, (portfolio, settled)));
+                Ok(placed(changed, calls.len()))
             }
         }
 
